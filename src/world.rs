@@ -51,6 +51,10 @@ pub trait World {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), WriteError>>;
 
+    /// Whether a write of this host to any of the `len` bytes at `offset` was begun and has not ended, though its
+    /// caller may have given up on it. What is read meanwhile may still be overwritten by it.
+    fn is_write_in_flight(&self, disk: &Self::Disk, offset: u64, len: usize) -> bool;
+
     /// This host's clock for every decision: it never goes back, and it counts the time in system suspend.
     fn now(&self) -> Timestamp;
 

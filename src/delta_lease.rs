@@ -1,0 +1,76 @@
+//! The lease on a host id: acquired slowly, renewed all the time, and what it says of the other hosts.
+//!
+//! A lockspace is one sector for each host id. A host owns its sector for as long as it rewrites it in time;
+//! whoever does not see a sector change for [`Timing::dead_after`] may treat its owner as gone. This is the
+//! light-weight lease of Chockler and Malkhi ("Light-Weight Leases for Storage-Centric Coordination", 2004), in
+//! the form that `docs/protocol.md` gives it.
+//!
+//! | step | function |
+//! | --- | --- |
+//! | take a host id | [`acquire()`] |
+//! | keep it | [`renew()`] |
+//! | give it back | [`release()`] |
+//! | judge the others | [`HostTable`] |
+//! | whether this host may still believe in its own leases | [`Expiry`] |
+
+mod acquire;
+mod area;
+mod expiry;
+mod liveness;
+mod membership;
+mod release;
+mod renew;
+
+pub use acquire::{ClaimError, ClaimProgress, Claimant, EarlierLife, acquire};
+pub use area::{DeltaRecord, DeltaSectorError, LockspaceArea};
+pub use expiry::Expiry;
+pub use liveness::{HostRecord, HostState, HostTable};
+pub use membership::Membership;
+pub use release::{DeltaReleaseError, release};
+pub use renew::{RenewError, renew};
+
+use crate::format::{DeltaLeader, Generation, HostId, HostNote};
+use crate::timing::Timing;
+use crate::world::Timestamp;
+
+#[cfg(doc)]
+use crate::timing::Timing as _;
+
+/// A host id that this process owns, as its sector was last written.
+#[derive(Clone, Debug)]
+pub struct DeltaLease {
+    host_id: HostId,
+    timing: Timing,
+    leader: DeltaLeader,
+    note: HostNote,
+    /// When the last write that is known to have reached the disk was begun.
+    renewed_at: Timestamp,
+    /// Whether `leader` is known to be what the disk holds: not so after a write that failed or timed out.
+    leader_is_on_disk: bool,
+}
+
+impl DeltaLease {
+    /// The host id that is owned.
+    #[must_use]
+    pub const fn host_id(&self) -> HostId {
+        self.host_id
+    }
+
+    /// Which life of the host id this is.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.leader.generation()
+    }
+
+    /// The instant just before the last good write was begun. Everything is counted from here.
+    #[must_use]
+    pub const fn renewed_at(&self) -> Timestamp {
+        self.renewed_at
+    }
+
+    /// When this lease can no longer be counted on: 8N after [`Self::renewed_at`].
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.renewed_at + self.timing.lost_after()
+    }
+}

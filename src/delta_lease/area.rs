@@ -1,0 +1,159 @@
+//! Where a lockspace lies, and reading and writing its sectors.
+
+use std::time::Duration;
+
+use crate::format::{
+    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NoteState,
+};
+use crate::timing::IoTimeout;
+use crate::world::{ReadError, SectorBuf, World, WriteError};
+
+/// Where a lockspace lies, how its sectors are laid out, and what it is called.
+#[derive(Clone, Debug)]
+pub struct LockspaceArea<D> {
+    /// The disk or file that holds it.
+    pub disk: D,
+    /// Byte offset of its first sector on that disk.
+    pub offset: u64,
+    /// Sector size, area size, number of hosts.
+    pub geometry: Geometry,
+    /// Its name, which stands in every sector.
+    pub name: LockspaceName,
+}
+
+/// Why the sector of a host could not be read or believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeltaSectorError {
+    /// The storage did not give it.
+    #[error("the delta lease of host {host} cannot be read at byte {offset}: {error}")]
+    Read {
+        /// Whose sector.
+        host: HostId,
+        /// Where it lies on the disk.
+        offset: u64,
+        /// Why.
+        error: ReadError,
+    },
+    /// The storage gave something that is no delta lease of this lockspace.
+    #[error("the delta lease of host {host} at byte {offset} is not valid: {error}")]
+    Format {
+        /// Whose sector.
+        host: HostId,
+        /// Where it lies on the disk.
+        offset: u64,
+        /// What is wrong with it.
+        error: FormatError,
+    },
+}
+
+/// One delta sector, checked: the leader record and our note beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaRecord {
+    /// The record proper.
+    pub leader: DeltaLeader,
+    /// What a disklease host adds to it, if one wrote the sector and the note belongs to this life of the host.
+    pub note: Option<HostNote>,
+}
+
+impl DeltaRecord {
+    /// Decodes and checks the sector of `host` in the lockspace `name`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`FormatError`] of the record or its names. A damaged note is not an error: it is only dropped.
+    pub fn decode(sector: &[u8], host: HostId, name: &LockspaceName) -> Result<Self, FormatError> {
+        let leader = DeltaLeader::decode(sector, host)?.expect_space(name)?;
+        let note = match HostNote::read_from(sector) {
+            NoteState::Present(note) if note.host_id == host && note.generation == leader.generation() => Some(note),
+            _ => None,
+        };
+        Ok(Self { leader, note })
+    }
+
+    /// The io timeout N of the host that owns this sector.
+    ///
+    /// The field is not covered by the record's checksum. So where a note repeats it, the longer of the two
+    /// counts, and a value that no host can have written stands for the longest there is: a takeover may be late,
+    /// never early.
+    #[must_use]
+    pub fn io_timeout(&self) -> IoTimeout {
+        let field = IoTimeout::from_secs(self.leader.io_timeout_secs()).unwrap_or(IoTimeout::MAX);
+        let noted = self.note.as_ref().and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
+        noted.map_or(field, |noted| noted.max(field))
+    }
+}
+
+impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
+    /// Byte offset on the disk of the sector of `host`.
+    #[must_use]
+    pub fn sector_offset(&self, host: HostId) -> u64 {
+        self.offset.saturating_add(self.geometry.delta_offset(host))
+    }
+
+    /// Reads and checks the sector of `host`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeltaSectorError`].
+    pub async fn read_sector<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        host: HostId,
+        timeout: Duration,
+    ) -> Result<DeltaRecord, DeltaSectorError> {
+        let offset = self.sector_offset(host);
+        let into = SectorBuf::zeroed(self.geometry.sector_size());
+        let sector = world
+            .read(&self.disk, offset, into, timeout)
+            .await
+            .map_err(|error| DeltaSectorError::Read { host, offset, error })?;
+        self.decode_sector(&sector, host)
+    }
+
+    /// Checks the sector of `host`, found in `sector`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeltaSectorError::Format`].
+    pub fn decode_sector(&self, sector: &[u8], host: HostId) -> Result<DeltaRecord, DeltaSectorError> {
+        DeltaRecord::decode(sector, host, &self.name).map_err(|error| DeltaSectorError::Format {
+            host,
+            offset: self.sector_offset(host),
+            error,
+        })
+    }
+
+    /// Reads the whole area, all hosts at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::read`].
+    pub async fn read_all<W: World<Disk = D>>(&self, world: &W, timeout: Duration) -> Result<SectorBuf, ReadError> {
+        world.read(&self.disk, self.offset, SectorBuf::zeroed(self.geometry.area_size()), timeout).await
+    }
+
+    /// Writes the sector of this host: record, note and bitmap in one.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::write`].
+    pub async fn write_sector<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        host: HostId,
+        leader: &DeltaLeader,
+        note: Option<&HostNote>,
+        bitmap: &HostBitmap,
+        timeout: Duration,
+    ) -> Result<(), WriteError> {
+        let mut sector = SectorBuf::zeroed(self.geometry.sector_size());
+        // None of the three can fail: a sector has room for each of them.
+        let _ = leader.write_to(&mut sector);
+        let _ = bitmap.write_to(&mut sector);
+        if let Some(note) = note {
+            let _ = note.write_to(&mut sector);
+        }
+        world.write(&self.disk, self.sector_offset(host), sector, timeout).await
+    }
+}

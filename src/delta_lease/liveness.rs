@@ -1,0 +1,202 @@
+//! The other hosts, as seen by watching their sectors change.
+
+use std::time::Duration;
+
+use super::DeltaRecord;
+use crate::format::{FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes};
+use crate::timing::{FireTimeout, IoTimeout, Timing};
+use crate::world::Timestamp;
+
+/// What was last seen of one host id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRecord {
+    /// Which life of the host id.
+    pub generation: Generation,
+    /// The name of the host that owns, or last owned, the id.
+    pub name: NameBytes,
+    /// What stands in the sector as time of the last renewal; 0 when the id is free. It says nothing but "changed".
+    pub timestamp_secs: u64,
+    /// That host's io timeout.
+    pub io_timeout: IoTimeout,
+    /// Our note, when a disklease host wrote the sector.
+    pub note: Option<HostNote>,
+    /// When a read that showed the present content first ended. Only time after this counts towards death.
+    pub changed_at: Timestamp,
+    /// Whether the content was seen to change since it was first seen: whether a renewal was really observed.
+    pub renewal_seen: bool,
+    /// What was wrong with the sector at the last look, if anything. The rest is then what was seen before.
+    pub damage: Option<FormatError>,
+}
+
+/// What can be said of a host, from this host's point of view, at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostState {
+    /// Nobody owns the host id.
+    Free,
+    /// It renewed not long ago.
+    Live,
+    /// Its sector was seen only once so far, or is damaged: it may be alive or dead.
+    Unknown {
+        /// When it counts as dead, should it not renew before.
+        dead_at: Timestamp,
+    },
+    /// It has not renewed for so long that its own leases must be lost to it, but it may not be stopped yet.
+    Failing {
+        /// When it counts as dead, should it not renew before.
+        dead_at: Timestamp,
+    },
+    /// It has not renewed for so long that it is gone for certain.
+    Dead {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+impl HostState {
+    /// The state's name, as operators know it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Live => "live",
+            Self::Unknown { .. } => "unknown",
+            Self::Failing { .. } => "failing",
+            Self::Dead { .. } => "dead",
+        }
+    }
+}
+
+impl HostRecord {
+    /// How long this host must have been silent to be dead, counted from [`Self::changed_at`].
+    #[must_use]
+    pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
+        Timing::new(self.io_timeout, fire_timeout).dead_after()
+    }
+
+    /// The state at `now`.
+    #[must_use]
+    pub fn state(&self, fire_timeout: FireTimeout, now: Timestamp) -> HostState {
+        if self.timestamp_secs == 0 && self.damage.is_none() {
+            return HostState::Free;
+        }
+        let dead_at = self.changed_at + self.dead_after(fire_timeout);
+        let age = now.since(self.changed_at);
+        if age <= Timing::new(self.io_timeout, fire_timeout).lost_after() {
+            return if self.renewal_seen && self.damage.is_none() {
+                HostState::Live
+            } else {
+                HostState::Unknown { dead_at }
+            };
+        }
+        // A damaged sector is never proof of death: its owner may be renewing it in a way that cannot be read.
+        if self.damage.is_some() {
+            HostState::Unknown { dead_at }
+        } else if now > dead_at {
+            HostState::Dead { since: dead_at }
+        } else {
+            HostState::Failing { dead_at }
+        }
+    }
+}
+
+/// The table of all hosts of a lockspace, fed with scans of the whole area.
+#[derive(Clone, Debug)]
+pub struct HostTable {
+    geometry: Geometry,
+    name: LockspaceName,
+    fire_timeout: FireTimeout,
+    own: Option<HostId>,
+    records: Vec<Option<HostRecord>>,
+    last_scan: Option<Timestamp>,
+}
+
+impl HostTable {
+    /// A table that has seen nothing. `own` is always live in it, whatever the scans show.
+    #[must_use]
+    pub fn new(geometry: Geometry, name: LockspaceName, fire_timeout: FireTimeout, own: Option<HostId>) -> Self {
+        let records = vec![None; usize::from(geometry.max_hosts())];
+        Self { geometry, name, fire_timeout, own, records, last_scan: None }
+    }
+
+    /// When the last scan ended.
+    #[must_use]
+    pub const fn last_scan(&self) -> Option<Timestamp> {
+        self.last_scan
+    }
+
+    /// What was seen of `host`. `None` when its id was never used, or no scan was made yet.
+    #[must_use]
+    pub fn record(&self, host: HostId) -> Option<&HostRecord> {
+        self.records.get(usize::from(host.get()).checked_sub(1)?)?.as_ref()
+    }
+
+    /// The state of `host` at `now`. An id that was never used is free.
+    #[must_use]
+    pub fn state(&self, host: HostId, now: Timestamp) -> HostState {
+        if self.own == Some(host) {
+            return HostState::Live;
+        }
+        self.record(host).map_or(HostState::Free, |record| record.state(self.fire_timeout, now))
+    }
+
+    /// All ids that were ever used, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (HostId, &HostRecord)> {
+        (1_u64..).zip(&self.records).filter_map(|(id, record)| Some((HostId::new(id).ok()?, record.as_ref()?)))
+    }
+
+    /// Takes in the whole area, from a read that ended at `read_ended`.
+    ///
+    /// Time towards a host's death is counted from the end of the read, never from its start: a renewal that this
+    /// read shows was begun before the read ended.
+    pub fn observe(&mut self, area: &[u8], read_ended: Timestamp) {
+        for (id, slot) in (1_u64..).zip(&mut self.records) {
+            let Ok(host) = HostId::new(id) else { break };
+            let Ok(sector) = self.geometry.sector(area, self.geometry.delta_offset(host)) else { break };
+            match DeltaRecord::decode(sector, host, &self.name) {
+                Ok(found) => take_in(slot, &found, read_ended),
+                Err(error) => match slot {
+                    Some(record) => record.damage = Some(error),
+                    None => *slot = Some(damaged(error, read_ended)),
+                },
+            }
+        }
+        self.last_scan = Some(read_ended);
+    }
+}
+
+fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Timestamp) {
+    let leader = &found.leader;
+    if leader.is_free() && leader.owner_id() == 0 {
+        // Never used since it was formatted.
+        *slot = None;
+        return;
+    }
+    let seen_before = slot.as_ref().filter(|record| record.generation == leader.generation());
+    let renewed = seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
+    let unchanged = seen_before.filter(|_| !renewed);
+    *slot = Some(HostRecord {
+        generation: leader.generation(),
+        name: leader.host_name(),
+        timestamp_secs: leader.timestamp_secs(),
+        io_timeout: found.io_timeout(),
+        note: found.note.clone(),
+        changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
+        renewal_seen: renewed || seen_before.is_some_and(|record| record.renewal_seen),
+        damage: None,
+    });
+}
+
+/// The record of a sector that was damaged at the first look: nothing is known of its host.
+fn damaged(error: FormatError, read_ended: Timestamp) -> HostRecord {
+    HostRecord {
+        generation: Generation::new(0),
+        name: NameBytes::default(),
+        timestamp_secs: 0,
+        io_timeout: IoTimeout::MAX,
+        note: None,
+        changed_at: read_ended,
+        renewal_seen: false,
+        damage: Some(error),
+    }
+}

@@ -1,0 +1,57 @@
+//! Giving a host id back.
+
+use super::{DeltaLease, Membership};
+use crate::format::{HostBitmap, HostId};
+use crate::world::{World, WriteError};
+
+/// Why a host id was left owned on the disk. Others then wait for it as for a dead host's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeltaReleaseError {
+    /// The leases of this life are lost, so the sector may be somebody else's by now. Nothing was written.
+    #[error("host id {host_id} was not freed: its leases are lost and the sector may have a new owner")]
+    Lost {
+        /// The id.
+        host_id: HostId,
+    },
+    /// The last renewal did not succeed, so it is not known what the sector holds. Nothing was written.
+    #[error("host id {host_id} was not freed: its last renewal failed")]
+    NotRenewed {
+        /// The id.
+        host_id: HostId,
+    },
+    /// The sector could not be written.
+    #[error("host id {host_id} was not freed: {error}")]
+    Write {
+        /// The id.
+        host_id: HostId,
+        /// Why; after a time-out the write may still land, which is then a late but good release.
+        error: WriteError,
+    },
+}
+
+/// Frees the host id. Every lease that was held under it must have ended before: others may take them at once.
+///
+/// # Errors
+///
+/// [`DeltaReleaseError`]; the id then stays owned on the disk.
+pub async fn release<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &DeltaLease,
+) -> Result<(), DeltaReleaseError> {
+    let host_id = lease.host_id;
+    if !membership.expiry().is_held(world.now()) {
+        return Err(DeltaReleaseError::Lost { host_id });
+    }
+    if !lease.leader_is_on_disk {
+        return Err(DeltaReleaseError::NotRenewed { host_id });
+    }
+    membership.expiry().lose();
+    let freed = lease.leader.released();
+    membership
+        .area()
+        .write_sector(world, host_id, &freed, None, &HostBitmap::default(), lease.timing.io())
+        .await
+        .map_err(|error| DeltaReleaseError::Write { host_id, error })
+}

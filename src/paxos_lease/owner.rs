@@ -1,0 +1,239 @@
+//! Whether the time of the owner that the leader names is over.
+//!
+//! It is over when its host id is free, or has entered a later life, or has been silent for long enough; or when the
+//! owner said itself that it released, and only another host's late commit makes the leader look owned.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::acquire::{AcquireError, Attempt, Patience};
+use super::area::LeaseImage;
+use crate::delta_lease::{DeltaRecord, HostState};
+use crate::format::{Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader};
+use crate::timing::Timing;
+use crate::world::{Timestamp, World};
+
+/// How often the owner's sector is looked at while its death is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who holds a lease, as far as the disk tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The owner's host id.
+    pub host_id: HostId,
+    /// Which life of it.
+    pub generation: Generation,
+    /// The owner's host name, from its delta sector.
+    pub host_name: NameBytes,
+    /// The version of its ownership.
+    pub version: LeaseVersion,
+    /// What is known of its life.
+    pub seen: OwnerSeen,
+    /// What a disklease host left beside its block: guest, process, time of the acquire.
+    pub note: Option<HolderNote>,
+}
+
+/// What is known of an owner's life. Durations are counted at the moment of the refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnerSeen {
+    /// It was seen to renew.
+    Alive {
+        /// How long ago its sector last changed.
+        renewed_ago: Duration,
+    },
+    /// It was not seen to renew; it counts as dead, and the lease can be taken, if it stays silent.
+    Silent {
+        /// For how long its sector has been seen unchanged.
+        for_at_least: Duration,
+        /// After how much more silence the lease can be taken.
+        takeable_in: Duration,
+    },
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host {} \"{}\" (generation {})", self.host_id, self.host_name, self.generation)?;
+        if let Some(note) = &self.note {
+            write!(f, " for guest \"{}\", process {}", note.guest_name.escape_debug(), note.pid)?;
+        }
+        match self.seen {
+            OwnerSeen::Alive { renewed_ago } => write!(f, ", alive: it renewed {} s ago", renewed_ago.as_secs()),
+            OwnerSeen::Silent { for_at_least, takeable_in } => write!(
+                f,
+                ", not seen to renew for {} s: unless it renews, the lease can be taken in {} s",
+                for_at_least.as_secs(),
+                // Rounded up: not to promise too much.
+                takeable_in.as_secs().saturating_add(u64::from(takeable_in.subsec_nanos() != 0)),
+            ),
+        }
+    }
+}
+
+/// What became of the owner.
+pub(super) enum Ownership {
+    /// The leader is free.
+    Free,
+    /// The owner's time is over. `waited`: since the leader was read, so it must be read again before the ballot.
+    Over { waited: bool },
+    /// The leader changed while its owner was watched.
+    Changed,
+}
+
+/// What is being compared while an owner is watched: its time in the sector, and since when that has not changed.
+struct Watch {
+    timestamp_secs: u64,
+    unchanged_since: Timestamp,
+    renewal_seen: bool,
+}
+
+impl<W: World> Attempt<'_, W> {
+    /// Judges the owner that `image` shows.
+    pub(super) async fn judge_owner(&self, image: &LeaseImage) -> Result<Ownership, AcquireError> {
+        let leader = &image.leader;
+        let Some(owner) = leader.owner_id().filter(|_| !leader.is_free()) else {
+            return Ok(Ownership::Free);
+        };
+        let membership = self.membership;
+        if owner == membership.host_id() {
+            return if leader.owner_generation() <= membership.generation() {
+                // Ours: of an earlier life, or of this one without a holder.
+                Ok(Ownership::Over { waited: false })
+            } else {
+                Err(AcquireError::FromTheFuture {
+                    host_id: owner,
+                    on_lease: leader.owner_generation(),
+                    in_lockspace: membership.generation(),
+                })
+            };
+        }
+        self.watch_other(image, owner).await
+    }
+
+    async fn watch_other(&self, image: &LeaseImage, owner: HostId) -> Result<Ownership, AcquireError> {
+        let leader = &image.leader;
+        let mut watch = self.watch_from_table(leader, owner);
+        loop {
+            let sector = self.membership.area().read_sector(self.world, owner, self.io()).await;
+            let found = sector.map_err(|error| AcquireError::OwnerUnreadable { owner, error })?;
+            let now = self.world.now();
+            if found.leader.is_free() || found.leader.generation() > leader.owner_generation() {
+                return Ok(Ownership::Over { waited: true });
+            }
+            let watch = watch.get_or_insert_with(|| Watch {
+                timestamp_secs: found.leader.timestamp_secs(),
+                unchanged_since: now,
+                renewal_seen: false,
+            });
+            if watch.timestamp_secs != found.leader.timestamp_secs() {
+                watch.timestamp_secs = found.leader.timestamp_secs();
+                watch.unchanged_since = now;
+                watch.renewal_seen = true;
+            }
+            if self.owner_has_released(image, owner).await? {
+                return Ok(Ownership::Over { waited: true });
+            }
+            // N is the owner's, from its own sector; never a default, never ours.
+            let timing = Timing::new(found.io_timeout(), self.membership.timing().fire_timeout());
+            let silent_for = now.since(watch.unchanged_since);
+            if silent_for > timing.dead_after() {
+                return Ok(Ownership::Over { waited: true });
+            }
+            let alive = watch.renewal_seen && silent_for <= timing.lost_after();
+            let out_of_patience = match self.holding.patience {
+                Patience::Refuse => true,
+                Patience::WaitForDeath { until } => until.is_some_and(|until| now >= until),
+            };
+            if alive || out_of_patience {
+                let seen = if alive {
+                    OwnerSeen::Alive { renewed_ago: silent_for }
+                } else {
+                    OwnerSeen::Silent {
+                        for_at_least: silent_for,
+                        takeable_in: timing.dead_after().saturating_sub(silent_for),
+                    }
+                };
+                return Err(self.held_by(image, owner, &found, seen).await);
+            }
+            self.world.sleep(LOOK_INTERVAL).await;
+            self.check_member()?;
+            let leader_now = self.lease.read_leader(self.world, image.shape, self.io()).await?;
+            if leader_now != *leader {
+                return Ok(Ownership::Changed);
+            }
+        }
+    }
+
+    /// The watch goes on where the scans of the lockspace are, if they have seen this very life of the owner.
+    fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
+        let record = self.membership.observed(owner)?;
+        (record.generation == leader.owner_generation() && record.damage.is_none()).then(|| Watch {
+            timestamp_secs: record.timestamp_secs,
+            unchanged_since: record.changed_at,
+            renewal_seen: record.renewal_seen,
+        })
+    }
+
+    /// Whether the owner released, and the leader looks owned only because another host committed it late.
+    ///
+    /// The flag is not covered by the block's checksum. So where the owner's own note says that it holds the lease, the
+    /// note, which has a checksum, is believed.
+    async fn owner_has_released(&self, image: &LeaseImage, owner: HostId) -> Result<bool, AcquireError> {
+        let leader = &image.leader;
+        if leader.write_id() == u64::from(owner) {
+            return Ok(false);
+        }
+        let sector = self.lease.read_block(self.world, image.shape, owner, self.io()).await?;
+        let noted_as_held = match &sector.note {
+            NoteState::Present(note) => {
+                note.host_id == owner
+                    && note.generation == leader.owner_generation()
+                    && note.version == leader.version()
+            }
+            _ => false,
+        };
+        Ok(!noted_as_held && sector.is_released())
+    }
+
+    /// The refusal, with all that can be told of the holder. A note that cannot be read makes it only shorter.
+    async fn held_by(
+        &self,
+        image: &LeaseImage,
+        owner: HostId,
+        found: &DeltaRecord,
+        seen: OwnerSeen,
+    ) -> AcquireError {
+        let leader = &image.leader;
+        let sector = self.lease.read_block(self.world, image.shape, owner, self.io()).await.ok();
+        let note = sector.and_then(|sector| match sector.note {
+            NoteState::Present(note)
+                if note.host_id == owner
+                    && note.generation == leader.owner_generation()
+                    && note.version == leader.version() =>
+            {
+                Some(note)
+            }
+            _ => None,
+        });
+        AcquireError::Held(Box::new(Holder {
+            host_id: owner,
+            generation: leader.owner_generation(),
+            host_name: found.leader.host_name(),
+            version: leader.version(),
+            seen,
+            note,
+        }))
+    }
+
+    /// Hosts whose state the scans of the lockspace leave no doubt about. Used where doubt means "alive".
+    pub(super) fn is_dead(&self, host: HostId, generation: Generation) -> bool {
+        !self.membership.may_be_alive(host, generation, self.world.now())
+    }
+
+    /// The state of `host` as the table has it, for decisions that only refuse.
+    pub(super) fn seems_live(&self, host: HostId) -> bool {
+        let now = self.world.now();
+        matches!(self.membership.hosts(|table| table.state(host, now)), HostState::Live)
+    }
+}

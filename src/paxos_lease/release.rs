@@ -1,0 +1,109 @@
+//! Giving a lease back, and looking whether it is still ours.
+
+use super::{HeldLease, LeaseArea, LeaseIoError};
+use crate::delta_lease::Membership;
+use crate::format::{Dblock, Generation, HostId, LeaseVersion, PaxosLeader};
+use crate::world::World;
+
+/// Why a lease was not given back, or not by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The storage failed half-way. The lease may still be owned by this host on the disk; to be retracted.
+    #[error(transparent)]
+    Lease(#[from] LeaseIoError),
+    /// The leader is not what this host wrote: the lease was taken from it. Nothing was written.
+    #[error("the lease was not ours any more: it is at version {version}, last written by host {writer}")]
+    NotOurs {
+        /// The version found.
+        version: LeaseVersion,
+        /// Who wrote the leader last.
+        writer: u64,
+    },
+    /// This host's own delta lease is lost: others judge the lease by that now. Nothing was written.
+    #[error("the lease was not given back: its lockspace was lost")]
+    LockspaceLost,
+}
+
+/// The block as it stays behind: all that others may rely on in a ballot, and the mark that nobody holds the lease.
+pub(super) fn released(block: Dblock) -> Dblock {
+    Dblock { released: true, ..block }
+}
+
+/// Releases `held`. The holder must have stopped writing before.
+///
+/// # Errors
+///
+/// [`ReleaseError`]. After [`ReleaseError::Lease`] the caller owes a [retraction](super::retract()).
+pub async fn release<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), ReleaseError> {
+    let io = membership.timing().io();
+    let me = membership.host_id();
+    let check_member = || {
+        if membership.expiry().is_held(world.now()) { Ok(()) } else { Err(ReleaseError::LockspaceLost) }
+    };
+
+    // INV-RELEASED-FIRST: should another host's commit of this very version land after our free leader, the mark tells
+    // everyone that it means nothing.
+    check_member()?;
+    let block = released(held.block);
+    lease.write_block(world, held.shape, me, Some((&block, None)), io).await?;
+
+    let leader = lease.read_leader(world, held.shape, io).await?;
+    // INV-WRITER.
+    if leader.write_id() != u64::from(me) {
+        return Ok(());
+    }
+    if leader != held.leader {
+        return Err(ReleaseError::NotOurs { version: leader.version(), writer: leader.write_id() });
+    }
+    check_member()?;
+    let freed = leader.freed(me, membership.generation(), world.clock_secs());
+    Ok(lease.write_leader(world, held.shape, &freed, io).await?)
+}
+
+/// Why a lease cannot be confirmed to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The storage does not tell. The lease may still be ours.
+    #[error(transparent)]
+    Lease(#[from] LeaseIoError),
+    /// The disk names another owner, or another version: the lease is lost.
+    #[error("the lease is not ours any more: it is at version {version}, owned by host {}", owner.map_or_else(|| "none".to_owned(), |(host, generation)| format!("{host} in generation {generation}")))]
+    NotOurs {
+        /// The version found.
+        version: LeaseVersion,
+        /// The owner found, `None` when the lease is free.
+        owner: Option<(HostId, Generation)>,
+    },
+}
+
+/// Reads the leader and compares it with what made this host the owner. Writes nothing.
+///
+/// Another host's late commit of the same input changes only who wrote the record, and is no loss.
+///
+/// # Errors
+///
+/// [`VerifyError`].
+pub async fn verify<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), VerifyError> {
+    let leader = lease.read_leader(world, held.shape, membership.timing().io()).await?;
+    let made_us_owner = |leader: &PaxosLeader| (leader.version(), leader.input());
+    if made_us_owner(&leader) == made_us_owner(&held.leader) && !leader.is_free() {
+        return Ok(());
+    }
+    let owner = leader.owner_id().filter(|_| !leader.is_free());
+    Err(VerifyError::NotOurs {
+        version: leader.version(),
+        owner: owner.map(|owner| (owner, leader.owner_generation())),
+    })
+}
