@@ -1,9 +1,10 @@
-//! The lease on a host id: acquired slowly, renewed all the time, and what it says of the other hosts.
+//! The lease on a host id: acquired slowly, renewed all the time, and what it says of the other
+//! hosts.
 //!
-//! A lockspace is one sector for each host id. A host owns its sector for as long as it rewrites it in time;
-//! whoever does not see a sector change for [`Timing::dead_after`] may treat its owner as gone. This is the
-//! light-weight lease of Chockler and Malkhi ("Light-Weight Leases for Storage-Centric Coordination", 2004), in
-//! the form that `docs/protocol.md` gives it.
+//! A lockspace is one sector for each host id. A host owns its sector for as long as it rewrites it
+//! in time; whoever does not see a sector change for [`Timing::dead_after`] may treat its owner as
+//! gone. This is the light-weight lease of Chockler and Malkhi ("Light-Weight Leases for
+//! Storage-Centric Coordination", 2004), in the form that `docs/protocol.md` gives it.
 //!
 //! | step | function |
 //! | --- | --- |
@@ -33,9 +34,6 @@ use crate::format::{DeltaLeader, Generation, HostId, HostNote};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-#[cfg(doc)]
-use crate::timing::Timing as _;
-
 /// A host id that this process owns, as its sector was last written.
 #[derive(Clone, Debug)]
 pub struct DeltaLease {
@@ -45,7 +43,8 @@ pub struct DeltaLease {
     note: HostNote,
     /// When the last write that is known to have reached the disk was begun.
     renewed_at: Timestamp,
-    /// Whether `leader` is known to be what the disk holds: not so after a write that failed or timed out.
+    /// Whether `leader` is known to be what the disk holds: not so after a write that failed or
+    /// timed out.
     leader_is_on_disk: bool,
 }
 

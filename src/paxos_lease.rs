@@ -1,9 +1,10 @@
-//! The lease on a resource: who may write a disk, agreed upon through the sectors of the lease itself.
+//! The lease on a resource: who may write a disk, agreed upon through the sectors of the lease
+//! itself.
 //!
-//! Each change of owner is one instance of Disk Paxos (Gafni and Lamport, 2003), numbered by the lease version. The
-//! ballots are those of the paper; around them stand the questions that the paper leaves open: when an owner's time is
-//! over, what is left behind by an acquire that failed, and how a lease is given back. `docs/protocol.md` has the
-//! whole, with the reason for each rule.
+//! Each change of owner is one instance of Disk Paxos (Gafni and Lamport, 2003), numbered by the
+//! lease version. The ballots are those of the paper; around them stand the questions that the
+//! paper leaves open: when an owner's time is over, what is left behind by an acquire that failed,
+//! and how a lease is given back. `docs/protocol.md` has the whole, with the reason for each rule.
 //!
 //! | step | function |
 //! | --- | --- |
@@ -14,11 +15,13 @@
 //!
 //! # Invariants
 //!
-//! * **INV-INPUT**: an acquire counts as success only if the leader record shows this very acquire's input: host,
-//!   generation and stamp. A leader that names this host for an older reason is not a success.
-//! * **INV-KEEP**: what this host accepted for a version (`bal`, `inp`) stays in its block until it takes part in a
-//!   ballot for a newer version. Phase 1, release and retract keep it.
-//! * **INV-NEXT**: a ballot is for a version newer than the leader's and not older than any block's.
+//! * **INV-INPUT**: an acquire counts as success only if the leader record shows this very
+//!   acquire's input: host, generation and stamp. A leader that names this host for an older reason
+//!   is not a success.
+//! * **INV-KEEP**: what this host accepted for a version (`bal`, `inp`) stays in its block until it
+//!   takes part in a ballot for a newer version. Phase 1, release and retract keep it.
+//! * **INV-NEXT**: a ballot is for a version newer than the leader's and not older than any
+//!   block's.
 //! * **INV-RELEASED-FIRST**: a release marks the own block before it frees the leader.
 //! * **INV-WRITER**: a release writes the leader only if this host was its last writer.
 //! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant.
@@ -39,7 +42,8 @@ pub use retract::{Debt, RetractError, retract};
 
 use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
 
-/// A lease that this host holds: what was written to win it, which is also what must be there to give it back.
+/// A lease that this host holds: what was written to win it, which is also what must be there to
+/// give it back.
 #[derive(Clone, Debug)]
 pub struct HeldLease {
     shape: LeaseShape,

@@ -1,8 +1,9 @@
 //! Every time that the protocol derives, from two configured ones.
 //!
-//! N, the *io timeout*, is what one host allows one read or write. It stands in that host's delta sector, so
-//! every host knows every other's. F, the *fire timeout*, is how long the watchdog gives a host; it stands
-//! nowhere, so **all hosts of a lockspace must use the same** (60 s where sanlock hosts are among them).
+//! N, the *io timeout*, is what one host allows one read or write. It stands in that host's delta
+//! sector, so every host knows every other's. F, the *fire timeout*, is how long the watchdog gives
+//! a host; it stands nowhere, so **all hosts of a lockspace must use the same** (60 s where sanlock
+//! hosts are among them).
 //!
 //! | counted from the start of the last good renewal's write | what |
 //! | --- | --- |
@@ -14,17 +15,18 @@
 //!
 //! # Why a takeover cannot overlap
 //!
-//! Let host A begin the write of its renewal at instant *t* and let no later renewal of A reach the disk.
+//! Let host A begin the write of its renewal at instant *t* and let no later renewal of A reach the
+//! disk.
 //!
-//! 1. A counts from *t*, the instant **before** the write was handed to the storage. From *t* + 8N on, by A's
-//!    clock, A's guards say "not held", and stay so.
+//! 1. A counts from *t*, the instant **before** the write was handed to the storage. From *t* + 8N
+//!    on, by A's clock, A's guards say "not held", and stay so.
 //! 2. Whoever may not write any longer is stopped before *t* + 8N + F, by A's clock.
-//! 3. Host B can see A's renewal only in a read that **ends** after A's write was begun, so after *t*. B counts
-//!    from the end of that read, and takes over only when more than 8N + F + margin have passed on B's clock
-//!    without another change, and a last read after that still shows none.
+//! 3. Host B can see A's renewal only in a read that **ends** after A's write was begun, so after
+//!    *t*. B counts from the end of that read, and takes over only when more than 8N + F + margin
+//!    have passed on B's clock without another change, and a last read after that still shows none.
 //! 4. B's wait is longer than A's by the margin: [`CLOCK_MARGIN`] at least, or one part in
-//!    [`CLOCK_DRIFT_PARTS`] of the wait where that is more. Clocks of A and B may run at rates that differ by
-//!    that much. They are never compared.
+//!    [`CLOCK_DRIFT_PARTS`] of the wait where that is more. Clocks of A and B may run at rates that
+//!    differ by that much. They are never compared.
 //!
 //! N in this is **A's**: B takes it from A's sector, never from its own configuration.
 
@@ -33,7 +35,8 @@ use std::time::Duration;
 /// What a takeover waits beyond 8N + F, at least.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(1);
 
-/// A takeover waits beyond 8N + F one part in this many of it, at least: clocks may differ by half a percent.
+/// A takeover waits beyond 8N + F one part in this many of it, at least: clocks may differ by half
+/// a percent.
 pub const CLOCK_DRIFT_PARTS: u32 = 200;
 
 /// The watchdog's time where sanlock hosts share the lockspace; sanlock before 4 knows no other.
@@ -53,8 +56,8 @@ impl IoTimeout {
     ///
     /// # Errors
     ///
-    /// [`TimingError::IoTimeout`] for anything else; sanlock would write such a value modulo 256, and its peers
-    /// would then take leases over too early.
+    /// [`TimingError::IoTimeout`] for anything else; sanlock would write such a value modulo 256,
+    /// and its peers would then take leases over too early.
     pub fn new(timeout: Duration) -> Result<Self, TimingError> {
         let secs = u8::try_from(timeout.as_secs()).unwrap_or(0);
         if secs == 0 || timeout.subsec_nanos() != 0 {
@@ -150,7 +153,10 @@ impl Timing {
     /// The times of a host with this io timeout, in a lockspace with this fire timeout.
     #[must_use]
     pub const fn new(io_timeout: IoTimeout, fire_timeout: FireTimeout) -> Self {
-        Self { io_timeout, fire_timeout }
+        Self {
+            io_timeout,
+            fire_timeout,
+        }
     }
 
     /// The io timeout N these times are derived from.
@@ -182,8 +188,8 @@ impl Timing {
         self.times(2)
     }
 
-    /// 2N: the pause between writing a delta lease and reading it back, in which another host that had begun to
-    /// take the same host id must show itself.
+    /// 2N: the pause between writing a delta lease and reading it back, in which another host that
+    /// had begun to take the same host id must show itself.
     #[must_use]
     pub fn short_delay(self) -> Duration {
         self.times(2)
@@ -204,14 +210,17 @@ impl Timing {
     /// 8N + F: what sanlock waits for before it takes over, and when a stopped holder must be gone.
     #[must_use]
     pub fn stopped_by(self) -> Duration {
-        self.lost_after().saturating_add(self.fire_timeout.as_duration())
+        self.lost_after()
+            .saturating_add(self.fire_timeout.as_duration())
     }
 
     /// 8N + F + margin without a change of the other host's sector: it is dead.
     #[must_use]
     pub fn dead_after(self) -> Duration {
         let stopped = self.stopped_by();
-        let drift = stopped.checked_div(CLOCK_DRIFT_PARTS).unwrap_or(CLOCK_MARGIN);
+        let drift = stopped
+            .checked_div(CLOCK_DRIFT_PARTS)
+            .unwrap_or(CLOCK_MARGIN);
         stopped.saturating_add(drift.max(CLOCK_MARGIN))
     }
 }
@@ -227,14 +236,32 @@ mod tests {
 
     #[test]
     fn derived_times_are_those_of_the_protocol() {
-        for (io, renew, warn, lost, stopped) in
-            [(1, 2, 6, 8, 68), (2, 4, 12, 16, 76), (5, 10, 30, 40, 100), (10, 20, 60, 80, 140), (20, 40, 120, 160, 220)]
-        {
+        for (io, renew, warn, lost, stopped) in [
+            (1, 2, 6, 8, 68),
+            (2, 4, 12, 16, 76),
+            (5, 10, 30, 40, 100),
+            (10, 20, 60, 80, 140),
+            (20, 40, 120, 160, 220),
+        ] {
             let t = timing(io, 60);
             let secs = Duration::from_secs;
             assert_eq!(
-                (t.io(), t.renewal_interval(), t.short_delay(), t.warn_after(), t.lost_after(), t.stopped_by()),
-                (secs(io), secs(renew), secs(renew), secs(warn), secs(lost), secs(stopped))
+                (
+                    t.io(),
+                    t.renewal_interval(),
+                    t.short_delay(),
+                    t.warn_after(),
+                    t.lost_after(),
+                    t.stopped_by()
+                ),
+                (
+                    secs(io),
+                    secs(renew),
+                    secs(renew),
+                    secs(warn),
+                    secs(lost),
+                    secs(stopped)
+                )
             );
         }
     }
@@ -253,8 +280,16 @@ mod tests {
 
     #[test]
     fn io_timeouts_that_the_format_cannot_hold_are_refused() {
-        for bad in [Duration::ZERO, Duration::from_millis(1500), Duration::from_secs(256), Duration::MAX] {
-            assert_eq!(IoTimeout::new(bad), Err(TimingError::IoTimeout { given: bad }));
+        for bad in [
+            Duration::ZERO,
+            Duration::from_millis(1500),
+            Duration::from_secs(256),
+            Duration::MAX,
+        ] {
+            assert_eq!(
+                IoTimeout::new(bad),
+                Err(TimingError::IoTimeout { given: bad })
+            );
         }
         assert_eq!(IoTimeout::from_secs(0), None);
         assert_eq!(IoTimeout::from_secs(256), None);

@@ -1,19 +1,23 @@
 //! All that the algorithms may touch of the world, as one small trait.
 //!
-//! The algorithms of [`delta_lease`](crate::delta_lease) and [`paxos_lease`](crate::paxos_lease) are
-//! `async fn`s over [`World`]. They do no I/O of their own, spawn nothing, take no lock and read no clock.
-//! So one text of each algorithm runs in production over worker threads, and in tests over simulated disks
-//! in virtual time, where every call of this trait is a point at which a scheduler may switch hosts, fail an
-//! I/O or stop a host for good.
+//! The algorithms of [`delta_lease`](crate::delta_lease) and [`paxos_lease`](crate::paxos_lease)
+//! are `async fn`s over [`World`]. They do no I/O of their own, spawn nothing, take no lock and
+//! read no clock. So one text of each algorithm runs in production over worker threads, and in
+//! tests over simulated disks in virtual time, where every call of this trait is a point at which a
+//! scheduler may switch hosts, fail an I/O or stop a host for good.
 //!
 //! # Rules for an implementation
 //!
-//! * **A buffer given to an I/O belongs to it until the I/O has ended**, whatever the caller was told meanwhile.
-//! * **A write that timed out may still land**, at any later time. [`WriteError::TimedOut`] says just that.
-//! * **One write at a time for each sector.** While an earlier write of this host to the same sector has not
-//!   ended, a new one is not begun: it waits within its own time limit, then fails with
-//!   [`WriteError::NotBegun`]. Without this a late write could land over a newer one of the same host.
-//! * **Dropping a future leaves nothing undefined**: an I/O under way goes on to its end and is accounted for.
+//! * **A buffer given to an I/O belongs to it until the I/O has ended**, whatever the caller was
+//!   told meanwhile.
+//! * **A write that timed out may still land**, at any later time. [`WriteError::TimedOut`] says
+//!   just that.
+//! * **One write at a time for each sector.** While an earlier write of this host to the same
+//!   sector has not ended, a new one is not begun: it waits within its own time limit, then fails
+//!   with [`WriteError::NotBegun`]. Without this a late write could land over a newer one of the
+//!   same host.
+//! * **Dropping a future leaves nothing undefined**: an I/O under way goes on to its end and is
+//!   accounted for.
 
 mod buffer;
 
@@ -31,7 +35,8 @@ pub trait World {
 
     /// Reads `into.len()` bytes at byte `offset` and gives the buffer back filled.
     ///
-    /// Both are multiples of the sector size. Fails after `timeout`; the buffer then stays with the I/O.
+    /// Both are multiples of the sector size. Fails after `timeout`; the buffer then stays with the
+    /// I/O.
     fn read(
         &self,
         disk: &Self::Disk,
@@ -42,7 +47,8 @@ pub trait World {
 
     /// Writes `bytes` at byte `offset`, through to the medium.
     ///
-    /// A write of one sector is atomic. See the module's rules for what an error says about the disk.
+    /// A write of one sector is atomic. See the module's rules for what an error says about the
+    /// disk.
     fn write(
         &self,
         disk: &Self::Disk,
@@ -51,15 +57,17 @@ pub trait World {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), WriteError>>;
 
-    /// Whether a write of this host to any of the `len` bytes at `offset` was begun and has not ended, though its
-    /// caller may have given up on it. What is read meanwhile may still be overwritten by it.
+    /// Whether a write of this host to any of the `len` bytes at `offset` was begun and has not
+    /// ended, though its caller may have given up on it. What is read meanwhile may still be
+    /// overwritten by it.
     fn is_write_in_flight(&self, disk: &Self::Disk, offset: u64, len: usize) -> bool;
 
-    /// This host's clock for every decision: it never goes back, and it counts the time in system suspend.
+    /// This host's clock for every decision: it never goes back, and it counts the time in system
+    /// suspend.
     fn now(&self) -> Timestamp;
 
-    /// The whole seconds that the format wants in its records (`CLOCK_MONOTONIC`). Other hosts only compare
-    /// them for change; nothing of ours is decided by them.
+    /// The whole seconds that the format wants in its records (`CLOCK_MONOTONIC`). Other hosts only
+    /// compare them for change; nothing of ours is decided by them.
     fn clock_secs(&self) -> u64;
 
     /// Ends at `at` or a little later, never earlier.
@@ -156,11 +164,12 @@ pub enum WriteError {
     /// The storage did not answer in time. **The write may still land, at any later time.**
     #[error("the write did not end within {0:?} and may still land")]
     TimedOut(Duration),
-    /// The storage answered with an error. Whether the sector holds the old or the new bytes is not known.
+    /// The storage answered with an error. Whether the sector holds the old or the new bytes is not
+    /// known.
     #[error("the write failed: {0}")]
     Failed(OsError),
-    /// Nothing was written and nothing will be: an earlier write to the same sector has not ended yet, or no
-    /// worker was free to begin it in time.
+    /// Nothing was written and nothing will be: an earlier write to the same sector has not ended
+    /// yet, or no worker was free to begin it in time.
     #[error("the write was not begun within {0:?}: an earlier one has not ended")]
     NotBegun(Duration),
 }

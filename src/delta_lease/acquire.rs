@@ -1,8 +1,9 @@
 //! Taking a host id.
 //!
-//! Read the sector; where a stranger owns it, wait until it is free or its owner dead; write it with a generation
-//! one higher; wait for the short delay; read it back. Whoever then finds exactly what it wrote owns the id: of two
-//! hosts that began at the same time the later writer is seen by the earlier one within the delay.
+//! Read the sector; where a stranger owns it, wait until it is free or its owner dead; write it
+//! with a generation one higher; wait for the short delay; read it back. Whoever then finds exactly
+//! what it wrote owns the id: of two hosts that began at the same time the later writer is seen by
+//! the earlier one within the delay.
 
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub struct Claimant {
 pub enum EarlierLife {
     /// Something of it may still run: it must be waited for like any stranger.
     MayRun,
-    /// It is proven that neither its processes nor their I/O are left. Then, and only if the name in the sector is
-    /// this host's, the id is taken without waiting.
+    /// It is proven that neither its processes nor their I/O are left. Then, and only if the name
+    /// in the sector is this host's, the id is taken without waiting.
     ProvenOver,
 }
 
@@ -65,7 +66,8 @@ pub enum ClaimError {
     /// The sector cannot be read, or holds no delta lease of this lockspace.
     #[error(transparent)]
     Sector(#[from] DeltaSectorError),
-    /// Another host owns the id: its sector changed while we waited, or came to hold another name than ours.
+    /// Another host owns the id: its sector changed while we waited, or came to hold another name
+    /// than ours.
     #[error("host id {host_id} is in use by host \"{owner}\" (generation {generation})")]
     InUse {
         /// The id.
@@ -85,9 +87,11 @@ pub enum ClaimError {
         /// Why.
         error: WriteError,
     },
-    /// From reading the free sector to having written it took longer than the delay in which another host must be
-    /// able to see it.
-    #[error("the storage is too slow to take host id {host_id}: {took:?} from the read to the end of the write, {limit:?} are allowed")]
+    /// From reading the free sector to having written it took longer than the delay in which
+    /// another host must be able to see it.
+    #[error(
+        "the storage is too slow to take host id {host_id}: {took:?} from the read to the end of the write, {limit:?} are allowed"
+    )]
     TooSlow {
         /// The id.
         host_id: HostId,
@@ -104,24 +108,33 @@ pub enum ClaimError {
     },
 }
 
-/// Takes the host id of `claimant` in the lockspace at `area`. `progress` hears of each wait as it begins.
+/// Takes the host id of `claimant` in the lockspace at `area`. `progress` hears of each wait as it
+/// begins.
 ///
-/// Takes 2N for an id that is free, where N is the io timeout that stands in the sector; 8N + F and a margin more
-/// for one whose owner is dead. Fails at once when the owner shows life.
+/// Takes 2N for an id that is free, where N is the io timeout that stands in the sector; 8N + F and
+/// a margin more for one whose owner is dead. Fails at once when the owner shows life.
 ///
 /// # Errors
 ///
-/// [`ClaimError`]. After an error that came later than the write, the sector is freed again if that is possible.
+/// [`ClaimError`]. After an error that came later than the write, the sector is freed again if that
+/// is possible.
 pub async fn acquire<W: World>(
     world: &W,
     area: &LockspaceArea<W::Disk>,
     claimant: &Claimant,
     progress: &impl Fn(ClaimProgress),
 ) -> Result<DeltaLease, ClaimError> {
-    let claim = Claim { world, area, claimant };
+    let claim = Claim {
+        world,
+        area,
+        claimant,
+    };
     let (found, read_begun) = claim.wait_until_takeable(progress).await?;
     let lease = claim.write(&found, read_begun).await?;
-    match claim.confirm(&lease, short_delay_of(&found, claimant), progress).await {
+    match claim
+        .confirm(&lease, short_delay_of(&found, claimant), progress)
+        .await
+    {
         Ok(()) => Ok(lease),
         Err(error) => {
             claim.undo(&lease).await;
@@ -148,7 +161,12 @@ impl<W: World> Claim<'_, W> {
     /// One read of the sector. Also gives the instant before the read was begun.
     async fn read(&self, timeout: Duration) -> Result<(DeltaRecord, Timestamp), ClaimError> {
         let begun = self.world.now();
-        Ok((self.area.read_sector(self.world, self.claimant.host_id, timeout).await?, begun))
+        Ok((
+            self.area
+                .read_sector(self.world, self.claimant.host_id, timeout)
+                .await?,
+            begun,
+        ))
     }
 
     /// Waits until the sector may be written, and gives what it then held.
@@ -158,12 +176,16 @@ impl<W: World> Claim<'_, W> {
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
         let io = self.claimant.timing.io();
         let (first, begun) = self.read(io).await?;
-        let same_name = first.leader.host_name().same_text(&self.claimant.host_name.as_name());
+        let same_name = first
+            .leader
+            .host_name()
+            .same_text(&self.claimant.host_name.as_name());
         let proven_over = self.claimant.earlier_life == EarlierLife::ProvenOver;
         if first.leader.is_free() || (same_name && proven_over) {
             return Ok((first, begun));
         }
-        // Silence is counted from the end of the first read that showed this content, by the owner's io timeout.
+        // Silence is counted from the end of the first read that showed this content, by the
+        // owner's io timeout.
         let owner_timing = Timing::new(first.io_timeout(), self.claimant.timing.fire_timeout());
         let until = self.world.now() + owner_timing.dead_after();
         progress(ClaimProgress::WaitingForOwner {
@@ -189,38 +211,76 @@ impl<W: World> Claim<'_, W> {
     }
 
     /// Writes the sector over `found`, which was read from `read_begun` on.
-    async fn write(&self, found: &DeltaRecord, read_begun: Timestamp) -> Result<DeltaLease, ClaimError> {
-        let Claimant { host_id, host_name, timing, pid, boot_id, .. } = self.claimant;
+    async fn write(
+        &self,
+        found: &DeltaRecord,
+        read_begun: Timestamp,
+    ) -> Result<DeltaLease, ClaimError> {
+        let Claimant {
+            host_id,
+            host_name,
+            timing,
+            pid,
+            boot_id,
+            ..
+        } = self.claimant;
         let host_id = *host_id;
         let io_timeout_secs = u16::from(timing.io_timeout().as_secs());
         let leader = found
             .leader
             .acquired(host_id, host_name, self.world.clock_secs(), io_timeout_secs)
             .ok_or(ClaimError::GenerationsUsedUp { host_id })?;
-        let note = HostNote::new(host_id, leader.generation(), io_timeout_secs, *pid, *boot_id);
+        let mut note = HostNote::new(host_id, leader.generation());
+        note.io_timeout_secs = io_timeout_secs;
+        note.pid = *pid;
+        note.boot_id = *boot_id;
         let renewed_at = self.world.now();
-        let lease = DeltaLease { host_id, timing: *timing, leader, note, renewed_at, leader_is_on_disk: true };
+        let lease = DeltaLease {
+            host_id,
+            timing: *timing,
+            leader,
+            note,
+            renewed_at,
+            leader_is_on_disk: true,
+        };
 
         let limit = short_delay_of(found, self.claimant);
-        let written = self.write_sector(&lease, &lease.leader, timing.io().min(limit)).await;
+        let written = self
+            .write_sector(&lease, &lease.leader, timing.io().min(limit))
+            .await;
         let took = self.world.now().since(read_begun);
         match written {
             Err(error) => {
                 self.undo(&lease).await;
-                Err(ClaimError::Write { host_id, offset: self.area.sector_offset(host_id), error })
+                Err(ClaimError::Write {
+                    host_id,
+                    offset: self.area.sector_offset(host_id),
+                    error,
+                })
             }
             Ok(()) if took > limit => {
                 self.undo(&lease).await;
-                Err(ClaimError::TooSlow { host_id, took, limit })
+                Err(ClaimError::TooSlow {
+                    host_id,
+                    took,
+                    limit,
+                })
             }
             Ok(()) => Ok(lease),
         }
     }
 
-    async fn write_sector(&self, lease: &DeltaLease, leader: &DeltaLeader, timeout: Duration) -> Result<(), WriteError> {
+    async fn write_sector(
+        &self,
+        lease: &DeltaLease,
+        leader: &DeltaLeader,
+        timeout: Duration,
+    ) -> Result<(), WriteError> {
         let note = (!leader.is_free()).then_some(&lease.note);
         let bitmap = HostBitmap::default();
-        self.area.write_sector(self.world, lease.host_id, leader, note, &bitmap, timeout).await
+        self.area
+            .write_sector(self.world, lease.host_id, leader, note, &bitmap, timeout)
+            .await
     }
 
     /// Waits for the short delay and looks whether the sector still holds what was written.
@@ -234,11 +294,16 @@ impl<W: World> Claim<'_, W> {
         progress(ClaimProgress::Confirming { until });
         self.world.sleep_until(until).await;
         let (found, _) = self.read(self.claimant.timing.io()).await?;
-        if found.leader == lease.leader { Ok(()) } else { Err(self.in_use(&found)) }
+        if found.leader == lease.leader {
+            Ok(())
+        } else {
+            Err(self.in_use(&found))
+        }
     }
 
-    /// A claim that failed after its write frees the sector again, if the sector still holds that write. Otherwise the
-    /// id would look owned until someone waits it out. Best effort: the error to report is the claim's.
+    /// A claim that failed after its write frees the sector again, if the sector still holds that
+    /// write. Otherwise the id would look owned until someone waits it out. Best effort: the error
+    /// to report is the claim's.
     async fn undo(&self, lease: &DeltaLease) {
         let io = self.claimant.timing.io();
         match self.read(io).await {
@@ -255,8 +320,8 @@ impl<W: World> Claim<'_, W> {
     }
 }
 
-/// 2N, by the io timeout that stands in the sector: that is what the other claimants of the same sector go by. Where
-/// the sector has none, by our own.
+/// 2N, by the io timeout that stands in the sector: that is what the other claimants of the same
+/// sector go by. Where the sector has none, by our own.
 fn short_delay_of(found: &DeltaRecord, claimant: &Claimant) -> Duration {
     let on_disk = IoTimeout::from_secs(found.leader.io_timeout_secs());
     let io_timeout = on_disk.unwrap_or_else(|| claimant.timing.io_timeout());

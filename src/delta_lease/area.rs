@@ -52,7 +52,8 @@ pub enum DeltaSectorError {
 pub struct DeltaRecord {
     /// The record proper.
     pub leader: DeltaLeader,
-    /// What a disklease host adds to it, if one wrote the sector and the note belongs to this life of the host.
+    /// What a disklease host adds to it, if one wrote the sector and the note belongs to this life
+    /// of the host.
     pub note: Option<HostNote>,
 }
 
@@ -61,11 +62,16 @@ impl DeltaRecord {
     ///
     /// # Errors
     ///
-    /// Any [`FormatError`] of the record or its names. A damaged note is not an error: it is only dropped.
+    /// Any [`FormatError`] of the record or its names. A damaged note is not an error: it is only
+    /// dropped.
     pub fn decode(sector: &[u8], host: HostId, name: &LockspaceName) -> Result<Self, FormatError> {
         let leader = DeltaLeader::decode(sector, host)?.expect_space(name)?;
         let note = match HostNote::read_from(sector) {
-            NoteState::Present(note) if note.host_id == host && note.generation == leader.generation() => Some(note),
+            NoteState::Present(note)
+                if note.host_id == host && note.generation == leader.generation() =>
+            {
+                Some(note)
+            }
             _ => None,
         };
         Ok(Self { leader, note })
@@ -73,13 +79,16 @@ impl DeltaRecord {
 
     /// The io timeout N of the host that owns this sector.
     ///
-    /// The field is not covered by the record's checksum. So where a note repeats it, the longer of the two
-    /// counts, and a value that no host can have written stands for the longest there is: a takeover may be late,
-    /// never early.
+    /// The field is not covered by the record's checksum. So where a note repeats it, the longer of
+    /// the two counts, and a value that no host can have written stands for the longest there is: a
+    /// takeover may be late, never early.
     #[must_use]
     pub fn io_timeout(&self) -> IoTimeout {
         let field = IoTimeout::from_secs(self.leader.io_timeout_secs()).unwrap_or(IoTimeout::MAX);
-        let noted = self.note.as_ref().and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
+        let noted = self
+            .note
+            .as_ref()
+            .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
         noted.map_or(field, |noted| noted.max(field))
     }
 }
@@ -107,7 +116,11 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
         let sector = world
             .read(&self.disk, offset, into, timeout)
             .await
-            .map_err(|error| DeltaSectorError::Read { host, offset, error })?;
+            .map_err(|error| DeltaSectorError::Read {
+                host,
+                offset,
+                error,
+            })?;
         self.decode_sector(&sector, host)
     }
 
@@ -116,7 +129,11 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
     /// # Errors
     ///
     /// [`DeltaSectorError::Format`].
-    pub fn decode_sector(&self, sector: &[u8], host: HostId) -> Result<DeltaRecord, DeltaSectorError> {
+    pub fn decode_sector(
+        &self,
+        sector: &[u8],
+        host: HostId,
+    ) -> Result<DeltaRecord, DeltaSectorError> {
         DeltaRecord::decode(sector, host, &self.name).map_err(|error| DeltaSectorError::Format {
             host,
             offset: self.sector_offset(host),
@@ -129,8 +146,19 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
     /// # Errors
     ///
     /// As [`World::read`].
-    pub async fn read_all<W: World<Disk = D>>(&self, world: &W, timeout: Duration) -> Result<SectorBuf, ReadError> {
-        world.read(&self.disk, self.offset, SectorBuf::zeroed(self.geometry.area_size()), timeout).await
+    pub async fn read_all<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        timeout: Duration,
+    ) -> Result<SectorBuf, ReadError> {
+        world
+            .read(
+                &self.disk,
+                self.offset,
+                SectorBuf::zeroed(self.geometry.area_size()),
+                timeout,
+            )
+            .await
     }
 
     /// Writes the sector of this host: record, note and bitmap in one.
@@ -154,6 +182,8 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
         if let Some(note) = note {
             let _ = note.write_to(&mut sector);
         }
-        world.write(&self.disk, self.sector_offset(host), sector, timeout).await
+        world
+            .write(&self.disk, self.sector_offset(host), sector, timeout)
+            .await
     }
 }

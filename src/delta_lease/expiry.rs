@@ -1,10 +1,12 @@
-//! Whether this host may still believe in its own leases: one word, read by everyone, moved by good renewals only.
+//! Whether this host may still believe in its own leases: one word, read by everyone, moved by good
+//! renewals only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::world::Timestamp;
 
-/// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first renewal.
+/// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first
+/// renewal.
 const LOST: u64 = 0;
 
 /// The instant up to which the leases of one join are held, or that they are lost.
@@ -12,9 +14,10 @@ const LOST: u64 = 0;
 /// # Invariants
 ///
 /// * **EXP-1 (sticky)**: once the word is [`LOST`], no call makes it anything else.
-/// * **EXP-2 (by deadline)**: [`Expiry::is_held`] is true at `now` only if a renewal whose write was begun less than
-///   8N before `now` reached the disk. No thread has to be alive to notice the end: the caller's own clock read does,
-///   also after the process was stopped or the host was suspended.
+/// * **EXP-2 (by deadline)**: [`Expiry::is_held`] is true at `now` only if a renewal whose write
+///   was begun less than 8N before `now` reached the disk. No thread has to be alive to notice the
+///   end: the caller's own clock read does, also after the process was stopped or the host was
+///   suspended.
 /// * **EXP-3 (forward)**: the deadline never moves back.
 #[derive(Debug)]
 pub struct Expiry {
@@ -25,10 +28,13 @@ impl Expiry {
     /// Held until `deadline`.
     #[must_use]
     pub const fn until(deadline: Timestamp) -> Self {
-        Self { deadline: AtomicU64::new(deadline.as_nanos()) }
+        Self {
+            deadline: AtomicU64::new(deadline.as_nanos()),
+        }
     }
 
-    /// Whether the leases are held at `now`. The first call that finds the deadline passed makes the loss final.
+    /// Whether the leases are held at `now`. The first call that finds the deadline passed makes
+    /// the loss final.
     ///
     /// One load in the usual case. Never waits.
     #[must_use]
@@ -42,22 +48,35 @@ impl Expiry {
                 return true;
             }
             // A renewal may move the deadline at this very moment; then its word counts, not ours.
-            match self.deadline.compare_exchange(deadline, LOST, Ordering::AcqRel, Ordering::Acquire) {
+            match self.deadline.compare_exchange(
+                deadline,
+                LOST,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return false,
                 Err(moved) => deadline = moved,
             }
         }
     }
 
-    /// A renewal was good: held until `deadline`, unless it came too late. Returns whether the leases are held.
+    /// A renewal was good: held until `deadline`, unless it came too late. Returns whether the
+    /// leases are held.
     pub fn extend(&self, now: Timestamp, deadline: Timestamp) -> bool {
         let mut current = self.deadline.load(Ordering::Acquire);
         loop {
             if current == LOST {
                 return false;
             }
-            let next = if now.as_nanos() < current { deadline.as_nanos().max(current) } else { LOST };
-            match self.deadline.compare_exchange(current, next, Ordering::AcqRel, Ordering::Acquire) {
+            let next = if now.as_nanos() < current {
+                deadline.as_nanos().max(current)
+            } else {
+                LOST
+            };
+            match self
+                .deadline
+                .compare_exchange(current, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return next != LOST,
                 Err(moved) => current = moved,
             }
@@ -98,7 +117,10 @@ mod tests {
     fn exp_1_a_loss_that_was_seen_is_final() {
         let expiry = Expiry::until(at(100));
         assert!(!expiry.is_held(at(100)));
-        assert!(!expiry.extend(at(50), at(1000)), "no renewal brings it back");
+        assert!(
+            !expiry.extend(at(50), at(1000)),
+            "no renewal brings it back"
+        );
         assert!(!expiry.is_held(at(50)), "nor an earlier clock reading");
         assert_eq!(expiry.deadline(), None);
     }

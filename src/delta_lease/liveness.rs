@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::DeltaRecord;
-use crate::format::{FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes};
+use crate::format::{
+    FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes,
+};
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::Timestamp;
 
@@ -14,17 +16,21 @@ pub struct HostRecord {
     pub generation: Generation,
     /// The name of the host that owns, or last owned, the id.
     pub name: NameBytes,
-    /// What stands in the sector as time of the last renewal; 0 when the id is free. It says nothing but "changed".
+    /// What stands in the sector as time of the last renewal; 0 when the id is free. It says
+    /// nothing but "changed".
     pub timestamp_secs: u64,
     /// That host's io timeout.
     pub io_timeout: IoTimeout,
     /// Our note, when a disklease host wrote the sector.
     pub note: Option<HostNote>,
-    /// When a read that showed the present content first ended. Only time after this counts towards death.
+    /// When a read that showed the present content first ended. Only time after this counts towards
+    /// death.
     pub changed_at: Timestamp,
-    /// Whether the content was seen to change since it was first seen: whether a renewal was really observed.
+    /// Whether the content was seen to change since it was first seen: whether a renewal was really
+    /// observed.
     pub renewal_seen: bool,
-    /// What was wrong with the sector at the last look, if anything. The rest is then what was seen before.
+    /// What was wrong with the sector at the last look, if anything. The rest is then what was seen
+    /// before.
     pub damage: Option<FormatError>,
 }
 
@@ -41,7 +47,8 @@ pub enum HostState {
         /// When it counts as dead, should it not renew before.
         dead_at: Timestamp,
     },
-    /// It has not renewed for so long that its own leases must be lost to it, but it may not be stopped yet.
+    /// It has not renewed for so long that its own leases must be lost to it, but it may not be
+    /// stopped yet.
     Failing {
         /// When it counts as dead, should it not renew before.
         dead_at: Timestamp,
@@ -89,7 +96,8 @@ impl HostRecord {
                 HostState::Unknown { dead_at }
             };
         }
-        // A damaged sector is never proof of death: its owner may be renewing it in a way that cannot be read.
+        // A damaged sector is never proof of death: its owner may be renewing it in a way that
+        // cannot be read.
         if self.damage.is_some() {
             HostState::Unknown { dead_at }
         } else if now > dead_at {
@@ -114,9 +122,21 @@ pub struct HostTable {
 impl HostTable {
     /// A table that has seen nothing. `own` is always live in it, whatever the scans show.
     #[must_use]
-    pub fn new(geometry: Geometry, name: LockspaceName, fire_timeout: FireTimeout, own: Option<HostId>) -> Self {
+    pub fn new(
+        geometry: Geometry,
+        name: LockspaceName,
+        fire_timeout: FireTimeout,
+        own: Option<HostId>,
+    ) -> Self {
         let records = vec![None; usize::from(geometry.max_hosts())];
-        Self { geometry, name, fire_timeout, own, records, last_scan: None }
+        Self {
+            geometry,
+            name,
+            fire_timeout,
+            own,
+            records,
+            last_scan: None,
+        }
     }
 
     /// When the last scan ended.
@@ -128,7 +148,9 @@ impl HostTable {
     /// What was seen of `host`. `None` when its id was never used, or no scan was made yet.
     #[must_use]
     pub fn record(&self, host: HostId) -> Option<&HostRecord> {
-        self.records.get(usize::from(host.get()).checked_sub(1)?)?.as_ref()
+        self.records
+            .get(usize::from(host.get()).checked_sub(1)?)?
+            .as_ref()
     }
 
     /// The state of `host` at `now`. An id that was never used is free.
@@ -137,22 +159,28 @@ impl HostTable {
         if self.own == Some(host) {
             return HostState::Live;
         }
-        self.record(host).map_or(HostState::Free, |record| record.state(self.fire_timeout, now))
+        self.record(host).map_or(HostState::Free, |record| {
+            record.state(self.fire_timeout, now)
+        })
     }
 
     /// All ids that were ever used, in order.
     pub fn iter(&self) -> impl Iterator<Item = (HostId, &HostRecord)> {
-        (1_u64..).zip(&self.records).filter_map(|(id, record)| Some((HostId::new(id).ok()?, record.as_ref()?)))
+        (1_u64..)
+            .zip(&self.records)
+            .filter_map(|(id, record)| Some((HostId::new(id).ok()?, record.as_ref()?)))
     }
 
     /// Takes in the whole area, from a read that ended at `read_ended`.
     ///
-    /// Time towards a host's death is counted from the end of the read, never from its start: a renewal that this
-    /// read shows was begun before the read ended.
+    /// Time towards a host's death is counted from the end of the read, never from its start: a
+    /// renewal that this read shows was begun before the read ended.
     pub fn observe(&mut self, area: &[u8], read_ended: Timestamp) {
         for (id, slot) in (1_u64..).zip(&mut self.records) {
             let Ok(host) = HostId::new(id) else { break };
-            let Ok(sector) = self.geometry.sector(area, self.geometry.delta_offset(host)) else { break };
+            let Ok(sector) = self.geometry.sector(area, self.geometry.delta_offset(host)) else {
+                break;
+            };
             match DeltaRecord::decode(sector, host, &self.name) {
                 Ok(found) => take_in(slot, &found, read_ended),
                 Err(error) => match slot {
@@ -172,8 +200,11 @@ fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Times
         *slot = None;
         return;
     }
-    let seen_before = slot.as_ref().filter(|record| record.generation == leader.generation());
-    let renewed = seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
+    let seen_before = slot
+        .as_ref()
+        .filter(|record| record.generation == leader.generation());
+    let renewed =
+        seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
     let unchanged = seen_before.filter(|_| !renewed);
     *slot = Some(HostRecord {
         generation: leader.generation(),
@@ -191,7 +222,7 @@ fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Times
 fn damaged(error: FormatError, read_ended: Timestamp) -> HostRecord {
     HostRecord {
         generation: Generation::new(0),
-        name: NameBytes::default(),
+        name: NameBytes::EMPTY,
         timestamp_secs: 0,
         io_timeout: IoTimeout::MAX,
         note: None,

@@ -1,4 +1,5 @@
-//! What a joined host knows of itself and of the others: all that a paxos lease needs to be acquired.
+//! What a joined host knows of itself and of the others: all that a paxos lease needs to be
+//! acquired.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,8 @@ use crate::format::{Generation, HostId};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// One life of one host id in one lockspace, shared by the renewal loop and every lease of this host.
+/// One life of one host id in one lockspace, shared by the renewal loop and every lease of this
+/// host.
 #[derive(Debug)]
 pub struct Membership<D> {
     area: LockspaceArea<D>,
@@ -19,8 +21,7 @@ pub struct Membership<D> {
     expiry: Expiry,
     /// Locked for single look-ups and for taking in one scan; never across I/O.
     hosts: Mutex<HostTable>,
-    /// The last stamp given out by [`Membership::unique_stamp_secs`].
-    last_stamp_secs: AtomicU64,
+    stamps: Stamps,
 }
 
 impl<D> Membership<D> {
@@ -34,7 +35,7 @@ impl<D> Membership<D> {
             timing: lease.timing,
             expiry: Expiry::until(lease.expires_at()),
             hosts: Mutex::new(hosts),
-            last_stamp_secs: AtomicU64::new(0),
+            stamps: Stamps::default(),
         }
     }
 
@@ -79,41 +80,58 @@ impl<D> Membership<D> {
         self.hosts(|table| table.record(host).cloned())
     }
 
-    /// Whether the life `generation` of `host` may still be running. What is not known counts as running.
+    /// Whether the life `generation` of `host` may still be running. What is not known counts as
+    /// running.
     #[must_use]
     pub fn may_be_alive(&self, host: HostId, generation: Generation, now: Timestamp) -> bool {
         self.hosts(|table| match table.record(host) {
             None => true,
             Some(record) if record.generation > generation => false,
-            Some(_) => !matches!(table.state(host, now), HostState::Free | HostState::Dead { .. }),
+            Some(_) => !matches!(
+                table.state(host, now),
+                HostState::Free | HostState::Dead { .. }
+            ),
         })
     }
 
     /// A value for the paxos input's timestamp: `clock_secs`, or more if that was given out before.
     ///
-    /// **INV-STAMP**: no two acquires of one life of a host propose the same input. The format's unit is the
-    /// second, and two acquires can fall into one; with equal inputs a host could take the commit of an earlier
-    /// acquire for its present one.
+    /// **INV-STAMP**: no two acquires of one life of a host propose the same input. The format's
+    /// unit is the second, and two acquires can fall into one; with equal inputs a host could take
+    /// the commit of an earlier acquire for its present one.
     pub fn unique_stamp_secs(&self, clock_secs: u64) -> u64 {
-        let next = |last: u64| clock_secs.max(last.saturating_add(1));
-        let last = self.last_stamp_secs.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
-        next(last.unwrap_or_else(|last| last))
+        self.stamps.next(clock_secs)
+    }
+}
+
+/// Stamps that rise with each one given out, and follow the clock where they can.
+#[derive(Debug, Default)]
+struct Stamps {
+    last: AtomicU64,
+}
+
+impl Stamps {
+    fn next(&self, clock_secs: u64) -> u64 {
+        let after = |last: u64| clock_secs.max(last.saturating_add(1));
+        let last = self
+            .last
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+                Some(after(last))
+            });
+        after(last.unwrap_or_else(|last| last))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-    use std::sync::atomic::Ordering;
+    use super::Stamps;
 
     #[test]
-    fn inv_stamp_stamps_of_one_second_differ_and_never_are_zero() {
-        // The same closure as above, on a bare atomic: a membership needs a disk that this test does not have.
-        let last = AtomicU64::new(0);
-        let stamp = |clock: u64| {
-            let next = |last: u64| clock.max(last.saturating_add(1));
-            next(last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last))).unwrap())
-        };
-        assert_eq!([stamp(0), stamp(7), stamp(7), stamp(6), stamp(20)], [1, 7, 8, 9, 20]);
+    fn inv_stamp_stamps_of_one_second_differ_and_none_is_zero() {
+        let stamps = Stamps::default();
+        assert_eq!(
+            [0, 7, 7, 6, 20].map(|clock| stamps.next(clock)),
+            [1, 7, 8, 9, 20]
+        );
     }
 }

@@ -8,13 +8,17 @@ use crate::world::{World, WriteError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaReleaseError {
-    /// The leases of this life are lost, so the sector may be somebody else's by now. Nothing was written.
-    #[error("host id {host_id} was not freed: its leases are lost and the sector may have a new owner")]
+    /// The leases of this life are lost, so the sector may be somebody else's by now. Nothing was
+    /// written.
+    #[error(
+        "host id {host_id} was not freed: its leases are lost and the sector may have a new owner"
+    )]
     Lost {
         /// The id.
         host_id: HostId,
     },
-    /// The last renewal did not succeed, so it is not known what the sector holds. Nothing was written.
+    /// The last renewal did not succeed, so it is not known what the sector holds. Nothing was
+    /// written.
     #[error("host id {host_id} was not freed: its last renewal failed")]
     NotRenewed {
         /// The id.
@@ -30,7 +34,8 @@ pub enum DeltaReleaseError {
     },
 }
 
-/// Frees the host id. Every lease that was held under it must have ended before: others may take them at once.
+/// Frees the host id. Every lease that was held under it must have ended before: others may take
+/// them at once.
 ///
 /// # Errors
 ///
@@ -51,7 +56,14 @@ pub async fn release<W: World>(
     let freed = lease.leader.released();
     membership
         .area()
-        .write_sector(world, host_id, &freed, None, &HostBitmap::default(), lease.timing.io())
+        .write_sector(
+            world,
+            host_id,
+            &freed,
+            None,
+            &HostBitmap::default(),
+            lease.timing.io(),
+        )
         .await
         .map_err(|error| DeltaReleaseError::Write { host_id, error })
 }

@@ -11,7 +11,8 @@ pub enum RenewError {
     /// The storage did not give the lockspace. To be tried again.
     #[error("the lockspace cannot be read: {0}")]
     Read(ReadError),
-    /// The storage did not take the sector. To be tried again; the write may have landed or still land.
+    /// The storage did not take the sector. To be tried again; the write may have landed or still
+    /// land.
     #[error("the delta lease cannot be written: {0}")]
     Write(WriteError),
     /// Our sector is not a delta lease of this lockspace any more. The leases are lost.
@@ -27,7 +28,8 @@ pub enum RenewError {
         /// The generation that now stands there.
         generation: Generation,
     },
-    /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases are lost.
+    /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases
+    /// are lost.
     #[error("the delta lease of host {host_id} was changed by somebody else")]
     Changed {
         /// The id.
@@ -49,18 +51,23 @@ impl RenewError {
 /// Renews `lease` once, and takes in what the scan shows of the other hosts.
 ///
 /// The expiry counts from the instant **before** the write was begun, however long it took
-/// (**INV-RENEW**): the write may have reached the disk right then, and that is when others begin to count.
+/// (**INV-RENEW**): the write may have reached the disk right then, and that is when others begin
+/// to count.
 ///
 /// # Errors
 ///
-/// [`RenewError`]; after one that [is fatal](RenewError::is_fatal) the lease must not be renewed again.
+/// [`RenewError`]; after one that [is fatal](RenewError::is_fatal) the lease must not be renewed
+/// again.
 pub async fn renew<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
     let area = membership.area();
-    let scan = area.read_all(world, lease.timing.io()).await.map_err(RenewError::Read)?;
+    let scan = area
+        .read_all(world, lease.timing.io())
+        .await
+        .map_err(RenewError::Read)?;
     let read_ended = world.now();
     membership.hosts(|table| table.observe(&scan, read_ended));
 
@@ -68,13 +75,24 @@ pub async fn renew<W: World>(
 
     let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
     // Others see a renewal only by a change of whole seconds.
-    let clock_secs = world.clock_secs().max(lease.leader.timestamp_secs().saturating_add(1));
+    let clock_secs = world
+        .clock_secs()
+        .max(lease.leader.timestamp_secs().saturating_add(1));
     let next = lease.leader.renewed(clock_secs, io_timeout_secs);
     let begun = world.now();
-    // One write at a time is all that may be under way, and there is nothing better to do than to wait for it.
+    // One write at a time is all that may be under way, and there is nothing better to do than to
+    // wait for it.
     let timeout = lease.timing.stopped_by();
-    let written =
-        area.write_sector(world, lease.host_id, &next, Some(&lease.note), &HostBitmap::default(), timeout).await;
+    let written = area
+        .write_sector(
+            world,
+            lease.host_id,
+            &next,
+            Some(&lease.note),
+            &HostBitmap::default(),
+            timeout,
+        )
+        .await;
     match written {
         Ok(()) => {
             lease.leader = next;
@@ -83,14 +101,16 @@ pub async fn renew<W: World>(
             Ok(())
         }
         Err(error) => {
-            // A write that was not begun leaves things as they are known; any other leaves old or new on the disk.
+            // A write that was not begun leaves things as they are known; any other leaves old or
+            // new on the disk.
             lease.leader_is_on_disk &= matches!(error, WriteError::NotBegun(_));
             Err(RenewError::Write(error))
         }
     }
 }
 
-/// The sector must be ours by id, life and name; and exactly what we wrote, when we know what that was.
+/// The sector must be ours by id, life and name; and exactly what we wrote, when we know what that
+/// was.
 fn check_own_sector<D: Clone + std::fmt::Debug>(
     membership: &Membership<D>,
     lease: &DeltaLease,
@@ -99,10 +119,20 @@ fn check_own_sector<D: Clone + std::fmt::Debug>(
     let area = membership.area();
     let host_id = lease.host_id;
     let damaged = |error| {
-        RenewError::Damaged(DeltaSectorError::Format { host: host_id, offset: area.sector_offset(host_id), error })
+        RenewError::Damaged(DeltaSectorError::Format {
+            host: host_id,
+            offset: area.sector_offset(host_id),
+            error,
+        })
     };
-    let sector = area.geometry.sector(scan, area.geometry.delta_offset(host_id)).map_err(damaged)?;
-    let found = area.decode_sector(sector, host_id).map_err(RenewError::Damaged)?.leader;
+    let sector = area
+        .geometry
+        .sector(scan, area.geometry.delta_offset(host_id))
+        .map_err(damaged)?;
+    let found = area
+        .decode_sector(sector, host_id)
+        .map_err(RenewError::Damaged)?
+        .leader;
     let ours = &lease.leader;
     if found.owner_id() != ours.owner_id()
         || found.generation() != ours.generation()

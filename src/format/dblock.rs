@@ -108,6 +108,25 @@ impl Dblock {
         }))
     }
 
+    /// The flag alone, whatever the rest holds.
+    fn released_flag(sector: &[u8], host: HostId) -> bool {
+        let raw: Result<RawDblock, _> = record::read(Structure::Dblock(host), sector, 0);
+        raw.is_ok_and(|raw| raw.flags.get() & RELEASED != 0)
+    }
+
+    /// The block with which a host begins to take part in a ballot for `version`: all else zero.
+    #[must_use]
+    pub const fn for_version(version: LeaseVersion) -> Self {
+        Self {
+            mbal: 0,
+            bal: 0,
+            input: None,
+            version,
+            released: false,
+            other_flags: 0,
+        }
+    }
+
     /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where mode block and
     /// note belong, is left alone.
     ///
@@ -200,6 +219,10 @@ impl ModeBlock {
 pub struct DblockSector {
     /// The host's part in the ballots: `Ok(None)` if it never had one, an error if it is damaged or too short.
     pub block: Result<Option<Dblock>, FormatError>,
+    /// Whether the host says that it gave the lease back. Also true of a block that is otherwise
+    /// empty: sanlock leaves such a one behind when an acquire failed. Never true where `block` is
+    /// an error.
+    pub released: bool,
     /// The generation in which the host holds the lease shared, if it does. No checksum covers it, and it is
     /// read whatever the state of `block`.
     pub shared: Option<Generation>,
@@ -214,10 +237,11 @@ impl DblockSector {
     /// has an error for its `block`, lest nobody be seen to hold the lease shared where it cannot be known.
     #[must_use]
     pub fn decode(sector: &[u8], host: HostId) -> Self {
-        let block = Dblock::decode(sector, host);
         let mode = ModeBlock::read_from(sector, host);
+        let block = mode.and(Dblock::decode(sector, host));
         Self {
-            block: mode.and(block),
+            released: block.is_ok() && Dblock::released_flag(sector, host),
+            block,
             shared: mode.ok().flatten().map(|mode| mode.shared),
             note: HolderNote::read_from(sector, host),
         }

@@ -216,6 +216,18 @@ pub enum FormatError {
         /// The time in the record, which is 0 in one that is not held.
         timestamp_secs: u64,
     },
+    /// It proposes an owner at no time: committed, it would be an owner that holds nothing.
+    #[error("{structure}: it proposes an owner at time 0")]
+    InputWithoutTime {
+        /// In which record.
+        structure: Structure,
+    },
+    /// Its sizes change each time it is read.
+    #[error("{structure}: its sizes change each time it is read")]
+    Unstable {
+        /// In which record.
+        structure: Structure,
+    },
     /// The note says something about its holder that has no meaning.
     #[error("{structure}: state is {found}, which has no meaning")]
     NoteState {

@@ -16,6 +16,9 @@ const LEN: usize = 48;
 pub struct NameBytes([u8; LEN]);
 
 impl NameBytes {
+    /// A field without a name.
+    pub const EMPTY: Self = Self([0; LEN]);
+
     /// From the bytes of a field.
     #[must_use]
     pub const fn new(bytes: [u8; LEN]) -> Self {

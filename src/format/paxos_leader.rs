@@ -1,5 +1,6 @@
 //! The leader of a lease: who owns it.
 
+use super::dblock::Input;
 use super::error::{FormatError, Structure};
 use super::geometry::Geometry;
 use super::ids::{Generation, HostId, LeaseVersion};
@@ -252,6 +253,17 @@ impl PaxosLeader {
     #[must_use]
     pub const fn timestamp_secs(&self) -> u64 {
         self.raw.timestamp.get()
+    }
+
+    /// Owner, generation and time, as they were proposed in the ballot that made this owner; the
+    /// time is 0 once the lease is free.
+    #[must_use]
+    pub fn input(&self) -> Input {
+        Input {
+            owner: self.raw.owner_id.get(),
+            generation: self.raw.owner_generation.get(),
+            timestamp: self.timestamp_secs(),
+        }
     }
 
     /// Whether nobody holds the lease exclusively. It may be held shared.

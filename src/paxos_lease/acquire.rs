@@ -1,4 +1,5 @@
-//! Taking a lease: read everything, judge the owner, ballot; again from the start where something moved.
+//! Taking a lease: read everything, judge the owner, ballot; again from the start where something
+//! moved.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const RESTARTS_MAX: u32 = 64;
 pub enum Patience {
     /// It reports the owner at once.
     Refuse,
-    /// It waits until the owner shows life or is dead, up to 8N + F and a margin, but not beyond the given instant.
+    /// It waits until the owner shows life or is dead, up to 8N + F and a margin, but not beyond
+    /// the given instant.
     WaitForDeath {
         /// When to stop waiting.
         until: Option<Timestamp>,
@@ -30,7 +32,8 @@ pub enum Patience {
 pub struct Holding {
     /// What to do about an owner whose life is in doubt.
     pub patience: Patience,
-    /// Who holds the lease, for people on other hosts. Host, generation and version are filled in by the acquire.
+    /// Who holds the lease, for people on other hosts. Host, generation and version are filled in
+    /// by the acquire.
     pub note: Option<HolderNote>,
     /// The version that the lease must have when it is taken: nobody may have owned it since.
     pub expected_version: Option<LeaseVersion>,
@@ -60,9 +63,11 @@ pub enum AcquireError {
         /// What is wrong.
         error: DeltaSectorError,
     },
-    /// The lease names this host in a generation that it has not reached yet: the lockspace was made anew while the
-    /// lease was kept.
-    #[error("the lease is owned by host {host_id} in generation {on_lease}, the lockspace is only at generation {in_lockspace}: was the lockspace initialised anew?")]
+    /// The lease names this host in a generation that it has not reached yet: the lockspace was
+    /// made anew while the lease was kept.
+    #[error(
+        "the lease is owned by host {host_id} in generation {on_lease}, the lockspace is only at generation {in_lockspace}: was the lockspace initialised anew?"
+    )]
     FromTheFuture {
         /// This host.
         host_id: HostId,
@@ -88,7 +93,8 @@ pub enum AcquireError {
     /// Versions or ballot numbers cannot be raised any more.
     #[error("the lease's version or ballot numbers are used up")]
     NumbersUsedUp,
-    /// An earlier write of this host to the lease has not ended; nothing may be decided before it has.
+    /// An earlier write of this host to the lease has not ended; nothing may be decided before it
+    /// has.
     #[error("an earlier write of this host to the lease has not ended yet")]
     WriteInFlight,
     /// This host's own delta lease was lost meanwhile.
@@ -101,27 +107,36 @@ pub enum AcquireError {
 pub struct AcquireFailure {
     /// Why.
     pub error: AcquireError,
-    /// What has to be retracted still, because the storage did not take the retraction: until that is done, other
-    /// hosts may yet make this one the owner without its knowledge.
+    /// What has to be retracted still, because the storage did not take the retraction: until that
+    /// is done, other hosts may yet make this one the owner without its knowledge.
     pub debt: Option<Debt>,
 }
 
 /// Acquires the lease at `lease`, exclusively, for the host of `membership`.
 ///
-/// An uncontended acquire of a free lease is six dependent I/Os: read all, write the own block, read all, write the own
-/// block, read all, write the leader. A live owner is reported after two: the lease and the owner's delta sector.
+/// An uncontended acquire of a free lease is six dependent I/Os: read all, write the own block,
+/// read all, write the own block, read all, write the leader. A live owner is reported after two:
+/// the lease and the owner's delta sector.
 ///
 /// # Errors
 ///
-/// [`AcquireFailure`]. Where this acquire's input might still be committed by another host, it was retracted, or the
-/// failure carries the debt.
+/// [`AcquireFailure`]. Where this acquire's input might still be committed by another host, it was
+/// retracted, or the failure carries the debt.
 pub async fn acquire<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
     holding: &Holding,
 ) -> Result<HeldLease, AcquireFailure> {
-    let mut attempt = Attempt { world, membership, lease, holding, own_input: None, left_behind: None, sharers: Vec::new() };
+    let mut attempt = Attempt {
+        world,
+        membership,
+        lease,
+        holding,
+        own_input: None,
+        left_behind: None,
+        sharers: Vec::new(),
+    };
     let error = match attempt.run().await {
         Ok(held) => return Ok(held),
         Err(error) => error,
@@ -133,7 +148,10 @@ pub async fn acquire<W: World>(
         Ok(()) => Err(AcquireFailure { error, debt: None }),
         Err(failed) => {
             tracing::warn!(resource = %lease.resource, error = %failed, "an acquire that failed could not be retracted yet");
-            Err(AcquireFailure { error, debt: Some(debt) })
+            Err(AcquireFailure {
+                error,
+                debt: Some(debt),
+            })
         }
     }
 }
@@ -146,7 +164,8 @@ pub(super) struct Attempt<'a, W: World> {
     pub(super) holding: &'a Holding,
     /// Our input for the version that is being balloted for. One version, one input (INV-INPUT).
     pub(super) own_input: Option<(LeaseVersion, Input)>,
-    /// Our block as last written, or tried to be written, as long as another host might commit what it proposes.
+    /// Our block as last written, or tried to be written, as long as another host might commit what
+    /// it proposes.
     pub(super) left_behind: Option<Debt>,
     /// Who held the lease in shared mode when phase 1 last looked.
     pub(super) sharers: Vec<(HostId, Generation)>,
@@ -159,7 +178,11 @@ impl<W: World> Attempt<'_, W> {
 
     /// INV-MEMBER: to be asked before each write.
     pub(super) fn check_member(&self) -> Result<(), AcquireError> {
-        if self.membership.expiry().is_held(self.world.now()) { Ok(()) } else { Err(AcquireError::LockspaceLost) }
+        if self.membership.expiry().is_held(self.world.now()) {
+            Ok(())
+        } else {
+            Err(AcquireError::LockspaceLost)
+        }
     }
 
     async fn run(&mut self) -> Result<HeldLease, AcquireError> {
@@ -169,16 +192,24 @@ impl<W: World> Attempt<'_, W> {
             if self.lease.has_write_in_flight(self.world, shape) {
                 return Err(AcquireError::WriteInFlight);
             }
-            let image = self.lease.read_image(self.world, shape, self.membership.host_id(), self.io()).await?;
+            let image = self
+                .lease
+                .read_image(self.world, shape, self.membership.host_id(), self.io())
+                .await?;
             shape = image.shape;
             self.forget_what_was_decided(&image.leader);
             self.check_expected_version(image.leader.version())?;
 
-            // INV-NEXT: a block newer than the leader shows that the leader is stale: a write of an older version
-            // landed late over it. Its owner's time was judged to be over by whoever balloted for the newer version.
+            // INV-NEXT: a block newer than the leader shows that the leader is stale: a write of an
+            // older version landed late over it. Its owner's time was judged to be over by whoever
+            // balloted for the newer version.
             let newest_block = image.max_version();
             let leader_is_stale = newest_block > image.leader.version();
-            let ownership = if leader_is_stale { Ownership::Over { waited: true } } else { self.judge_owner(&image).await? };
+            let ownership = if leader_is_stale {
+                Ownership::Over { waited: true }
+            } else {
+                self.judge_owner(&image).await?
+            };
             let reread_leader = match ownership {
                 Ownership::Changed => continue,
                 Ownership::Free => false,
@@ -186,25 +217,40 @@ impl<W: World> Attempt<'_, W> {
             };
             self.refuse_live_sharers(&image)?;
 
-            let next = image.leader.version().next().ok_or(AcquireError::NumbersUsedUp)?.max(newest_block);
+            let next = image
+                .leader
+                .version()
+                .next()
+                .ok_or(AcquireError::NumbersUsedUp)?
+                .max(newest_block);
             match self.ballot(&image, next, reread_leader).await? {
                 BallotEnd::Restart => {}
-                BallotEnd::Won { held, sharers } => return self.settle_with_sharers(held, &sharers).await,
+                BallotEnd::Won { held, sharers } => {
+                    return self.settle_with_sharers(held, &sharers).await;
+                }
             }
         }
-        Err(AcquireError::Contended { rounds: RESTARTS_MAX })
+        Err(AcquireError::Contended {
+            rounds: RESTARTS_MAX,
+        })
     }
 
     fn check_expected_version(&self, found: LeaseVersion) -> Result<(), AcquireError> {
         match self.holding.expected_version {
-            Some(expected) if expected != found => Err(AcquireError::VersionChanged { expected, found }),
+            Some(expected) if expected != found => {
+                Err(AcquireError::VersionChanged { expected, found })
+            }
             _ => Ok(()),
         }
     }
 
-    /// Once the leader shows that a version went to somebody else, what was proposed for it cannot be committed as ours.
+    /// Once the leader shows that a version went to somebody else, what was proposed for it cannot
+    /// be committed as ours.
     fn forget_what_was_decided(&mut self, leader: &PaxosLeader) {
-        let decided = self.left_behind.as_ref().is_some_and(|debt| debt.version() <= leader.version());
+        let decided = self
+            .left_behind
+            .as_ref()
+            .is_some_and(|debt| debt.version() <= leader.version());
         if decided && leader.owner_id() != Some(self.membership.host_id()) {
             self.left_behind = None;
         }

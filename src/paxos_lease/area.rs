@@ -1,11 +1,12 @@
-//! Where a lease lies, and reading and writing its sectors. The only file that knows how many disks it lies on.
+//! Where a lease lies, and reading and writing its sectors. The only file that knows how many disks
+//! it lies on.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::format::{
-    Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LeaseVersion, LockspaceName,
-    PaxosLeader, ResourceName,
+    Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LeaseVersion,
+    LockspaceName, PaxosLeader, ResourceName,
 };
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
@@ -22,7 +23,10 @@ impl LeaseShape {
     /// The shape to begin with when nothing is known of a lease but its lockspace's geometry.
     #[must_use]
     pub const fn of_lockspace(geometry: Geometry) -> Self {
-        Self { geometry, num_hosts: geometry.max_hosts() }
+        Self {
+            geometry,
+            num_hosts: geometry.max_hosts(),
+        }
     }
 }
 
@@ -41,7 +45,8 @@ pub struct LeaseArea<D> {
     pub expected_shape: LeaseShape,
 }
 
-/// Why a sector of a lease could not be read, believed or written. Offsets are bytes from the start of the disk.
+/// Why a sector of a lease could not be read, believed or written. Offsets are bytes from the start
+/// of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseIoError {
@@ -89,17 +94,29 @@ pub(super) struct BlockSeen {
 
 impl LeaseImage {
     pub(super) fn block_of(&self, host: HostId) -> Option<Dblock> {
-        self.blocks.iter().find(|seen| seen.host == host).and_then(|seen| seen.block)
+        self.blocks
+            .iter()
+            .find(|seen| seen.host == host)
+            .and_then(|seen| seen.block)
     }
 
     /// The largest ballot number that any host ever used here.
     pub(super) fn max_mbal(&self) -> u64 {
-        self.blocks.iter().filter_map(|seen| seen.block).map(|block| block.mbal).max().unwrap_or(0)
+        self.blocks
+            .iter()
+            .filter_map(|seen| seen.block)
+            .map(|block| block.mbal)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The newest version that any host ever balloted for.
     pub(super) fn max_version(&self) -> LeaseVersion {
-        let versions = self.blocks.iter().filter_map(|seen| seen.block).map(|block| block.version);
+        let versions = self
+            .blocks
+            .iter()
+            .filter_map(|seen| seen.block)
+            .map(|block| block.version);
         versions.max().unwrap_or(LeaseVersion::new(0))
     }
 }
@@ -109,6 +126,14 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         self.offset.saturating_add(offset_in_area)
     }
 
+    /// The error that says what is wrong at `offset_in_area`.
+    pub(super) fn format_error(&self, offset_in_area: u64, error: FormatError) -> LeaseIoError {
+        LeaseIoError::Format {
+            offset: self.at(offset_in_area),
+            error,
+        }
+    }
+
     async fn read_at<W: World<Disk = D>>(
         &self,
         world: &W,
@@ -116,30 +141,49 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         len: usize,
         timeout: Duration,
     ) -> Result<SectorBuf, LeaseIoError> {
-        let read = world.read(&self.disk, offset, SectorBuf::zeroed(len), timeout).await;
+        let read = world
+            .read(&self.disk, offset, SectorBuf::zeroed(len), timeout)
+            .await;
         read.map_err(|error| LeaseIoError::Read { offset, error })
     }
 
     fn decode_leader(&self, sector: &[u8]) -> Result<PaxosLeader, LeaseIoError> {
         PaxosLeader::decode(sector)
             .and_then(|leader| leader.expect_names(&self.lockspace, &self.resource))
-            .map_err(|error| LeaseIoError::Format { offset: self.offset, error })
+            .map_err(|error| LeaseIoError::Format {
+                offset: self.offset,
+                error,
+            })
     }
 
-    /// Whether a write of this host to any sector of the lease has not ended yet, from whatever acquire or release.
+    /// Whether a write of this host to any sector of the lease has not ended yet, from whatever
+    /// acquire or release.
     ///
-    /// What is read meanwhile may still be overwritten by it, so nothing may be decided on such a read.
-    pub(super) fn has_write_in_flight<W: World<Disk = D>>(&self, world: &W, shape: LeaseShape) -> bool {
-        world.is_write_in_flight(&self.disk, self.offset, shape.geometry.lease_len(shape.num_hosts))
+    /// What is read meanwhile may still be overwritten by it, so nothing may be decided on such a
+    /// read.
+    pub(super) fn has_write_in_flight<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        shape: LeaseShape,
+    ) -> bool {
+        world.is_write_in_flight(
+            &self.disk,
+            self.offset,
+            shape.geometry.lease_len(shape.num_hosts),
+        )
     }
 
     /// The same for the leader's sector alone.
-    pub(super) fn has_leader_write_in_flight<W: World<Disk = D>>(&self, world: &W, shape: LeaseShape) -> bool {
+    pub(super) fn has_leader_write_in_flight<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        shape: LeaseShape,
+    ) -> bool {
         world.is_write_in_flight(&self.disk, self.offset, shape.geometry.sector_size())
     }
 
-    /// Reads the leader and all blocks in one read. Where the record tells of another shape than was expected, that
-    /// shape is adopted and the lease read again.
+    /// Reads the leader and all blocks in one read. Where the record tells of another shape than
+    /// was expected, that shape is adopted and the lease read again.
     ///
     /// A sector that is wrong in any way is an error: nothing is decided on the rest.
     pub(super) async fn read_image<W: World<Disk = D>>(
@@ -150,38 +194,62 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         timeout: Duration,
     ) -> Result<LeaseImage, LeaseIoError> {
         let mut shape = expected;
-        // Twice at most with other shapes: a record that changes its shape at each read is not believed.
+        // Twice at most with other shapes: a record that changes its shape at each read is not
+        // believed.
         for _ in 0..3 {
             let len = shape.geometry.lease_len(shape.num_hosts);
             let area = self.read_at(world, self.offset, len, timeout).await?;
             let leader = self.decode_leader(&area)?;
-            let found = LeaseShape { geometry: leader.geometry(), num_hosts: leader.num_hosts() };
+            let found = LeaseShape {
+                geometry: leader.geometry(),
+                num_hosts: leader.num_hosts(),
+            };
             if found.geometry == shape.geometry && found.num_hosts <= shape.num_hosts {
                 let leader = leader
                     .expect_host(host)
-                    .map_err(|error| LeaseIoError::Format { offset: self.offset, error })?;
+                    .map_err(|error| LeaseIoError::Format {
+                        offset: self.offset,
+                        error,
+                    })?;
                 let blocks = self.decode_blocks(&area, found)?;
-                return Ok(LeaseImage { shape: found, leader, blocks });
+                return Ok(LeaseImage {
+                    shape: found,
+                    leader,
+                    blocks,
+                });
             }
             shape = found;
         }
         Err(LeaseIoError::Format {
             offset: self.offset,
-            error: FormatError::Unstable { structure: crate::format::Structure::PaxosLeader },
+            error: FormatError::Unstable {
+                structure: crate::format::Structure::PaxosLeader,
+            },
         })
     }
 
-    fn decode_blocks(&self, area: &[u8], shape: LeaseShape) -> Result<Vec<BlockSeen>, LeaseIoError> {
+    fn decode_blocks(
+        &self,
+        area: &[u8],
+        shape: LeaseShape,
+    ) -> Result<Vec<BlockSeen>, LeaseIoError> {
         let mut blocks = Vec::new();
         for id in 1..=u64::from(shape.num_hosts) {
             let Ok(host) = HostId::new(id) else { break };
             let in_area = shape.geometry.dblock_offset(host);
-            let format = |error| LeaseIoError::Format { offset: self.at(in_area), error };
+            let format = |error| LeaseIoError::Format {
+                offset: self.at(in_area),
+                error,
+            };
             let sector = shape.geometry.sector(area, in_area).map_err(format)?;
             let found = DblockSector::decode(sector, host);
             let block = found.block.map_err(format)?;
             if block.is_some() || found.shared.is_some() {
-                blocks.push(BlockSeen { host, block, shared: found.shared });
+                blocks.push(BlockSeen {
+                    host,
+                    block,
+                    shared: found.shared,
+                });
             }
         }
         Ok(blocks)
@@ -194,7 +262,14 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         shape: LeaseShape,
         timeout: Duration,
     ) -> Result<Vec<BlockSeen>, LeaseIoError> {
-        let area = self.read_at(world, self.offset, shape.geometry.lease_len(shape.num_hosts), timeout).await?;
+        let area = self
+            .read_at(
+                world,
+                self.offset,
+                shape.geometry.lease_len(shape.num_hosts),
+                timeout,
+            )
+            .await?;
         self.decode_blocks(&area, shape)
     }
 
@@ -207,7 +282,9 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         timeout: Duration,
     ) -> Result<DblockSector, LeaseIoError> {
         let offset = self.at(shape.geometry.dblock_offset(host));
-        let sector = self.read_at(world, offset, shape.geometry.sector_size(), timeout).await?;
+        let sector = self
+            .read_at(world, offset, shape.geometry.sector_size(), timeout)
+            .await?;
         Ok(DblockSector::decode(&sector, host))
     }
 
@@ -218,7 +295,9 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         shape: LeaseShape,
         timeout: Duration,
     ) -> Result<PaxosLeader, LeaseIoError> {
-        let sector = self.read_at(world, self.offset, shape.geometry.sector_size(), timeout).await?;
+        let sector = self
+            .read_at(world, self.offset, shape.geometry.sector_size(), timeout)
+            .await?;
         self.decode_leader(&sector)
     }
 
@@ -234,10 +313,14 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         // A sector has room for the record.
         let _ = leader.write_to(&mut sector);
         let written = world.write(&self.disk, self.offset, sector, timeout).await;
-        written.map_err(|error| LeaseIoError::Write { offset: self.offset, error })
+        written.map_err(|error| LeaseIoError::Write {
+            offset: self.offset,
+            error,
+        })
     }
 
-    /// Writes the sector of `host`: its block, our note beside it, and no shared lock. `None` empties the sector.
+    /// Writes the sector of `host`: its block, our note beside it, and no shared lock. `None`
+    /// empties the sector.
     pub(super) async fn write_block<W: World<Disk = D>>(
         &self,
         world: &W,

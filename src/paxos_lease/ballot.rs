@@ -1,4 +1,5 @@
-//! One instance of Disk Paxos: the two phases and the commit, with the retries of a ballot that was overtaken.
+//! One instance of Disk Paxos: the two phases and the commit, with the retries of a ballot that was
+//! overtaken.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -9,20 +10,26 @@
 
 use std::time::Duration;
 
+use super::HeldLease;
 use super::acquire::{AcquireError, Attempt};
 use super::area::{BlockSeen, LeaseImage};
-use super::HeldLease;
-use crate::format::{Commit, Dblock, Generation, HostId, Input, LeaseVersion, PaxosLeader};
+use crate::format::{
+    Commit, Dblock, FormatError, Generation, HostId, Input, LeaseVersion, PaxosLeader, Structure,
+};
 use crate::world::World;
 
 /// How many ballot numbers one acquire uses for one version before it gives up.
 const ROUNDS_MAX: u32 = 64;
 
-/// A ballot that was overtaken waits for less than this before it tries again, so that someone gets through.
+/// A ballot that was overtaken waits for less than this before it tries again, so that someone gets
+/// through.
 const RETRY_DELAY_MILLIS: u64 = 1000;
 
 /// What the leader is when it is read again.
-#[expect(clippy::large_enum_variant, reason = "made once for each round and moved on at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once for each round and moved on at once"
+)]
 enum LeaderNow {
     /// What it was at first.
     Unchanged,
@@ -33,10 +40,16 @@ enum LeaderNow {
 }
 
 /// How a ballot ended.
-#[expect(clippy::large_enum_variant, reason = "made once for each acquire and moved on at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once for each acquire and moved on at once"
+)]
 pub(super) enum BallotEnd {
     /// This acquire's own input is committed.
-    Won { held: HeldLease, sharers: Vec<(HostId, Generation)> },
+    Won {
+        held: HeldLease,
+        sharers: Vec<(HostId, Generation)>,
+    },
     /// Everything must be read again: the version went to somebody else, or newer ones exist.
     Restart,
 }
@@ -62,20 +75,29 @@ impl<W: World> Attempt<'_, W> {
         let me = self.membership.host_id();
         let mut mbal = self.number_above(image, image.max_mbal())?;
         // INV-KEEP: what we accepted for this version, in whatever earlier acquire, stays accepted.
-        let mut kept = image.block_of(me).filter(|block| block.version == next).and_then(accepted_of);
+        let mut kept = image
+            .block_of(me)
+            .filter(|block| block.version == next)
+            .and_then(accepted_of);
         for round in 0..ROUNDS_MAX {
             if round > 0 || reread_leader {
                 match self.reread_leader(image, next).await? {
                     LeaderNow::Unchanged => {}
                     LeaderNow::NamesOurInput(held) => {
-                        return Ok(BallotEnd::Won { held, sharers: std::mem::take(&mut self.sharers) });
+                        return Ok(BallotEnd::Won {
+                            held,
+                            sharers: std::mem::take(&mut self.sharers),
+                        });
                     }
                     LeaderNow::Moved => return Ok(BallotEnd::Restart),
                 }
             }
             let overtaken_by = match self.one_round(image, next, mbal, &mut kept).await? {
                 Round::Won(held) => {
-                    return Ok(BallotEnd::Won { held, sharers: std::mem::take(&mut self.sharers) });
+                    return Ok(BallotEnd::Won {
+                        held,
+                        sharers: std::mem::take(&mut self.sharers),
+                    });
                 }
                 Round::Restart => return Ok(BallotEnd::Restart),
                 Round::Overtaken(by) => by,
@@ -87,22 +109,32 @@ impl<W: World> Attempt<'_, W> {
         Err(AcquireError::Contended { rounds: ROUNDS_MAX })
     }
 
-    /// The next ballot number of this host above `seen`. Equal to the host id modulo the number of hosts, so no two
-    /// hosts ever use the same.
+    /// The next ballot number of this host above `seen`. Equal to the host id modulo the number of
+    /// hosts, so no two hosts ever use the same.
     fn number_above(&self, image: &LeaseImage, seen: u64) -> Result<u64, AcquireError> {
         let me = u64::from(self.membership.host_id());
         let hosts = u64::from(image.shape.geometry.max_hosts());
         let number = match seen.checked_rem(hosts) {
             _ if seen == 0 => Some(me),
-            Some(rest) => seen.checked_sub(rest).and_then(|base| base.checked_add(hosts)?.checked_add(me)),
+            Some(rest) => seen
+                .checked_sub(rest)
+                .and_then(|base| base.checked_add(hosts)?.checked_add(me)),
             None => None,
         };
         number.ok_or(AcquireError::NumbersUsedUp)
     }
 
-    /// Reads the leader again, which another host may have written since `image`, even with our own input.
-    async fn reread_leader(&self, image: &LeaseImage, next: LeaseVersion) -> Result<LeaderNow, AcquireError> {
-        let leader = self.lease.read_leader(self.world, image.shape, self.io()).await?;
+    /// Reads the leader again, which another host may have written since `image`, even with our own
+    /// input.
+    async fn reread_leader(
+        &self,
+        image: &LeaseImage,
+        next: LeaseVersion,
+    ) -> Result<LeaderNow, AcquireError> {
+        let leader = self
+            .lease
+            .read_leader(self.world, image.shape, self.io())
+            .await?;
         if leader == image.leader {
             return Ok(LeaderNow::Unchanged);
         }
@@ -111,7 +143,12 @@ impl<W: World> Attempt<'_, W> {
         match (&self.left_behind, self.own_input) {
             (Some(debt), Some(own)) if own == committed && own.0 == next && !leader.is_free() => {
                 let note = self.note_for(next);
-                Ok(LeaderNow::NamesOurInput(HeldLease { shape: image.shape, leader, block: debt.block(), note }))
+                Ok(LeaderNow::NamesOurInput(HeldLease {
+                    shape: image.shape,
+                    leader,
+                    block: debt.block(),
+                    note,
+                }))
             }
             _ => Ok(LeaderNow::Moved),
         }
@@ -126,23 +163,41 @@ impl<W: World> Attempt<'_, W> {
     ) -> Result<Round, AcquireError> {
         // Phase 1: announce the ballot, then see what others accepted.
         let (bal, input) = kept.map_or((0, None), |(bal, input)| (bal, Some(input)));
-        let announced = Dblock { mbal, bal, input, ..Dblock::for_version(next) };
+        let announced = Dblock {
+            mbal,
+            bal,
+            input,
+            ..Dblock::for_version(next)
+        };
         self.write_own_block(image, announced).await?;
-        let blocks = self.lease.read_blocks(self.world, image.shape, self.io()).await?;
+        let blocks = self
+            .lease
+            .read_blocks(self.world, image.shape, self.io())
+            .await?;
         let accepted = match look(&blocks, mbal, next) {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
             Look::NewerVersion => return Ok(Round::Restart),
             Look::Clear { accepted } => accepted,
         };
-        self.sharers = blocks.iter().filter_map(|seen| Some((seen.host, seen.shared?))).collect();
+        self.sharers = blocks
+            .iter()
+            .filter_map(|seen| Some((seen.host, seen.shared?)))
+            .collect();
 
         // Phase 2: accept a value ourselves, then see that nobody overtook us meanwhile.
         let own_input = self.input_for(next);
         let chosen = accepted.unwrap_or(own_input);
         *kept = Some((mbal, chosen));
-        let accepting = Dblock { bal: mbal, input: Some(chosen), ..announced };
+        let accepting = Dblock {
+            bal: mbal,
+            input: Some(chosen),
+            ..announced
+        };
         self.write_own_block(image, accepting).await?;
-        let blocks = self.lease.read_blocks(self.world, image.shape, self.io()).await?;
+        let blocks = self
+            .lease
+            .read_blocks(self.world, image.shape, self.io())
+            .await?;
         match look(&blocks, mbal, next) {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
             Look::NewerVersion => return Ok(Round::Restart),
@@ -156,18 +211,57 @@ impl<W: World> Attempt<'_, W> {
         }
         self.check_member()?;
         let note = self.note_for(next);
-        Ok(Round::Won(HeldLease { shape: image.shape, leader, block: accepting, note }))
+        Ok(Round::Won(HeldLease {
+            shape: image.shape,
+            leader,
+            block: accepting,
+            note,
+        }))
     }
 
-    async fn write_own_block(&mut self, image: &LeaseImage, block: Dblock) -> Result<(), AcquireError> {
+    async fn write_own_block(
+        &mut self,
+        image: &LeaseImage,
+        block: Dblock,
+    ) -> Result<(), AcquireError> {
         self.check_member()?;
         self.leave_behind(image.shape, block);
         let own = self.own_input.map(|(_, input)| input);
         // The note speaks for our own input only: we do not hold what we accept for another host.
-        let note = (block.input.is_some() && block.input == own).then(|| self.note_for(block.version)).flatten();
+        let note = (block.input.is_some() && block.input == own)
+            .then(|| self.note_for(block.version))
+            .flatten();
         let content = Some((&block, note.as_ref()));
         let me = self.membership.host_id();
-        Ok(self.lease.write_block(self.world, image.shape, me, content, self.io()).await?)
+        Ok(self
+            .lease
+            .write_block(self.world, image.shape, me, content, self.io())
+            .await?)
+    }
+
+    /// The owner that an input proposes. A block is any host's bytes: what would make a leader that
+    /// no host can read is not committed.
+    fn checked_owner(&self, image: &LeaseImage, chosen: Input) -> Result<HostId, AcquireError> {
+        let me = self.membership.host_id();
+        let bad = |error| {
+            self.lease
+                .format_error(image.shape.geometry.dblock_offset(me), error)
+        };
+        let structure = Structure::Dblock(me);
+        if chosen.timestamp == 0 {
+            return Err(bad(FormatError::InputWithoutTime { structure }).into());
+        }
+        let owner = HostId::new(chosen.owner)
+            .ok()
+            .filter(|owner| owner.get() <= image.shape.num_hosts);
+        let max = image.shape.num_hosts;
+        Ok(owner.ok_or_else(|| {
+            bad(FormatError::OwnerRange {
+                structure,
+                max,
+                found: chosen.owner,
+            })
+        })?)
     }
 
     async fn commit(
@@ -178,21 +272,29 @@ impl<W: World> Attempt<'_, W> {
     ) -> Result<PaxosLeader, AcquireError> {
         self.check_member()?;
         let me = self.membership.host_id();
+        let owner = self.checked_owner(image, chosen)?;
         let leader = image.leader.committed(Commit {
             version,
-            input: chosen,
+            owner,
+            generation: Generation::new(chosen.generation),
+            timestamp_secs: chosen.timestamp,
             writer: me,
             writer_generation: self.membership.generation(),
             writer_clock_secs: self.world.clock_secs(),
-            clear_short_hold: chosen.owner == u64::from(me),
+            clear_short_hold: owner == me,
         });
-        self.lease.write_leader(self.world, image.shape, &leader, self.io()).await?;
+        self.lease
+            .write_leader(self.world, image.shape, &leader, self.io())
+            .await?;
         Ok(leader)
     }
 }
 
 /// How one ballot number fared.
-#[expect(clippy::large_enum_variant, reason = "made once for each round and moved on at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once for each round and moved on at once"
+)]
 enum Round {
     Won(HeldLease),
     Restart,
@@ -201,20 +303,32 @@ enum Round {
 
 /// What a block says was accepted, and in which ballot.
 fn accepted_of(block: Dblock) -> Option<(u64, Input)> {
-    block.input.filter(|_| block.bal != 0).map(|input| (block.bal, input))
+    block
+        .input
+        .filter(|_| block.bal != 0)
+        .map(|input| (block.bal, input))
 }
 
 /// Judges all blocks, our own among them, for the ballot `mbal` for version `next`.
 fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Look {
-    let of_interest = || blocks.iter().filter_map(|seen| seen.block).filter(|block| block.version >= next);
+    let of_interest = || {
+        blocks
+            .iter()
+            .filter_map(|seen| seen.block)
+            .filter(|block| block.version >= next)
+    };
     if of_interest().any(|block| block.version > next) {
         return Look::NewerVersion;
     }
     match of_interest().map(|block| block.mbal).max() {
         Some(highest) if highest > mbal => Look::HigherBallot(highest),
         _ => {
-            let accepted = of_interest().filter_map(accepted_of).max_by_key(|&(bal, _)| bal);
-            Look::Clear { accepted: accepted.map(|(_, input)| input) }
+            let accepted = of_interest()
+                .filter_map(accepted_of)
+                .max_by_key(|&(bal, _)| bal);
+            Look::Clear {
+                accepted: accepted.map(|(_, input)| input),
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Whether the time of the owner that the leader names is over.
 //!
-//! It is over when its host id is free, or has entered a later life, or has been silent for long enough; or when the
-//! owner said itself that it released, and only another host's late commit makes the leader look owned.
+//! It is over when its host id is free, or has entered a later life, or has been silent for long
+//! enough; or when the owner said itself that it released, and only another host's late commit
+//! makes the leader look owned.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::LeaseImage;
 use crate::delta_lease::{DeltaRecord, HostState};
-use crate::format::{Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader};
+use crate::format::{
+    Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader,
+};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
@@ -54,18 +57,34 @@ pub enum OwnerSeen {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "host {} \"{}\" (generation {})", self.host_id, self.host_name, self.generation)?;
+        write!(
+            f,
+            "host {} \"{}\" (generation {})",
+            self.host_id, self.host_name, self.generation
+        )?;
         if let Some(note) = &self.note {
-            write!(f, " for guest \"{}\", process {}", note.guest_name.escape_debug(), note.pid)?;
+            write!(
+                f,
+                " for guest \"{}\", process {}",
+                note.guest_name.escape_debug(),
+                note.pid
+            )?;
         }
         match self.seen {
-            OwnerSeen::Alive { renewed_ago } => write!(f, ", alive: it renewed {} s ago", renewed_ago.as_secs()),
-            OwnerSeen::Silent { for_at_least, takeable_in } => write!(
+            OwnerSeen::Alive { renewed_ago } => {
+                write!(f, ", alive: it renewed {} s ago", renewed_ago.as_secs())
+            }
+            OwnerSeen::Silent {
+                for_at_least,
+                takeable_in,
+            } => write!(
                 f,
                 ", not seen to renew for {} s: unless it renews, the lease can be taken in {} s",
                 for_at_least.as_secs(),
                 // Rounded up: not to promise too much.
-                takeable_in.as_secs().saturating_add(u64::from(takeable_in.subsec_nanos() != 0)),
+                takeable_in
+                    .as_secs()
+                    .saturating_add(u64::from(takeable_in.subsec_nanos() != 0)),
             ),
         }
     }
@@ -75,13 +94,15 @@ impl fmt::Display for Holder {
 pub(super) enum Ownership {
     /// The leader is free.
     Free,
-    /// The owner's time is over. `waited`: since the leader was read, so it must be read again before the ballot.
+    /// The owner's time is over. `waited`: since the leader was read, so it must be read again
+    /// before the ballot.
     Over { waited: bool },
     /// The leader changed while its owner was watched.
     Changed,
 }
 
-/// What is being compared while an owner is watched: its time in the sector, and since when that has not changed.
+/// What is being compared while an owner is watched: its time in the sector, and since when that
+/// has not changed.
 struct Watch {
     timestamp_secs: u64,
     unchanged_since: Timestamp,
@@ -97,13 +118,13 @@ impl<W: World> Attempt<'_, W> {
         };
         let membership = self.membership;
         if owner == membership.host_id() {
-            return if leader.owner_generation() <= membership.generation() {
+            return if leader.generation() <= membership.generation() {
                 // Ours: of an earlier life, or of this one without a holder.
                 Ok(Ownership::Over { waited: false })
             } else {
                 Err(AcquireError::FromTheFuture {
                     host_id: owner,
-                    on_lease: leader.owner_generation(),
+                    on_lease: leader.generation(),
                     in_lockspace: membership.generation(),
                 })
             };
@@ -111,14 +132,22 @@ impl<W: World> Attempt<'_, W> {
         self.watch_other(image, owner).await
     }
 
-    async fn watch_other(&self, image: &LeaseImage, owner: HostId) -> Result<Ownership, AcquireError> {
+    async fn watch_other(
+        &self,
+        image: &LeaseImage,
+        owner: HostId,
+    ) -> Result<Ownership, AcquireError> {
         let leader = &image.leader;
         let mut watch = self.watch_from_table(leader, owner);
         loop {
-            let sector = self.membership.area().read_sector(self.world, owner, self.io()).await;
+            let sector = self
+                .membership
+                .area()
+                .read_sector(self.world, owner, self.io())
+                .await;
             let found = sector.map_err(|error| AcquireError::OwnerUnreadable { owner, error })?;
             let now = self.world.now();
-            if found.leader.is_free() || found.leader.generation() > leader.owner_generation() {
+            if found.leader.is_free() || found.leader.generation() > leader.generation() {
                 return Ok(Ownership::Over { waited: true });
             }
             let watch = watch.get_or_insert_with(|| Watch {
@@ -147,7 +176,9 @@ impl<W: World> Attempt<'_, W> {
             };
             if alive || out_of_patience {
                 let seen = if alive {
-                    OwnerSeen::Alive { renewed_ago: silent_for }
+                    OwnerSeen::Alive {
+                        renewed_ago: silent_for,
+                    }
                 } else {
                     OwnerSeen::Silent {
                         for_at_least: silent_for,
@@ -158,45 +189,58 @@ impl<W: World> Attempt<'_, W> {
             }
             self.world.sleep(LOOK_INTERVAL).await;
             self.check_member()?;
-            let leader_now = self.lease.read_leader(self.world, image.shape, self.io()).await?;
+            let leader_now = self
+                .lease
+                .read_leader(self.world, image.shape, self.io())
+                .await?;
             if leader_now != *leader {
                 return Ok(Ownership::Changed);
             }
         }
     }
 
-    /// The watch goes on where the scans of the lockspace are, if they have seen this very life of the owner.
+    /// The watch goes on where the scans of the lockspace are, if they have seen this very life of
+    /// the owner.
     fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
         let record = self.membership.observed(owner)?;
-        (record.generation == leader.owner_generation() && record.damage.is_none()).then(|| Watch {
+        (record.generation == leader.generation() && record.damage.is_none()).then(|| Watch {
             timestamp_secs: record.timestamp_secs,
             unchanged_since: record.changed_at,
             renewal_seen: record.renewal_seen,
         })
     }
 
-    /// Whether the owner released, and the leader looks owned only because another host committed it late.
+    /// Whether the owner released, and the leader looks owned only because another host committed
+    /// it late.
     ///
-    /// The flag is not covered by the block's checksum. So where the owner's own note says that it holds the lease, the
-    /// note, which has a checksum, is believed.
-    async fn owner_has_released(&self, image: &LeaseImage, owner: HostId) -> Result<bool, AcquireError> {
+    /// The flag is not covered by the block's checksum. So where the owner's own note says that it
+    /// holds the lease, the note, which has a checksum, is believed.
+    async fn owner_has_released(
+        &self,
+        image: &LeaseImage,
+        owner: HostId,
+    ) -> Result<bool, AcquireError> {
         let leader = &image.leader;
         if leader.write_id() == u64::from(owner) {
             return Ok(false);
         }
-        let sector = self.lease.read_block(self.world, image.shape, owner, self.io()).await?;
+        let sector = self
+            .lease
+            .read_block(self.world, image.shape, owner, self.io())
+            .await?;
         let noted_as_held = match &sector.note {
             NoteState::Present(note) => {
                 note.host_id == owner
-                    && note.generation == leader.owner_generation()
+                    && note.generation == leader.generation()
                     && note.version == leader.version()
             }
             _ => false,
         };
-        Ok(!noted_as_held && sector.is_released())
+        Ok(!noted_as_held && sector.released)
     }
 
-    /// The refusal, with all that can be told of the holder. A note that cannot be read makes it only shorter.
+    /// The refusal, with all that can be told of the holder. A note that cannot be read makes it
+    /// only shorter.
     async fn held_by(
         &self,
         image: &LeaseImage,
@@ -205,11 +249,15 @@ impl<W: World> Attempt<'_, W> {
         seen: OwnerSeen,
     ) -> AcquireError {
         let leader = &image.leader;
-        let sector = self.lease.read_block(self.world, image.shape, owner, self.io()).await.ok();
+        let sector = self
+            .lease
+            .read_block(self.world, image.shape, owner, self.io())
+            .await
+            .ok();
         let note = sector.and_then(|sector| match sector.note {
             NoteState::Present(note)
                 if note.host_id == owner
-                    && note.generation == leader.owner_generation()
+                    && note.generation == leader.generation()
                     && note.version == leader.version() =>
             {
                 Some(note)
@@ -218,7 +266,7 @@ impl<W: World> Attempt<'_, W> {
         });
         AcquireError::Held(Box::new(Holder {
             host_id: owner,
-            generation: leader.owner_generation(),
+            generation: leader.generation(),
             host_name: found.leader.host_name(),
             version: leader.version(),
             seen,
@@ -226,14 +274,20 @@ impl<W: World> Attempt<'_, W> {
         }))
     }
 
-    /// Hosts whose state the scans of the lockspace leave no doubt about. Used where doubt means "alive".
+    /// Hosts whose state the scans of the lockspace leave no doubt about. Used where doubt means
+    /// "alive".
     pub(super) fn is_dead(&self, host: HostId, generation: Generation) -> bool {
-        !self.membership.may_be_alive(host, generation, self.world.now())
+        !self
+            .membership
+            .may_be_alive(host, generation, self.world.now())
     }
 
     /// The state of `host` as the table has it, for decisions that only refuse.
     pub(super) fn seems_live(&self, host: HostId) -> bool {
         let now = self.world.now();
-        matches!(self.membership.hosts(|table| table.state(host, now)), HostState::Live)
+        matches!(
+            self.membership.hosts(|table| table.state(host, now)),
+            HostState::Live
+        )
     }
 }

@@ -9,32 +9,41 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The storage failed half-way. The lease may still be owned by this host on the disk; to be retracted.
+    /// The storage failed half-way. The lease may still be owned by this host on the disk; to be
+    /// retracted.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
     /// The leader is not what this host wrote: the lease was taken from it. Nothing was written.
-    #[error("the lease was not ours any more: it is at version {version}, last written by host {writer}")]
+    #[error(
+        "the lease was not ours any more: it is at version {version}, last written by host {writer}"
+    )]
     NotOurs {
         /// The version found.
         version: LeaseVersion,
         /// Who wrote the leader last.
         writer: u64,
     },
-    /// This host's own delta lease is lost: others judge the lease by that now. Nothing was written.
+    /// This host's own delta lease is lost: others judge the lease by that now. Nothing was
+    /// written.
     #[error("the lease was not given back: its lockspace was lost")]
     LockspaceLost,
 }
 
-/// The block as it stays behind: all that others may rely on in a ballot, and the mark that nobody holds the lease.
+/// The block as it stays behind: all that others may rely on in a ballot, and the mark that nobody
+/// holds the lease.
 pub(super) fn released(block: Dblock) -> Dblock {
-    Dblock { released: true, ..block }
+    Dblock {
+        released: true,
+        ..block
+    }
 }
 
 /// Releases `held`. The holder must have stopped writing before.
 ///
 /// # Errors
 ///
-/// [`ReleaseError`]. After [`ReleaseError::Lease`] the caller owes a [retraction](super::retract()).
+/// [`ReleaseError`]. After [`ReleaseError::Lease`] the caller owes a
+/// [retraction](super::retract()).
 pub async fn release<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -44,14 +53,20 @@ pub async fn release<W: World>(
     let io = membership.timing().io();
     let me = membership.host_id();
     let check_member = || {
-        if membership.expiry().is_held(world.now()) { Ok(()) } else { Err(ReleaseError::LockspaceLost) }
+        if membership.expiry().is_held(world.now()) {
+            Ok(())
+        } else {
+            Err(ReleaseError::LockspaceLost)
+        }
     };
 
-    // INV-RELEASED-FIRST: should another host's commit of this very version land after our free leader, the mark tells
-    // everyone that it means nothing.
+    // INV-RELEASED-FIRST: should another host's commit of this very version land after our free
+    // leader, the mark tells everyone that it means nothing.
     check_member()?;
     let block = released(held.block);
-    lease.write_block(world, held.shape, me, Some((&block, None)), io).await?;
+    lease
+        .write_block(world, held.shape, me, Some((&block, None)), io)
+        .await?;
 
     let leader = lease.read_leader(world, held.shape, io).await?;
     // INV-WRITER.
@@ -59,7 +74,10 @@ pub async fn release<W: World>(
         return Ok(());
     }
     if leader != held.leader {
-        return Err(ReleaseError::NotOurs { version: leader.version(), writer: leader.write_id() });
+        return Err(ReleaseError::NotOurs {
+            version: leader.version(),
+            writer: leader.write_id(),
+        });
     }
     check_member()?;
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
@@ -96,7 +114,9 @@ pub async fn verify<W: World>(
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
 ) -> Result<(), VerifyError> {
-    let leader = lease.read_leader(world, held.shape, membership.timing().io()).await?;
+    let leader = lease
+        .read_leader(world, held.shape, membership.timing().io())
+        .await?;
     let made_us_owner = |leader: &PaxosLeader| (leader.version(), leader.input());
     if made_us_owner(&leader) == made_us_owner(&held.leader) && !leader.is_free() {
         return Ok(());
@@ -104,6 +124,6 @@ pub async fn verify<W: World>(
     let owner = leader.owner_id().filter(|_| !leader.is_free());
     Err(VerifyError::NotOurs {
         version: leader.version(),
-        owner: owner.map(|owner| (owner, leader.owner_generation())),
+        owner: owner.map(|owner| (owner, leader.generation())),
     })
 }

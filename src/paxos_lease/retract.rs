@@ -1,8 +1,9 @@
 //! Making sure that no ownership is left on the disk without a holder.
 //!
-//! An acquire that failed half-way may have left its input in its block, where another host finds and commits it; its
-//! own commit may have landed though it was reported as failed. A release that failed leaves the lease owned. Both are
-//! settled in the same way: the own block says RELEASED, and a leader that we wrote and that names us is freed.
+//! An acquire that failed half-way may have left its input in its block, where another host finds
+//! and commits it; its own commit may have landed though it was reported as failed. A release that
+//! failed leaves the lease owned. Both are settled in the same way: the own block says RELEASED,
+//! and a leader that we wrote and that names us is freed.
 
 use super::release::released;
 use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape};
@@ -26,7 +27,10 @@ impl Debt {
 
     /// Left by a release that failed.
     pub const fn of_release(held: &HeldLease) -> Self {
-        Self { shape: held.shape, block: held.block }
+        Self {
+            shape: held.shape,
+            block: held.block,
+        }
     }
 
     pub(super) const fn block(&self) -> Dblock {
@@ -48,15 +52,18 @@ pub enum RetractError {
     /// An earlier write of this host to the leader has not ended. To be tried again when it has.
     #[error("an earlier write of this host to the lease has not ended yet")]
     WriteInFlight,
-    /// This host's own delta lease is lost: others judge the lease by that now, and nothing may be written.
+    /// This host's own delta lease is lost: others judge the lease by that now, and nothing may be
+    /// written.
     #[error("the lockspace was lost")]
     LockspaceLost,
 }
 
-/// Settles `debt`. May be repeated; the caller sees to it that no acquire of the same lease runs meanwhile.
+/// Settles `debt`. May be repeated; the caller sees to it that no acquire of the same lease runs
+/// meanwhile.
 ///
-/// The block keeps the values it has (INV-KEEP): a zeroed block would take back what another host relies upon. Only
-/// RELEASED is added, which tells those who find us committed later that nobody holds the lease.
+/// The block keeps the values it has (INV-KEEP): a zeroed block would take back what another host
+/// relies upon. Only RELEASED is added, which tells those who find us committed later that nobody
+/// holds the lease.
 ///
 /// # Errors
 ///
@@ -70,20 +77,27 @@ pub async fn retract<W: World>(
     let io = membership.timing().io();
     let me = membership.host_id();
     let check_member = || {
-        if membership.expiry().is_held(world.now()) { Ok(()) } else { Err(RetractError::LockspaceLost) }
+        if membership.expiry().is_held(world.now()) {
+            Ok(())
+        } else {
+            Err(RetractError::LockspaceLost)
+        }
     };
 
     check_member()?;
     let block = released(debt.block);
-    lease.write_block(world, debt.shape, me, Some((&block, None)), io).await?;
+    lease
+        .write_block(world, debt.shape, me, Some((&block, None)), io)
+        .await?;
 
     // A commit of ours that is still under way would land over what is read and written now.
     if lease.has_leader_write_in_flight(world, debt.shape) {
         return Err(RetractError::WriteInFlight);
     }
     let leader = lease.read_leader(world, debt.shape, io).await?;
-    let names_us = leader.owner_id() == Some(me) && leader.owner_generation() == membership.generation();
-    // INV-WRITER: where another host committed us, RELEASED speaks; our write could clobber a newer leader.
+    let names_us = leader.owner_id() == Some(me) && leader.generation() == membership.generation();
+    // INV-WRITER: where another host committed us, RELEASED speaks; our write could clobber a newer
+    // leader.
     if leader.is_free() || !names_us || leader.write_id() != u64::from(me) {
         return Ok(());
     }

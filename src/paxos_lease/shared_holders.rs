@@ -1,5 +1,5 @@
-//! Hosts that hold the lease in shared mode. They are not in the leader: each says so in the mode block of its own
-//! sector, and an exclusive acquire must respect them.
+//! Hosts that hold the lease in shared mode. They are not in the leader: each says so in the mode
+//! block of its own sector, and an exclusive acquire must respect them.
 
 use super::acquire::{AcquireError, Attempt};
 use super::area::LeaseImage;
@@ -9,7 +9,8 @@ use crate::format::{Generation, HostId};
 use crate::world::World;
 
 impl<W: World> Attempt<'_, W> {
-    /// Refuses before the ballot when a shared holder is live: sparing everyone a version that is given back at once.
+    /// Refuses before the ballot when a shared holder is live: sparing everyone a version that is
+    /// given back at once.
     pub(super) fn refuse_live_sharers(&self, image: &LeaseImage) -> Result<(), AcquireError> {
         let hosts: Vec<_> = image
             .blocks
@@ -17,18 +18,26 @@ impl<W: World> Attempt<'_, W> {
             .filter_map(|seen| Some((seen.host, seen.shared?)))
             .filter(|&(host, generation)| self.respects(host, generation) && self.seems_live(host))
             .collect();
-        if hosts.is_empty() { Ok(()) } else { Err(AcquireError::HeldShared { hosts }) }
+        if hosts.is_empty() {
+            Ok(())
+        } else {
+            Err(AcquireError::HeldShared { hosts })
+        }
     }
 
-    /// Whether a shared lock counts: not our own, which the ballot has ended, and not one without a generation.
+    /// Whether a shared lock counts: not our own, which the ballot has ended, and not one without a
+    /// generation.
     fn respects(&self, host: HostId, generation: Generation) -> bool {
-        host != self.membership.host_id() && generation.get() != 0 && !self.is_dead(host, generation)
+        host != self.membership.host_id()
+            && generation.get() != 0
+            && !self.is_dead(host, generation)
     }
 
-    /// The lease is won. Clears away the shared locks of the dead, and gives the lease back if a sharer may be alive.
+    /// The lease is won. Clears away the shared locks of the dead, and gives the lease back if a
+    /// sharer may be alive.
     ///
-    /// `sharers` are those seen in phase 1, which is late enough: whoever shares the lease first owns it for a moment,
-    /// so nobody can have come to share it since.
+    /// `sharers` are those seen in phase 1, which is late enough: whoever shares the lease first
+    /// owns it for a moment, so nobody can have come to share it since.
     pub(super) async fn settle_with_sharers(
         &mut self,
         held: HeldLease,
@@ -36,7 +45,10 @@ impl<W: World> Attempt<'_, W> {
     ) -> Result<HeldLease, AcquireError> {
         let mut alive = Vec::new();
         let mut failed = None;
-        for &(host, _) in sharers.iter().filter(|&&(host, _)| host != self.membership.host_id()) {
+        for &(host, _) in sharers
+            .iter()
+            .filter(|&&(host, _)| host != self.membership.host_id())
+        {
             match self.clear_if_dead(&held, host).await {
                 Ok(None) => {}
                 Ok(Some(generation)) => alive.push((host, generation)),
@@ -51,21 +63,34 @@ impl<W: World> Attempt<'_, W> {
             }
             None => AcquireError::HeldShared { hosts: alive },
         };
-        if release(self.world, self.membership, self.lease, &held).await.is_ok() {
+        if release(self.world, self.membership, self.lease, &held)
+            .await
+            .is_ok()
+        {
             self.left_behind = None;
         }
         Err(error)
     }
 
-    /// Looks again at the sector of a sharer, and empties it if that host is dead. Gives the generation of one that is not.
-    async fn clear_if_dead(&self, held: &HeldLease, host: HostId) -> Result<Option<Generation>, AcquireError> {
-        let sector = self.lease.read_block(self.world, held.shape, host, self.io()).await?;
+    /// Looks again at the sector of a sharer, and empties it if that host is dead. Gives the
+    /// generation of one that is not.
+    async fn clear_if_dead(
+        &self,
+        held: &HeldLease,
+        host: HostId,
+    ) -> Result<Option<Generation>, AcquireError> {
+        let sector = self
+            .lease
+            .read_block(self.world, held.shape, host, self.io())
+            .await?;
         match sector.shared {
             Some(generation) if self.respects(host, generation) => Ok(Some(generation)),
             Some(generation) if generation.get() != 0 => {
                 self.check_member()?;
-                let cleared: Result<(), LeaseIoError> =
-                    self.lease.write_block(self.world, held.shape, host, None, self.io()).await;
+                let cleared: Result<(), LeaseIoError> = self
+                    .lease
+                    .write_block(self.world, held.shape, host, None, self.io())
+                    .await;
                 Ok(cleared.map(|()| None)?)
             }
             _ => Ok(None),

@@ -1,4 +1,5 @@
-//! Buffers that direct I/O takes: aligned to 4096 bytes in memory, whole sectors long, owned by one I/O at a time.
+//! Buffers that direct I/O takes: aligned to 4096 bytes in memory, whole sectors long, owned by one
+//! I/O at a time.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -25,7 +26,10 @@ impl SectorBuf {
     /// `len` zero bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self { blocks: vec![Block::zeroed(); len.div_ceil(ALIGNMENT)], len }
+        Self {
+            blocks: vec![Block::zeroed(); len.div_ceil(ALIGNMENT)],
+            len,
+        }
     }
 }
 
@@ -50,7 +54,9 @@ impl DerefMut for SectorBuf {
 
 impl fmt::Debug for SectorBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SectorBuf").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("SectorBuf")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
