@@ -1,0 +1,225 @@
+//! A host's own sector in a lease: its part in the ballots, whether it holds the lease shared, and our note.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::checksum::checksum;
+use super::error::{FormatError, Structure};
+use super::holder_note::HolderNote;
+use super::ids::{Generation, HostId, LeaseVersion};
+use super::le::{Le32, Le64};
+use super::note::NoteState;
+use super::record;
+
+/// Bytes that the checksum covers: all before it.
+const CHECKED: usize = 48;
+const RELEASED: u32 = 0x1;
+/// Where the mode block is in the sector.
+const MODE_OFFSET: usize = 128;
+const SHARED: u32 = 0x1;
+
+/// A proposal: who should own the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "these are the fields that the format has"
+)]
+pub struct Input {
+    /// The proposed owner's host id, `inp`; as it is on the disk, where it may be any number. Never 0 when read,
+    /// and written as no proposal at all when 0.
+    pub owner: u64,
+    /// The generation of the proposed owner, `inp2`.
+    pub generation: u64,
+    /// The proposed owner's clock in seconds, `inp3`.
+    pub timestamp: u64,
+}
+
+/// A host's part in the ballots of a lease, bytes 0 to 56 of its sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "these are the fields that the format has"
+)]
+pub struct Dblock {
+    /// The largest ballot that the host has begun.
+    pub mbal: u64,
+    /// The largest ballot in which the host proposed `input`.
+    pub bal: u64,
+    /// What the host proposed; `None` if it did not come to that.
+    pub input: Option<Input>,
+    /// The version of the lease that the ballot is for.
+    pub version: LeaseVersion,
+    /// Whether the host, as the owner, gave the lease back. Not covered by the checksum.
+    pub released: bool,
+    /// The other flags as they were read, for carrying over; 0 in a new one. Not covered by the checksum.
+    pub other_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawDblock {
+    mbal: Le64,
+    bal: Le64,
+    inp: Le64,
+    inp2: Le64,
+    inp3: Le64,
+    lver: Le64,
+    checksum: Le32,
+    flags: Le32,
+}
+
+const _: () = {
+    assert!(size_of::<RawDblock>() == 56 && align_of::<RawDblock>() == 1);
+    assert!(std::mem::offset_of!(RawDblock, checksum) == CHECKED);
+};
+
+impl Dblock {
+    /// The dblock of `host`; `None` if there was never one.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Short`], [`FormatError::Checksum`].
+    fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
+        let structure = Structure::Dblock(host);
+        let raw: RawDblock = record::read(structure, sector, 0)?;
+        if raw.is_empty() {
+            return Ok(None);
+        }
+        let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
+        if stored != computed {
+            return Err(FormatError::Checksum {
+                structure,
+                stored,
+                computed,
+            });
+        }
+        let input = Input {
+            owner: raw.inp.get(),
+            generation: raw.inp2.get(),
+            timestamp: raw.inp3.get(),
+        };
+        let flags = raw.flags.get();
+        Ok(Some(Self {
+            mbal: raw.mbal.get(),
+            bal: raw.bal.get(),
+            input: Some(input).filter(|input| input.owner != 0),
+            version: LeaseVersion::new(raw.lver.get()),
+            released: flags & RELEASED != 0,
+            other_flags: flags & !RELEASED,
+        }))
+    }
+
+    /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where mode block and
+    /// note belong, is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Short`] if it does not fit; nothing is written then.
+    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+        let mut raw = RawDblock {
+            mbal: Le64::new(self.mbal),
+            bal: Le64::new(self.bal),
+            lver: Le64::new(self.version.get()),
+            flags: Le32::new(
+                self.other_flags & !RELEASED | if self.released { RELEASED } else { 0 },
+            ),
+            ..RawDblock::zeroed()
+        };
+        if let Some(input) = self.input.filter(|input| input.owner != 0) {
+            raw.inp = Le64::new(input.owner);
+            raw.inp2 = Le64::new(input.generation);
+            raw.inp3 = Le64::new(input.timestamp);
+        }
+        raw.checksum = Le32::new(raw.computed_checksum());
+        record::write(Structure::DblockSector, sector, 0, &raw)
+    }
+}
+
+impl RawDblock {
+    /// Whether no host ever wrote it.
+    fn is_empty(&self) -> bool {
+        [self.mbal, self.bal, self.inp, self.lver]
+            .iter()
+            .all(|field| field.get() == 0)
+            && self.checksum.get() == 0
+    }
+
+    fn computed_checksum(&self) -> u32 {
+        checksum(bytemuck::bytes_of(self).get(..CHECKED).unwrap_or_default())
+    }
+}
+
+/// The mark of a host that holds the lease shared, bytes 128 to 144 of its sector. No checksum covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "these are the fields that the format has"
+)]
+pub struct ModeBlock {
+    /// The generation of the host, which must still be its present one.
+    pub shared: Generation,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawModeBlock {
+    flags: Le32,
+    /// Not always zeroed by sanlock.
+    padding: [u8; 4],
+    generation: Le64,
+}
+
+const _: () = assert!(size_of::<RawModeBlock>() == 16 && align_of::<RawModeBlock>() == 1);
+
+impl ModeBlock {
+    /// The mode block in a host's sector; `None` if it does not hold the lease shared.
+    fn read_from(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
+        let raw: RawModeBlock = record::read(Structure::ModeBlock(host), sector, MODE_OFFSET)?;
+        let shared = Generation::new(raw.generation.get());
+        Ok((raw.flags.get() & SHARED != 0).then_some(Self { shared }))
+    }
+
+    /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that does not hold
+    /// the lease shared leaves these bytes zero.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Short`] if it does not fit; nothing is written then.
+    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+        let raw = RawModeBlock {
+            flags: Le32::new(SHARED),
+            padding: [0; 4],
+            generation: Le64::new(self.shared.get()),
+        };
+        record::write(Structure::DblockSector, sector, MODE_OFFSET, &raw)
+    }
+}
+
+/// All that a host's own sector in a lease holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DblockSector {
+    /// The host's part in the ballots: `Ok(None)` if it never had one, an error if it is damaged or too short.
+    pub block: Result<Option<Dblock>, FormatError>,
+    /// The generation in which the host holds the lease shared, if it does. No checksum covers it, and it is
+    /// read whatever the state of `block`.
+    pub shared: Option<Generation>,
+    /// Our note on the holder.
+    pub note: NoteState<HolderNote>,
+}
+
+impl DblockSector {
+    /// Reads the sector of `host`.
+    ///
+    /// Each part stands for itself: a damaged one does not hide the others. A sector too short for its mode block
+    /// has an error for its `block`, lest nobody be seen to hold the lease shared where it cannot be known.
+    #[must_use]
+    pub fn decode(sector: &[u8], host: HostId) -> Self {
+        let block = Dblock::decode(sector, host);
+        let mode = ModeBlock::read_from(sector, host);
+        Self {
+            block: mode.and(block),
+            shared: mode.ok().flatten().map(|mode| mode.shared),
+            note: HolderNote::read_from(sector, host),
+        }
+    }
+}

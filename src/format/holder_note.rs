@@ -1,0 +1,213 @@
+//! The note on who holds a lease, for people.
+
+use std::str;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::checksum::checksum;
+use super::error::{FormatError, Structure};
+use super::ids::{Generation, HostId, LeaseVersion};
+use super::le::{Le16, Le32, Le64};
+use super::note::NoteState;
+use super::record;
+
+/// Where the note is in a dblock's sector, of either sector size.
+const OFFSET: usize = 256;
+const MAGIC: u32 = 0x6c64_6e6c;
+const VERSION: u16 = 1;
+const STATE_HELD: u16 = 1;
+/// Bytes of the note before those that the checksum covers: magic number and checksum.
+const UNCHECKED: usize = 8;
+const GUEST_NAME_LEN: usize = 128;
+
+/// Who holds a lease, bytes 256 to 512 of the sector of the holder's dblock.
+///
+/// The format itself has numbers only. sanlock ignores these bytes, and zeroes them with its next write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HolderNote {
+    /// The host.
+    pub host_id: HostId,
+    /// The generation of the host. A note of another generation is out of date.
+    pub generation: Generation,
+    /// The version of the lease. A note of another version is out of date.
+    pub version: LeaseVersion,
+    /// The process for which the lease is held, in the host's own count.
+    pub pid: u32,
+    /// The boot of the host's kernel.
+    pub boot_id: [u8; 16],
+    /// The guest, if it has a UUID. All zeros are none.
+    pub guest_uuid: Option<[u8; 16]>,
+    /// The name of the guest; may be empty. Comes from another host: not to be trusted on a terminal.
+    pub guest_name: String,
+    /// When the lease was acquired, by the host's wall clock, in seconds since 1970.
+    pub acquired_unix_secs: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawHolderNote {
+    magic: Le32,
+    checksum: Le32,
+    version: Le16,
+    state: Le16,
+    pid: Le32,
+    host_id: Le64,
+    generation: Le64,
+    lver: Le64,
+    acquired: Le64,
+    boot_id: [u8; 16],
+    guest_uuid: [u8; 16],
+    guest_name: [u8; GUEST_NAME_LEN],
+    unused: [u8; 48],
+}
+
+const _: () = assert!(size_of::<RawHolderNote>() == 256 && align_of::<RawHolderNote>() == 1);
+
+impl HolderNote {
+    /// Bytes of a guest's name that are kept.
+    pub const GUEST_NAME_MAX: usize = GUEST_NAME_LEN;
+
+    /// A note of this holder that says nothing else yet: the other fields are 0, empty or `None`.
+    #[must_use]
+    pub const fn new(host_id: HostId, generation: Generation, version: LeaseVersion) -> Self {
+        Self {
+            host_id,
+            generation,
+            version,
+            pid: 0,
+            boot_id: [0; 16],
+            guest_uuid: None,
+            guest_name: String::new(),
+            acquired_unix_secs: 0,
+        }
+    }
+
+    /// With the name of a guest, cut to what is kept of it: whole characters before the first NUL,
+    /// [`HolderNote::GUEST_NAME_MAX`] bytes at most.
+    #[must_use]
+    pub fn with_guest_name(mut self, name: &str) -> Self {
+        kept(name).clone_into(&mut self.guest_name);
+        self
+    }
+
+    /// The note in the sector of this host's dblock.
+    #[must_use]
+    pub fn read_from(sector: &[u8], host: HostId) -> NoteState<Self> {
+        NoteState::from_result(Self::decode(sector, host))
+    }
+
+    fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
+        let structure = Structure::HolderNote(host);
+        let raw: RawHolderNote = record::read(structure, sector, OFFSET)?;
+        if bytemuck::bytes_of(&raw).iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let found = raw.magic.get();
+        if found != MAGIC {
+            return Err(FormatError::Magic {
+                structure,
+                expected: MAGIC,
+                found,
+            });
+        }
+        let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
+        if stored != computed {
+            return Err(FormatError::Checksum {
+                structure,
+                stored,
+                computed,
+            });
+        }
+        let found = raw.version.get();
+        if found != VERSION {
+            return Err(FormatError::Version {
+                structure,
+                expected: VERSION,
+                found,
+            });
+        }
+        let found = raw.state.get();
+        if found != STATE_HELD {
+            return Err(FormatError::NoteState { structure, found });
+        }
+        let found = raw.host_id.get();
+        if found != u64::from(host) {
+            return Err(FormatError::OwnerId {
+                structure,
+                expected: host,
+                found,
+            });
+        }
+        let name = raw
+            .guest_name
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default();
+        let guest_name = str::from_utf8(name).map_err(|error| FormatError::NoteText {
+            structure,
+            at: error.valid_up_to(),
+        })?;
+        Ok(Some(Self {
+            host_id: host,
+            generation: Generation::new(raw.generation.get()),
+            version: LeaseVersion::new(raw.lver.get()),
+            pid: raw.pid.get(),
+            boot_id: raw.boot_id,
+            guest_uuid: Some(raw.guest_uuid).filter(|uuid| *uuid != [0; 16]),
+            guest_name: guest_name.to_owned(),
+            acquired_unix_secs: raw.acquired.get(),
+        }))
+    }
+
+    /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's name is cut
+    /// as [`HolderNote::with_guest_name`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Short`] if it does not fit; nothing is written then.
+    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+        let mut raw = RawHolderNote {
+            magic: Le32::new(MAGIC),
+            version: Le16::new(VERSION),
+            state: Le16::new(STATE_HELD),
+            pid: Le32::new(self.pid),
+            host_id: Le64::new(u64::from(self.host_id)),
+            generation: Le64::new(self.generation.get()),
+            lver: Le64::new(self.version.get()),
+            acquired: Le64::new(self.acquired_unix_secs),
+            boot_id: self.boot_id,
+            guest_uuid: self.guest_uuid.unwrap_or_default(),
+            ..RawHolderNote::zeroed()
+        };
+        for (to, from) in raw
+            .guest_name
+            .iter_mut()
+            .zip(kept(&self.guest_name).bytes())
+        {
+            *to = from;
+        }
+        raw.checksum = Le32::new(raw.computed_checksum());
+        record::write(Structure::HolderNote(self.host_id), sector, OFFSET, &raw)
+    }
+}
+
+impl RawHolderNote {
+    fn computed_checksum(&self) -> u32 {
+        checksum(
+            bytemuck::bytes_of(self)
+                .get(UNCHECKED..)
+                .unwrap_or_default(),
+        )
+    }
+}
+
+/// What is kept of a guest's name.
+fn kept(name: &str) -> &str {
+    let name = name.split('\0').next().unwrap_or_default();
+    let len = GUEST_NAME_LEN.min(name.len());
+    // A cut inside of a character gives `None`; a character has four bytes at most.
+    (0..4)
+        .find_map(|less| name.get(..len.saturating_sub(less)))
+        .unwrap_or_default()
+}

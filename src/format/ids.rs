@@ -1,0 +1,125 @@
+//! The numbers that records are about.
+
+use std::fmt;
+
+/// A host of a lockspace: 1 to [`HostId::MAX`].
+///
+/// A [`Geometry`](super::Geometry) may have room for fewer hosts; its `check_host` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(u16);
+
+impl HostId {
+    /// The smallest host id. Its sector is the one by which a lockspace is recognised.
+    pub const FIRST: Self = Self(1);
+    /// The largest host id of any geometry.
+    pub const MAX: u16 = 2000;
+
+    /// The host of this number.
+    ///
+    /// # Errors
+    ///
+    /// [`HostIdError`] unless it is from 1 to [`HostId::MAX`].
+    pub fn new(id: u64) -> Result<Self, HostIdError> {
+        match u16::try_from(id) {
+            Ok(id @ 1..=Self::MAX) => Ok(Self(id)),
+            _ => Err(HostIdError { given: id }),
+        }
+    }
+
+    /// The number, 1 to [`HostId::MAX`].
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl From<HostId> for u64 {
+    fn from(host: HostId) -> Self {
+        Self::from(host.0)
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// No host has this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a host id is from 1 to {max}, not {given}", max = HostId::MAX)]
+#[non_exhaustive]
+pub struct HostIdError {
+    /// The number that was given.
+    pub given: u64,
+}
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// From its number.
+            #[must_use]
+            pub const fn new(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The one after this; `None` after the last, which no honest disk ever sees.
+            #[must_use]
+            pub const fn next(self) -> Option<Self> {
+                match self.0.checked_add(1) {
+                    Some(number) => Some(Self(number)),
+                    None => None,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counter!(
+    /// Counts the joins of one host id. 0 before the first.
+    Generation
+);
+counter!(
+    /// The version of a lease: rises by one with each committed ballot. 0 before the first.
+    LeaseVersion
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_ids_are_from_1_to_2000() {
+        assert_eq!(HostId::new(1).unwrap(), HostId::FIRST);
+        assert_eq!(HostId::new(2000).unwrap().get(), HostId::MAX);
+        for bad in [0, 2001, 65_537, u64::MAX] {
+            assert_eq!(HostId::new(bad), Err(HostIdError { given: bad }));
+        }
+        let text = HostId::new(2001).unwrap_err().to_string();
+        assert_eq!(text, "a host id is from 1 to 2000, not 2001");
+    }
+
+    #[test]
+    fn counters_end_instead_of_beginning_anew() {
+        assert_eq!(Generation::new(1).next(), Some(Generation::new(2)));
+        assert_eq!(Generation::new(u64::MAX).next(), None);
+        assert_eq!(LeaseVersion::new(u64::MAX).next(), None);
+        assert_eq!(LeaseVersion::new(7).to_string(), "7");
+    }
+}
