@@ -25,6 +25,9 @@ pub struct Claimant {
     pub pid: u32,
     /// This boot of this machine, for the host note.
     pub boot_id: [u8; 16],
+    /// Written into the host note: which life lock this process holds, 0 for none. Two processes
+    /// with the same mark exclude each other by a lock of their own host.
+    pub life_mark: u32,
     /// What is known of an earlier life under the same name.
     pub earlier_life: EarlierLife,
 }
@@ -34,8 +37,9 @@ pub struct Claimant {
 pub enum EarlierLife {
     /// Something of it may still run: it must be waited for like any stranger.
     MayRun,
-    /// It is proven that neither its processes nor their I/O are left. Then, and only if the name
-    /// in the sector is this host's, the id is taken without waiting.
+    /// It is proven that of all processes of this boot of this machine that ever carried this
+    /// life mark neither one nor a descendant nor an I/O is left. The id is taken without waiting
+    /// if the sector shows this host's name, this boot and this mark.
     ProvenOver,
 }
 
@@ -158,6 +162,20 @@ impl<W: World> Claim<'_, W> {
         }
     }
 
+    /// Whether `found` was written by an earlier life of this very host that is proven to be over.
+    ///
+    /// The name alone is no proof: two machines may have been given the same by mistake, and a
+    /// process that crashed may have left a guest behind. To enter a new life voids all leases of
+    /// the earlier one at once.
+    fn is_own_life_that_is_over(&self, found: &DeltaRecord) -> bool {
+        let Claimant { host_name, boot_id, life_mark, .. } = self.claimant;
+        let same_name = found.leader.host_name().same_text(&host_name.as_name());
+        let same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
+            note.boot_id == *boot_id && note.life_mark == *life_mark && *life_mark != 0
+        });
+        self.claimant.earlier_life == EarlierLife::ProvenOver && same_name && same_boot_and_mark
+    }
+
     /// One read of the sector. Also gives the instant before the read was begun.
     async fn read(&self, timeout: Duration) -> Result<(DeltaRecord, Timestamp), ClaimError> {
         let begun = self.world.now();
@@ -176,12 +194,7 @@ impl<W: World> Claim<'_, W> {
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
         let io = self.claimant.timing.io();
         let (first, begun) = self.read(io).await?;
-        let same_name = first
-            .leader
-            .host_name()
-            .same_text(&self.claimant.host_name.as_name());
-        let proven_over = self.claimant.earlier_life == EarlierLife::ProvenOver;
-        if first.leader.is_free() || (same_name && proven_over) {
+        if first.leader.is_free() || self.is_own_life_that_is_over(&first) {
             return Ok((first, begun));
         }
         // Silence is counted from the end of the first read that showed this content, by the
@@ -222,6 +235,7 @@ impl<W: World> Claim<'_, W> {
             timing,
             pid,
             boot_id,
+            life_mark,
             ..
         } = self.claimant;
         let host_id = *host_id;
@@ -234,6 +248,7 @@ impl<W: World> Claim<'_, W> {
         note.io_timeout_secs = io_timeout_secs;
         note.pid = *pid;
         note.boot_id = *boot_id;
+        note.life_mark = *life_mark;
         let renewed_at = self.world.now();
         let lease = DeltaLease {
             host_id,

@@ -247,3 +247,150 @@ impl DblockSector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> HostId {
+        HostId::new(2).unwrap()
+    }
+
+    fn block() -> Dblock {
+        Dblock {
+            mbal: 2002,
+            bal: 2002,
+            input: Some(Input {
+                owner: 2,
+                generation: 1,
+                timestamp: 1283,
+            }),
+            version: LeaseVersion::new(2),
+            released: false,
+            other_flags: 0,
+        }
+    }
+
+    fn decode(block: Dblock) -> DblockSector {
+        let mut sector = [0; 512];
+        block.write_to(&mut sector).unwrap();
+        DblockSector::decode(&sector, host())
+    }
+
+    #[test]
+    fn goes_to_bytes_and_back() {
+        let promise = Dblock {
+            bal: 0,
+            input: None,
+            ..block()
+        };
+        let released = Dblock {
+            released: true,
+            ..block()
+        };
+        let flags = Dblock {
+            other_flags: 0x8000_0002,
+            ..released
+        };
+        for block in [block(), promise, released, flags] {
+            let sector = decode(block);
+            assert_eq!(sector.block, Ok(Some(block)));
+            assert_eq!((sector.shared, sector.note), (None, NoteState::Absent));
+        }
+    }
+
+    #[test]
+    fn a_proposal_of_nobody_is_none() {
+        let nobody = Input {
+            owner: 0,
+            generation: 5,
+            timestamp: 6,
+        };
+        let read = decode(Dblock {
+            input: Some(nobody),
+            ..block()
+        })
+        .block
+        .unwrap()
+        .unwrap();
+        assert_eq!(read.input, None);
+    }
+
+    #[test]
+    fn the_released_flag_is_not_taken_from_the_other_flags() {
+        let read = decode(Dblock {
+            other_flags: 0x3,
+            ..block()
+        })
+        .block
+        .unwrap()
+        .unwrap();
+        assert_eq!((read.released, read.other_flags), (false, 0x2));
+    }
+
+    #[test]
+    fn a_block_that_was_never_written_is_none_whatever_its_flags_are() {
+        let mut sector = [0; 512];
+        assert_eq!(DblockSector::decode(&sector, host()).block, Ok(None));
+        sector[52] = 1;
+        assert_eq!(DblockSector::decode(&sector, host()).block, Ok(None));
+        sector[48] = 1;
+        assert!(DblockSector::decode(&sector, host()).block.is_err());
+    }
+
+    #[test]
+    fn a_damaged_block_does_not_hide_mode_and_note() {
+        let mut sector = [0; 512];
+        let note = HolderNote::new(host(), Generation::new(9), LeaseVersion::new(2));
+        block().write_to(&mut sector).unwrap();
+        ModeBlock {
+            shared: Generation::new(9),
+        }
+        .write_to(&mut sector)
+        .unwrap();
+        note.write_to(&mut sector).unwrap();
+        sector[0] ^= 1;
+        sector[132..136].fill(0xaa);
+        let read = DblockSector::decode(&sector, host());
+        assert!(matches!(
+            read.block,
+            Err(FormatError::Checksum { structure, stored, computed })
+                if structure == Structure::Dblock(host()) && stored != computed
+        ));
+        assert_eq!(read.shared, Some(Generation::new(9)));
+        assert_eq!(read.note, NoteState::Present(note));
+    }
+
+    #[test]
+    fn a_generation_without_the_flag_is_not_shared() {
+        let mut sector = [0; 512];
+        sector[136] = 9;
+        sector[128] = 2;
+        assert_eq!(DblockSector::decode(&sector, host()).shared, None);
+    }
+
+    #[test]
+    fn what_is_short_is_said() {
+        let short = |structure, needed, found| FormatError::Short {
+            structure,
+            needed,
+            found,
+        };
+        let read = DblockSector::decode(&[0; 143], host());
+        assert_eq!(
+            read.block,
+            Err(short(Structure::ModeBlock(host()), 144, 143))
+        );
+        assert_eq!(
+            block().write_to(&mut [0; 55]),
+            Err(short(Structure::DblockSector, 56, 55))
+        );
+        assert_eq!(
+            ModeBlock {
+                shared: Generation::new(1)
+            }
+            .write_to(&mut [0; 143]),
+            Err(short(Structure::DblockSector, 144, 143))
+        );
+    }
+}

@@ -211,3 +211,146 @@ fn kept(name: &str) -> &str {
         .find_map(|less| name.get(..len.saturating_sub(less)))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> HostId {
+        HostId::new(2).unwrap()
+    }
+
+    fn structure() -> Structure {
+        Structure::HolderNote(host())
+    }
+
+    fn note() -> HolderNote {
+        HolderNote {
+            pid: 4711,
+            boot_id: [0xb0; 16],
+            guest_uuid: Some([0xab; 16]),
+            acquired_unix_secs: 1_800_000_000,
+            ..HolderNote::new(host(), Generation::new(7), LeaseVersion::new(12))
+        }
+        .with_guest_name("gäst-1")
+    }
+
+    fn sector_of(note: &HolderNote) -> [u8; 512] {
+        let mut sector = [0; 512];
+        note.write_to(&mut sector).unwrap();
+        sector
+    }
+
+    /// What is said of a note after a change that the checksum covers.
+    fn damage_of(change: impl FnOnce(&mut RawHolderNote)) -> FormatError {
+        let mut sector = sector_of(&note());
+        let mut raw: RawHolderNote = record::read(structure(), &sector, OFFSET).unwrap();
+        change(&mut raw);
+        raw.checksum = Le32::new(raw.computed_checksum());
+        record::write(structure(), &mut sector, OFFSET, &raw).unwrap();
+        match HolderNote::read_from(&sector, host()) {
+            NoteState::Damaged(error) => error,
+            other => panic!("not damaged: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn goes_to_its_own_bytes_and_back() {
+        let sector = sector_of(&note());
+        assert_eq!(
+            HolderNote::read_from(&sector, host()),
+            NoteState::Present(note())
+        );
+        assert_eq!(sector[..256], [0; 256]);
+        assert_eq!(HolderNote::read_from(&[0; 512], host()), NoteState::Absent);
+        let bare = HolderNote::new(host(), Generation::new(1), LeaseVersion::new(1));
+        assert_eq!(
+            HolderNote::read_from(&sector_of(&bare), host()).present(),
+            Some(bare)
+        );
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let cut = |name: &str| {
+            let note = HolderNote {
+                guest_name: name.to_owned(),
+                ..note()
+            };
+            let read = HolderNote::read_from(&sector_of(&note), host())
+                .present()
+                .unwrap();
+            assert_eq!(read, note.with_guest_name(name));
+            read.guest_name
+        };
+        assert_eq!(cut(&"x".repeat(200)), "x".repeat(128));
+        assert_eq!(cut(&"x".repeat(128)), "x".repeat(128));
+        for less in 1..4 {
+            let start = "x".repeat(128 - less);
+            assert_eq!(cut(&format!("{start}\u{1f40e}{start}")), start);
+        }
+        assert_eq!(cut(&"\u{1f40e}".repeat(40)), "\u{1f40e}".repeat(32));
+        assert_eq!(cut("a\0b"), "a");
+        assert_eq!(cut(""), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let structure = structure();
+        let short = FormatError::Short {
+            structure,
+            needed: 512,
+            found: 511,
+        };
+        assert_eq!(
+            HolderNote::read_from(&[0; 511], host()),
+            NoteState::Damaged(short)
+        );
+        assert_eq!(note().write_to(&mut [0; 511]), Err(short));
+        assert_eq!(
+            damage_of(|raw| raw.magic = Le32::new(1)),
+            FormatError::Magic {
+                structure,
+                expected: MAGIC,
+                found: 1
+            }
+        );
+        assert_eq!(
+            damage_of(|raw| raw.version = Le16::new(2)),
+            FormatError::Version {
+                structure,
+                expected: 1,
+                found: 2
+            }
+        );
+        assert_eq!(
+            damage_of(|raw| raw.state = Le16::new(0)),
+            FormatError::NoteState {
+                structure,
+                found: 0
+            }
+        );
+        assert_eq!(
+            damage_of(|raw| raw.host_id = Le64::new(3)),
+            FormatError::OwnerId {
+                structure,
+                expected: host(),
+                found: 3
+            }
+        );
+        assert_eq!(
+            damage_of(|raw| raw.guest_name[1] = 0xff),
+            FormatError::NoteText { structure, at: 1 }
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        for bit in 256 * 8..512 * 8 {
+            let mut flipped = sector_of(&note());
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let state = HolderNote::read_from(&flipped, host());
+            assert!(matches!(state, NoteState::Damaged(_)), "bit {bit}");
+        }
+    }
+}

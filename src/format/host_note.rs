@@ -34,7 +34,9 @@ pub struct HostNote {
     /// The version of the protocol that the host speaks.
     pub protocol: u16,
     /// What else the host understands, one bit each.
-    pub features: u64,
+    pub features: u32,
+    /// Which life lock the process holds on its own host; 0 for none.
+    pub life_mark: u32,
 }
 
 #[repr(C)]
@@ -45,7 +47,8 @@ struct RawHostNote {
     protocol: Le16,
     io_timeout: Le16,
     pid: Le32,
-    features: Le64,
+    features: Le32,
+    life_mark: Le32,
     generation: Le64,
     boot_id: [u8; 16],
     host_id: Le16,
@@ -66,6 +69,7 @@ impl HostNote {
             boot_id: [0; 16],
             protocol: 0,
             features: 0,
+            life_mark: 0,
         }
     }
 
@@ -114,6 +118,7 @@ impl HostNote {
             boot_id: raw.boot_id,
             protocol: raw.protocol.get(),
             features: raw.features.get(),
+            life_mark: raw.life_mark.get(),
         }))
     }
 
@@ -128,7 +133,8 @@ impl HostNote {
             protocol: Le16::new(self.protocol),
             io_timeout: Le16::new(self.io_timeout_secs),
             pid: Le32::new(self.pid),
-            features: Le64::new(self.features),
+            features: Le32::new(self.features),
+            life_mark: Le32::new(self.life_mark),
             generation: Le64::new(self.generation.get()),
             boot_id: self.boot_id,
             host_id: Le16::new(self.host_id.get()),
@@ -146,5 +152,93 @@ impl RawHostNote {
                 .get(UNCHECKED..)
                 .unwrap_or_default(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Structure = Structure::HostNote;
+
+    fn note() -> HostNote {
+        HostNote {
+            host_id: HostId::new(1500).unwrap(),
+            generation: Generation::new(7),
+            io_timeout_secs: 10,
+            pid: 4711,
+            boot_id: [0xb0; 16],
+            protocol: 1,
+            features: 1 << 31,
+            life_mark: 0x1234_5678,
+        }
+    }
+
+    fn sector() -> [u8; 512] {
+        let mut sector = [0; 512];
+        note().write_to(&mut sector).unwrap();
+        sector
+    }
+
+    #[test]
+    fn goes_to_its_own_bytes_and_back() {
+        let sector = sector();
+        assert_eq!(HostNote::read_from(&sector), NoteState::Present(note()));
+        assert_eq!(sector[200..204], [0x68, 0x6e, 0x64, 0x6c]);
+        assert!(
+            sector[..200]
+                .iter()
+                .chain(&sector[256..])
+                .all(|&byte| byte == 0)
+        );
+        let new = HostNote::new(HostId::FIRST, Generation::new(1));
+        let mut other = [0; 256];
+        new.write_to(&mut other).unwrap();
+        assert_eq!(HostNote::read_from(&other).present(), Some(new));
+        assert_eq!(HostNote::read_from(&[0; 256]), NoteState::Absent);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let short = FormatError::Short {
+            structure: S,
+            needed: 256,
+            found: 255,
+        };
+        assert_eq!(HostNote::read_from(&[0; 255]), NoteState::Damaged(short));
+        assert_eq!(note().write_to(&mut [0; 255]), Err(short));
+        let mut other = sector();
+        other[200] = 0;
+        assert_eq!(
+            HostNote::read_from(&other),
+            NoteState::Damaged(FormatError::Magic {
+                structure: S,
+                expected: MAGIC,
+                found: 0x6c64_6e00
+            })
+        );
+        let mut nobody: RawHostNote = record::read(S, &sector(), OFFSET).unwrap();
+        nobody.host_id = Le16::new(2001);
+        nobody.checksum = Le32::new(nobody.computed_checksum());
+        let mut of_nobody = [0; 512];
+        record::write(S, &mut of_nobody, OFFSET, &nobody).unwrap();
+        assert_eq!(
+            HostNote::read_from(&of_nobody),
+            NoteState::Damaged(FormatError::OwnerRange {
+                structure: S,
+                max: 2000,
+                found: 2001
+            })
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        for bit in 200 * 8..256 * 8 {
+            let mut flipped = sector();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let state = HostNote::read_from(&flipped);
+            assert!(matches!(state, NoteState::Damaged(_)), "bit {bit}");
+        }
     }
 }

@@ -154,3 +154,53 @@ impl RawLeader {
         checksum(bytemuck::bytes_of(self).get(..CHECKED).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The sector of `raw` after a change, with the checksum that belongs to it.
+    pub(in crate::format) fn sector_with(
+        write: impl FnOnce(&mut [u8]) -> Result<(), FormatError>,
+        change: impl FnOnce(&mut RawLeader),
+    ) -> Vec<u8> {
+        let mut sector = vec![0; 512];
+        write(&mut sector).unwrap();
+        let mut raw: RawLeader = record::read(Structure::Area, &sector, 0).unwrap();
+        change(&mut raw);
+        record::write(Structure::Area, &mut sector, 0, &raw.sealed()).unwrap();
+        sector
+    }
+
+    #[test]
+    fn the_first_of_several_area_sizes_counts_and_none_is_the_default() {
+        const KIND: Kind = Kind {
+            magic: 1,
+            version: 2,
+        };
+        let geometry = |sector_size, flags| {
+            let raw = RawLeader {
+                flags: Le32::new(flags),
+                sector_size: Le32::new(sector_size),
+                ..RawLeader::new(KIND, Geometry::S512_A1M)
+            };
+            raw.geometry(Structure::Area)
+        };
+        assert_eq!(geometry(512, 0x1), Ok(Geometry::S512_A1M));
+        assert_eq!(geometry(4096, 0x1), Ok(Geometry::S4K_A8M));
+        assert_eq!(geometry(4096, 0xf0), Ok(Geometry::S4K_A1M));
+        assert_eq!(geometry(4096, 0xe1), Ok(Geometry::S4K_A2M));
+        assert_eq!(geometry(4096, 0xc0), Ok(Geometry::S4K_A4M));
+        assert_eq!(
+            geometry(512, 0x20),
+            Err(FormatError::AlignSize {
+                structure: Structure::Area,
+                sector_size: 512,
+                align_size: 2 << 20
+            })
+        );
+        for g in Geometry::ALL {
+            assert_eq!(RawLeader::new(KIND, g).geometry(Structure::Area), Ok(g));
+        }
+    }
+}

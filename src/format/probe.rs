@@ -37,3 +37,58 @@ pub fn probe_lease(first: &[u8]) -> Result<Geometry, FormatError> {
 fn probe(first: &[u8], structure: Structure, kind: Kind) -> Result<Geometry, FormatError> {
     RawLeader::read(structure, kind, first)?.geometry(structure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::delta_leader::DeltaLeader;
+    use crate::format::name::{LockspaceName, ResourceName};
+    use crate::format::paxos_leader::PaxosLeader;
+
+    #[test]
+    fn finds_every_geometry_without_looking_at_checksums() {
+        let space = LockspaceName::new("LS").unwrap();
+        let resource = ResourceName::new("RES").unwrap();
+        for g in Geometry::ALL {
+            let mut first = [0; PROBE_LEN];
+            DeltaLeader::free(g, &space, 10)
+                .write_to(&mut first)
+                .unwrap();
+            first[168] ^= 1;
+            assert_eq!(probe_lockspace(&first), Ok(g));
+            assert!(matches!(
+                probe_lease(&first),
+                Err(FormatError::Magic { .. })
+            ));
+            PaxosLeader::free(g, &space, &resource, 0)
+                .write_to(&mut first)
+                .unwrap();
+            first[168] ^= 1;
+            assert_eq!(probe_lease(&first), Ok(g));
+            assert!(matches!(
+                probe_lockspace(&first),
+                Err(FormatError::Magic { .. })
+            ));
+            first[6] = 9;
+            assert!(matches!(
+                probe_lease(&first),
+                Err(FormatError::Version { found: 9, .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn says_what_is_short() {
+        let structure = Structure::DeltaLeader(Some(HostId::FIRST));
+        let short = FormatError::Short {
+            structure,
+            needed: 200,
+            found: 12,
+        };
+        assert_eq!(probe_lockspace(&[0; 12]), Err(short));
+        assert_eq!(
+            short.to_string(),
+            "delta lease of host 1: 200 bytes are needed, 12 are there"
+        );
+    }
+}
