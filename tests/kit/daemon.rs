@@ -86,6 +86,7 @@ impl SanlockDaemon {
         let mut command = sanlock(&run_dir);
         command
             .args(["daemon", "-D", "-w", "0", "-e", host_name])
+            .args(["-U", &own_name("-un"), "-G", &own_name("-gn")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -231,7 +232,15 @@ fn reaper(daemon: &Child) -> Child {
     spawn(&mut command)
 }
 
-/// A directory within `home`, because the daemon gives it away to the user sanlock.
+/// The user's (`-un`) or group's (`-gn`) name. By default the daemon gives its files to the user sanlock, which
+/// only root may do; it knows users by name only.
+fn own_name(option: &str) -> String {
+    let id = run(Command::new("id").arg(option), SHORT);
+    assert!(id.success, "{id:?}");
+    id.stdout.trim().to_owned()
+}
+
+/// A directory within `home`: the log lies beside it.
 fn run_dir(home: &TempDir) -> PathBuf {
     home.path().join("run")
 }
