@@ -1,0 +1,22 @@
+//! Waiting for a state, with an end.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Asks `probe` until it has an answer, and panics naming `what` if it has none within `limit`.
+pub(crate) fn wait_until<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}
