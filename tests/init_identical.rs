@@ -1,6 +1,12 @@
 //! What we initialise is, byte for byte, what the `sanlock` program initialises.
 //!
 //! Needs the program, 3.8 or later, but no daemon: `sanlock direct` writes by itself.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,9 @@
+//! One error type for each operation of the public API.
+//!
+//! Each variant says what is wrong, where, who holds it and what to do next, and carries as fields
+//! what a program needs to decide. That something cannot be read, is damaged, is somebody else's, is
+//! held, and took too long are different variants everywhere.
+
+mod join;
+
+pub use join::{JoinError, LeaveError};

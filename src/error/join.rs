@@ -1,0 +1,225 @@
+//! Joining and leaving a lockspace.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
+use crate::disk::OpenError;
+use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
+use crate::timing::TimingError;
+use crate::world::{ReadError, WriteError};
+
+/// Why a lockspace was not joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// A configured time is out of its limits.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// The default host name could not be made; give one.
+    #[error("this machine's name makes no host name: {0}; configure one")]
+    HostName(NameError),
+    /// Which boot of this machine it is cannot be told.
+    #[error("the boot id of this machine cannot be read: {0}")]
+    BootId(io::Error),
+    /// The file or device could not be opened.
+    #[error("the lockspace cannot be opened: {0}")]
+    Open(OpenError),
+    /// This process has joined the lockspace already.
+    #[error("this process has joined the lockspace {path:?} already, as host {as_host}: use that join, or leave it first")]
+    AlreadyJoined {
+        /// The file or device.
+        path: PathBuf,
+        /// The host id of the join that there is.
+        as_host: HostId,
+    },
+    /// I/O of an earlier join of this process has not ended. A new life could be overwritten by it.
+    #[error("I/O of an earlier join of {path:?} has not ended: wait until the storage answers")]
+    IoInFlight {
+        /// The file or device.
+        path: PathBuf,
+    },
+    /// The file or device ends before the lockspace does.
+    #[error("{path:?} is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there")]
+    TooShort {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the lockspace should begin.
+        offset: u64,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there.
+        available: u64,
+    },
+    /// The storage does not give the lockspace.
+    #[error("the lockspace at byte {offset} of {path:?} cannot be read: {error}")]
+    Unreadable {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the read began.
+        offset: u64,
+        /// Why.
+        error: ReadError,
+    },
+    /// There are only zeros: nobody has initialised it, or not to the end.
+    #[error("{path:?} holds no lockspace at byte {offset}, only zeros: initialise it")]
+    NotInitialised {
+        /// The file or device.
+        path: PathBuf,
+        /// Where it should be.
+        offset: u64,
+    },
+    /// There is something else than a lockspace.
+    #[error("{path:?} holds no lockspace at byte {offset}: {error}")]
+    NotALockspace {
+        /// The file or device.
+        path: PathBuf,
+        /// Where it should be.
+        offset: u64,
+        /// What is there.
+        error: FormatError,
+    },
+    /// It is a lockspace, but damaged.
+    #[error("the lockspace in {path:?} is damaged at byte {offset}: {error}")]
+    Damaged {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the damaged sector begins.
+        offset: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// It is a lockspace of another name.
+    #[error("{path:?} holds the lockspace \"{found}\", not \"{expected}\"")]
+    Foreign {
+        /// The file or device.
+        path: PathBuf,
+        /// The name that was expected.
+        expected: NameBytes,
+        /// The name that is there.
+        found: NameBytes,
+    },
+    /// The device takes only I/O of larger sectors than those of the lockspace.
+    #[error("{path:?} takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors")]
+    SectorsTooSmall {
+        /// The file or device.
+        path: PathBuf,
+        /// What the lockspace has.
+        geometry: Geometry,
+        /// What the device needs, in bytes.
+        needed: u32,
+    },
+    /// The lockspace has no sector for this host id.
+    #[error("host id {host_id} is too large: the lockspace has {geometry}")]
+    HostIdTooLarge {
+        /// The id.
+        host_id: HostId,
+        /// What the lockspace has.
+        geometry: Geometry,
+    },
+    /// Another host owns the host id.
+    #[error("host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own")]
+    HostIdInUse {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// Who owns it.
+        owner: NameBytes,
+        /// Which life of it.
+        generation: Generation,
+    },
+    /// The host id could not be written.
+    #[error("host id {host_id} of {path:?} cannot be claimed at byte {offset}: {error}")]
+    Unwritable {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// Where its sector begins.
+        offset: u64,
+        /// Why.
+        error: WriteError,
+    },
+    /// The storage is too slow for the io timeout that stands in the sector.
+    #[error("the storage of {path:?} is too slow to claim host id {host_id}: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout")]
+    TooSlow {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// How long reading and writing its sector took.
+        took: Duration,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The generation of the host id cannot be raised any more.
+    #[error("the generation of host id {host_id} of {path:?} is used up: use another id")]
+    GenerationsUsedUp {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+    },
+    /// The system refuses a thread.
+    #[error("no thread can be started: {error}")]
+    Threads {
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl JoinError {
+    pub(crate) fn of_sector(error: DeltaSectorError, path: &Path) -> Self {
+        let path = path.to_owned();
+        match error {
+            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable { path, offset, error },
+            DeltaSectorError::Format {
+                error: FormatError::LockspaceName { expected, found, .. },
+                ..
+            } => Self::Foreign { path, expected, found },
+            DeltaSectorError::Format { offset, error, .. } => Self::Damaged { path, offset, error },
+        }
+    }
+
+    pub(crate) fn of_claim(error: ClaimError, path: &Path) -> Self {
+        let owned = path.to_owned();
+        match error {
+            ClaimError::Sector(error) => Self::of_sector(error, path),
+            ClaimError::InUse { host_id, owner, generation } => {
+                Self::HostIdInUse { path: owned, host_id, owner, generation }
+            }
+            ClaimError::Write { host_id, offset, error } => {
+                Self::Unwritable { path: owned, host_id, offset, error }
+            }
+            ClaimError::TooSlow { host_id, took, limit } => {
+                Self::TooSlow { path: owned, host_id, took, limit }
+            }
+            ClaimError::GenerationsUsedUp { host_id } => {
+                Self::GenerationsUsedUp { path: owned, host_id }
+            }
+        }
+    }
+}
+
+/// Why a lockspace was not left, or not cleanly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// Guards hold leases through it. Nothing was done.
+    #[error("{leases} leases are held through the lockspace: release them first")]
+    InUse {
+        /// How many.
+        leases: usize,
+    },
+    /// The host id was not freed: others wait for it as for a dead host's.
+    #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
+    NotFreed(DeltaReleaseError),
+    /// I/O of ours has not ended. This process cannot join the lockspace again before it has.
+    #[error("the lockspace was left, but I/O of this host has not ended and may still reach the disk")]
+    IoInFlight,
+    /// The renewal thread had died, and the host id with it.
+    #[error("the lockspace was left, but its renewal thread had died: others wait until the host id has been silent for 8N + F")]
+    RenewalThreadDied,
+}

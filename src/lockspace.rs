@@ -1,0 +1,183 @@
+//! The live membership of this process in a lockspace: joined, kept renewed, left.
+//!
+//! [`Lockspace::options`] says how, [`LockspaceOptions::join`] blocks while the host id is won. From
+//! then on a thread of its own renews it. When renewals fail for 8N, or somebody else is found in
+//! our sector, every lease held through it is lost, for good: `is_held()` says so by the clock, and
+//! event descriptors and callbacks tell it. Then the lockspace can only be left and joined anew.
+
+mod debts;
+mod hosts;
+mod join;
+mod leave;
+mod life_lock;
+mod loss;
+mod options;
+mod registry;
+mod renewal;
+mod signal;
+mod thread;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use hosts::{HostInfo, HostLife};
+pub use loss::LossReason;
+pub use options::{JoinProgress, LockspaceOptions, Watchdog};
+
+use crate::delta_lease::Membership;
+use crate::disk::{Disk, IoPool};
+use crate::error::LeaveError;
+use crate::format::{Generation, HostId, HostName, LockspaceName};
+use crate::world::clock;
+use debts::LeaseTable;
+use loss::LossBoard;
+use registry::Joined;
+use thread::RenewalThread;
+
+pub(crate) use debts::{LeaseKey, Reservation};
+pub(crate) use loss::{Listener, Subscription};
+
+/// A joined lockspace. Clones are handles to the same join; the last one that is dropped leaves it.
+///
+/// All methods may be called from any thread. After `fork`, the child's copy is not to be used.
+#[derive(Clone)]
+pub struct Lockspace {
+    inner: Arc<Inner>,
+}
+
+/// What the handles, the guards and the thread of one join have in common.
+pub(crate) struct Shared {
+    pub(crate) membership: Membership<Disk>,
+    pub(crate) leases: LeaseTable,
+    pub(crate) losses: LossBoard,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    host_name: HostName,
+    boot_id: [u8; 16],
+    /// Dropped first: the thread uses the pools.
+    thread: thread::Slot<RenewalThread>,
+    /// Workers for the lockspace alone: a lease on a hung disk must not delay a renewal.
+    lockspace_pool: IoPool,
+    lease_pool: IoPool,
+    joined: thread::Slot<Joined>,
+    /// Held for as long as the join, and by every child of this process for as long as it lives.
+    #[expect(dead_code, reason = "held, not used")]
+    life_lock: Option<life_lock::LifeLock>,
+}
+
+impl Lockspace {
+    /// How to join, under the protection of `watchdog`, with defaults for everything else.
+    #[must_use]
+    pub fn options(watchdog: Watchdog) -> LockspaceOptions {
+        LockspaceOptions::new(watchdog)
+    }
+
+    /// This host.
+    #[must_use]
+    pub fn host_id(&self) -> HostId {
+        self.membership().host_id()
+    }
+
+    /// Which life of this host id the join is. It rises by one with each join of the id.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.membership().generation()
+    }
+
+    /// This host's name, as other hosts see it.
+    #[must_use]
+    pub fn host_name(&self) -> &HostName {
+        &self.inner.host_name
+    }
+
+    /// The lockspace's name.
+    #[must_use]
+    pub fn name(&self) -> &LockspaceName {
+        &self.membership().area().name
+    }
+
+    /// The file or device that holds the lockspace.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.membership().area().disk.info().path()
+    }
+
+    /// N, this host's io timeout.
+    #[must_use]
+    pub fn io_timeout(&self) -> Duration {
+        self.membership().timing().io()
+    }
+
+    /// Whether this host's leases can be counted on at this instant: one load and one clock read.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.membership().expiry().is_held(clock::now())
+    }
+
+    /// For how long this host's leases can be counted on, should no renewal succeed from now on.
+    /// Zero when they are lost.
+    #[must_use]
+    pub fn held_for(&self) -> Duration {
+        let deadline = self.membership().expiry().deadline();
+        deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()))
+    }
+
+    /// Why the leases were lost, if they were.
+    #[must_use]
+    pub fn loss(&self) -> Option<LossReason> {
+        self.inner.shared.losses.reason()
+    }
+
+    /// All host ids that were ever used, as the last scan showed them: at most 2N old.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        let now = clock::now();
+        self.membership().hosts(|table| hosts::all(table, now))
+    }
+
+    /// Leaves the lockspace: frees the host id, so that others need not wait for it.
+    ///
+    /// All guards must have been released or dropped before. Blocks for N, and for N more where I/O
+    /// is still under way.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaveError::InUse`] when leases are held through it: nothing was done then. After any other
+    /// error this process has left all the same, but on the disk the host id looks owned until it
+    /// has been silent for 8N + F.
+    pub fn leave(self) -> Result<(), LeaveError> {
+        self.inner.leave()
+    }
+
+    pub(crate) fn membership(&self) -> &Membership<Disk> {
+        &self.inner.shared.membership
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+impl Inner {
+    pub(crate) const fn lease_pool(&self) -> &IoPool {
+        &self.lease_pool
+    }
+
+    pub(crate) const fn boot_id(&self) -> [u8; 16] {
+        self.boot_id
+    }
+}
+
+impl fmt::Debug for Lockspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lockspace")
+            .field("name", &self.name().to_string())
+            .field("host_id", &self.host_id())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}

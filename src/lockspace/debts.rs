@@ -1,0 +1,154 @@
+//! The leases that this join has to do with: taken ones, and ones that must be settled still.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Shared;
+use super::signal::Signal;
+use crate::disk::{Disk, Identity};
+use crate::paxos_lease::{Debt, LeaseArea, retract};
+use crate::world::World;
+
+/// Which lease on which disk: two requests with the same key are for the same lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LeaseKey {
+    pub(crate) disk: Identity,
+    pub(crate) offset: u64,
+}
+
+/// Why a lease cannot be reserved in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotReserved {
+    /// A guard of this process has it, or is just acquiring it.
+    Taken,
+    /// An earlier acquire or release failed half-way, and is not settled yet.
+    Owing,
+}
+
+/// The leases of one join. Two guards of one process exclude each other here: on the disk they
+/// would be one and the same host.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseTable {
+    leases: Mutex<BTreeMap<LeaseKey, State>>,
+    /// Set while there are debts; woken when one is added.
+    owing: Signal,
+}
+
+#[derive(Debug)]
+enum State {
+    Taken,
+    Owing(Box<Owed>),
+}
+
+#[derive(Clone, Debug)]
+struct Owed {
+    lease: LeaseArea<Disk>,
+    debt: Debt,
+}
+
+/// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    shared: Arc<Shared>,
+    key: LeaseKey,
+}
+
+impl Shared {
+    /// Reserves the lease for one acquire and the guard that comes of it.
+    pub(crate) fn reserve(self: &Arc<Self>, key: LeaseKey) -> Result<Reservation, NotReserved> {
+        let mut leases = self.leases.leases.lock();
+        match leases.get(&key) {
+            Some(State::Taken) => Err(NotReserved::Taken),
+            Some(State::Owing(_)) => Err(NotReserved::Owing),
+            None => {
+                leases.insert(key, State::Taken);
+                drop(leases);
+                Ok(Reservation { shared: Arc::clone(self), key })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("leases", &self.leases).finish_non_exhaustive()
+    }
+}
+
+impl Reservation {
+    /// Ends the reservation with something left on the disk: nobody in this process gets the lease
+    /// before that is settled.
+    pub(crate) fn owe(self, lease: LeaseArea<Disk>, debt: Debt) {
+        let state = State::Owing(Box::new(Owed { lease, debt }));
+        self.shared.leases.leases.lock().insert(self.key, state);
+        self.shared.leases.owing.set();
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut leases = self.shared.leases.leases.lock();
+        if matches!(leases.get(&self.key), Some(State::Taken)) {
+            leases.remove(&self.key);
+        }
+    }
+}
+
+impl LeaseTable {
+    /// How many leases guards of this process hold or are acquiring.
+    pub(super) fn taken(&self) -> usize {
+        self.leases.lock().values().filter(|state| matches!(state, State::Taken)).count()
+    }
+
+    /// How many leases are left to be settled.
+    pub(super) fn owing(&self) -> usize {
+        self.leases.lock().values().filter(|state| matches!(state, State::Owing(_))).count()
+    }
+
+    fn debts(&self) -> Vec<(LeaseKey, Owed)> {
+        let leases = self.leases.lock();
+        leases
+            .iter()
+            .filter_map(|(key, state)| match state {
+                State::Owing(owed) => Some((*key, Owed::clone(owed))),
+                State::Taken => None,
+            })
+            .collect()
+    }
+}
+
+/// Settles debts as they come: tried again after N, then every 2N, for as long as the join lives.
+pub(super) async fn settle_debts<W: World<Disk = Disk>>(world: &W, shared: &Shared) {
+    let timing = shared.membership.timing();
+    let table = &shared.leases;
+    loop {
+        table.owing.wait().await;
+        world.sleep(timing.io()).await;
+        while table.owing() > 0 {
+            if !shared.membership.expiry().is_held(world.now()) {
+                return;
+            }
+            for (key, owed) in table.debts() {
+                match retract(world, &shared.membership, &owed.lease, &owed.debt).await {
+                    Ok(()) => {
+                        tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is settled");
+                        table.leases.lock().remove(&key);
+                    }
+                    Err(error) => {
+                        tracing::warn!(resource = %owed.lease.resource, %error, "a lease that was left half-way is not settled yet");
+                    }
+                }
+            }
+            if table.owing() > 0 {
+                world.sleep(timing.renewal_interval()).await;
+            }
+        }
+        table.owing.clear();
+        // One that was added just before the flag was cleared must not be forgotten.
+        if table.owing() > 0 {
+            table.owing.set();
+        }
+    }
+}

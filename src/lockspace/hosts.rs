@@ -1,0 +1,95 @@
+//! The other hosts, as the embedder sees them.
+
+use std::time::Duration;
+
+use crate::delta_lease::{HostState, HostTable};
+use crate::format::{FormatError, Generation, HostId, NameBytes};
+use crate::world::Timestamp;
+
+/// What is known of one host. All durations end at the moment of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostInfo {
+    /// Its id.
+    pub host_id: HostId,
+    /// Which life of the id.
+    pub generation: Generation,
+    /// Its name.
+    pub host_name: NameBytes,
+    /// Whether it lives.
+    pub life: HostLife,
+    /// Its io timeout.
+    pub io_timeout: Duration,
+    /// For how long its sector has been seen unchanged.
+    pub unchanged_for: Duration,
+    /// The process, where a disklease host wrote the sector.
+    pub pid: Option<u32>,
+    /// The boot of its machine, where a disklease host wrote the sector.
+    pub boot_id: Option<[u8; 16]>,
+    /// What is wrong with its sector, if anything.
+    pub damage: Option<FormatError>,
+}
+
+/// Whether a host lives, from this host's point of view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostLife {
+    /// Nobody has the id.
+    Free,
+    /// It renewed not long ago, or is this host.
+    Live,
+    /// It was not yet seen to renew.
+    Unknown {
+        /// When it will count as dead, should it stay silent.
+        dead_in: Duration,
+    },
+    /// It has not renewed for more than 8 of its io timeouts.
+    Failing {
+        /// When it will count as dead, should it stay silent.
+        dead_in: Duration,
+    },
+    /// It is gone; what it held can be taken.
+    Dead,
+}
+
+impl HostLife {
+    /// The state's name: `free`, `live`, `unknown`, `failing` or `dead`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Live => "live",
+            Self::Unknown { .. } => "unknown",
+            Self::Failing { .. } => "failing",
+            Self::Dead => "dead",
+        }
+    }
+
+    fn of(state: HostState, now: Timestamp) -> Self {
+        match state {
+            HostState::Free => Self::Free,
+            HostState::Live => Self::Live,
+            HostState::Unknown { dead_at } => Self::Unknown { dead_in: dead_at.since(now) },
+            HostState::Failing { dead_at } => Self::Failing { dead_in: dead_at.since(now) },
+            HostState::Dead { .. } => Self::Dead,
+        }
+    }
+}
+
+/// Everything that `table` knows at `now`.
+pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
+    table
+        .iter()
+        .map(|(host_id, record)| HostInfo {
+            host_id,
+            generation: record.generation,
+            host_name: record.name,
+            life: HostLife::of(table.state(host_id, now), now),
+            io_timeout: record.io_timeout.as_duration(),
+            unchanged_for: now.since(record.changed_at),
+            pid: record.note.as_ref().map(|note| note.pid),
+            boot_id: record.note.as_ref().map(|note| note.boot_id),
+            damage: record.damage,
+        })
+        .collect()
+}

@@ -1,0 +1,277 @@
+//! Joining: open, recognise, claim the host id while watching the others, start the thread.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
+use parking_lot::Mutex;
+
+use super::life_lock::LifeLock;
+use super::options::{JoinProgress, LockspaceOptions, Watchdog};
+use super::registry::{Joined, NotEntered};
+use super::thread::RenewalThread;
+use super::{Inner, LeaseTable, Lockspace, LossBoard, Shared};
+use crate::delta_lease::{
+    ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership, acquire,
+};
+use crate::disk::{Access, Disk, IoPool, Links, OpenOptions, OpenedDisk, StorageWorld};
+use crate::error::JoinError;
+use crate::format::{FormatError, Geometry, HostId, HostName, LockspaceName, probe_lockspace};
+use crate::libvirt;
+use crate::timing::{FireTimeout, IoTimeout, Timing};
+use crate::world::executor::block_on;
+use crate::world::{SectorBuf, World, clock};
+
+/// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
+const LOCKSPACE_THREADS: usize = 3;
+/// Workers for the leases at most: each lease under way needs one.
+const LEASE_THREADS_MAX: usize = 16;
+/// How much is read to find out what a lockspace is.
+const PROBE_LEN: usize = 4096;
+/// How often the others are looked at while the host id is claimed.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+impl LockspaceOptions {
+    /// Joins the lockspace in the file or device at `path` as host `host_id`.
+    ///
+    /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for 8N + F and
+    /// a second more when it was left owned by a crash. Meanwhile the other hosts are watched, so that
+    /// afterwards their life is known. Symbolic links are followed below `/dev` only.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: each way in which a lockspace can be missing, damaged, foreign or unreachable, and each way
+    /// in which the host id can be somebody else's.
+    pub fn join(self, path: impl AsRef<Path>, host_id: HostId) -> Result<Lockspace, JoinError> {
+        let path = path.as_ref();
+        let links = if path.starts_with("/dev") { Links::Follow } else { Links::Refuse };
+        let opened = OpenOptions::new(Access::ReadWrite)
+            .links(links)
+            .open(path)
+            .map_err(JoinError::Open)?;
+        self.join_opened(opened, host_id)
+    }
+
+    /// The same for a descriptor that the caller has opened for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::join`].
+    pub fn join_fd(self, fd: OwnedFd, host_id: HostId) -> Result<Lockspace, JoinError> {
+        let opened = OpenOptions::new(Access::ReadWrite).adopt(fd).map_err(JoinError::Open)?;
+        self.join_opened(opened, host_id)
+    }
+
+    fn join_opened(self, opened: OpenedDisk, host_id: HostId) -> Result<Lockspace, JoinError> {
+        let timing = Timing::new(
+            IoTimeout::new(self.io_timeout)?,
+            FireTimeout::new(self.fire_timeout)?,
+        );
+        // Named, so that a watchdog that is added is not forgotten here.
+        match self.watchdog {
+            Watchdog::None => {}
+        }
+        let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
+        let host_name = match self.host_name.clone() {
+            Some(name) => name,
+            None => default_host_name(&boot_id)?,
+        };
+        let path = opened.info().path().to_owned();
+        let joined = Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
+            match error {
+                NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path: path.clone(), as_host },
+                NotEntered::IoInFlight => JoinError::IoInFlight { path: path.clone() },
+            }
+        })?;
+
+        let threads = |error| JoinError::Threads { error };
+        let lockspace_pool = IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
+        let lease_pool = IoPool::new("dl-lease", 1..=LEASE_THREADS_MAX).map_err(threads)?;
+        let disk = Disk::new(opened, &lockspace_pool);
+        let name = self.name.clone().unwrap_or_else(libvirt::lockspace_name);
+        let area = recognise(disk, self.offset, name, timing.io())?;
+        if host_id.get() > area.geometry.max_hosts() {
+            return Err(JoinError::HostIdTooLarge { host_id, geometry: area.geometry });
+        }
+
+        let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
+        let claimant = Claimant {
+            host_id,
+            host_name: host_name.clone(),
+            timing,
+            pid: std::process::id(),
+            boot_id,
+            life_mark: life_lock.as_ref().map_or(0, LifeLock::mark),
+            earlier_life: match life_lock {
+                Some(_) => EarlierLife::ProvenOver,
+                None => EarlierLife::MayRun,
+            },
+        };
+        let (lease, hosts) = self.claim(&area, &claimant)?;
+
+        let membership = Membership::new(area, &lease, hosts);
+        tracing::info!(
+            lockspace = %membership.area().name,
+            host_id = host_id.get(),
+            generation = membership.generation().get(),
+            host_name = %host_name,
+            "joined the lockspace"
+        );
+        let shared = Arc::new(Shared {
+            membership,
+            leases: LeaseTable::default(),
+            losses: LossBoard::default(),
+        });
+        let inner = Inner {
+            host_name,
+            boot_id,
+            thread: Mutex::new(None),
+            lockspace_pool,
+            lease_pool,
+            joined: Mutex::new(Some(joined)),
+            life_lock,
+            shared: Arc::clone(&shared),
+        };
+        match RenewalThread::start(&shared, lease.clone()) {
+            Ok(thread) => *inner.thread.lock() = Some(thread),
+            Err(error) => {
+                inner.free(&lease);
+                return Err(JoinError::Threads { error });
+            }
+        }
+        Ok(Lockspace { inner: Arc::new(inner) })
+    }
+
+    /// Claims the host id, and watches all hosts until that is done.
+    fn claim(
+        &self,
+        area: &LockspaceArea<Disk>,
+        claimant: &Claimant,
+    ) -> Result<(DeltaLease, HostTable), JoinError> {
+        let table = Mutex::new(HostTable::new(
+            area.geometry,
+            area.name.clone(),
+            claimant.timing.fire_timeout(),
+            Some(claimant.host_id),
+        ));
+        let world = &StorageWorld;
+        let claimed = block_on(async {
+            let progress = |event| self.tell(event);
+            let claim = acquire(world, area, claimant, &progress);
+            let watch = watch_others(world, area, claimant.timing, &table);
+            pin_mut!(claim, watch);
+            match select(claim, watch).await {
+                Either::Left((claimed, _)) => claimed,
+                Either::Right((never, _)) => match never {},
+            }
+        });
+        let lease = claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))?;
+        Ok((lease, table.into_inner()))
+    }
+
+    fn tell(&self, event: ClaimProgress) {
+        let now = clock::now();
+        let event = match event {
+            ClaimProgress::WaitingForOwner { owner, generation, until } => {
+                let remaining = until.since(now);
+                tracing::info!(%owner, generation = generation.get(), ?remaining, "waiting for the owner of the host id");
+                JoinProgress::WaitingForOwner { owner, generation, remaining }
+            }
+            ClaimProgress::Confirming { until } => JoinProgress::Confirming { remaining: until.since(now) },
+        };
+        if let Some(hear) = &self.on_progress {
+            hear(event);
+        }
+    }
+}
+
+/// Never ends by itself. A scan that fails is of no consequence: the claim has its own reads.
+async fn watch_others(
+    world: &StorageWorld,
+    area: &LockspaceArea<Disk>,
+    timing: Timing,
+    table: &Mutex<HostTable>,
+) -> std::convert::Infallible {
+    loop {
+        if let Ok(scan) = area.read_all(world, timing.io()).await {
+            table.lock().observe(&scan, world.now());
+        }
+        world.sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Finds out what lies at `offset` of `disk`, and that it is the lockspace `name`.
+fn recognise(
+    disk: Disk,
+    offset: u64,
+    name: LockspaceName,
+    timeout: Duration,
+) -> Result<LockspaceArea<Disk>, JoinError> {
+    let info = disk.info().clone();
+    let path = info.path().to_owned();
+    let available = info.len().saturating_sub(offset);
+    let too_short = |needed: usize| JoinError::TooShort {
+        path: path.clone(),
+        offset,
+        needed: u64::try_from(needed).unwrap_or(u64::MAX),
+        available,
+    };
+    let fits = |needed: usize| u64::try_from(needed).is_ok_and(|needed| needed <= available);
+    if !fits(PROBE_LEN) {
+        return Err(too_short(PROBE_LEN));
+    }
+    let first = block_on(StorageWorld.read(&disk, offset, SectorBuf::zeroed(PROBE_LEN), timeout))
+        .map_err(|error| JoinError::Unreadable { path: path.clone(), offset, error })?;
+    let geometry = probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
+    if !fits(geometry.area_size()) {
+        return Err(too_short(geometry.area_size()));
+    }
+    check_alignment(&info, geometry)?;
+    let area = LockspaceArea { disk, offset, geometry, name };
+    // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
+    if let Ok(first_host) = HostId::new(1) {
+        area.decode_sector(&first, first_host)
+            .map_err(|error| JoinError::of_sector(error, &path))?;
+    }
+    Ok(area)
+}
+
+fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
+    let path = path.to_owned();
+    match error {
+        FormatError::Magic { found: 0, .. } => JoinError::NotInitialised { path, offset },
+        FormatError::Magic { .. } => JoinError::NotALockspace { path, offset, error },
+        error => JoinError::Damaged { path, offset, error },
+    }
+}
+
+fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(), JoinError> {
+    let needed = usize::try_from(info.io_alignment()).unwrap_or(usize::MAX);
+    if needed > geometry.sector_size() {
+        return Err(JoinError::SectorsTooSmall {
+            path: info.path().to_owned(),
+            geometry,
+            needed: info.io_alignment(),
+        });
+    }
+    Ok(())
+}
+
+/// This machine's name and the beginning of its boot id: unique, and another after each boot.
+fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    let boot: String = boot_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let mut name = String::new();
+    for c in machine.chars() {
+        // The rest of the 47 bytes is for the dot and the boot.
+        if name.len().saturating_add(c.len_utf8()).saturating_add(boot.len()) > 46 {
+            break;
+        }
+        name.push(c);
+    }
+    HostName::new(&format!("{name}.{boot}")).map_err(JoinError::HostName)
+}

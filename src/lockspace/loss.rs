@@ -1,0 +1,151 @@
+//! Telling those who hold leases that they are lost.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::delta_lease::RenewError;
+
+/// Why all leases of a join were lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// No renewal was good for 8N: the storage failed, or this process or host stood still.
+    NotRenewed,
+    /// Our sector in the lockspace is not ours any more.
+    Overwritten(Box<RenewError>),
+    /// The thread that renews has died. This is a bug in this library.
+    RenewalThreadDied,
+    /// The lockspace was left.
+    Left,
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRenewed => f.write_str("the host's lease was not renewed in time"),
+            Self::Overwritten(error) => error.fmt(f),
+            Self::RenewalThreadDied => f.write_str("the renewal thread has died"),
+            Self::Left => f.write_str("the lockspace was left"),
+        }
+    }
+}
+
+/// Whoever is told of a loss. Called once, on the board's own thread.
+pub(crate) trait Listener: Send + Sync {
+    /// The leases are lost. Makes it known in ways that cannot block.
+    fn mark_lost(&self, reason: &LossReason);
+    /// Runs what the holder asked to be run; it may take as long as it likes.
+    fn run_callbacks(&self);
+}
+
+/// The listeners of one join, and what they are to be told.
+#[derive(Default)]
+pub(crate) struct LossBoard {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    reason: Option<LossReason>,
+    listeners: Vec<(u64, Weak<dyn Listener>)>,
+    next_id: u64,
+    /// Those whose callbacks are still to be run.
+    to_run: Vec<Weak<dyn Listener>>,
+    closed: bool,
+}
+
+/// Keeps a listener on the board; off it when dropped.
+pub(crate) struct Subscription {
+    board: Weak<super::Shared>,
+    id: u64,
+}
+
+impl LossBoard {
+    pub(crate) fn reason(&self) -> Option<LossReason> {
+        self.state.lock().reason.clone()
+    }
+
+    /// The first loss counts. Marks every listener, then leaves their callbacks to the board's thread.
+    pub(super) fn announce(&self, reason: LossReason) {
+        let mut state = self.state.lock();
+        if state.reason.is_some() {
+            return;
+        }
+        state.reason = Some(reason.clone());
+        let listeners: Vec<_> = state.listeners.drain(..).map(|(_, listener)| listener).collect();
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            // A store and a write to an eventfd: neither blocks nor takes a lock.
+            listener.mark_lost(&reason);
+        }
+        state.to_run.extend(listeners);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Tells a single listener of its own loss, which is not the lockspace's.
+    pub(crate) fn announce_to(&self, listener: &Arc<dyn Listener>) {
+        self.state.lock().to_run.push(Arc::downgrade(listener));
+        self.changed.notify_all();
+    }
+
+    /// Runs callbacks as losses come, until the board is closed. The body of the board's thread.
+    pub(super) fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            let due = std::mem::take(&mut state.to_run);
+            if due.is_empty() {
+                if state.closed {
+                    return;
+                }
+                self.changed.wait(&mut state);
+                continue;
+            }
+            // Never with the lock held: a callback may drop its guard, which takes it off the board.
+            parking_lot::MutexGuard::unlocked(&mut state, || {
+                for listener in due.iter().filter_map(Weak::upgrade) {
+                    listener.run_callbacks();
+                }
+            });
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+impl super::Shared {
+    /// Puts `listener` on the board. If the leases are lost already it is told at once.
+    pub(crate) fn subscribe(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Subscription {
+        let mut state = self.losses.state.lock();
+        let id = state.next_id;
+        state.next_id = id.wrapping_add(1);
+        if let Some(reason) = &state.reason {
+            listener.mark_lost(reason);
+            state.to_run.push(Arc::downgrade(listener));
+            self.losses.changed.notify_all();
+        } else {
+            state.listeners.push((id, Arc::downgrade(listener)));
+        }
+        drop(state);
+        Subscription { board: Arc::downgrade(self), id }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(shared) = self.board.upgrade() {
+            shared.losses.state.lock().listeners.retain(|(id, _)| *id != self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! How a lockspace is to be joined.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::format::{Generation, HostName, LockspaceName, NameBytes};
+
+/// What stops a holder that may no longer write, when nothing nearer has stopped it.
+///
+/// There is no default: whoever joins says it by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Watchdog {
+    /// Nothing does. What is then **not** covered: a holder that was told of its loss and does not
+    /// stop; a process that stands still while it holds a lease and goes on afterwards without
+    /// asking its guard; a write that hangs in the kernel and completes after 8N + F.
+    None,
+}
+
+/// What a join is waiting for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinProgress {
+    /// The host id was left owned by an earlier life, or is owned by somebody else. If its sector
+    /// stays unchanged, it is free after `remaining`.
+    WaitingForOwner {
+        /// The host name in the sector.
+        owner: NameBytes,
+        /// The generation in the sector.
+        generation: Generation,
+        /// How much longer it must stay unchanged.
+        remaining: Duration,
+    },
+    /// The host id is claimed; others that want it too must show themselves before `remaining` is over.
+    Confirming {
+        /// How much longer.
+        remaining: Duration,
+    },
+}
+
+type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
+
+/// How a lockspace is to be joined. Made by [`Lockspace::options`](super::Lockspace::options).
+///
+/// | option | default | limits |
+/// | --- | --- | --- |
+/// | [`io_timeout`](Self::io_timeout) | 10 s | whole seconds, 1 to 255 |
+/// | [`fire_timeout`](Self::fire_timeout) | 60 s | whole seconds, 1 to 600; the same on all hosts |
+/// | [`host_name`](Self::host_name) | this machine's name and boot | 1 to 47 bytes, unique |
+/// | [`name`](Self::name) | `__LIBVIRT__DISKS__` | 1 to 48 bytes |
+/// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
+/// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
+#[derive(Clone)]
+#[must_use = "nothing is joined before `join` is called"]
+pub struct LockspaceOptions {
+    pub(super) watchdog: Watchdog,
+    pub(super) io_timeout: Duration,
+    pub(super) fire_timeout: Duration,
+    pub(super) host_name: Option<HostName>,
+    pub(super) name: Option<LockspaceName>,
+    pub(super) offset: u64,
+    pub(super) runtime_dir: Option<PathBuf>,
+    pub(super) on_progress: Option<OnProgress>,
+}
+
+impl LockspaceOptions {
+    pub(super) const fn new(watchdog: Watchdog) -> Self {
+        Self {
+            watchdog,
+            io_timeout: Duration::from_secs(10),
+            fire_timeout: Duration::from_secs(60),
+            host_name: None,
+            name: None,
+            offset: 0,
+            runtime_dir: None,
+            on_progress: None,
+        }
+    }
+
+    /// N: the time limit of one read or write, from which all other times follow: leases are
+    /// renewed every 2N, lost at 8N without a renewal, and taken over by others after 8N + F.
+    /// It must be longer than the storage's worst pause, failover included, divided by 8.
+    pub const fn io_timeout(mut self, io_timeout: Duration) -> Self {
+        self.io_timeout = io_timeout;
+        self
+    }
+
+    /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace must
+    /// have the same**, and it stands nowhere on the disk; with sanlock hosts it is 60 s.
+    pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
+        self.fire_timeout = fire_timeout;
+        self
+    }
+
+    /// This host's name: what others see, and what tells two hosts apart that were given the same
+    /// host id. By default the machine's name and the beginning of its boot id.
+    pub fn host_name(mut self, host_name: HostName) -> Self {
+        self.host_name = Some(host_name);
+        self
+    }
+
+    /// The name that the lockspace must have.
+    pub fn name(mut self, name: LockspaceName) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Where the lockspace begins in its file or device, in bytes.
+    pub const fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Where this host keeps its life locks: a directory on a file system of this host alone, which
+    /// is empty after a boot. While a process of ours, or a child of it, lives, a file there is
+    /// locked; that is how a restarted process knows whether its earlier life is over, and may
+    /// re-join without waiting. Where the directory cannot be used, it waits.
+    pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.runtime_dir = Some(dir.into());
+        self
+    }
+
+    /// Hears of each wait of the join as it begins. Called on the joining thread; must not block.
+    pub fn on_progress(mut self, hear: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(hear));
+        self
+    }
+}
+
+impl fmt::Debug for LockspaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockspaceOptions")
+            .field("watchdog", &self.watchdog)
+            .field("io_timeout", &self.io_timeout)
+            .field("fire_timeout", &self.fire_timeout)
+            .field("host_name", &self.host_name)
+            .field("name", &self.name)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
