@@ -11,7 +11,8 @@ use super::Timestamp;
 /// Where the kernel tells which boot of this machine it is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// This host's clock for every decision: `CLOCK_BOOTTIME`, which never goes back and counts system suspend.
+/// This host's clock for every decision: `CLOCK_BOOTTIME`, which never goes back and counts system
+/// suspend.
 #[must_use]
 pub fn now() -> Timestamp {
     let nanos = since_zero(rustix::time::clock_gettime(ClockId::Boottime)).as_nanos();
@@ -32,7 +33,8 @@ pub fn unix_secs() -> u64 {
     since_zero(rustix::time::clock_gettime(ClockId::Realtime)).as_secs()
 }
 
-/// Which boot of this machine this is: the same for all processes until the next boot, then another.
+/// Which boot of this machine this is: the same for all processes until the next boot, then
+/// another.
 ///
 /// # Errors
 ///
@@ -62,8 +64,8 @@ fn random_u64() -> u64 {
             Ok(8) => return u64::from_le_bytes(bytes),
             // Fewer than 256 bytes come whole or not at all; asking again costs nothing.
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // A jail may forbid the call. Chance here only spreads hosts in time, so the clock does as well:
-            // two hosts do not read the same nanoseconds.
+            // A jail may forbid the call. Chance here only spreads hosts in time, so the clock does
+            // as well: two hosts do not read the same nanoseconds.
             Err(_) => return spread(now().as_nanos()),
         }
     }
@@ -125,14 +127,11 @@ mod tests {
     fn the_boot_id_is_the_kernels() {
         let id = boot_id().unwrap();
         assert_ne!(id, [0; 16]);
-        let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(
-            digits,
-            std::fs::read_to_string(BOOT_ID)
-                .unwrap()
-                .trim()
-                .replace('-', "")
-        );
+        let kernels = std::fs::read_to_string(BOOT_ID).unwrap();
+        let digits = kernels.trim().replace('-', "");
+        for (byte, pair) in id.iter().zip(digits.as_bytes().chunks(2)) {
+            assert_eq!(format!("{byte:02x}").as_bytes(), pair);
+        }
     }
 
     #[test]

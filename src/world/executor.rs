@@ -1,7 +1,8 @@
 //! Runs one future, and all that it joins, on the calling thread.
 //!
-//! There is no more to it than a parked thread and a sorted list of timers: the algorithms spawn nothing, and
-//! their I/O is done by the workers of [`crate::disk`], which wake this thread when an I/O has ended.
+//! There is no more to it than a parked thread and a sorted list of timers: the algorithms spawn
+//! nothing, and their I/O is done by the workers of [`crate::disk`], which wake this thread when an
+//! I/O has ended.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,8 +25,8 @@ const LONGEST_PARK: Duration = Duration::from_secs(1);
 ///
 /// Any waker of it may be called from any thread. A panic of `future` goes through to the caller.
 ///
-/// May be called inside of itself: the inner call has timers of its own, and all of the outer one stands still
-/// until the inner one has ended.
+/// May be called inside of itself: the inner call has timers of its own, and all of the outer one
+/// stands still until the inner one has ended.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let parker = Arc::new(Parker {
@@ -47,7 +48,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if parker.woken.load(Ordering::Acquire) {
             continue;
         }
-        // A wake between the load and the park is not lost: it leaves the token that ends the park at once.
+        // A wake between the load and the park is not lost: it leaves the token that ends the park
+        // at once.
         match next {
             Some(at) => thread::park_timeout(at.since(now).min(LONGEST_PARK)),
             None => thread::park(),
@@ -55,8 +57,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// What a waker holds. The flag is there because the thread's own token may be taken by anyone who parks in between,
-/// such as a nested `block_on`.
+/// What a waker holds. The flag is there because the thread's own token may be taken by anyone who
+/// parks in between, such as a nested `block_on`.
 struct Parker {
     thread: Thread,
     woken: AtomicBool,
@@ -199,9 +201,10 @@ mod tests {
     #[test]
     fn a_future_may_go_on_under_another_run() {
         let mut moved = sleep(30);
-        let first = block_on(select(&mut moved, ready(())));
-        assert!(matches!(first, Either::Right(_)));
-        drop(first);
+        assert!(matches!(
+            block_on(select(&mut moved, ready(()))),
+            Either::Right(_)
+        ));
         block_on(moved);
     }
 

@@ -1,5 +1,5 @@
-//! Sleeping under the executor: the timers of one [`block_on`](super::executor::block_on) and the future that
-//! waits for one of them.
+//! Sleeping under the executor: the timers of one [`block_on`](super::executor::block_on) and the
+//! future that waits for one of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -99,7 +99,8 @@ pub(super) struct Entered {
 
 impl Entered {
     pub(super) fn new(timers: Arc<Timers>) -> Self {
-        // While the thread is being taken down there is no current set; a sleep then polls, see `Sleep`.
+        // While the thread is being taken down there is no current set; a sleep then polls, see
+        // `Sleep`.
         let outer = CURRENT
             .try_with(|current| current.replace(Some(timers)))
             .unwrap_or(None);
@@ -124,8 +125,8 @@ pub(super) fn current() -> Option<Arc<Timers>> {
 
 /// Ends at a point in time or a little later, never earlier.
 ///
-/// Made for [`block_on`](super::executor::block_on). Polled by anything else, where nobody would wake it, it asks to be
-/// polled again at once: still right, but busy.
+/// Made for [`block_on`](super::executor::block_on). Polled by anything else, where nobody would
+/// wake it, it asks to be polled again at once: still right, but busy.
 #[must_use = "a sleep does nothing unless awaited"]
 pub struct Sleep {
     at: Timestamp,
