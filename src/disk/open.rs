@@ -24,7 +24,7 @@ pub enum Access {
     /// Reads and writes, always past the page cache.
     ReadWrite,
     /// Mere looks. Where the file system knows no direct I/O they go through the page cache, and
-    /// may then show an older state than another host has written ([`OpenedDisk::is_direct`]
+    /// may then show an older state than another host has written ([`DiskInfo::is_direct`]
     /// tells). Nothing may be decided by such a look.
     ReadOnly,
 }

@@ -55,12 +55,21 @@ impl IoPool {
     ///
     /// The system refuses a thread.
     pub fn new(name: &str, threads: RangeInclusive<usize>) -> io::Result<Self> {
+        Self::with_idle_limit(name, threads, IDLE_LIMIT)
+    }
+
+    pub(super) fn with_idle_limit(
+        name: &str,
+        threads: RangeInclusive<usize>,
+        idle_limit: Duration,
+    ) -> io::Result<Self> {
         let min = (*threads.start()).max(1);
         let shared = Arc::new(Shared {
             // A zero byte would make the spawn panic.
             name: name.replace('\0', ""),
             min,
             max: (*threads.end()).max(min),
+            idle_limit,
             state: Mutex::default(),
             work: Condvar::new(),
             ended: Condvar::new(),
@@ -132,6 +141,7 @@ pub(super) struct Shared {
     name: String,
     min: usize,
     max: usize,
+    idle_limit: Duration,
     state: Mutex<State>,
     /// There is something in the queue, or it is closing time.
     work: Condvar,
@@ -282,7 +292,10 @@ impl Worker {
         let (idle, limited) = (state.idle.saturating_add(1), is_extra(state));
         state.idle = idle;
         let timed_out = if limited {
-            self.shared.work.wait_for(state, IDLE_LIMIT).timed_out()
+            self.shared
+                .work
+                .wait_for(state, self.shared.idle_limit)
+                .timed_out()
         } else {
             self.shared.work.wait(state);
             false

@@ -32,7 +32,7 @@ pub enum OpenError {
     },
     /// Direct I/O is not to be had, so this host would not see what others write.
     #[error(
-        "{path:?} is on a file system without direct I/O (O_DIRECT): put it on the shared storage itself, \
+        "{path:?} is on a file system without direct I/O (O_DIRECT): put it on the shared storage, \
          on a file system that has it"
     )]
     NoDirectIo {

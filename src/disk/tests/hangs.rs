@@ -321,3 +321,34 @@ fn a_dropped_pool_ends_its_queue_at_once_and_does_not_wait_for_what_hangs() {
     }
     assert_eq!(disk.writes_in_flight(), 0);
 }
+
+#[test]
+fn threads_above_the_least_number_end_when_they_are_idle() {
+    let pool = IoPool::with_idle_limit("idle", 2..=8, SHORT).unwrap();
+    let storage = HangingDisk::new(64 * 512);
+    let disk = storage.open(&pool);
+    assert_eq!(threads_named("idle-"), 2);
+    for sector in 0..8 {
+        storage.hang(sector * 512);
+    }
+    block_on(async {
+        let reads = join_all((0..8).map(|sector| read(&disk, sector * 512, 512, LONG)));
+        let release = async {
+            while pool.in_flight().reads < 8 {
+                StorageWorld.sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(threads_named("idle-"), 8);
+            (0..8).for_each(|sector| storage.release(sector * 512));
+        };
+        let (results, ()) = futures_util::future::join(reads, release).await;
+        assert!(results.iter().all(Result::is_ok));
+        let until = clock::now() + LONG;
+        while threads_named("idle-") > 2 {
+            assert!(clock::now() < until, "{} threads", threads_named("idle-"));
+            StorageWorld.sleep(Duration::from_millis(5)).await;
+        }
+        StorageWorld.sleep(SHORT * 2).await;
+        assert_eq!(threads_named("idle-"), 2);
+        read(&disk, 0, 512, LONG).await.unwrap();
+    });
+}
