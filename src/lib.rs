@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod delta_lease;
+mod disk;
 pub mod format;
 mod paxos_lease;
 pub mod timing;

@@ -20,6 +20,9 @@
 //!   accounted for.
 
 mod buffer;
+pub mod clock;
+pub mod executor;
+mod timer;
 
 use std::fmt;
 use std::future::Future;
@@ -27,6 +30,7 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 pub use buffer::SectorBuf;
+pub use timer::Sleep;
 
 /// The world of one host: disks, a clock, sleep and chance.
 pub trait World {

@@ -1,0 +1,157 @@
+//! Real storage: the [`World`] in which the algorithms run in production.
+//!
+//! A disk is opened ([`OpenOptions`]) and put on a pool of worker threads ([`IoPool`]), which makes
+//! it a [`Disk`]. Its I/O is direct, goes through to the medium, and hangs at the worst for as long
+//! as its caller allows.
+
+mod identity;
+mod open;
+mod raw;
+mod request;
+mod threads;
+mod writes;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use identity::Identity;
+pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk};
+use raw::RawIo;
+use request::{Failure, Kind, submit};
+use rustix::io::Errno;
+pub use threads::{InFlight, IoPool};
+use writes::WriteTable;
+
+use crate::world::{OsError, ReadError, SectorBuf, Sleep, Timestamp, World, WriteError, clock};
+
+/// An opened disk whose I/O is done by an [`IoPool`]. All clones are the same disk.
+///
+/// It is closed when the last clone is gone and the last I/O on it has ended.
+#[derive(Clone)]
+pub struct Disk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    io: Box<dyn RawIo>,
+    info: DiskInfo,
+    pool: Arc<threads::Shared>,
+    writes: Arc<WriteTable>,
+}
+
+impl Disk {
+    /// Has the I/O of `opened` done by `pool`.
+    #[must_use]
+    pub fn new(opened: OpenedDisk, pool: &IoPool) -> Self {
+        Self::over(Box::new(opened.fd), opened.info, pool)
+    }
+
+    fn over(io: Box<dyn RawIo>, info: DiskInfo, pool: &IoPool) -> Self {
+        let writes = WriteTable::of(info.identity());
+        Self {
+            inner: Arc::new(Inner {
+                io,
+                info,
+                pool: Arc::clone(pool.shared()),
+                writes,
+            }),
+        }
+    }
+
+    /// What was learnt of it when it was opened.
+    #[must_use]
+    pub fn info(&self) -> &DiskInfo {
+        &self.inner.info
+    }
+
+    /// How many writes of this process to this disk were begun and have not ended, whether or not
+    /// anyone waits for them, and through whichever open of it. Each of them may still land.
+    #[must_use]
+    pub fn writes_in_flight(&self) -> usize {
+        self.inner.writes.in_flight()
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Disk").field(&self.info().path()).finish()
+    }
+}
+
+/// The real world: disks on worker threads, the kernel's clocks and chance.
+///
+/// Its futures are made for [`block_on`](crate::world::executor::block_on). An I/O is asked for
+/// when its future is first polled. One that ended well is reported so even if its caller came to
+/// look only after the limit.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct StorageWorld;
+
+impl World for StorageWorld {
+    type Disk = Disk;
+
+    async fn read(
+        &self,
+        disk: &Disk,
+        offset: u64,
+        into: SectorBuf,
+        timeout: Duration,
+    ) -> Result<SectorBuf, ReadError> {
+        let ended = submit(disk, Kind::Read, offset, into, timeout).await;
+        ended.map_err(|failure| match failure {
+            Failure::NotBegun | Failure::TimedOut => ReadError::TimedOut(timeout),
+            Failure::Stopped => ReadError::Failed(OsError(Errno::CANCELED.raw_os_error())),
+            Failure::EndOfFile { wanted, got } => ReadError::EndOfFile { wanted, got },
+            Failure::Os(error) => ReadError::Failed(error),
+        })
+    }
+
+    async fn write(
+        &self,
+        disk: &Disk,
+        offset: u64,
+        bytes: SectorBuf,
+        timeout: Duration,
+    ) -> Result<(), WriteError> {
+        let ended = submit(disk, Kind::Write, offset, bytes, timeout).await;
+        ended.map(drop).map_err(|failure| match failure {
+            Failure::NotBegun | Failure::Stopped => WriteError::NotBegun(timeout),
+            Failure::TimedOut => WriteError::TimedOut(timeout),
+            Failure::Os(error) => WriteError::Failed(error),
+            // Only reads end so.
+            Failure::EndOfFile { .. } => WriteError::Failed(OsError(Errno::IO.raw_os_error())),
+        })
+    }
+
+    fn is_write_in_flight(&self, disk: &Disk, offset: u64, len: usize) -> bool {
+        disk.inner.writes.is_in_flight(&byte_range(offset, len))
+    }
+
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn clock_secs(&self) -> u64 {
+        clock::monotonic_secs()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> impl Future<Output = ()> {
+        Sleep::until(at)
+    }
+
+    fn random(&self, below: u64) -> u64 {
+        clock::random(below)
+    }
+}
+
+/// The bytes of an I/O. One that would overflow fails as such when it is begun.
+fn byte_range(offset: u64, len: usize) -> Range<u64> {
+    offset..offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! What is known of an open disk.
+
+use std::path::{Path, PathBuf};
+
+use super::Access;
+use crate::disk::identity::Identity;
+
+/// What was learnt of a disk when it was opened.
+#[derive(Clone, Debug)]
+pub struct DiskInfo {
+    pub(in crate::disk) path: PathBuf,
+    pub(in crate::disk) identity: Identity,
+    pub(in crate::disk) access: Access,
+    pub(in crate::disk) direct: bool,
+    pub(in crate::disk) len: u64,
+    pub(in crate::disk) io_alignment: u32,
+}
+
+impl DiskInfo {
+    /// What it was opened by; for an adopted descriptor what the kernel calls it, or else its
+    /// number.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What tells it from others.
+    #[must_use]
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What may be done with it.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whether its I/O goes past the page cache: always so with [`Access::ReadWrite`].
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Whether it is a block device; else it is a regular file.
+    #[must_use]
+    pub const fn is_block_device(&self) -> bool {
+        self.identity.is_block_device()
+    }
+
+    /// Its length in bytes when it was opened.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// What every offset and length of an I/O must be a multiple of, in bytes.
+    ///
+    /// For a block device this is its logical sector size. For a file it is what the kernel tells
+    /// (since Linux 6.1), or else 512: the device under it may then turn out to want 4096.
+    #[must_use]
+    pub const fn io_alignment(&self) -> u32 {
+        self.io_alignment
+    }
+}

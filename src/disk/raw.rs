@@ -1,0 +1,174 @@
+//! The system calls under an I/O, and whole transfers made of them.
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::request::Failure;
+use crate::world::OsError;
+
+/// A transfer that stopped within such a unit has met the end of a file or something broken.
+const SMALLEST_SECTOR: usize = 512;
+
+/// What a worker calls; may take any time. One call may transfer less than it was asked for.
+pub(super) trait RawIo: Send + Sync {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Through to the medium.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno>;
+}
+
+impl RawIo for OwnedFd {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        rustix::io::pread(self, into, offset)
+    }
+
+    /// The flag of the call says "to the medium", not one of the open file: an adopted descriptor
+    /// may lack that, and it cannot be set later.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        rustix::io::pwritev2(self, &[IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)
+    }
+}
+
+pub(super) fn read_fully(io: &dyn RawIo, into: &mut [u8], offset: u64) -> Result<(), Failure> {
+    let wanted = into.len();
+    let end_of_file = |got| Err(Failure::EndOfFile { wanted, got });
+    let mut got = 0_usize;
+    while let Some(rest) = into.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match io.read_at(rest, position(offset, got)?) {
+            Ok(0) => return end_of_file(got),
+            Ok(more) => {
+                got = got.saturating_add(more);
+                // Going on from the middle of a sector would be refused as unaligned.
+                if got < wanted && !got.is_multiple_of(SMALLEST_SECTOR) {
+                    return end_of_file(got);
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_fully(io: &dyn RawIo, bytes: &[u8], offset: u64) -> Result<(), Failure> {
+    let mut done = 0_usize;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match io.write_at(rest, position(offset, done)?) {
+            // Whole sectors: the next call goes on, or tells the error that stopped this one.
+            Ok(more) if more > 0 && more.is_multiple_of(SMALLEST_SECTOR) => {
+                done = done.saturating_add(more);
+            }
+            Ok(_) => return Err(failed(Errno::IO)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn position(offset: u64, done: usize) -> Result<u64, Failure> {
+    u64::try_from(done)
+        .ok()
+        .and_then(|done| offset.checked_add(done))
+        .filter(|&position| i64::try_from(position).is_ok())
+        .ok_or_else(|| failed(Errno::INVAL))
+}
+
+fn failed(errno: Errno) -> Failure {
+    Failure::Os(OsError(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Answers each call by the next of a list; `Ok(n)` transfers `n` bytes of the value 7.
+    struct Script(Mutex<Vec<(Result<usize, Errno>, u64)>>);
+
+    impl Script {
+        fn new(calls: &[(Result<usize, Errno>, u64)]) -> Self {
+            Self(Mutex::new(calls.iter().rev().copied().collect()))
+        }
+
+        fn next(&self, len: usize, offset: u64) -> Result<usize, Errno> {
+            let (answer, expected) = self.0.lock().pop().expect("one call too many");
+            assert_eq!(offset, expected);
+            assert!(answer.is_err() || answer.is_ok_and(|n| n <= len));
+            answer
+        }
+    }
+
+    impl RawIo for Script {
+        fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
+            let n = self.next(into.len(), offset)?;
+            into[..n].fill(7);
+            Ok(n)
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+            self.next(bytes.len(), offset)
+        }
+    }
+
+    fn read(calls: &[(Result<usize, Errno>, u64)], len: usize) -> Result<Vec<u8>, Failure> {
+        let script = Script::new(calls);
+        let mut into = vec![0; len];
+        let result = read_fully(&script, &mut into, 4096);
+        assert!(script.0.lock().is_empty(), "calls that were not made");
+        result.map(|()| into)
+    }
+
+    fn write(calls: &[(Result<usize, Errno>, u64)], len: usize) -> Result<(), Failure> {
+        let script = Script::new(calls);
+        let result = write_fully(&script, &vec![7; len], 4096);
+        assert!(script.0.lock().is_empty(), "calls that were not made");
+        result
+    }
+
+    const EIO: Failure = Failure::Os(OsError(5));
+
+    #[test]
+    fn interruptions_and_short_transfers_go_on() {
+        let calls = [
+            (Err(Errno::INTR), 4096),
+            (Ok(512), 4096),
+            (Err(Errno::INTR), 4608),
+            (Ok(512), 4608),
+        ];
+        assert_eq!(read(&calls, 1024), Ok(vec![7; 1024]));
+        assert_eq!(write(&calls, 1024), Ok(()));
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_told_apart_from_errors() {
+        let ends = |got| Err(Failure::EndOfFile { wanted: 1024, got });
+        assert_eq!(read(&[(Ok(0), 4096)], 1024), ends(0));
+        assert_eq!(read(&[(Ok(512), 4096), (Ok(0), 4608)], 1024), ends(512));
+        assert_eq!(read(&[(Ok(700), 4096)], 1024), ends(700));
+        assert_eq!(read(&[(Err(Errno::IO), 4096)], 1024), Err(EIO));
+    }
+
+    #[test]
+    fn a_write_that_stops_within_a_sector_has_failed() {
+        assert_eq!(write(&[(Ok(100), 4096)], 1024), Err(EIO));
+        assert_eq!(write(&[(Ok(0), 4096)], 1024), Err(EIO));
+        let no_space = Failure::Os(OsError(Errno::NOSPC.raw_os_error()));
+        assert_eq!(
+            write(&[(Ok(512), 4096), (Err(Errno::NOSPC), 4608)], 1024),
+            Err(no_space)
+        );
+    }
+
+    #[test]
+    fn no_offset_overflows() {
+        let script = Script::new(&[]);
+        let invalid = Err(Failure::Os(OsError(Errno::INVAL.raw_os_error())));
+        for offset in [u64::MAX, u64::MAX - 511, 1 << 63] {
+            assert_eq!(read_fully(&script, &mut [0; 512], offset), invalid);
+            assert_eq!(write_fully(&script, &[0; 512], offset), invalid);
+        }
+    }
+}

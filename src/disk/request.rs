@@ -1,0 +1,265 @@
+//! One I/O from asking to ending, and the future that waits for it.
+//!
+//! A request is *queued*, then *begun* by a worker, then *ended*. Its caller may leave it at any
+//! time: before it was begun that takes it back, afterwards it goes on to its end by itself and
+//! keeps its buffer until then.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::raw::{read_fully, write_fully};
+use super::threads::{Busy, Counted};
+use super::writes::Claim;
+use super::{Disk, Inner, byte_range};
+use crate::world::{OsError, SectorBuf, Sleep, Timestamp, clock};
+
+/// How an I/O ended otherwise than well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Never begun, and never will be: its time was over before that.
+    NotBegun,
+    /// Never begun, and never will be: its workers were told to end.
+    Stopped,
+    /// Begun, and not ended in time.
+    TimedOut,
+    EndOfFile {
+        wanted: usize,
+        got: usize,
+    },
+    Os(OsError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+}
+
+pub(super) struct Request {
+    disk: Arc<Inner>,
+    kind: Kind,
+    offset: u64,
+    /// Not to be begun at or after this.
+    deadline: Timestamp,
+    slot: Mutex<Slot>,
+}
+
+struct Slot {
+    state: State,
+    waker: Option<Waker>,
+}
+
+enum State {
+    Queued {
+        buf: SectorBuf,
+        claim: Option<Claim>,
+    },
+    Begun,
+    Ended(Result<SectorBuf, Failure>),
+    /// The caller has the result, or does not want it any more.
+    Left,
+}
+
+/// Asks for an I/O of the whole of `buf`.
+pub(super) fn submit(
+    disk: &Disk,
+    kind: Kind,
+    offset: u64,
+    buf: SectorBuf,
+    timeout: Duration,
+) -> Completion {
+    let deadline = clock::now() + timeout;
+    let claim = match kind {
+        Kind::Read => None,
+        Kind::Write => Some(disk.inner.writes.claim(byte_range(offset, buf.len()))),
+    };
+    let claim_id = claim.as_ref().map(Claim::id);
+    let request = Arc::new(Request {
+        disk: Arc::clone(&disk.inner),
+        kind,
+        offset,
+        deadline,
+        slot: Mutex::new(Slot {
+            state: State::Queued { buf, claim },
+            waker: None,
+        }),
+    });
+    if claim_id.is_none_or(|id| disk.inner.writes.line_up(id, &request)) {
+        Arc::clone(&request).enqueue();
+    }
+    Completion {
+        request,
+        timer: Sleep::until(deadline),
+    }
+}
+
+impl Request {
+    /// Hands it to the workers of its disk.
+    pub(super) fn enqueue(self: Arc<Self>) {
+        let disk = Arc::clone(&self.disk);
+        disk.pool.enqueue(self);
+    }
+
+    /// Does it, unless it was left or is too late. Called by a worker.
+    pub(super) fn run(&self, busy: Busy) {
+        let Some((mut buf, mut running)) = self.begin(busy) else {
+            return;
+        };
+        let io = self.disk.io.as_ref();
+        let result = match self.kind {
+            Kind::Read => read_fully(io, &mut buf, self.offset),
+            Kind::Write => write_fully(io, &buf, self.offset),
+        };
+        running.result = result.map(|()| buf);
+    }
+
+    fn begin(&self, busy: Busy) -> Option<(SectorBuf, Running<'_>)> {
+        if clock::now() >= self.deadline {
+            self.refuse(Failure::NotBegun);
+            return None;
+        }
+        let mut slot = self.slot.lock();
+        match mem::replace(&mut slot.state, State::Begun) {
+            State::Queued { buf, claim } => {
+                // Under the lock: whoever finds it begun also finds it counted.
+                let counted = self.disk.pool.count(self.kind);
+                if let Some(claim) = &claim {
+                    claim.begin();
+                }
+                let running = Running {
+                    request: self,
+                    claim,
+                    counted: Some(counted),
+                    busy: Some(busy),
+                    result: Err(Failure::Os(OsError(Errno::IO.raw_os_error()))),
+                };
+                Some((buf, running))
+            }
+            other => {
+                slot.state = other;
+                None
+            }
+        }
+    }
+
+    /// Ends it if it was not begun.
+    pub(super) fn refuse(&self, why: Failure) {
+        let mut slot = self.slot.lock();
+        if !matches!(slot.state, State::Queued { .. }) {
+            return;
+        }
+        let queued = mem::replace(&mut slot.state, State::Ended(Err(why)));
+        let waker = slot.waker.take();
+        drop(slot);
+        // Out of the lock, and before anyone is told: the claim that goes may let others on.
+        drop(queued);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn end(&self, result: Result<SectorBuf, Failure>) {
+        let mut slot = self.slot.lock();
+        if matches!(slot.state, State::Left) {
+            drop(slot);
+            self.log_late_end(&result);
+            return;
+        }
+        slot.state = State::Ended(result);
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The caller goes, with the result if there is one.
+    fn leave(self: &Arc<Self>) -> Result<SectorBuf, Failure> {
+        let mut slot = self.slot.lock();
+        let state = mem::replace(&mut slot.state, State::Left);
+        let waker = slot.waker.take();
+        drop(slot);
+        drop(waker);
+        match state {
+            State::Queued { .. } => {
+                self.disk.pool.remove(self);
+                Err(Failure::NotBegun)
+            }
+            State::Begun | State::Left => Err(Failure::TimedOut),
+            State::Ended(result) => result,
+        }
+    }
+
+    fn log_late_end(&self, result: &Result<SectorBuf, Failure>) {
+        tracing::info!(
+            disk = %self.disk.info.path().display(),
+            offset = self.offset,
+            kind = ?self.kind,
+            failure = ?result.as_ref().err(),
+            "an I/O that was given up has ended"
+        );
+    }
+}
+
+/// An I/O under way. Dropped at its end however that comes, so that no caller waits for a worker
+/// that panicked.
+struct Running<'a> {
+    request: &'a Request,
+    claim: Option<Claim>,
+    counted: Option<Counted>,
+    busy: Option<Busy>,
+    result: Result<SectorBuf, Failure>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Before the caller is told, so that it finds nothing of this I/O in its way.
+        self.claim = None;
+        self.counted = None;
+        self.busy = None;
+        self.request
+            .end(mem::replace(&mut self.result, Err(Failure::Stopped)));
+    }
+}
+
+/// Waits for a request to end, at most to its deadline. Dropping it leaves the request.
+pub(super) struct Completion {
+    request: Arc<Request>,
+    timer: Sleep,
+}
+
+impl Future for Completion {
+    type Output = Result<SectorBuf, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = self.request.slot.lock();
+        if matches!(slot.state, State::Ended(_)) {
+            drop(slot);
+            return Poll::Ready(self.request.leave());
+        }
+        let stale = match &mut slot.waker {
+            Some(waker) => (!waker.will_wake(context.waker()))
+                .then(|| mem::replace(waker, context.waker().clone())),
+            none => none.replace(context.waker().clone()),
+        };
+        drop(slot);
+        drop(stale);
+        match Pin::new(&mut self.timer).poll(context) {
+            Poll::Ready(()) => Poll::Ready(self.request.leave()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        drop(self.request.leave());
+    }
+}
