@@ -21,7 +21,7 @@ pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, Opened
 use raw::RawIo;
 use request::{Failure, Kind, submit};
 use rustix::io::Errno;
-pub use threads::{InFlight, IoPool};
+pub use threads::{InFlight, IoPool, IoWatch};
 use writes::WriteTable;
 
 use crate::world::{OsError, ReadError, SectorBuf, Sleep, Timestamp, World, WriteError, clock};

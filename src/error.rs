@@ -1,8 +1,8 @@
 //! One error type for each operation of the public API.
 //!
 //! Each variant says what is wrong, where, who holds it and what to do next, and carries as fields
-//! what a program needs to decide. That something cannot be read, is damaged, is somebody else's, is
-//! held, and took too long are different variants everywhere.
+//! what a program needs to decide. That something cannot be read, is damaged, is somebody else's,
+//! is held, and took too long are different variants everywhere.
 
 mod join;
 

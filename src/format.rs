@@ -1,8 +1,8 @@
 //! The format on the shared storage: bytes to typed records and back.
 //!
-//! Nothing here does I/O, reads a clock or panics, whatever bytes it is given. A value of [`DeltaLeader`] or
-//! [`PaxosLeader`] has passed every check that its bytes allow; what was wrong otherwise, and in which
-//! [`Structure`], is in the [`FormatError`].
+//! Nothing here does I/O, reads a clock or panics, whatever bytes it is given. A value of
+//! [`DeltaLeader`] or [`PaxosLeader`] has passed every check that its bytes allow; what was wrong
+//! otherwise, and in which [`Structure`], is in the [`FormatError`].
 //!
 //! ```text
 //! lockspace area:  | host 1 | host 2 | ...                            one sector for each host id
@@ -14,8 +14,9 @@
 //!     each host:     Dblock 0..56, ModeBlock 128..144, HolderNote 256..512
 //! ```
 //!
-//! Every sector is written whole, so a writer fills a zeroed buffer with all the records that the sector is to
-//! hold. The `write_to` functions leave the bytes that are not theirs alone. Integers are little-endian.
+//! Every sector is written whole, so a writer fills a zeroed buffer with all the records that the
+//! sector is to hold. The `write_to` functions leave the bytes that are not theirs alone. Integers
+//! are little-endian.
 //!
 //! # Examples
 //!

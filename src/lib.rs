@@ -3,10 +3,18 @@
 
 mod delta_lease;
 mod disk;
+mod error;
 pub mod format;
+pub mod libvirt;
+pub mod lockspace;
 mod paxos_lease;
 pub mod timing;
 mod world;
+
+pub use disk::{FileKind, OpenError};
+pub use error::{JoinError, LeaveError};
+pub use lockspace::{Lockspace, Watchdog};
+pub use world::{OsError, ReadError, WriteError};
 
 /// The algorithms, for this package's own tests, benches and fuzzers. Not part of the public API.
 #[cfg(feature = "__sim")]

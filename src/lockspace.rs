@@ -1,9 +1,10 @@
 //! The live membership of this process in a lockspace: joined, kept renewed, left.
 //!
-//! [`Lockspace::options`] says how, [`LockspaceOptions::join`] blocks while the host id is won. From
-//! then on a thread of its own renews it. When renewals fail for 8N, or somebody else is found in
-//! our sector, every lease held through it is lost, for good: `is_held()` says so by the clock, and
-//! event descriptors and callbacks tell it. Then the lockspace can only be left and joined anew.
+//! [`Lockspace::options`] says how, [`LockspaceOptions::join`] blocks while the host id is won.
+//! From then on a thread of its own renews it. When renewals fail for 8N, or somebody else is found
+//! in our sector, every lease held through it is lost, for good: `is_held()` says so by the clock,
+//! and event descriptors and callbacks tell it. Then the lockspace can only be left and joined
+//! anew.
 
 mod debts;
 mod hosts;
@@ -146,9 +147,9 @@ impl Lockspace {
     ///
     /// # Errors
     ///
-    /// [`LeaveError::InUse`] when leases are held through it: nothing was done then. After any other
-    /// error this process has left all the same, but on the disk the host id looks owned until it
-    /// has been silent for 8N + F.
+    /// [`LeaveError::InUse`] when leases are held through it: nothing was done then. After any
+    /// other error this process has left all the same, but on the disk the host id looks owned
+    /// until it has been silent for 8N + F.
     pub fn leave(self) -> Result<(), LeaveError> {
         self.inner.leave()
     }

@@ -168,7 +168,12 @@ impl<W: World> Claim<'_, W> {
     /// process that crashed may have left a guest behind. To enter a new life voids all leases of
     /// the earlier one at once.
     fn is_own_life_that_is_over(&self, found: &DeltaRecord) -> bool {
-        let Claimant { host_name, boot_id, life_mark, .. } = self.claimant;
+        let Claimant {
+            host_name,
+            boot_id,
+            life_mark,
+            ..
+        } = self.claimant;
         let same_name = found.leader.host_name().same_text(&host_name.as_name());
         let same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
             note.boot_id == *boot_id && note.life_mark == *life_mark && *life_mark != 0

@@ -94,8 +94,39 @@ impl IoPool {
         }
     }
 
+    /// A handle that tells of this pool's I/O also after the pool was dropped.
+    #[must_use]
+    pub fn watch(&self) -> IoWatch {
+        IoWatch {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
     pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// Tells whether I/O of a pool is under way, for as long as anybody wants to know.
+#[derive(Clone)]
+pub struct IoWatch {
+    shared: Arc<Shared>,
+}
+
+impl IoWatch {
+    /// Whether any read or write was begun and has not ended.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Acquire);
+        count(&self.shared.reads) > 0 || count(&self.shared.writes) > 0
+    }
+}
+
+impl fmt::Debug for IoWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoWatch")
+            .field("busy", &self.is_busy())
+            .finish()
     }
 }
 

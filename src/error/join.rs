@@ -27,7 +27,9 @@ pub enum JoinError {
     #[error("the lockspace cannot be opened: {0}")]
     Open(OpenError),
     /// This process has joined the lockspace already.
-    #[error("this process has joined the lockspace {path:?} already, as host {as_host}: use that join, or leave it first")]
+    #[error(
+        "this process has joined the lockspace {path:?} already, as host {as_host}: use that join, or leave it first"
+    )]
     AlreadyJoined {
         /// The file or device.
         path: PathBuf,
@@ -41,7 +43,9 @@ pub enum JoinError {
         path: PathBuf,
     },
     /// The file or device ends before the lockspace does.
-    #[error("{path:?} is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there")]
+    #[error(
+        "{path:?} is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
+    )]
     TooShort {
         /// The file or device.
         path: PathBuf,
@@ -101,7 +105,9 @@ pub enum JoinError {
         found: NameBytes,
     },
     /// The device takes only I/O of larger sectors than those of the lockspace.
-    #[error("{path:?} takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors")]
+    #[error(
+        "{path:?} takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors"
+    )]
     SectorsTooSmall {
         /// The file or device.
         path: PathBuf,
@@ -119,7 +125,9 @@ pub enum JoinError {
         geometry: Geometry,
     },
     /// Another host owns the host id.
-    #[error("host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own")]
+    #[error(
+        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own"
+    )]
     HostIdInUse {
         /// The file or device.
         path: PathBuf,
@@ -143,7 +151,9 @@ pub enum JoinError {
         error: WriteError,
     },
     /// The storage is too slow for the io timeout that stands in the sector.
-    #[error("the storage of {path:?} is too slow to claim host id {host_id}: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout")]
+    #[error(
+        "the storage of {path:?} is too slow to claim host id {host_id}: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
+    )]
     TooSlow {
         /// The file or device.
         path: PathBuf,
@@ -174,12 +184,27 @@ impl JoinError {
     pub(crate) fn of_sector(error: DeltaSectorError, path: &Path) -> Self {
         let path = path.to_owned();
         match error {
-            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable { path, offset, error },
+            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable {
+                path,
+                offset,
+                error,
+            },
             DeltaSectorError::Format {
-                error: FormatError::LockspaceName { expected, found, .. },
+                error:
+                    FormatError::LockspaceName {
+                        expected, found, ..
+                    },
                 ..
-            } => Self::Foreign { path, expected, found },
-            DeltaSectorError::Format { offset, error, .. } => Self::Damaged { path, offset, error },
+            } => Self::Foreign {
+                path,
+                expected,
+                found,
+            },
+            DeltaSectorError::Format { offset, error, .. } => Self::Damaged {
+                path,
+                offset,
+                error,
+            },
         }
     }
 
@@ -187,18 +212,40 @@ impl JoinError {
         let owned = path.to_owned();
         match error {
             ClaimError::Sector(error) => Self::of_sector(error, path),
-            ClaimError::InUse { host_id, owner, generation } => {
-                Self::HostIdInUse { path: owned, host_id, owner, generation }
-            }
-            ClaimError::Write { host_id, offset, error } => {
-                Self::Unwritable { path: owned, host_id, offset, error }
-            }
-            ClaimError::TooSlow { host_id, took, limit } => {
-                Self::TooSlow { path: owned, host_id, took, limit }
-            }
-            ClaimError::GenerationsUsedUp { host_id } => {
-                Self::GenerationsUsedUp { path: owned, host_id }
-            }
+            ClaimError::InUse {
+                host_id,
+                owner,
+                generation,
+            } => Self::HostIdInUse {
+                path: owned,
+                host_id,
+                owner,
+                generation,
+            },
+            ClaimError::Write {
+                host_id,
+                offset,
+                error,
+            } => Self::Unwritable {
+                path: owned,
+                host_id,
+                offset,
+                error,
+            },
+            ClaimError::TooSlow {
+                host_id,
+                took,
+                limit,
+            } => Self::TooSlow {
+                path: owned,
+                host_id,
+                took,
+                limit,
+            },
+            ClaimError::GenerationsUsedUp { host_id } => Self::GenerationsUsedUp {
+                path: owned,
+                host_id,
+            },
         }
     }
 }
@@ -216,10 +263,15 @@ pub enum LeaveError {
     /// The host id was not freed: others wait for it as for a dead host's.
     #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
     NotFreed(DeltaReleaseError),
-    /// I/O of ours has not ended. This process cannot join the lockspace again before it has.
-    #[error("the lockspace was left, but I/O of this host has not ended and may still reach the disk")]
+    /// I/O of ours has not ended, so the host id was not freed: others wait for it as for a dead
+    /// host's, and this process cannot join the lockspace again before the I/O has ended.
+    #[error(
+        "the lockspace was left, but I/O of this host has not ended and may still reach the disk; others wait until it has been silent for 8N + F"
+    )]
     IoInFlight,
     /// The renewal thread had died, and the host id with it.
-    #[error("the lockspace was left, but its renewal thread had died: others wait until the host id has been silent for 8N + F")]
+    #[error(
+        "the lockspace was left, but its renewal thread had died: others wait until the host id has been silent for 8N + F"
+    )]
     RenewalThreadDied,
 }

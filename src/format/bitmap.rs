@@ -8,7 +8,8 @@ use super::record;
 const OFFSET: usize = 256;
 const LEN: usize = 256;
 
-/// A set of hosts, bytes 256 to 512 of a delta sector: those to which the sector's owner has something to say.
+/// A set of hosts, bytes 256 to 512 of a delta sector: those to which the sector's owner has
+/// something to say.
 ///
 /// The bytes have no checksum. Acquiring and releasing write an empty one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

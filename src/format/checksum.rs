@@ -2,8 +2,8 @@
 
 /// CRC-32C that starts from `0xFFFF_FFFE` and is not inverted at the end.
 ///
-/// Common CRC-32C starts from all ones and is inverted; continued from the value 1 and inverted once more it
-/// is this one.
+/// Common CRC-32C starts from all ones and is inverted; continued from the value 1 and inverted
+/// once more it is this one.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(1, bytes) ^ u32::MAX

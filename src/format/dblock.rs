@@ -1,4 +1,5 @@
-//! A host's own sector in a lease: its part in the ballots, whether it holds the lease shared, and our note.
+//! A host's own sector in a lease: its part in the ballots, whether it holds the lease shared, and
+//! our note.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -24,8 +25,8 @@ const SHARED: u32 = 0x1;
     reason = "these are the fields that the format has"
 )]
 pub struct Input {
-    /// The proposed owner's host id, `inp`; as it is on the disk, where it may be any number. Never 0 when read,
-    /// and written as no proposal at all when 0.
+    /// The proposed owner's host id, `inp`; as it is on the disk, where it may be any number. Never
+    /// 0 when read, and written as no proposal at all when 0.
     pub owner: u64,
     /// The generation of the proposed owner, `inp2`.
     pub generation: u64,
@@ -50,7 +51,8 @@ pub struct Dblock {
     pub version: LeaseVersion,
     /// Whether the host, as the owner, gave the lease back. Not covered by the checksum.
     pub released: bool,
-    /// The other flags as they were read, for carrying over; 0 in a new one. Not covered by the checksum.
+    /// The other flags as they were read, for carrying over; 0 in a new one. Not covered by the
+    /// checksum.
     pub other_flags: u32,
 }
 
@@ -127,8 +129,8 @@ impl Dblock {
         }
     }
 
-    /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where mode block and
-    /// note belong, is left alone.
+    /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where
+    /// mode block and note belong, is left alone.
     ///
     /// # Errors
     ///
@@ -167,7 +169,8 @@ impl RawDblock {
     }
 }
 
-/// The mark of a host that holds the lease shared, bytes 128 to 144 of its sector. No checksum covers it.
+/// The mark of a host that holds the lease shared, bytes 128 to 144 of its sector. No checksum
+/// covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
@@ -197,8 +200,8 @@ impl ModeBlock {
         Ok((raw.flags.get() & SHARED != 0).then_some(Self { shared }))
     }
 
-    /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that does not hold
-    /// the lease shared leaves these bytes zero.
+    /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that
+    /// does not hold the lease shared leaves these bytes zero.
     ///
     /// # Errors
     ///
@@ -217,14 +220,15 @@ impl ModeBlock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DblockSector {
-    /// The host's part in the ballots: `Ok(None)` if it never had one, an error if it is damaged or too short.
+    /// The host's part in the ballots: `Ok(None)` if it never had one, an error if it is damaged or
+    /// too short.
     pub block: Result<Option<Dblock>, FormatError>,
     /// Whether the host says that it gave the lease back. Also true of a block that is otherwise
     /// empty: sanlock leaves such a one behind when an acquire failed. Never true where `block` is
     /// an error.
     pub released: bool,
-    /// The generation in which the host holds the lease shared, if it does. No checksum covers it, and it is
-    /// read whatever the state of `block`.
+    /// The generation in which the host holds the lease shared, if it does. No checksum covers it,
+    /// and it is read whatever the state of `block`.
     pub shared: Option<Generation>,
     /// Our note on the holder.
     pub note: NoteState<HolderNote>,
@@ -233,8 +237,9 @@ pub struct DblockSector {
 impl DblockSector {
     /// Reads the sector of `host`.
     ///
-    /// Each part stands for itself: a damaged one does not hide the others. A sector too short for its mode block
-    /// has an error for its `block`, lest nobody be seen to hold the lease shared where it cannot be known.
+    /// Each part stands for itself: a damaged one does not hide the others. A sector too short for
+    /// its mode block has an error for its `block`, lest nobody be seen to hold the lease shared
+    /// where it cannot be known.
     #[must_use]
     pub fn decode(sector: &[u8], host: HostId) -> Self {
         let mode = ModeBlock::read_from(sector, host);

@@ -18,9 +18,9 @@ pub(super) const DELTA: Kind = Kind {
 
 /// The lease on a host id, bytes 0 to 200 of the host's sector in the lockspace.
 ///
-/// Its checksum is right, its geometry is one that there is, and it belongs to the host whose sector it was read
-/// from. `==` compares all 200 bytes; so whoever sees two equal ones has seen no sign of life in between. Bytes
-/// without a meaning are carried over from what was read.
+/// Its checksum is right, its geometry is one that there is, and it belongs to the host whose
+/// sector it was read from. `==` compares all 200 bytes; so whoever sees two equal ones has seen no
+/// sign of life in between. Bytes without a meaning are carried over from what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaLeader {
     raw: RawLeader,
@@ -49,15 +49,15 @@ impl DeltaLeader {
 
     /// Reads the sector of `host`.
     ///
-    /// The lockspace's name is not compared, see [`DeltaLeader::expect_space`]. Minor versions and the absence
-    /// of the area size are accepted.
+    /// The lockspace's name is not compared, see [`DeltaLeader::expect_space`]. Minor versions and
+    /// the absence of the area size are accepted.
     ///
     /// # Errors
     ///
     /// In this order: [`FormatError::Short`], [`FormatError::Magic`], [`FormatError::Version`],
     /// [`FormatError::Checksum`], [`FormatError::SectorSize`], [`FormatError::AlignSize`];
-    /// [`FormatError::OwnerId`] if it belongs to another host, [`FormatError::OwnerMissing`] if it is in use by
-    /// none.
+    /// [`FormatError::OwnerId`] if it belongs to another host, [`FormatError::OwnerMissing`] if it
+    /// is in use by none.
     pub fn decode(sector: &[u8], host: HostId) -> Result<Self, FormatError> {
         let structure = Structure::DeltaLeader(Some(host));
         let raw = RawLeader::read(structure, DELTA, sector)?;
@@ -113,8 +113,8 @@ impl DeltaLeader {
         self.raw.space_name
     }
 
-    /// The name of the host that used the host id last; empty if none ever did. A host of sanlock's may have
-    /// left the end of an older name behind the NUL.
+    /// The name of the host that used the host id last; empty if none ever did. A host of sanlock's
+    /// may have left the end of an older name behind the NUL.
     #[must_use]
     pub const fn host_name(&self) -> NameBytes {
         self.raw.resource_name
@@ -132,8 +132,8 @@ impl DeltaLeader {
         Generation::new(self.raw.owner_generation.get())
     }
 
-    /// The owner's clock at its last renewal, in seconds; 0 if the host id is not in use. Says nothing to other
-    /// hosts but whether it changed.
+    /// The owner's clock at its last renewal, in seconds; 0 if the host id is not in use. Says
+    /// nothing to other hosts but whether it changed.
     #[must_use]
     pub const fn timestamp_secs(&self) -> u64 {
         self.raw.timestamp.get()
@@ -145,8 +145,8 @@ impl DeltaLeader {
         self.timestamp_secs() == 0
     }
 
-    /// The io timeout of the owner in seconds, as it is on the disk; not covered by the checksum. While nobody
-    /// ever used the host id, that of whoever initialised the lockspace.
+    /// The io timeout of the owner in seconds, as it is on the disk; not covered by the checksum.
+    /// While nobody ever used the host id, that of whoever initialised the lockspace.
     #[must_use]
     pub const fn io_timeout_secs(&self) -> u16 {
         self.raw.io_timeout.get()
@@ -158,8 +158,8 @@ impl DeltaLeader {
         self.geometry
     }
 
-    /// What `host` writes to take its host id: the next generation, under this name. `None` if there is no next
-    /// generation.
+    /// What `host` writes to take its host id: the next generation, under this name. `None` if
+    /// there is no next generation.
     ///
     /// A clock at 0 counts as 1, since 0 says that the host id is free.
     #[must_use]
@@ -180,7 +180,8 @@ impl DeltaLeader {
         }))
     }
 
-    /// What the owner writes to show that it lives. The fields of events, which we never send, are zeroed.
+    /// What the owner writes to show that it lives. The fields of events, which we never send, are
+    /// zeroed.
     #[must_use]
     pub fn renewed(&self, clock_secs: u64, io_timeout_secs: u16) -> Self {
         self.changed(|raw| {
@@ -198,7 +199,8 @@ impl DeltaLeader {
         self.changed(|raw| raw.timestamp = Le64::new(0))
     }
 
-    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left alone.
+    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
+    /// alone.
     ///
     /// # Errors
     ///

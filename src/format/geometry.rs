@@ -48,14 +48,14 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`FormatError::SectorSize`] for a sector size other than 512 and 4096, [`FormatError::AlignSize`] for an
-    /// area size that does not go with it.
+    /// [`FormatError::SectorSize`] for a sector size other than 512 and 4096,
+    /// [`FormatError::AlignSize`] for an area size that does not go with it.
     pub fn new(sector_size: u32, align_size: u64) -> Result<Self, FormatError> {
         Self::of(Structure::Area, sector_size, align_size)
     }
 
-    /// The geometry that is used where none is asked for: 1 MiB for 512-byte sectors, 8 MiB for 4096-byte ones.
-    /// Both have room for 2000 hosts.
+    /// The geometry that is used where none is asked for: 1 MiB for 512-byte sectors, 8 MiB for
+    /// 4096-byte ones. Both have room for 2000 hosts.
     ///
     /// # Errors
     ///
@@ -135,8 +135,8 @@ impl Geometry {
         }
     }
 
-    /// Fails unless this host has a sector in such an area. **Ask before writing to the offset of a host's
-    /// sector**: that of a host too many lies in whatever comes behind the area.
+    /// Fails unless this host has a sector in such an area. **Ask before writing to the offset of a
+    /// host's sector**: that of a host too many lies in whatever comes behind the area.
     ///
     /// # Errors
     ///
@@ -160,7 +160,8 @@ impl Geometry {
         self.sector_offset(u64::from(host).saturating_sub(1))
     }
 
-    /// Where the dblock of this host is, in bytes from the start of the lease. See [`Geometry::check_host`].
+    /// Where the dblock of this host is, in bytes from the start of the lease. See
+    /// [`Geometry::check_host`].
     #[must_use]
     pub fn dblock_offset(self, host: HostId) -> u64 {
         self.sector_offset(u64::from(host).saturating_add(1))
@@ -174,16 +175,16 @@ impl Geometry {
 
     /// Where the value block is, in bytes from the start of the lease; one sector long.
     ///
-    /// `None` where it would lie outside of the lease: areas of 4096-byte sectors below 8 MiB. sanlock uses it
-    /// there all the same, to the damage of what lies behind.
+    /// `None` where it would lie outside of the lease: areas of 4096-byte sectors below 8 MiB.
+    /// sanlock uses it there all the same, to the damage of what lies behind.
     #[must_use]
     pub fn value_block_offset(self) -> Option<u64> {
         let offset = self.sector_offset(VALUE_BLOCK_SECTOR);
         (self.area() > offset).then_some(offset)
     }
 
-    /// Bytes from the start of a lease to the end of its last dblock, if `num_hosts` hosts take part: leader,
-    /// request and that many dblocks, but never more than there is room for.
+    /// Bytes from the start of a lease to the end of its last dblock, if `num_hosts` hosts take
+    /// part: leader, request and that many dblocks, but never more than there is room for.
     #[must_use]
     pub fn lease_len(self, num_hosts: u16) -> usize {
         let sectors = num_hosts

@@ -22,7 +22,8 @@ const GUEST_NAME_LEN: usize = 128;
 
 /// Who holds a lease, bytes 256 to 512 of the sector of the holder's dblock.
 ///
-/// The format itself has numbers only. sanlock ignores these bytes, and zeroes them with its next write.
+/// The format itself has numbers only. sanlock ignores these bytes, and zeroes them with its next
+/// write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HolderNote {
@@ -38,7 +39,8 @@ pub struct HolderNote {
     pub boot_id: [u8; 16],
     /// The guest, if it has a UUID. All zeros are none.
     pub guest_uuid: Option<[u8; 16]>,
-    /// The name of the guest; may be empty. Comes from another host: not to be trusted on a terminal.
+    /// The name of the guest; may be empty. Comes from another host: not to be trusted on a
+    /// terminal.
     pub guest_name: String,
     /// When the lease was acquired, by the host's wall clock, in seconds since 1970.
     pub acquired_unix_secs: u64,
@@ -160,8 +162,8 @@ impl HolderNote {
         }))
     }
 
-    /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's name is cut
-    /// as [`HolderNote::with_guest_name`] does.
+    /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's
+    /// name is cut as [`HolderNote::with_guest_name`] does.
     ///
     /// # Errors
     ///

@@ -17,7 +17,8 @@ const UNCHECKED: usize = 8;
 
 /// What a host of ours says of itself, bytes 200 to 256 of its delta sector.
 ///
-/// Written with each acquire and renewal. sanlock neither reads nor writes these bytes but as zeros.
+/// Written with each acquire and renewal. sanlock neither reads nor writes these bytes but as
+/// zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNote {
@@ -75,8 +76,8 @@ impl HostNote {
 
     /// The note in a delta sector.
     ///
-    /// Any protocol version is accepted: telling it is what the note is for. Whether it is of the host whose
-    /// sector it is, and of its present generation, is for the reader to compare.
+    /// Any protocol version is accepted: telling it is what the note is for. Whether it is of the
+    /// host whose sector it is, and of its present generation, is for the reader to compare.
     #[must_use]
     pub fn read_from(sector: &[u8]) -> NoteState<Self> {
         NoteState::from_result(Self::decode(sector))

@@ -9,12 +9,13 @@ use super::request::RequestRecord;
 
 /// Makes `area` a lockspace in which no host id was ever used.
 ///
-/// A writer puts this on the disk in two steps: first all of it but with the first four bytes zero, then the first
-/// sector as it is here. So a lockspace that is recognised is a whole one.
+/// A writer puts this on the disk in two steps: first all of it but with the first four bytes zero,
+/// then the first sector as it is here. So a lockspace that is recognised is a whole one.
 ///
 /// # Errors
 ///
-/// [`FormatError::Short`] if `area` is smaller than [`Geometry::area_size`]. Bytes beyond that are left alone.
+/// [`FormatError::Short`] if `area` is smaller than [`Geometry::area_size`]. Bytes beyond that are
+/// left alone.
 pub fn lockspace_image(
     area: &mut [u8],
     geometry: Geometry,
@@ -34,7 +35,8 @@ pub fn lockspace_image(
 ///
 /// # Errors
 ///
-/// [`FormatError::Short`] if `area` is smaller than [`Geometry::area_size`]. Bytes beyond that are left alone.
+/// [`FormatError::Short`] if `area` is smaller than [`Geometry::area_size`]. Bytes beyond that are
+/// left alone.
 pub fn lease_image(
     area: &mut [u8],
     geometry: Geometry,

@@ -84,7 +84,8 @@ impl RawLeader {
         }
     }
 
-    /// The bytes at the start of `sector`, if they are of this kind and of a version that is understood.
+    /// The bytes at the start of `sector`, if they are of this kind and of a version that is
+    /// understood.
     pub(super) fn read(
         structure: Structure,
         kind: Kind,
@@ -119,7 +120,8 @@ impl RawLeader {
         Ok(())
     }
 
-    /// Sector size and area size. Leaders of before the flags have none: their area is the default one.
+    /// Sector size and area size. Leaders of before the flags have none: their area is the default
+    /// one.
     pub(super) fn geometry(&self, structure: Structure) -> Result<Geometry, FormatError> {
         let (flags, sector_size) = (self.flags.get(), self.sector_size.get());
         match ALIGN_FLAGS.iter().find(|&&(flag, _)| flags & flag != 0) {

@@ -10,7 +10,8 @@ const LEN: usize = 48;
 /// A name field as it is on the disk: any 48 bytes.
 ///
 /// `==` compares all of them. Whether two fields name the same thing is [`NameBytes::same_text`].
-/// `Display` shows the bytes before the first NUL; what would move a terminal's cursor or text is escaped.
+/// `Display` shows the bytes before the first NUL; what would move a terminal's cursor or text is
+/// escaped.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct NameBytes([u8; LEN]);
@@ -135,7 +136,8 @@ macro_rules! name {
             ///
             /// # Errors
             ///
-            /// [`NameError`] if it is empty, longer than [`Self::MAX_LEN`] bytes, or contains a NUL.
+            /// [`NameError`] if it is empty, longer than [`Self::MAX_LEN`] bytes, or contains a
+            /// NUL.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 parse(text, Self::MAX_LEN).map(Self)
             }
@@ -164,14 +166,17 @@ name!(
     ResourceName, LEN
 );
 name!(
-    /// The name of a host: 1 to 47 bytes, no NUL. Tells apart two hosts that were given the same host id.
+    /// The name of a host: 1 to 47 bytes, no NUL. Tells apart two hosts that were given the same
+    /// host id.
     ///
-    /// sanlock cuts a host name of 48 bytes when it writes it, and then does not recognise it as its own.
+    /// sanlock cuts a host name of 48 bytes when it writes it, and then does not recognise it as
+    /// its own.
     HostName, LEN - 1
 );
 
 impl LockspaceName {
-    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if the field is.
+    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if
+    /// the field is.
     #[must_use]
     pub fn from_disk(field: NameBytes) -> Self {
         Self(NameBytes::padded(field.text()))
@@ -179,7 +184,8 @@ impl LockspaceName {
 }
 
 impl ResourceName {
-    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if the field is.
+    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if
+    /// the field is.
     #[must_use]
     pub fn from_disk(field: NameBytes) -> Self {
         Self(NameBytes::padded(field.text()))

@@ -4,8 +4,8 @@ use super::error::FormatError;
 
 /// What stands where a note may be.
 ///
-/// A note only makes answers longer: nothing about who may hold a lease follows from it, and any other host may
-/// have zeroed it.
+/// A note only makes answers longer: nothing about who may hold a lease follows from it, and any
+/// other host may have zeroed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum NoteState<T> {

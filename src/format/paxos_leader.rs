@@ -21,8 +21,8 @@ const SHORT_HOLD: u32 = 0x1;
 
 /// The leader record of a lease, bytes 0 to 200 of its first sector.
 ///
-/// Its checksum is right, and its sizes and host ids are such as can be. `==` compares all 200 bytes. Bytes
-/// without a meaning are carried over from what was read.
+/// Its checksum is right, and its sizes and host ids are such as can be. `==` compares all 200
+/// bytes. Bytes without a meaning are carried over from what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaxosLeader {
     raw: RawLeader,
@@ -62,8 +62,8 @@ impl PaxosLeader {
 
     const STRUCTURE: Structure = Structure::PaxosLeader;
 
-    /// The leader of a lease that was never held. 0 hosts, or more than there is room for, are as many as there
-    /// is room for.
+    /// The leader of a lease that was never held. 0 hosts, or more than there is room for, are as
+    /// many as there is room for.
     #[must_use]
     pub fn free(
         geometry: Geometry,
@@ -94,15 +94,16 @@ impl PaxosLeader {
     /// Reads the first sector of a lease.
     ///
     /// Whether it is the lease that was looked for, and whether this host takes part, is for
-    /// [`PaxosLeader::expect_names`] and [`PaxosLeader::expect_host`]. Minor versions and the absence of the
-    /// area size are accepted.
+    /// [`PaxosLeader::expect_names`] and [`PaxosLeader::expect_host`]. Minor versions and the
+    /// absence of the area size are accepted.
     ///
     /// # Errors
     ///
     /// In this order: [`FormatError::Short`], [`FormatError::Cleared`], [`FormatError::Magic`],
     /// [`FormatError::Version`], [`FormatError::Checksum`], [`FormatError::SectorSize`],
     /// [`FormatError::AlignSize`], [`FormatError::MaxHosts`], [`FormatError::TooManyHosts`];
-    /// [`FormatError::OwnerRange`] if the owner cannot be, [`FormatError::OwnerMissing`] if it is held by none.
+    /// [`FormatError::OwnerRange`] if the owner cannot be, [`FormatError::OwnerMissing`] if it is
+    /// held by none.
     pub fn decode(sector: &[u8]) -> Result<Self, FormatError> {
         let structure = Self::STRUCTURE;
         let raw = read_raw(sector)?;
@@ -229,8 +230,8 @@ impl PaxosLeader {
         self.geometry.max_hosts()
     }
 
-    /// The last owner, which still holds the lease unless it [is free](PaxosLeader::is_free); `None` if there
-    /// was none ever.
+    /// The last owner, which still holds the lease unless it [is free](PaxosLeader::is_free);
+    /// `None` if there was none ever.
     #[must_use]
     pub fn owner_id(&self) -> Option<HostId> {
         HostId::new(self.raw.owner_id.get()).ok()
@@ -271,14 +272,15 @@ impl PaxosLeader {
         self.timestamp_secs() == 0
     }
 
-    /// Whether the owner said that it holds the lease only for the short time that getting it shared takes.
+    /// Whether the owner said that it holds the lease only for the short time that getting it
+    /// shared takes.
     #[must_use]
     pub const fn is_short_hold(&self) -> bool {
         self.raw.flags.get() & SHORT_HOLD != 0
     }
 
-    /// The host that wrote this leader last; 0 if it was never held. Not covered by the checksum, as are the
-    /// other two about the writer.
+    /// The host that wrote this leader last; 0 if it was never held. Not covered by the checksum,
+    /// as are the other two about the writer.
     #[must_use]
     pub const fn write_id(&self) -> u64 {
         self.raw.write_id.get()
@@ -332,7 +334,8 @@ impl PaxosLeader {
         self.changed(|raw| set_flag(raw, SHORT_HOLD, true))
     }
 
-    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left alone.
+    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
+    /// alone.
     ///
     /// # Errors
     ///

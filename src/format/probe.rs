@@ -7,7 +7,8 @@ use super::ids::HostId;
 use super::leader::RawLeader;
 use super::paxos_leader;
 
-/// Bytes to read from the start of an area to find out its sizes: one sector, however large sectors are.
+/// Bytes to read from the start of an area to find out its sizes: one sector, however large sectors
+/// are.
 pub const PROBE_LEN: usize = 4096;
 
 /// The sizes of the lockspace that begins with these bytes, [`PROBE_LEN`] of them.
@@ -16,8 +17,8 @@ pub const PROBE_LEN: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`FormatError::Short`], [`FormatError::Magic`], [`FormatError::Version`], [`FormatError::SectorSize`] or
-/// [`FormatError::AlignSize`].
+/// [`FormatError::Short`], [`FormatError::Magic`], [`FormatError::Version`],
+/// [`FormatError::SectorSize`] or [`FormatError::AlignSize`].
 pub fn probe_lockspace(first: &[u8]) -> Result<Geometry, FormatError> {
     let structure = Structure::DeltaLeader(Some(HostId::FIRST));
     RawLeader::read(structure, DELTA, first)?.geometry(structure)
@@ -29,8 +30,8 @@ pub fn probe_lockspace(first: &[u8]) -> Result<Geometry, FormatError> {
 ///
 /// # Errors
 ///
-/// [`FormatError::Short`], [`FormatError::Cleared`], [`FormatError::Magic`], [`FormatError::Version`], [`FormatError::SectorSize`] or
-/// [`FormatError::AlignSize`].
+/// [`FormatError::Short`], [`FormatError::Cleared`], [`FormatError::Magic`],
+/// [`FormatError::Version`], [`FormatError::SectorSize`] or [`FormatError::AlignSize`].
 pub fn probe_lease(first: &[u8]) -> Result<Geometry, FormatError> {
     paxos_leader::read_raw(first)?.geometry(Structure::PaxosLeader)
 }

@@ -40,7 +40,8 @@ pub(super) fn write<T: Pod>(
     Ok(())
 }
 
-/// Fails unless the upper halves of the two version words are the same. The lower ones do not count.
+/// Fails unless the upper halves of the two version words are the same. The lower ones do not
+/// count.
 pub(super) fn expect_major(
     structure: Structure,
     expected: u32,

@@ -19,10 +19,11 @@ const VERSION: u32 = 0x0001_0001;
     reason = "these are the fields that the format has"
 )]
 pub struct RequestRecord {
-    /// The version that the asker wants to commit: a holder of a lower one is meant. 0 in an empty record.
+    /// The version that the asker wants to commit: a holder of a lower one is meant. 0 in an empty
+    /// record.
     pub version: LeaseVersion,
-    /// How hard it asks: [`RequestRecord::NONE`], [`RequestRecord::FORCE`], [`RequestRecord::GRACEFUL`]; any
-    /// number when read.
+    /// How hard it asks: [`RequestRecord::NONE`], [`RequestRecord::FORCE`],
+    /// [`RequestRecord::GRACEFUL`]; any number when read.
     pub force_mode: u32,
 }
 
@@ -78,7 +79,8 @@ impl RequestRecord {
         })
     }
 
-    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left alone.
+    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
+    /// alone.
     ///
     /// # Errors
     ///

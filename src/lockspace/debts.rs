@@ -65,7 +65,10 @@ impl Shared {
             None => {
                 leases.insert(key, State::Taken);
                 drop(leases);
-                Ok(Reservation { shared: Arc::clone(self), key })
+                Ok(Reservation {
+                    shared: Arc::clone(self),
+                    key,
+                })
             }
         }
     }
@@ -73,7 +76,9 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("leases", &self.leases).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("leases", &self.leases)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,12 +104,20 @@ impl Drop for Reservation {
 impl LeaseTable {
     /// How many leases guards of this process hold or are acquiring.
     pub(super) fn taken(&self) -> usize {
-        self.leases.lock().values().filter(|state| matches!(state, State::Taken)).count()
+        self.leases
+            .lock()
+            .values()
+            .filter(|state| matches!(state, State::Taken))
+            .count()
     }
 
     /// How many leases are left to be settled.
     pub(super) fn owing(&self) -> usize {
-        self.leases.lock().values().filter(|state| matches!(state, State::Owing(_))).count()
+        self.leases
+            .lock()
+            .values()
+            .filter(|state| matches!(state, State::Owing(_)))
+            .count()
     }
 
     fn debts(&self) -> Vec<(LeaseKey, Owed)> {

@@ -69,8 +69,12 @@ impl HostLife {
         match state {
             HostState::Free => Self::Free,
             HostState::Live => Self::Live,
-            HostState::Unknown { dead_at } => Self::Unknown { dead_in: dead_at.since(now) },
-            HostState::Failing { dead_at } => Self::Failing { dead_in: dead_at.since(now) },
+            HostState::Unknown { dead_at } => Self::Unknown {
+                dead_in: dead_at.since(now),
+            },
+            HostState::Failing { dead_at } => Self::Failing {
+                dead_in: dead_at.since(now),
+            },
             HostState::Dead { .. } => Self::Dead,
         }
     }

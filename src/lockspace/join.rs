@@ -37,17 +37,22 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 impl LockspaceOptions {
     /// Joins the lockspace in the file or device at `path` as host `host_id`.
     ///
-    /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for 8N + F and
-    /// a second more when it was left owned by a crash. Meanwhile the other hosts are watched, so that
-    /// afterwards their life is known. Symbolic links are followed below `/dev` only.
+    /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for
+    /// 8N + F and a second more when it was left owned by a crash. Meanwhile the other hosts are
+    /// watched, so that afterwards their life is known. Symbolic links are followed below `/dev`
+    /// only.
     ///
     /// # Errors
     ///
-    /// [`JoinError`]: each way in which a lockspace can be missing, damaged, foreign or unreachable, and each way
-    /// in which the host id can be somebody else's.
+    /// [`JoinError`]: each way in which a lockspace can be missing, damaged, foreign or
+    /// unreachable, and each way in which the host id can be somebody else's.
     pub fn join(self, path: impl AsRef<Path>, host_id: HostId) -> Result<Lockspace, JoinError> {
         let path = path.as_ref();
-        let links = if path.starts_with("/dev") { Links::Follow } else { Links::Refuse };
+        let links = if path.starts_with("/dev") {
+            Links::Follow
+        } else {
+            Links::Refuse
+        };
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(links)
             .open(path)
@@ -61,7 +66,9 @@ impl LockspaceOptions {
     ///
     /// As [`Self::join`].
     pub fn join_fd(self, fd: OwnedFd, host_id: HostId) -> Result<Lockspace, JoinError> {
-        let opened = OpenOptions::new(Access::ReadWrite).adopt(fd).map_err(JoinError::Open)?;
+        let opened = OpenOptions::new(Access::ReadWrite)
+            .adopt(fd)
+            .map_err(JoinError::Open)?;
         self.join_opened(opened, host_id)
     }
 
@@ -80,21 +87,29 @@ impl LockspaceOptions {
             None => default_host_name(&boot_id)?,
         };
         let path = opened.info().path().to_owned();
-        let joined = Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
-            match error {
-                NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path: path.clone(), as_host },
-                NotEntered::IoInFlight => JoinError::IoInFlight { path: path.clone() },
-            }
-        })?;
+        let joined =
+            Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
+                match error {
+                    NotEntered::Joined(as_host) => JoinError::AlreadyJoined {
+                        path: path.clone(),
+                        as_host,
+                    },
+                    NotEntered::IoInFlight => JoinError::IoInFlight { path: path.clone() },
+                }
+            })?;
 
         let threads = |error| JoinError::Threads { error };
-        let lockspace_pool = IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
+        let lockspace_pool =
+            IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
         let lease_pool = IoPool::new("dl-lease", 1..=LEASE_THREADS_MAX).map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
         let name = self.name.clone().unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, timing.io())?;
         if host_id.get() > area.geometry.max_hosts() {
-            return Err(JoinError::HostIdTooLarge { host_id, geometry: area.geometry });
+            return Err(JoinError::HostIdTooLarge {
+                host_id,
+                geometry: area.geometry,
+            });
         }
 
         let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
@@ -142,7 +157,9 @@ impl LockspaceOptions {
                 return Err(JoinError::Threads { error });
             }
         }
-        Ok(Lockspace { inner: Arc::new(inner) })
+        Ok(Lockspace {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Claims the host id, and watches all hosts until that is done.
@@ -175,12 +192,22 @@ impl LockspaceOptions {
     fn tell(&self, event: ClaimProgress) {
         let now = clock::now();
         let event = match event {
-            ClaimProgress::WaitingForOwner { owner, generation, until } => {
+            ClaimProgress::WaitingForOwner {
+                owner,
+                generation,
+                until,
+            } => {
                 let remaining = until.since(now);
                 tracing::info!(%owner, generation = generation.get(), ?remaining, "waiting for the owner of the host id");
-                JoinProgress::WaitingForOwner { owner, generation, remaining }
+                JoinProgress::WaitingForOwner {
+                    owner,
+                    generation,
+                    remaining,
+                }
             }
-            ClaimProgress::Confirming { until } => JoinProgress::Confirming { remaining: until.since(now) },
+            ClaimProgress::Confirming { until } => JoinProgress::Confirming {
+                remaining: until.since(now),
+            },
         };
         if let Some(hear) = &self.on_progress {
             hear(event);
@@ -224,13 +251,23 @@ fn recognise(
         return Err(too_short(PROBE_LEN));
     }
     let first = block_on(StorageWorld.read(&disk, offset, SectorBuf::zeroed(PROBE_LEN), timeout))
-        .map_err(|error| JoinError::Unreadable { path: path.clone(), offset, error })?;
-    let geometry = probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
+        .map_err(|error| JoinError::Unreadable {
+        path: path.clone(),
+        offset,
+        error,
+    })?;
+    let geometry =
+        probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
     if !fits(geometry.area_size()) {
         return Err(too_short(geometry.area_size()));
     }
     check_alignment(&info, geometry)?;
-    let area = LockspaceArea { disk, offset, geometry, name };
+    let area = LockspaceArea {
+        disk,
+        offset,
+        geometry,
+        name,
+    };
     // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
     if let Ok(first_host) = HostId::new(1) {
         area.decode_sector(&first, first_host)
@@ -243,8 +280,16 @@ fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
     let path = path.to_owned();
     match error {
         FormatError::Magic { found: 0, .. } => JoinError::NotInitialised { path, offset },
-        FormatError::Magic { .. } => JoinError::NotALockspace { path, offset, error },
-        error => JoinError::Damaged { path, offset, error },
+        FormatError::Magic { .. } => JoinError::NotALockspace {
+            path,
+            offset,
+            error,
+        },
+        error => JoinError::Damaged {
+            path,
+            offset,
+            error,
+        },
     }
 }
 
@@ -264,11 +309,20 @@ fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(
 fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
-    let boot: String = boot_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let boot: String = boot_id
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let mut name = String::new();
     for c in machine.chars() {
         // The rest of the 47 bytes is for the dot and the boot.
-        if name.len().saturating_add(c.len_utf8()).saturating_add(boot.len()) > 46 {
+        if name
+            .len()
+            .saturating_add(c.len_utf8())
+            .saturating_add(boot.len())
+            > 46
+        {
             break;
         }
         name.push(c);

@@ -22,51 +22,58 @@ impl Inner {
         };
         let membership = &self.shared.membership;
         let lease = thread.stop(&self.shared);
-        let owing = self.shared.leases.owing();
-        let released = match lease {
-            None => Err(LeaveError::RenewalThreadDied),
-            // The freed id would void them: others could take what this host may still be made owner of.
-            Some(lease) => block_on(release(&StorageWorld, membership, &lease)).map_err(LeaveError::NotFreed),
+        // A write of ours that lands after somebody else took the freed id could undo what that one
+        // wrote. So the id is freed only when nothing is under way.
+        let quiet = self.wait_for_io();
+        let left = match (lease, quiet) {
+            (None, _) => Err(LeaveError::RenewalThreadDied),
+            (Some(_), false) => Err(LeaveError::IoInFlight),
+            (Some(lease), true) => {
+                block_on(release(&StorageWorld, membership, &lease)).map_err(LeaveError::NotFreed)
+            }
         };
         membership.expiry().lose();
         self.shared.losses.announce(LossReason::Left);
-        let quiet = self.end_life();
+        self.end_life();
         tracing::info!(
             lockspace = %membership.area().name,
             host_id = membership.host_id().get(),
             generation = membership.generation().get(),
-            owing,
-            freed = released.is_ok(),
+            freed = left.is_ok(),
             "left the lockspace"
         );
-        released.and(quiet)
+        left
     }
 
-    /// Frees the host id of a join that got no thread. Best effort: the error to report is the join's.
+    /// Frees the host id of a join that got no thread. Best effort: the error to report is the
+    /// join's.
     pub(super) fn free(&self, lease: &DeltaLease) {
         if let Err(error) = block_on(release(&StorageWorld, &self.shared.membership, lease)) {
             tracing::warn!(%error, "a join that failed could not free its host id");
         }
     }
 
-    /// Takes the life off the register, when no I/O of it is left; else as soon as none is.
-    fn end_life(&self) -> Result<(), LeaveError> {
-        let Some(joined) = self.joined.lock().take() else {
-            return Ok(());
-        };
-        let pools = || [self.lockspace_pool.watch(), self.lease_pool.watch()];
+    fn busy_pools(&self) -> Vec<IoWatch> {
+        let pools = [self.lockspace_pool.watch(), self.lease_pool.watch()];
+        pools.into_iter().filter(IoWatch::is_busy).collect()
+    }
+
+    /// Waits up to N for all I/O to end. Returns whether it has.
+    fn wait_for_io(&self) -> bool {
         let until = clock::now() + self.shared.membership.timing().io();
         block_on(async {
-            while pools().iter().any(IoWatch::is_busy) && StorageWorld.now() < until {
+            while !self.busy_pools().is_empty() && clock::now() < until {
                 StorageWorld.sleep(LOOK_INTERVAL).await;
             }
         });
-        let busy: Vec<_> = pools().into_iter().filter(IoWatch::is_busy).collect();
-        if busy.is_empty() {
-            return Ok(());
+        self.busy_pools().is_empty()
+    }
+
+    /// Takes the life off the register: at once when no I/O of it is left, else when none is.
+    fn end_life(&self) {
+        if let Some(joined) = self.joined.lock().take() {
+            joined.end_after(self.busy_pools());
         }
-        joined.end_after(busy);
-        Err(LeaveError::IoInFlight)
     }
 }
 

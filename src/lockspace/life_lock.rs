@@ -1,12 +1,12 @@
 //! A lock of this host that shows whether an earlier life of a host id is over.
 //!
-//! Each joined process holds a lock on a file of its host for as long as it lives. The descriptor is
-//! **inherited by its children on purpose**: as long as any descendant lives, or a thread of the
+//! Each joined process holds a lock on a file of its host for as long as it lives. The descriptor
+//! is **inherited by its children on purpose**: as long as any descendant lives, or a thread of the
 //! process hangs in an I/O, the lock is held. Who gets the lock therefore knows that nothing of the
 //! earlier life is left that could write, and may enter the next life without waiting.
 //!
-//! The file's own identity goes into the host note as a mark. A note with another mark, from another
-//! machine, another container or a file that was replaced, proves nothing.
+//! The file's own identity goes into the host note as a mark. A note with another mark, from
+//! another machine, another container or a file that was replaced, proves nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -37,7 +37,12 @@ pub(super) struct LifeLock {
 impl LifeLock {
     /// Takes the lock for `host_id` in the lockspace `name` at `path`, if it is to be had at once.
     /// `None` when somebody holds it, or the directory cannot be used: then there is no proof.
-    pub(super) fn take(dir: Option<&Path>, path: &Path, name: &LockspaceName, host_id: HostId) -> Option<Self> {
+    pub(super) fn take(
+        dir: Option<&Path>,
+        path: &Path,
+        name: &LockspaceName,
+        host_id: HostId,
+    ) -> Option<Self> {
         let dir = dir.map(Path::to_owned).or_else(default_dir)?;
         match Self::try_take(&dir, path, name, host_id) {
             Ok(lock) => lock,
@@ -59,8 +64,11 @@ impl LifeLock {
         lockspace.update(path.as_os_str().as_encoded_bytes());
         lockspace.update([0]);
         lockspace.update(name.as_name().as_bytes());
-        let lockspace: String =
-            lockspace.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let lockspace: String = lockspace
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -97,7 +105,12 @@ mod tests {
 
     fn take(dir: &Path, host: u64) -> Option<LifeLock> {
         let name = LockspaceName::new("LS").unwrap();
-        LifeLock::take(Some(dir), Path::new("/a/b"), &name, HostId::new(host).unwrap())
+        LifeLock::take(
+            Some(dir),
+            Path::new("/a/b"),
+            &name,
+            HostId::new(host).unwrap(),
+        )
     }
 
     #[test]
@@ -108,14 +121,21 @@ mod tests {
         assert!(take(dir.path(), 2).is_some());
         let mark = first.mark();
         drop(first);
-        assert_eq!(take(dir.path(), 1).unwrap().mark(), mark, "the file's own mark stays");
+        assert_eq!(
+            take(dir.path(), 1).unwrap().mark(),
+            mark,
+            "the file's own mark stays"
+        );
     }
 
     #[test]
     fn a_child_that_lives_on_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
         let lock = take(dir.path(), 1).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
         drop(lock);
         assert!(take(dir.path(), 1).is_none());
         child.kill().unwrap();

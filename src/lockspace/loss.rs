@@ -68,14 +68,19 @@ impl LossBoard {
         self.state.lock().reason.clone()
     }
 
-    /// The first loss counts. Marks every listener, then leaves their callbacks to the board's thread.
+    /// The first loss counts. Marks every listener, then leaves their callbacks to the board's
+    /// thread.
     pub(super) fn announce(&self, reason: LossReason) {
         let mut state = self.state.lock();
         if state.reason.is_some() {
             return;
         }
         state.reason = Some(reason.clone());
-        let listeners: Vec<_> = state.listeners.drain(..).map(|(_, listener)| listener).collect();
+        let listeners: Vec<_> = state
+            .listeners
+            .drain(..)
+            .map(|(_, listener)| listener)
+            .collect();
         for listener in listeners.iter().filter_map(Weak::upgrade) {
             // A store and a write to an eventfd: neither blocks nor takes a lock.
             listener.mark_lost(&reason);
@@ -103,7 +108,8 @@ impl LossBoard {
                 self.changed.wait(&mut state);
                 continue;
             }
-            // Never with the lock held: a callback may drop its guard, which takes it off the board.
+            // Never with the lock held: a callback may drop its guard, which takes it off the
+            // board.
             parking_lot::MutexGuard::unlocked(&mut state, || {
                 for listener in due.iter().filter_map(Weak::upgrade) {
                     listener.run_callbacks();
@@ -132,20 +138,30 @@ impl super::Shared {
             state.listeners.push((id, Arc::downgrade(listener)));
         }
         drop(state);
-        Subscription { board: Arc::downgrade(self), id }
+        Subscription {
+            board: Arc::downgrade(self),
+            id,
+        }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(shared) = self.board.upgrade() {
-            shared.losses.state.lock().listeners.retain(|(id, _)| *id != self.id);
+            shared
+                .losses
+                .state
+                .lock()
+                .listeners
+                .retain(|(id, _)| *id != self.id);
         }
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

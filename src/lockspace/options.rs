@@ -33,7 +33,8 @@ pub enum JoinProgress {
         /// How much longer it must stay unchanged.
         remaining: Duration,
     },
-    /// The host id is claimed; others that want it too must show themselves before `remaining` is over.
+    /// The host id is claimed; others that want it too must show themselves before `remaining` is
+    /// over.
     Confirming {
         /// How much longer.
         remaining: Duration,
@@ -87,8 +88,8 @@ impl LockspaceOptions {
         self
     }
 
-    /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace must
-    /// have the same**, and it stands nowhere on the disk; with sanlock hosts it is 60 s.
+    /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace
+    /// must have the same**, and it stands nowhere on the disk; with sanlock hosts it is 60 s.
     pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
         self.fire_timeout = fire_timeout;
         self

@@ -1,5 +1,5 @@
-//! The lockspaces that this process has joined. One life of a host id a process and lockspace, and no
-//! new one before the I/O of the old one has ended.
+//! The lockspaces that this process has joined. One life of a host id a process and lockspace, and
+//! no new one before the I/O of the old one has ended.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,23 +51,44 @@ impl Joined {
         let key = (disk, offset);
         let mut joined = JOINED.lock();
         match joined.get(&key) {
-            Some(Entry { state: State::Alive, host_id, .. }) => {
+            Some(Entry {
+                state: State::Alive,
+                host_id,
+                ..
+            }) => {
                 return Err(NotEntered::Joined(*host_id));
             }
-            Some(Entry { state: State::Ending(io), .. }) if io.iter().any(IoWatch::is_busy) => {
+            Some(Entry {
+                state: State::Ending(io),
+                ..
+            }) if io.iter().any(IoWatch::is_busy) => {
                 return Err(NotEntered::IoInFlight);
             }
             _ => {}
         }
         let id = NEXT_ENTRY.fetch_add(1, Ordering::Relaxed);
-        joined.insert(key, Entry { id, host_id, state: State::Alive });
+        joined.insert(
+            key,
+            Entry {
+                id,
+                host_id,
+                state: State::Alive,
+            },
+        );
         drop(joined);
         Ok(Self { key, id })
     }
 
     /// Ends the life, but keeps others out until the I/O that `io` watches has ended.
     pub(super) fn end_after(self, io: Vec<IoWatch>) {
-        if let Some(entry) = JOINED.lock().get_mut(&self.key).filter(|entry| entry.id == self.id) {
+        if io.is_empty() {
+            return;
+        }
+        if let Some(entry) = JOINED
+            .lock()
+            .get_mut(&self.key)
+            .filter(|entry| entry.id == self.id)
+        {
             entry.state = State::Ending(io);
         }
     }

@@ -1,7 +1,7 @@
 //! The loop that keeps a host id: renew in time, judge what went wrong, notice the end.
 //!
-//! An `async fn` over the [`World`], like the algorithms: in production a thread drives it, in tests
-//! the simulator, and it does not assume that it owns either.
+//! An `async fn` over the [`World`], like the algorithms: in production a thread drives it, in
+//! tests the simulator, and it does not assume that it owns either.
 
 use std::time::Duration;
 
@@ -41,7 +41,9 @@ async fn renew_for_ever<W: World>(
     loop {
         let due = lease.renewed_at() + timing.renewal_interval();
         let retry = world.now() + RETRY_DELAY;
-        world.sleep_until(if failures == 0 { due } else { retry }).await;
+        world
+            .sleep_until(if failures == 0 { due } else { retry })
+            .await;
         match renew(world, membership, lease).await {
             Ok(()) => {
                 // A renewal that ended after the deadline comes too late to save anything.

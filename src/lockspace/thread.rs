@@ -43,7 +43,11 @@ impl RenewalThread {
             builder("dl-renewal").spawn(move || run(&shared, &stop, lease))
         };
         match renewal {
-            Ok(renewal) => Ok(Self { stop, renewal, callbacks }),
+            Ok(renewal) => Ok(Self {
+                stop,
+                renewal,
+                callbacks,
+            }),
             Err(error) => {
                 shared.losses.close();
                 drop(callbacks.join());
@@ -71,7 +75,10 @@ fn builder(name: &str) -> Builder {
 
 /// The body of the renewal thread.
 fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
-    let death = Death { shared, ended_well: false };
+    let death = Death {
+        shared,
+        ended_well: false,
+    };
     {
         let work = async {
             let renewal = async {

@@ -1,0 +1,14 @@
+//! Being one with libvirt's hosts: where its lock manager looks for leases and what it calls them.
+//!
+//! libvirt keeps one directory on storage that all hosts share. In it lie the lockspace
+//! `__LIBVIRT__DISKS__` and one file for each disk, named by the MD5 of the disk's path. A host of
+//! ours and a libvirt host with sanlock therefore exclude each other when both use the same
+//! directory **and the same path for the same disk**.
+
+mod create;
+mod lease_directory;
+mod names;
+
+pub use create::CreateError;
+pub use lease_directory::LeaseDirectory;
+pub use names::{LOCKSPACE_NAME, lease_name, lockspace_name};

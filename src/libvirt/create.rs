@@ -1,0 +1,302 @@
+//! Creating a file whole: written under a temporary name, made durable, linked into place.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+
+use crate::disk::{Access, Disk, IoPool, OpenError, OpenOptions as OpenDisk, StorageWorld};
+use crate::format::{FormatError, Geometry};
+use crate::timing::TimingError;
+use crate::world::executor::block_on;
+use crate::world::{OsError, SectorBuf, World, WriteError, clock};
+
+/// How long writing a whole area may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a lockspace or lease could not be created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The io timeout is out of its limits.
+    #[error(transparent)]
+    Timing(TimingError),
+    /// The file system refuses something.
+    #[error("cannot {action} {path:?}: {error}")]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it was refused.
+        error: OsError,
+    },
+    /// The new file cannot be opened for direct I/O.
+    #[error("a new file cannot be opened: {0}")]
+    Open(OpenError),
+    /// The new file cannot be written.
+    #[error("the new file for {path:?} cannot be written: {error}")]
+    Write {
+        /// The file that was to be created.
+        path: PathBuf,
+        /// Why.
+        error: WriteError,
+    },
+    /// What was to be written cannot be made.
+    #[error("{path:?} cannot be initialised: {error}")]
+    Format {
+        /// The file that was to be created.
+        path: PathBuf,
+        /// Why.
+        error: FormatError,
+    },
+}
+
+impl CreateError {
+    pub(super) fn io(action: &'static str, path: &Path, error: &io::Error) -> Self {
+        let error = OsError(error.raw_os_error().unwrap_or(0));
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+/// A file to be created.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewFile<'a> {
+    pub(super) path: &'a Path,
+    pub(super) mode: u32,
+    pub(super) owner: Option<(u32, u32)>,
+    /// `None`: what suits the storage.
+    pub(super) geometry: Option<Geometry>,
+}
+
+/// Who created the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// This call.
+    Created,
+    /// Somebody else: it was there before, or came to be meanwhile.
+    Existed,
+}
+
+/// The temporary file; gone when this is dropped, however that comes about.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = ?self.path, %error, "a temporary file stays behind");
+        }
+    }
+}
+
+/// Creates `file` with what `fill` puts into its area, unless it exists.
+///
+/// What is linked into place is complete and durable. A crash leaves a temporary file at the worst,
+/// whose name nobody looks for.
+pub(super) fn create_whole(
+    file: &NewFile<'_>,
+    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+) -> Result<Outcome, CreateError> {
+    match std::fs::symlink_metadata(file.path) {
+        Ok(_) => return Ok(Outcome::Existed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(CreateError::io("look at", file.path, &error)),
+    }
+    let (temporary, handle) = open_temporary(file)?;
+    write_area(file, &temporary, fill)?;
+    handle
+        .sync_all()
+        .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
+    let outcome = match std::fs::hard_link(&temporary.path, file.path) {
+        Ok(()) => Outcome::Created,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Outcome::Existed,
+        Err(error) => return Err(CreateError::io("link the new file to", file.path, &error)),
+    };
+    drop(temporary);
+    if outcome == Outcome::Created {
+        make_name_durable(file.path)?;
+    }
+    Ok(outcome)
+}
+
+/// A new file beside the one to be created, with its mode and owner.
+fn open_temporary(file: &NewFile<'_>) -> Result<(Temporary, File), CreateError> {
+    let name = file
+        .path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let tag = format!("{:016x}", clock::random(u64::MAX));
+    let path = file.path.with_file_name(format!(".{name}.{tag}.tmp"));
+    let io = |action, error: &io::Error| CreateError::io(action, &path, error);
+    let handle = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(file.mode)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+        .open(&path)
+        .map_err(|error| io("create", &error))?;
+    let temporary = Temporary { path: path.clone() };
+    // The umask took bits away at creation.
+    rustix::fs::fchmod(&handle, Mode::from_raw_mode(file.mode))
+        .map_err(|errno| io("set the mode of", &errno.into()))?;
+    if let Some((uid, gid)) = file.owner {
+        rustix::fs::fchown(&handle, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(|errno| io("set the owner of", &errno.into()))?;
+    }
+    Ok((temporary, handle))
+}
+
+fn write_area(
+    file: &NewFile<'_>,
+    temporary: &Temporary,
+    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+) -> Result<(), CreateError> {
+    let path = file.path.to_owned();
+    let opened = OpenDisk::new(Access::ReadWrite)
+        .open(&temporary.path)
+        .map_err(CreateError::Open)?;
+    let geometry = match file.geometry {
+        Some(geometry) => Ok(geometry),
+        None => Geometry::for_sector_size(opened.info().io_alignment().max(512)),
+    };
+    let geometry = geometry.map_err(|error| CreateError::Format {
+        path: path.clone(),
+        error,
+    })?;
+    let mut area = SectorBuf::zeroed(geometry.area_size());
+    fill(&mut area, geometry).map_err(|error| CreateError::Format {
+        path: path.clone(),
+        error,
+    })?;
+    let pool = IoPool::new("dl-create", 1..=1)
+        .map_err(|error| CreateError::io("start a thread for", &path, &error))?;
+    let disk = Disk::new(opened, &pool);
+    block_on(StorageWorld.write(&disk, 0, area, WRITE_TIMEOUT))
+        .map_err(|error| CreateError::Write { path, error })
+}
+
+/// After a power cut the name must still be there: a host that goes on with a lease must not find
+/// it gone, and be made a new one.
+fn make_name_durable(path: &Path) -> Result<(), CreateError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, directory, flags, Mode::empty())
+        .and_then(rustix::fs::fsync)
+        .map_err(|errno| CreateError::io("make durable", directory, &errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch() -> tempfile::TempDir {
+        // Not below /tmp, which may know no direct I/O.
+        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap()
+    }
+
+    fn fill_with(byte: u8) -> impl Fn(&mut [u8], Geometry) -> Result<(), FormatError> {
+        move |area, _| {
+            area.fill(byte);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_file_is_whole_has_its_mode_and_nothing_else_stays_behind() {
+        let dir = scratch();
+        let path = dir.path().join("lease");
+        let file = NewFile {
+            path: &path,
+            mode: 0o640,
+            owner: None,
+            geometry: None,
+        };
+        assert_eq!(create_whole(&file, fill_with(7)), Ok(Outcome::Created));
+        assert_eq!(std::fs::read(&path).unwrap(), vec![7; 1 << 20]);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o640
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_exists_is_left_as_it_is() {
+        let dir = scratch();
+        let path = dir.path().join("lease");
+        std::fs::write(&path, b"half").unwrap();
+        let file = NewFile {
+            path: &path,
+            mode: 0o600,
+            owner: None,
+            geometry: None,
+        };
+        assert_eq!(create_whole(&file, fill_with(7)), Ok(Outcome::Existed));
+        assert_eq!(std::fs::read(&path).unwrap(), b"half");
+    }
+
+    #[test]
+    fn of_many_who_create_it_at_once_one_does_and_all_go_on() {
+        let dir = scratch();
+        let path = dir.path().join("lease");
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let creators: Vec<_> = (0..8)
+                .map(|n| {
+                    let path = &path;
+                    scope.spawn(move || {
+                        let file = NewFile {
+                            path,
+                            mode: 0o600,
+                            owner: None,
+                            geometry: None,
+                        };
+                        create_whole(&file, fill_with(n))
+                    })
+                })
+                .collect();
+            creators
+                .into_iter()
+                .map(|creator| creator.join().unwrap().unwrap())
+                .collect()
+        });
+        assert_eq!(
+            outcomes
+                .iter()
+                .filter(|&&outcome| outcome == Outcome::Created)
+                .count(),
+            1
+        );
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(
+            bytes.iter().all(|&byte| Some(&byte) == bytes.first()),
+            "all of one creator's"
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_an_error_with_its_name() {
+        let path = Path::new("/nonexistent/lease");
+        let file = NewFile {
+            path,
+            mode: 0o600,
+            owner: None,
+            geometry: None,
+        };
+        let error = create_whole(&file, fill_with(0)).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/"), "{error}");
+    }
+}

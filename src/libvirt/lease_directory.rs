@@ -1,0 +1,150 @@
+//! The directory that holds a lockspace and one lease file for each disk.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::create::{CreateError, NewFile, Outcome, create_whole};
+use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
+use crate::format::{Geometry, ResourceName, lease_image, lockspace_image};
+use crate::timing::{IoTimeout, TimingError};
+
+/// A directory with the lockspace `__LIBVIRT__DISKS__` and a lease file for each disk, as libvirt
+/// lays it out. It must lie on storage that all hosts share and that lets them use `O_DIRECT`.
+///
+/// Files are created whole under a temporary name and linked into place, so nobody ever sees half a
+/// file, and of two hosts that create the same file at once both go on with the one that was first.
+#[derive(Clone, Debug)]
+pub struct LeaseDirectory {
+    path: PathBuf,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    geometry: Option<Geometry>,
+}
+
+impl LeaseDirectory {
+    /// The directory at `path`, whose files are created with mode 0600 for the user who creates
+    /// them.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o600,
+            owner: None,
+            geometry: None,
+        }
+    }
+
+    /// Creates files with these permission bits: libvirt uses 0660 where a group is configured. Of
+    /// files that exist they are not changed.
+    #[must_use]
+    pub const fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode & 0o777;
+        self
+    }
+
+    /// Gives files that are created to this user and group, which needs the privilege to do so.
+    #[must_use]
+    pub const fn owner(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = Some((uid, gid));
+        self
+    }
+
+    /// Creates the lockspace, and with it all leases, with this geometry. By default 512-byte
+    /// sectors and 1 MiB, or 4096 and 8 MiB where the storage takes no smaller I/O.
+    #[must_use]
+    pub const fn geometry(mut self, geometry: Geometry) -> Self {
+        self.geometry = Some(geometry);
+        self
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the lockspace lies.
+    #[must_use]
+    pub fn lockspace_path(&self) -> PathBuf {
+        self.path.join(LOCKSPACE_NAME)
+    }
+
+    /// Where the lease of the disk at `disk` lies: see [`lease_name`].
+    #[must_use]
+    pub fn lease_path(&self, disk: &Path) -> PathBuf {
+        self.path.join(lease_name(disk).to_string())
+    }
+
+    /// Creates the directory and the lockspace where they are missing. What exists is left as it
+    /// is.
+    ///
+    /// `io_timeout` goes into the lockspace as what the first join of each host id goes by.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError`].
+    pub fn create_lockspace(&self, io_timeout: Duration) -> Result<PathBuf, CreateError> {
+        let io_timeout =
+            IoTimeout::new(io_timeout).map_err(|error: TimingError| CreateError::Timing(error))?;
+        std::fs::create_dir_all(&self.path)
+            .map_err(|error| CreateError::io("create", &self.path, &error))?;
+        self.warn_of_foreign_writers();
+        let path = self.lockspace_path();
+        let secs = u16::from(io_timeout.as_secs());
+        let outcome = create_whole(&self.new_file(&path, self.geometry), |area, geometry| {
+            lockspace_image(area, geometry, &lockspace_name(), secs)
+        })?;
+        if outcome == Outcome::Created {
+            tracing::info!(?path, "created the lockspace");
+        }
+        Ok(path)
+    }
+
+    /// Creates the lease file for the lease `name` where it is missing, with the geometry of its
+    /// lockspace.
+    pub(crate) fn create_lease(
+        &self,
+        name: &ResourceName,
+        geometry: Geometry,
+    ) -> Result<PathBuf, CreateError> {
+        let path = self.path.join(name.to_string());
+        let outcome = create_whole(&self.new_file(&path, Some(geometry)), |area, geometry| {
+            lease_image(
+                area,
+                geometry,
+                &lockspace_name(),
+                name,
+                geometry.max_hosts(),
+            )
+        })?;
+        if outcome == Outcome::Created {
+            tracing::debug!(?path, "created a lease file");
+        }
+        Ok(path)
+    }
+
+    const fn new_file<'a>(&self, path: &'a Path, geometry: Option<Geometry>) -> NewFile<'a> {
+        NewFile {
+            path,
+            mode: self.mode,
+            owner: self.owner,
+            geometry,
+        }
+    }
+
+    /// Whoever may write to the directory can put another file in a lease's place.
+    fn warn_of_foreign_writers(&self) {
+        if let Ok(stat) = std::fs::metadata(&self.path) {
+            let mode = stat.permissions().mode();
+            if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+                tracing::warn!(
+                    directory = ?self.path,
+                    mode = format_args!("{:04o}", mode & 0o7777),
+                    uid = stat.uid(),
+                    "others may replace files in the lease directory: take their write permission away, or set the sticky bit"
+                );
+            }
+        }
+    }
+}
