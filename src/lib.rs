@@ -18,7 +18,8 @@ pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Access, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager, Owner, PaxosManager, WaitLimit,
+    Access, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager, Owner, PaxosManager,
+    WaitLimit,
 };
 pub use paxos_lease::{Holder, OwnerSeen};
 pub use world::{OsError, ReadError, WriteError};

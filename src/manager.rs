@@ -1,4 +1,5 @@
-//! What an embedder uses: ask a lock manager for a guard over a guest's disks, keep it while they are open.
+//! What an embedder uses: ask a lock manager for a guard over a guest's disks, keep it while they
+//! are open.
 //!
 //! [`LockManager`] is object safe. [`NopManager`] locks nothing; [`PaxosManager`] takes leases in a
 //! [`Lockspace`](crate::Lockspace).
@@ -20,7 +21,8 @@ pub use request::{Access, LeaseSpec, LockRequest, Owner, WaitLimit};
 
 use crate::error::AcquireError;
 
-/// Gives out locks on disks. Implemented by this crate, and by whoever wants to put something in between.
+/// Gives out locks on disks. Implemented by this crate, and by whoever wants to put something in
+/// between.
 pub trait LockManager: fmt::Debug + Send + Sync {
     /// Which kind of manager this is, for logs.
     fn name(&self) -> &'static str;
@@ -61,7 +63,9 @@ impl FromStr for ManagerKind {
         match name {
             "nop" => Ok(Self::Nop),
             "paxos" | "sanlock" => Ok(Self::Paxos),
-            other => Err(UnknownManager { name: other.to_owned() }),
+            other => Err(UnknownManager {
+                name: other.to_owned(),
+            }),
         }
     }
 }

@@ -38,8 +38,11 @@ pub enum AcquireError {
         /// What was asked for.
         locked: Locked,
     },
-    /// An acquire or release of this process failed half-way and is being settled in the background.
-    #[error("{locked} is not settled yet after an I/O error of this host: try again when the storage answers")]
+    /// An acquire or release of this process failed half-way and is being settled in the
+    /// background.
+    #[error(
+        "{locked} is not settled yet after an I/O error of this host: try again when the storage answers"
+    )]
     NotSettled {
         /// What was asked for.
         locked: Locked,
@@ -63,7 +66,9 @@ pub enum AcquireError {
         error: DeltaSectorError,
     },
     /// The lease is of a later life of this host than there ever was in this lockspace.
-    #[error("{locked} is owned by this host, {host_id}, in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease {path:?} too, when nobody uses it")]
+    #[error(
+        "{locked} is owned by this host, {host_id}, in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease {path:?} too, when nobody uses it"
+    )]
     FromTheFuture {
         /// What was asked for.
         locked: Locked,
@@ -109,7 +114,9 @@ pub enum AcquireError {
         joined: LockspaceName,
     },
     /// A path is relative, or holds a zero byte. What it names would depend on who asks.
-    #[error("{path:?} is no absolute path: a disk is known by the same absolute path on every host")]
+    #[error(
+        "{path:?} is no absolute path: a disk is known by the same absolute path on every host"
+    )]
     PathNotAbsolute {
         /// The path.
         path: PathBuf,
@@ -163,7 +170,9 @@ pub enum LeaseFault {
         error: WriteError,
     },
     /// An earlier write of this host has not ended; what is read now may still change.
-    #[error("has a write of this host under way that has not ended: wait until the storage answers")]
+    #[error(
+        "has a write of this host under way that has not ended: wait until the storage answers"
+    )]
     WriteInFlight,
     /// The file or device ends before the lease does.
     #[error("ends early: {wanted} bytes are needed from byte {offset} on, {got} are there")]
@@ -228,17 +237,28 @@ pub enum LeaseFault {
 impl LeaseFault {
     pub(super) fn of_io(error: LeaseIoError) -> Self {
         match error {
-            LeaseIoError::Read { offset, error: ReadError::EndOfFile { wanted, got } } => {
-                Self::TooShort { offset, wanted, got }
-            }
+            LeaseIoError::Read {
+                offset,
+                error: ReadError::EndOfFile { wanted, got },
+            } => Self::TooShort {
+                offset,
+                wanted,
+                got,
+            },
             LeaseIoError::Read { offset, error } => Self::Unreadable { offset, error },
             LeaseIoError::Write { offset, error } => Self::Unwritable { offset, error },
             LeaseIoError::Format { offset, error } => match error {
                 FormatError::Magic { found: 0, .. } => Self::NotInitialised { offset },
                 FormatError::Cleared { .. } => Self::Cleared { offset },
-                FormatError::LockspaceName { expected, found, .. }
-                | FormatError::ResourceName { expected, found, .. } => Self::Foreign { expected, found },
-                FormatError::NumHosts { host, num_hosts, .. } => Self::TooFewHosts { host, num_hosts },
+                FormatError::LockspaceName {
+                    expected, found, ..
+                }
+                | FormatError::ResourceName {
+                    expected, found, ..
+                } => Self::Foreign { expected, found },
+                FormatError::NumHosts {
+                    host, num_hosts, ..
+                } => Self::TooFewHosts { host, num_hosts },
                 error => Self::Damaged { offset, error },
             },
         }
@@ -246,10 +266,14 @@ impl LeaseFault {
 }
 
 impl AcquireError {
-    /// Whether somebody else has it: another host, in whatever mode, or another guard of this process.
+    /// Whether somebody else has it: another host, in whatever mode, or another guard of this
+    /// process.
     #[must_use]
     pub const fn is_held(&self) -> bool {
-        matches!(self, Self::Held { .. } | Self::HeldShared { .. } | Self::HeldHere { .. })
+        matches!(
+            self,
+            Self::Held { .. } | Self::HeldShared { .. } | Self::HeldHere { .. }
+        )
     }
 
     /// Whether another try may well succeed though nobody holds it.
@@ -259,7 +283,10 @@ impl AcquireError {
             self,
             Self::Contended { .. }
                 | Self::NotSettled { .. }
-                | Self::Lease { fault: LeaseFault::Replaced | LeaseFault::BeingCreated { .. }, .. }
+                | Self::Lease {
+                    fault: LeaseFault::Replaced | LeaseFault::BeingCreated { .. },
+                    ..
+                }
         )
     }
 
@@ -288,17 +315,45 @@ impl AcquireError {
         use paxos_lease::AcquireError as E;
         let (locked, path) = (locked.clone(), path.to_owned());
         match error {
-            E::Lease(error) => Self::Lease { locked, path, fault: LeaseFault::of_io(error) },
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
             E::Held(holder) => Self::Held { locked, holder },
             E::HeldShared { hosts } => Self::HeldShared { locked, hosts },
-            E::OwnerUnreadable { owner, error } => Self::OwnerUnreadable { locked, owner, error },
-            E::FromTheFuture { host_id, on_lease, in_lockspace } => {
-                Self::FromTheFuture { locked, path, host_id, on_lease, in_lockspace }
-            }
+            E::OwnerUnreadable { owner, error } => Self::OwnerUnreadable {
+                locked,
+                owner,
+                error,
+            },
+            E::FromTheFuture {
+                host_id,
+                on_lease,
+                in_lockspace,
+            } => Self::FromTheFuture {
+                locked,
+                path,
+                host_id,
+                on_lease,
+                in_lockspace,
+            },
             E::Contended { rounds } => Self::Contended { locked, rounds },
-            E::VersionChanged { .. } => Self::Lease { locked, path, fault: LeaseFault::Replaced },
-            E::NumbersUsedUp => Self::Lease { locked, path, fault: LeaseFault::NumbersUsedUp },
-            E::WriteInFlight => Self::Lease { locked, path, fault: LeaseFault::WriteInFlight },
+            E::VersionChanged { .. } => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::Replaced,
+            },
+            E::NumbersUsedUp => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::NumbersUsedUp,
+            },
+            E::WriteInFlight => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::WriteInFlight,
+            },
             E::LockspaceLost => Self::LockspaceLost { reason: loss },
         }
     }

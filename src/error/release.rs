@@ -12,9 +12,11 @@ use crate::paxos_lease;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The storage failed. Tried again in the background for as long as the lockspace is joined; until
-    /// then the lease looks held to everybody.
-    #[error("{locked}: the lease in {path:?} {fault}; its release is tried again in the background")]
+    /// The storage failed. Tried again in the background for as long as the lockspace is joined;
+    /// until then the lease looks held to everybody.
+    #[error(
+        "{locked}: the lease in {path:?} {fault}; its release is tried again in the background"
+    )]
     Lease {
         /// What was locked.
         locked: Locked,
@@ -24,7 +26,9 @@ pub enum ReleaseError {
         fault: LeaseFault,
     },
     /// It was not ours any more: somebody took it. Nothing was written.
-    #[error("{locked} was not ours any more: its lease in {path:?} is at version {version}, last written by host {writer}")]
+    #[error(
+        "{locked} was not ours any more: its lease in {path:?} is at version {version}, last written by host {writer}"
+    )]
     NotOurs {
         /// What was locked.
         locked: Locked,
@@ -35,7 +39,8 @@ pub enum ReleaseError {
         /// Which host wrote it last.
         writer: u64,
     },
-    /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease now.
+    /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease
+    /// now.
     #[error("{locked} was not given back: the lockspace was lost before")]
     LockspaceLost {
         /// What was locked.
@@ -52,8 +57,17 @@ impl ReleaseError {
         use paxos_lease::ReleaseError as E;
         let (locked, path) = (locked.clone(), path.to_owned());
         match error {
-            E::Lease(error) => Self::Lease { locked, path, fault: LeaseFault::of_io(error) },
-            E::NotOurs { version, writer } => Self::NotOurs { locked, path, version, writer },
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::NotOurs { version, writer } => Self::NotOurs {
+                locked,
+                path,
+                version,
+                writer,
+            },
             E::LockspaceLost => Self::LockspaceLost { locked },
         }
     }
@@ -102,8 +116,17 @@ impl VerifyError {
         use paxos_lease::VerifyError as E;
         let (locked, path) = (locked.clone(), path.to_owned());
         match error {
-            E::Lease(error) => Self::Lease { locked, path, fault: LeaseFault::of_io(error) },
-            E::NotOurs { version, owner } => Self::NotOurs { locked, path, version, owner },
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::NotOurs { version, owner } => Self::NotOurs {
+                locked,
+                path,
+                version,
+                owner,
+            },
         }
     }
 }

@@ -135,16 +135,18 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether there is anything but zeros where a leader record would be, in a file that is long enough for it.
+    /// Whether there is anything but zeros where a leader record would be, in a file that is long
+    /// enough for it.
     pub(crate) const fn is_initialised(self) -> bool {
         self.initialised
     }
 }
 
-/// Replaces `file` by one with what `fill` puts into its area, if `may_replace` says so at the last moment.
+/// Replaces `file` by one with what `fill` puts into its area, if `may_replace` says so at the last
+/// moment.
 ///
-/// `may_replace` is told what is there, and how long ago it was last written, by the clock of the storage.
-/// Returns whether it was replaced.
+/// `may_replace` is told what is there, and how long ago it was last written, by the clock of the
+/// storage. Returns whether it was replaced.
 pub(super) fn replace_whole<E>(
     file: &NewFile<'_>,
     fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
@@ -152,7 +154,9 @@ pub(super) fn replace_whole<E>(
 ) -> Result<Result<bool, CreateError>, E> {
     let prepared = open_temporary(file).and_then(|(temporary, handle)| {
         write_area(file, &temporary, fill)?;
-        handle.sync_all().map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
+        handle
+            .sync_all()
+            .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
         let now = handle.metadata().and_then(|stat| stat.modified());
         let now = now.map_err(|error| CreateError::io("look at", &temporary.path, &error))?;
         Ok((temporary, now))
@@ -184,7 +188,10 @@ fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Durati
     file.by_ref().take(512).read_to_end(&mut first)?;
     let modified = file.metadata()?.modified()?;
     let initialised = first.len() == 512 && first.iter().any(|&byte| byte != 0);
-    Ok((Found { initialised }, now.duration_since(modified).unwrap_or_default()))
+    Ok((
+        Found { initialised },
+        now.duration_since(modified).unwrap_or_default(),
+    ))
 }
 
 /// A new file beside the one to be created, with its mode and owner.

@@ -124,7 +124,8 @@ impl LeaseDirectory {
         Ok(path)
     }
 
-    /// Replaces the lease file for `name` by a new one, if `may_replace` says so: see [`replace_whole`].
+    /// Replaces the lease file for `name` by a new one, if `may_replace` says so: see
+    /// [`replace_whole`].
     pub(crate) fn replace_lease<E>(
         &self,
         name: &ResourceName,
@@ -133,7 +134,13 @@ impl LeaseDirectory {
     ) -> Result<Result<bool, CreateError>, E> {
         let path = self.path.join(name.to_string());
         let fill = |area: &mut [u8], geometry: Geometry| {
-            lease_image(area, geometry, &lockspace_name(), name, geometry.max_hosts())
+            lease_image(
+                area,
+                geometry,
+                &lockspace_name(),
+                name,
+                geometry.max_hosts(),
+            )
         };
         replace_whole(&self.new_file(&path, Some(geometry)), fill, may_replace)
     }

@@ -54,9 +54,11 @@ pub struct LockInfo<'a> {
 
 /// Everything of one request is locked, for as long as this lives and says so.
 ///
-/// * Before each write, or as often as is affordable, [`is_held`](Self::is_held): one load and one clock read.
+/// * Before each write, or as often as is affordable, [`is_held`](Self::is_held): one load and one
+///   clock read.
 /// * The [event descriptor](Self::event_fd) becomes readable when the locks are lost.
-/// * [`release`](Self::release) when the guest has stopped writing. Dropping does the same, and can only log an error.
+/// * [`release`](Self::release) when the guest has stopped writing. Dropping does the same, and can
+///   only log an error.
 ///
 /// **A lock that was lost stays lost**: the guard never says "held" again.
 ///
@@ -72,7 +74,8 @@ pub struct LockGuard {
     pid: u32,
 }
 
-/// What the leases of a guard depend on. The subscription ends before the lockspace handle is dropped.
+/// What the leases of a guard depend on. The subscription ends before the lockspace handle is
+/// dropped.
 struct Protection {
     _subscription: Subscription,
     lockspace: Lockspace,
@@ -89,7 +92,9 @@ struct Core {
 impl Core {
     fn new(callbacks: Vec<OnLost>) -> Result<Arc<Self>, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| AcquireError::EventFd { error: OsError(errno.raw_os_error()) })?;
+            .map_err(|errno| AcquireError::EventFd {
+                error: OsError(errno.raw_os_error()),
+            })?;
         Ok(Arc::new(Self {
             lost: AtomicBool::new(false),
             reason: Mutex::new(None),
@@ -119,7 +124,10 @@ impl Listener for Core {
 }
 
 impl LockGuard {
-    pub(super) fn unprotected(locked: Vec<Locked>, on_lost: Vec<OnLost>) -> Result<Self, AcquireError> {
+    pub(super) fn unprotected(
+        locked: Vec<Locked>,
+        on_lost: Vec<OnLost>,
+    ) -> Result<Self, AcquireError> {
         Ok(Self {
             core: Core::new(on_lost)?,
             leases: Vec::new(),
@@ -130,14 +138,21 @@ impl LockGuard {
     }
 
     /// A guard over `leases`, which all lie in `lockspace`.
-    pub(super) fn over(lockspace: &Lockspace, leases: Vec<Lease>, on_lost: Vec<OnLost>) -> Result<Self, AcquireError> {
+    pub(super) fn over(
+        lockspace: &Lockspace,
+        leases: Vec<Lease>,
+        on_lost: Vec<OnLost>,
+    ) -> Result<Self, AcquireError> {
         let core = Core::new(on_lost)?;
         let listener: Arc<dyn Listener> = Arc::<Core>::clone(&core);
         let subscription = lockspace.inner().shared.subscribe(&listener);
         Ok(Self {
             core,
             leases,
-            protection: Some(Protection { _subscription: subscription, lockspace: lockspace.clone() }),
+            protection: Some(Protection {
+                _subscription: subscription,
+                lockspace: lockspace.clone(),
+            }),
             unprotected: Vec::new(),
             pid: std::process::id(),
         })
@@ -150,7 +165,10 @@ impl LockGuard {
     #[must_use]
     pub fn is_held(&self) -> bool {
         !self.core.lost.load(Ordering::Acquire)
-            && self.protection.as_ref().is_none_or(|protection| protection.lockspace.is_held())
+            && self
+                .protection
+                .as_ref()
+                .is_none_or(|protection| protection.lockspace.is_held())
     }
 
     /// Why the locks were lost, as far as it is known already.
@@ -165,18 +183,24 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`VerifyError`]. If a lease is not ours any more, this guard is lost from then on; if it only
-    /// cannot be read, the guard stays as it is.
+    /// [`VerifyError`]. If a lease is not ours any more, this guard is lost from then on; if it
+    /// only cannot be read, the guard stays as it is.
     pub fn verify(&self) -> Result<(), VerifyError> {
         if let Some(reason) = self.loss() {
             return Err(VerifyError::Lost { reason });
         }
         for lease in &self.leases {
             if let Err(error) = lease.verify() {
-                if let (VerifyError::NotOurs { .. }, Some(protection)) = (&error, &self.protection) {
+                if let (VerifyError::NotOurs { .. }, Some(protection)) = (&error, &self.protection)
+                {
                     self.core.mark_lost(&LossReason::LeaseTaken);
                     let listener: Arc<dyn Listener> = Arc::<Core>::clone(&self.core);
-                    protection.lockspace.inner().shared.losses.announce_to(&listener);
+                    protection
+                        .lockspace
+                        .inner()
+                        .shared
+                        .losses
+                        .announce_to(&listener);
                 }
                 return Err(error);
             }
@@ -184,24 +208,32 @@ impl LockGuard {
         if self.is_held() {
             Ok(())
         } else {
-            Err(VerifyError::Lost { reason: self.loss().unwrap_or(LossReason::NotRenewed) })
+            Err(VerifyError::Lost {
+                reason: self.loss().unwrap_or(LossReason::NotRenewed),
+            })
         }
     }
 
-    /// A descriptor that becomes readable when the locks are lost, for `epoll` and the like. It stays
-    /// readable; reading it is not necessary.
+    /// A descriptor that becomes readable when the locks are lost, for `epoll` and the like. It
+    /// stays readable; reading it is not necessary.
     #[must_use]
     pub fn event_fd(&self) -> BorrowedFd<'_> {
         self.core.event.as_fd()
     }
 
-    /// Calls `callback` should the locks be lost, as [`LockRequest::on_lost`](super::LockRequest::on_lost)
-    /// does; soon, if they are lost already.
+    /// Calls `callback` should the locks be lost, as
+    /// [`LockRequest::on_lost`](super::LockRequest::on_lost) does; soon, if they are lost already.
     pub fn on_lost(&self, callback: impl FnOnce(&LossReason) + Send + 'static) {
         self.core.callbacks.lock().push(Box::new(callback));
-        if let (true, Some(protection)) = (self.core.lost.load(Ordering::Acquire), &self.protection) {
+        if let (true, Some(protection)) = (self.core.lost.load(Ordering::Acquire), &self.protection)
+        {
             let listener: Arc<dyn Listener> = Arc::<Core>::clone(&self.core);
-            protection.lockspace.inner().shared.losses.announce_to(&listener);
+            protection
+                .lockspace
+                .inner()
+                .shared
+                .losses
+                .announce_to(&listener);
         }
     }
 
@@ -212,7 +244,11 @@ impl LockGuard {
             lease_path: Some(lease.path()),
             version: Some(lease.version()),
         });
-        let unprotected = self.unprotected.iter().map(|locked| LockInfo { locked, lease_path: None, version: None });
+        let unprotected = self.unprotected.iter().map(|locked| LockInfo {
+            locked,
+            lease_path: None,
+            version: None,
+        });
         leases.chain(unprotected)
     }
 
@@ -261,6 +297,9 @@ impl Drop for LockGuard {
 impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let locks: Vec<_> = self.locks().map(|lock| lock.locked.to_string()).collect();
-        f.debug_struct("LockGuard").field("locks", &locks).field("held", &self.is_held()).finish_non_exhaustive()
+        f.debug_struct("LockGuard")
+            .field("locks", &locks)
+            .field("held", &self.is_held())
+            .finish_non_exhaustive()
     }
 }

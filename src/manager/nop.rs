@@ -1,14 +1,14 @@
 //! The manager that locks nothing.
 
+use super::LockManager;
 use super::guard::{LockGuard, Locked};
 use super::request::LockRequest;
-use super::LockManager;
 use crate::error::AcquireError;
 
 /// Gives every guard at once, and protects nothing: for hosts that share no storage, and for tests.
 ///
-/// Requests are checked like everywhere, and guards behave like everywhere, but two of them on one disk
-/// do not exclude each other.
+/// Requests are checked like everywhere, and guards behave like everywhere, but two of them on one
+/// disk do not exclude each other.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct NopManager;
@@ -28,7 +28,10 @@ impl LockManager for NopManager {
 
     fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
-        let disks = request.disks.into_iter().map(|(path, _)| Locked::Disk(path));
+        let disks = request
+            .disks
+            .into_iter()
+            .map(|(path, _)| Locked::Disk(path));
         let leases = request.leases.into_iter().map(|lease| Locked::Lease {
             lockspace: lease.lockspace,
             name: lease.name,

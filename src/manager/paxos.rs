@@ -6,6 +6,7 @@ use super::guard::{LockGuard, Locked};
 use super::lease::{Lease, Target};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::{LockManager, repair};
+use crate::disk::StorageWorld;
 use crate::error::AcquireError;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
@@ -13,7 +14,6 @@ use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, World, clock};
-use crate::disk::StorageWorld;
 
 /// The pause before another try at what somebody else holds, at least; up to twice that, by chance.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -22,8 +22,8 @@ const LOCAL_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks disks by leases in one lockspace.
 ///
-/// The lease of a disk is the file in the [`LeaseDirectory`] that is named by the MD5 of the disk's path; it is
-/// created when it is missing. Clones share the lockspace.
+/// The lease of a disk is the file in the [`LeaseDirectory`] that is named by the MD5 of the disk's
+/// path; it is created when it is missing. Clones share the lockspace.
 #[derive(Clone, Debug)]
 pub struct PaxosManager {
     lockspace: Lockspace,
@@ -34,7 +34,10 @@ impl PaxosManager {
     /// A manager that takes leases as a host of `lockspace`, for disks those in `directory`.
     #[must_use]
     pub const fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Self {
-        Self { lockspace, directory }
+        Self {
+            lockspace,
+            directory,
+        }
     }
 
     /// The lockspace.
@@ -45,7 +48,8 @@ impl PaxosManager {
 
     /// The leases to take, in the one order that everybody takes them in.
     fn targets(&self, request: &LockRequest) -> Result<Vec<Target>, AcquireError> {
-        let mut targets = Vec::with_capacity(request.disks.len().saturating_add(request.leases.len()));
+        let mut targets =
+            Vec::with_capacity(request.disks.len().saturating_add(request.leases.len()));
         let joined = self.lockspace.name();
         for (disk, access) in &request.disks {
             match access {
@@ -67,7 +71,10 @@ impl PaxosManager {
                 });
             }
             targets.push(Target {
-                locked: Locked::Lease { lockspace: lease.lockspace.clone(), name: lease.name.clone() },
+                locked: Locked::Lease {
+                    lockspace: lease.lockspace.clone(),
+                    name: lease.name.clone(),
+                },
                 path: lease.path.clone(),
                 offset: lease.offset,
                 lockspace: lease.lockspace.clone(),
@@ -79,8 +86,14 @@ impl PaxosManager {
             [a, b] => (&a.path, a.offset) == (&b.path, b.offset),
             _ => false,
         };
-        match targets.windows(2).find(|pair| same_place(pair)).and_then(<[_]>::first) {
-            Some(twice) => Err(AcquireError::NamedTwice { path: twice.path.clone() }),
+        match targets
+            .windows(2)
+            .find(|pair| same_place(pair))
+            .and_then(<[_]>::first)
+        {
+            Some(twice) => Err(AcquireError::NamedTwice {
+                path: twice.path.clone(),
+            }),
             None => Ok(targets),
         }
     }
@@ -88,8 +101,12 @@ impl PaxosManager {
     fn note(&self, owner: &Owner) -> HolderNote {
         // Host, generation and version are the acquire's to fill in.
         let lockspace = &self.lockspace;
-        let mut note = HolderNote::new(lockspace.host_id(), lockspace.generation(), LeaseVersion::new(0))
-            .with_guest_name(&owner.guest_name);
+        let mut note = HolderNote::new(
+            lockspace.host_id(),
+            lockspace.generation(),
+            LeaseVersion::new(0),
+        )
+        .with_guest_name(&owner.guest_name);
         note.guest_uuid = owner.guest_uuid;
         note.pid = owner.pid;
         note.boot_id = lockspace.inner().boot_id();
@@ -98,21 +115,33 @@ impl PaxosManager {
     }
 
     /// Acquires one lease, as often as the limit allows.
-    fn acquire_one(&self, target: &Target, owner: &Owner, limit: Limit) -> Result<Lease, AcquireError> {
+    fn acquire_one(
+        &self,
+        target: &Target,
+        owner: &Owner,
+        limit: Limit,
+    ) -> Result<Lease, AcquireError> {
         let mut repaired = false;
         loop {
             if let Locked::Disk(_) = target.locked {
                 let geometry = self.lockspace.membership().area().geometry;
                 self.directory
                     .create_lease(&target.name, geometry)
-                    .map_err(|error| AcquireError::Create { locked: target.locked.clone(), error })?;
+                    .map_err(|error| AcquireError::Create {
+                        locked: target.locked.clone(),
+                        error,
+                    })?;
             }
             let patience = match limit {
                 Limit::Try => Patience::Refuse,
                 Limit::Until(until) => Patience::WaitForDeath { until: Some(until) },
                 Limit::Forever => Patience::WaitForDeath { until: None },
             };
-            let holding = Holding { patience, note: Some(self.note(owner)), expected_version: None };
+            let holding = Holding {
+                patience,
+                note: Some(self.note(owner)),
+                expected_version: None,
+            };
             let error = match target.try_acquire(&self.lockspace, &holding) {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
@@ -195,7 +224,9 @@ impl LockManager for PaxosManager {
             tracing::info!(locks = ?guard, "acquired");
             Ok(guard)
         } else {
-            Err(AcquireError::LockspaceLost { reason: self.lockspace.loss() })
+            Err(AcquireError::LockspaceLost {
+                reason: self.lockspace.loss(),
+            })
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Lease files that somebody began to create and did not finish.
 //!
 //! This crate links lease files into place whole. libvirt creates them empty and initialises them
-//! afterwards; a crash in between leaves a file that would block every later start. Such a leftover is
-//! replaced, under two conditions: it has not been touched for [`LEFTOVER_AGE`], by the clock of the
-//! storage itself, so nobody is at it any more; and the replacing is done under a lease of its own, so
-//! that of several hosts only one does it, and none over a file that another has just put into use.
+//! afterwards; a crash in between leaves a file that would block every later start. Such a leftover
+//! is replaced, under two conditions: it has not been touched for [`LEFTOVER_AGE`], by the clock of
+//! the storage itself, so nobody is at it any more; and the replacing is done under a lease of its
+//! own, so that of several hosts only one does it, and none over a file that another has just put
+//! into use.
 
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ const REPAIR: &str = "disklease_repair";
 pub(super) fn may_mend(target: &Target, error: &AcquireError) -> bool {
     let unfinished = matches!(
         error,
-        AcquireError::Lease { fault: LeaseFault::NotInitialised { .. } | LeaseFault::TooShort { .. }, .. }
+        AcquireError::Lease {
+            fault: LeaseFault::NotInitialised { .. } | LeaseFault::TooShort { .. },
+            ..
+        }
     );
     unfinished && matches!(target.locked, Locked::Disk(_))
 }
@@ -45,14 +49,32 @@ pub(super) fn replace_leftover(
     directory: &LeaseDirectory,
     target: &Target,
 ) -> Result<(), AcquireError> {
-    let create = |error: CreateError| AcquireError::Create { locked: target.locked.clone(), error };
+    let create = |error: CreateError| AcquireError::Create {
+        locked: target.locked.clone(),
+        error,
+    };
     let geometry = lockspace.membership().area().geometry;
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
     let path = directory.create_lease(&name, geometry).map_err(create)?;
-    let locked = Locked::Lease { lockspace: lockspace.name().clone(), name: name.clone() };
-    let repair = Target { locked, path, offset: 0, lockspace: lockspace.name().clone(), name };
-    let patience = Patience::WaitForDeath { until: Some(clock::now() + PATIENCE) };
-    let holding = Holding { patience, note: None, expected_version: None };
+    let locked = Locked::Lease {
+        lockspace: lockspace.name().clone(),
+        name: name.clone(),
+    };
+    let repair = Target {
+        locked,
+        path,
+        offset: 0,
+        lockspace: lockspace.name().clone(),
+        name,
+    };
+    let patience = Patience::WaitForDeath {
+        until: Some(clock::now() + PATIENCE),
+    };
+    let holding = Holding {
+        patience,
+        note: None,
+        expected_version: None,
+    };
     let mut lease = repair.try_acquire(lockspace, &holding)?;
 
     let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
@@ -71,7 +93,9 @@ pub(super) fn replace_leftover(
         if lockspace.is_held() {
             Ok(true)
         } else {
-            Err(AcquireError::LockspaceLost { reason: lockspace.loss() })
+            Err(AcquireError::LockspaceLost {
+                reason: lockspace.loss(),
+            })
         }
     });
     lease.release_quietly();

@@ -17,10 +17,15 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// This process, on behalf of the guest called `guest_name`. More than 128 bytes of the name are cut off.
+    /// This process, on behalf of the guest called `guest_name`. More than 128 bytes of the name
+    /// are cut off.
     #[must_use]
     pub fn this_process(guest_name: impl Into<String>) -> Self {
-        Self { guest_name: guest_name.into(), guest_uuid: None, pid: std::process::id() }
+        Self {
+            guest_name: guest_name.into(),
+            guest_uuid: None,
+            pid: std::process::id(),
+        }
     }
 
     /// The guest's UUID.
@@ -49,11 +54,21 @@ pub struct LeaseSpec {
 }
 
 impl LeaseSpec {
-    /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must have been
-    /// initialised.
+    /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must
+    /// have been initialised.
     #[must_use]
-    pub fn new(lockspace: LockspaceName, name: ResourceName, path: impl Into<PathBuf>, offset: u64) -> Self {
-        Self { lockspace, name, path: path.into(), offset }
+    pub fn new(
+        lockspace: LockspaceName,
+        name: ResourceName,
+        path: impl Into<PathBuf>,
+        offset: u64,
+    ) -> Self {
+        Self {
+            lockspace,
+            name,
+            path: path.into(),
+            offset,
+        }
     }
 }
 
@@ -115,8 +130,8 @@ impl LockRequest {
         self
     }
 
-    /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take its
-    /// time, but others' callbacks wait for it. It is not called after a release.
+    /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
+    /// its time, but others' callbacks wait for it. It is not called after a release.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self
@@ -134,7 +149,12 @@ impl LockRequest {
             check_path(&lease.path)?;
         }
         for (n, (path, _)) in self.disks.iter().enumerate() {
-            if self.disks.iter().skip(n.saturating_add(1)).any(|(other, _)| other == path) {
+            if self
+                .disks
+                .iter()
+                .skip(n.saturating_add(1))
+                .any(|(other, _)| other == path)
+            {
                 return Err(AcquireError::NamedTwice { path: path.clone() });
             }
         }
@@ -146,7 +166,9 @@ fn check_path(path: &Path) -> Result<(), AcquireError> {
     if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
         Ok(())
     } else {
-        Err(AcquireError::PathNotAbsolute { path: path.to_owned() })
+        Err(AcquireError::PathNotAbsolute {
+            path: path.to_owned(),
+        })
     }
 }
 
