@@ -211,7 +211,7 @@ fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Times
         name: leader.host_name(),
         timestamp_secs: leader.timestamp_secs(),
         io_timeout: found.io_timeout(),
-        note: found.note.clone(),
+        note: found.note,
         changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
         renewal_seen: renewed || seen_before.is_some_and(|record| record.renewal_seen),
         damage: None,

@@ -203,7 +203,7 @@ impl<W: World> Attempt<'_, W> {
     /// the owner.
     fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
         let record = self.membership.observed(owner)?;
-        (record.generation == leader.generation() && record.damage.is_none()).then(|| Watch {
+        (record.generation == leader.generation() && record.damage.is_none()).then_some(Watch {
             timestamp_secs: record.timestamp_secs,
             unchanged_since: record.changed_at,
             renewal_seen: record.renewal_seen,
