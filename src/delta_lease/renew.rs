@@ -64,12 +64,13 @@ pub async fn renew<W: World>(
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
     let area = membership.area();
+    let read_begun = world.now();
     let scan = area
         .read_all(world, lease.timing.io())
         .await
         .map_err(RenewError::Read)?;
     let read_ended = world.now();
-    membership.hosts(|table| table.observe(&scan, read_ended));
+    membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
 
     check_own_sector(membership, lease, &scan)?;
 
