@@ -257,6 +257,7 @@ impl<W: World> Claim<'_, W> {
             leader,
             note,
             renewed_at,
+            last_stamp_secs: leader.timestamp_secs(),
             leader_is_on_disk: true,
         };
 
