@@ -84,6 +84,8 @@ pub struct Io {
     pub effect_at_end: bool,
     /// Bytes at the beginning that a torn read has looked at already.
     pub seen_early: usize,
+    /// A test has let it land, or look, already.
+    pub has_happened: bool,
     pub ended: bool,
     /// What the caller is to be told, or was told already.
     pub outcome: Option<Outcome>,

@@ -62,6 +62,11 @@ pub fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+/// A host's clock, as a function of its own.
+pub fn host_now(world: &SimWorld) -> Timestamp {
+    world.now()
+}
+
 pub fn timing(io_secs: u64, fire_secs: u64) -> Timing {
     Timing::new(
         IoTimeout::new(secs(io_secs)).unwrap(),

@@ -352,6 +352,7 @@ impl Core {
             fails: false,
             effect_at_end: false,
             seen_early: 0,
+            has_happened: false,
             ended: false,
             outcome: None,
             abandoned: false,
@@ -459,7 +460,7 @@ impl Core {
         self.disks[io.disk.0].read(offset, &mut io.buf[from..to]);
     }
 
-    fn take_effect(&mut self, id: IoId) {
+    pub fn take_effect(&mut self, id: IoId) {
         let now = self.now;
         match self.ios[&id].kind {
             IoKind::Read => self.look(id, None),

@@ -83,6 +83,14 @@ impl Sim {
         Hold(caught)
     }
 
+    /// Lets a held I/O land, or look, now; but the storage's answer stays out until it is released.
+    pub fn let_happen(&self, hold: &Hold) {
+        let id = hold.id();
+        let mut core = self.core.borrow_mut();
+        core.take_effect(id);
+        core.ios.get_mut(&id).unwrap().has_happened = true;
+    }
+
     /// Lets a held I/O land, or look, and end, as the very next that happens on the disk.
     pub fn release_held(&self, hold: &Hold) {
         self.finish_held(hold, true, false);
@@ -97,6 +105,7 @@ impl Sim {
         let id = hold.id();
         let mut core = self.core.borrow_mut();
         assert!(core.ios[&id].held, "released twice");
+        let lands = lands && !core.ios[&id].has_happened;
         let plan = Plan {
             effect: lands.then_some(Duration::ZERO),
             fails,
