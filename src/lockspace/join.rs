@@ -224,8 +224,9 @@ async fn watch_others(
     table: &Mutex<HostTable>,
 ) -> std::convert::Infallible {
     loop {
+        let read_begun = world.now();
         if let Ok(scan) = area.read_all(world, timing.io()).await {
-            table.lock().observe(&scan, world.now());
+            table.lock().observe(&scan, read_begun, world.now());
         }
         world.sleep(WATCH_INTERVAL).await;
     }
