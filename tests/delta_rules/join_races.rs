@@ -13,7 +13,10 @@ fn winners(rig: &Rig, hosts: usize) -> usize {
         .map(|n| {
             let (_, world) = rig.add_host();
             // Io timeouts of their own, lest those that wait look at the same instants.
-            rig.claim(&world, rig.claimant(1, &format!("host-{n}"), [7, 11, 13][n]))
+            rig.claim(
+                &world,
+                rig.claimant(1, &format!("host-{n}"), [7, 11, 13][n]),
+            )
         })
         .collect();
     rig.sim.run_for(secs(30));

@@ -22,7 +22,14 @@ fn written_blocks(rig: &Rig, member: &Member, from: usize) -> Vec<Dblock> {
 /// that were ever used, also for versions long gone.
 #[test]
 fn ballot_numbers_are_unique_and_rise() {
-    for (seen, number) in [(0, 2), (1, 2002), (2, 2002), (2000, 4002), (2001, 4002), (4003, 6002)] {
+    for (seen, number) in [
+        (0, 2),
+        (1, 2002),
+        (2, 2002),
+        (2000, 4002),
+        (2001, 4002),
+        (4003, 6002),
+    ] {
         let (rig, [_, b]) = joined();
         rig.put_block(3, &announced(0, seen));
         if seen == 0 {
@@ -50,7 +57,10 @@ fn a_ballot_that_was_overtaken_tries_again_with_a_higher_number() {
         assert_eq!(rig.sim.run(&task).unwrap().version(), LeaseVersion::new(1));
         let log = lease_io(&rig, &a, from);
         let after = &log[2 * phase - 1..];
-        assert_eq!((after[0].kind, after[0].offset, after[0].len), (IoKind::Read, LEASE_AT, 512));
+        assert_eq!(
+            (after[0].kind, after[0].offset, after[0].len),
+            (IoKind::Read, LEASE_AT, 512)
+        );
         let pause = after[0].begun.since(overtaken);
         assert!(!pause.is_zero() && pause.as_secs() == 0, "{pause:?}");
         assert_eq!(rig.block(1).mbal, 6001);
@@ -83,8 +93,14 @@ fn a_block_newer_than_the_leader_makes_the_leader_stale() {
     assert_eq!(held.version(), LeaseVersion::new(2));
     rig.put_leader(&stale);
     let error = b.acquire_error();
-    assert!(matches!(error, AcquireError::Held(holder) if holder.host_id == c.membership.host_id()));
-    assert_eq!(rig.leader().version(), LeaseVersion::new(2), "repaired by the way");
+    assert!(
+        matches!(error, AcquireError::Held(holder) if holder.host_id == c.membership.host_id())
+    );
+    assert_eq!(
+        rig.leader().version(),
+        LeaseVersion::new(2),
+        "repaired by the way"
+    );
     assert_eq!(rig.leader().input(), rig.block(3).input.unwrap());
 }
 
@@ -112,7 +128,10 @@ fn a_ballot_for_a_newer_version_begins_with_nothing_accepted() {
     let from = rig.sim.log_len();
     a.acquire().unwrap();
     let phase_1 = written_blocks(&rig, &a, from)[0];
-    assert_eq!((phase_1.bal, phase_1.input, phase_1.version.get()), (0, None, 2));
+    assert_eq!(
+        (phase_1.bal, phase_1.input, phase_1.version.get()),
+        (0, None, 2)
+    );
 }
 
 /// Of what others have accepted, that of the highest ballot is chosen. It is committed for its
@@ -123,9 +142,14 @@ fn the_value_of_the_highest_ballot_is_committed() {
     rig.put_block(2, &accepted(1, 4002, 2002, &b));
     rig.put_block(3, &accepted(1, 2003, 2003, &c));
     let error = a.acquire_error();
-    assert!(matches!(error, AcquireError::Held(holder) if holder.host_id == c.membership.host_id()));
+    assert!(
+        matches!(error, AcquireError::Held(holder) if holder.host_id == c.membership.host_id())
+    );
     let leader = rig.leader();
-    assert_eq!((leader.owner_id(), leader.write_id()), (Some(c.membership.host_id()), 1));
+    assert_eq!(
+        (leader.owner_id(), leader.write_id()),
+        (Some(c.membership.host_id()), 1)
+    );
     assert_eq!(leader.input(), rig.block(3).input.unwrap());
     assert_eq!(leader.version(), LeaseVersion::new(1));
 }
@@ -134,19 +158,50 @@ fn the_value_of_the_highest_ballot_is_committed() {
 #[test]
 fn a_proposal_that_no_host_can_own_is_not_committed() {
     let hostile = [
-        (Input { owner: 2, generation: 1, timestamp: 0 }, "time 0"),
-        (Input { owner: 4, generation: 1, timestamp: 5 }, "from 1 to 3"),
-        (Input { owner: u64::MAX, generation: 1, timestamp: 5 }, "from 1 to 3"),
+        (
+            Input {
+                owner: 2,
+                generation: 1,
+                timestamp: 0,
+            },
+            "time 0",
+        ),
+        (
+            Input {
+                owner: 4,
+                generation: 1,
+                timestamp: 5,
+            },
+            "from 1 to 3",
+        ),
+        (
+            Input {
+                owner: u64::MAX,
+                generation: 1,
+                timestamp: 5,
+            },
+            "from 1 to 3",
+        ),
     ];
     for (input, why) in hostile {
         let (rig, [a]) = joined();
         let before = rig.leader();
-        rig.put_block(2, &Dblock { input: Some(input), ..accepted(1, 2, 2, &a) });
+        rig.put_block(
+            2,
+            &Dblock {
+                input: Some(input),
+                ..accepted(1, 2, 2, &a)
+            },
+        );
         let error = a.acquire_error();
-        let AcquireError::Lease(LeaseIoError::Format { error, .. }) = error else { panic!("{error}") };
+        let AcquireError::Lease(LeaseIoError::Format { error, .. }) = error else {
+            panic!("{error}")
+        };
         assert!(
-            matches!(error, FormatError::InputWithoutTime { .. } | FormatError::OwnerRange { .. })
-                && error.to_string().contains(why),
+            matches!(
+                error,
+                FormatError::InputWithoutTime { .. } | FormatError::OwnerRange { .. }
+            ) && error.to_string().contains(why),
             "{error}"
         );
         assert_eq!(rig.leader(), before);
@@ -159,16 +214,19 @@ fn committed_by_other(rig: &Rig, a: &Member, b: &Member) -> super::sim::Task<Acq
     let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
     let task = a.start_acquire(Patience::Refuse);
     rig.sim.run_until_held(&look);
-    assert!(matches!(b.acquire_error(), AcquireError::Held(holder) if holder.host_id == a.membership.host_id()));
-    assert_eq!((rig.leader().owner_id(), rig.leader().write_id()), (Some(a.membership.host_id()), 2));
+    assert!(
+        matches!(b.acquire_error(), AcquireError::Held(holder) if holder.host_id == a.membership.host_id())
+    );
+    assert_eq!(
+        (rig.leader().owner_id(), rig.leader().write_id()),
+        (Some(a.membership.host_id()), 2)
+    );
     rig.sim.release_held(&look);
     task
 }
 
-type Acquired = Result<
-    disklease::__sim::paxos_lease::HeldLease,
-    disklease::__sim::paxos_lease::AcquireFailure,
->;
+type Acquired =
+    Result<disklease::__sim::paxos_lease::HeldLease, disklease::__sim::paxos_lease::AcquireFailure>;
 
 /// INV-INPUT: the own input of this very acquire, committed by another host, is a success. It is
 /// given back with the mark alone, since another host wrote the leader.
@@ -179,14 +237,20 @@ fn the_own_input_committed_by_another_host_is_a_success() {
     assert_eq!(held.version(), LeaseVersion::new(1));
     let (me, ours) = (a.clone(), held.clone());
     rig.sim
-        .run_on(a.host, async move { verify(&me.world, &me.membership, &me.lease, &ours).await })
+        .run_on(a.host, async move {
+            verify(&me.world, &me.membership, &me.lease, &ours).await
+        })
         .unwrap();
 
     let before = rig.leader();
     a.release(&held).unwrap();
     assert_eq!(rig.leader(), before, "left alone");
     assert!(rig.block(1).released);
-    assert_eq!(b.acquire().unwrap().version(), LeaseVersion::new(2), "the mark is believed");
+    assert_eq!(
+        b.acquire().unwrap().version(),
+        LeaseVersion::new(2),
+        "the mark is believed"
+    );
 }
 
 /// The same after the own delta lease was lost meanwhile is no success.
@@ -254,7 +318,10 @@ fn the_note_stands_with_the_own_input_only() {
     let task = a.start_acquire(Patience::Refuse);
     rig.sim.run_until_held(&phase_1);
     rig.sim.release_held(&phase_1);
-    assert!(rig.block_sector(1).note.present().is_none(), "nor in phase 1");
+    assert!(
+        rig.block_sector(1).note.present().is_none(),
+        "nor in phase 1"
+    );
     let held = rig.sim.run(&task).unwrap();
     let note = rig.block_sector(1).note.present().unwrap();
     assert_eq!((note.version, Some(&note)), (held.version(), held.note()));

@@ -40,14 +40,22 @@ fn an_error_anywhere_is_retracted() {
         for lands in [false, true] {
             let (rig, [a, b]) = joined();
             let task = a.start_acquire(Patience::Refuse);
-            rig.sim.fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
+            rig.sim
+                .fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
             let failure = rig.sim.run(&task).unwrap_err();
-            assert!(matches!(failure.error, AcquireError::Lease(_)), "step {step}");
+            assert!(
+                matches!(failure.error, AcquireError::Lease(_)),
+                "step {step}"
+            );
             assert!(failure.debt.is_none(), "step {step}: settled at once");
             if step > 1 {
                 let block = rig.block(1);
                 assert_eq!(block.version, LeaseVersion::new(1));
-                assert_eq!(block.input.is_some(), step > 3, "step {step}: values are kept");
+                assert_eq!(
+                    block.input.is_some(),
+                    step > 3,
+                    "step {step}: values are kept"
+                );
             }
             nothing_is_left(&rig, &b);
         }
@@ -61,7 +69,9 @@ fn a_timeout_anywhere_is_retracted_sooner_or_later() {
     for step in 1..=6 {
         for lands in [false, true] {
             let (rig, [a, b]) = joined();
-            let held = rig.sim.hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
+            let held = rig
+                .sim
+                .hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
             let failure = rig.sim.run(&a.start_acquire(Patience::Refuse)).unwrap_err();
             let is_write = step % 2 == 0;
             assert_eq!(failure.debt.is_some(), is_write, "step {step}");
@@ -69,9 +79,13 @@ fn a_timeout_anywhere_is_retracted_sooner_or_later() {
                 let error = settle(&rig, &a, &debt).unwrap_err();
                 match step {
                     6 => assert_eq!(error, RetractError::WriteInFlight),
-                    _ => assert!(matches!(error, RetractError::Lease(LeaseIoError::Write {
-                        error: WriteError::NotBegun(_), ..
-                    }))),
+                    _ => assert!(matches!(
+                        error,
+                        RetractError::Lease(LeaseIoError::Write {
+                            error: WriteError::NotBegun(_),
+                            ..
+                        })
+                    )),
                 }
                 finish(&rig, &held, lands);
                 settle(&rig, &a, &debt).unwrap();
@@ -101,7 +115,10 @@ fn a_leader_that_another_host_wrote_is_not_retracted() {
     rig.sim.run_until_held(&look);
     b.acquire_error();
     let leader = rig.leader();
-    assert_eq!((leader.owner_id(), leader.write_id()), (Some(a.membership.host_id()), 2));
+    assert_eq!(
+        (leader.owner_id(), leader.write_id()),
+        (Some(a.membership.host_id()), 2)
+    );
     rig.sim.fail_held(&look, false);
     assert!(rig.sim.run(&task).unwrap_err().debt.is_none());
     assert_eq!(rig.leader(), leader);
@@ -115,7 +132,9 @@ fn a_leader_that_another_host_wrote_is_not_retracted() {
 fn nothing_is_decided_over_a_write_in_flight() {
     for step in [2, 4, 6] {
         let (rig, [a, _]) = joined();
-        let held = rig.sim.hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
+        let held = rig
+            .sim
+            .hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
         assert!(rig.sim.run(&a.start_acquire(Patience::Refuse)).is_err());
         let from = rig.sim.log_len();
         assert_eq!(a.acquire_error(), AcquireError::WriteInFlight);
@@ -132,7 +151,10 @@ fn a_write_in_flight_is_seen_in_all_of_the_lease() {
     let held = rig.sim.hold_next(b.host, is_block_write);
     assert!(rig.sim.run(&b.start_acquire(Patience::Refuse)).is_err());
     let mut expects_less = b.clone();
-    expects_less.lease.expected_shape = LeaseShape { geometry: LEASE, num_hosts: 1 };
+    expects_less.lease.expected_shape = LeaseShape {
+        geometry: LEASE,
+        num_hosts: 1,
+    };
     let from = rig.sim.log_len();
     assert_eq!(expects_less.acquire_error(), AcquireError::WriteInFlight);
     assert_eq!(lease_writes(&rig, &b, from).len(), 0);
@@ -148,7 +170,8 @@ fn a_failed_release_is_settled_as_a_debt() {
             let (rig, [a, b]) = joined();
             let held = a.acquire().unwrap();
             let task = a.start_release(&held);
-            rig.sim.fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
+            rig.sim
+                .fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
             assert!(matches!(rig.sim.run(&task), Err(ReleaseError::Lease(_))));
             settle(&rig, &a, &Debt::of_release(&held)).unwrap();
             nothing_is_left(&rig, &b);
@@ -162,7 +185,9 @@ fn a_failed_release_is_settled_as_a_debt() {
 fn without_the_lockspace_nothing_is_written() {
     for step in 1..=6 {
         let (rig, [a]) = joined();
-        let io = rig.sim.hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
+        let io = rig
+            .sim
+            .hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
         let task = a.start_acquire(Patience::Refuse);
         rig.sim.run_until_held(&io);
         a.membership.expiry().lose();
@@ -197,7 +222,10 @@ fn the_deadline_is_looked_at_before_each_write() {
     rig.sim.run_for(secs(1));
     rig.sim.release_held(&read);
     let from = rig.sim.log_len();
-    assert_eq!(rig.sim.run(&task).unwrap_err().error, AcquireError::LockspaceLost);
+    assert_eq!(
+        rig.sim.run(&task).unwrap_err().error,
+        AcquireError::LockspaceLost
+    );
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 }
 
@@ -209,10 +237,18 @@ fn a_retraction_may_fail_and_be_repeated() {
         let task = a.start_acquire(Patience::Refuse);
         // The commit fails, but has landed; and so does one step of its retraction.
         rig.sim.fail_next(a.host, true, is_leader_write);
-        let wanted: fn(&super::sim::IoView<'_>) -> bool =
-            match step { 1 => is_block_write, 2 => is_leader_read, _ => is_leader_write };
+        let wanted: fn(&super::sim::IoView<'_>) -> bool = match step {
+            1 => is_block_write,
+            2 => is_leader_read,
+            _ => is_leader_write,
+        };
         rig.sim.fail_next(a.host, false, wanted);
-        let debt = rig.sim.run(&task).unwrap_err().debt.expect("not settled yet");
+        let debt = rig
+            .sim
+            .run(&task)
+            .unwrap_err()
+            .debt
+            .expect("not settled yet");
         assert!(!rig.leader().is_free());
         settle(&rig, &a, &debt).unwrap();
         nothing_is_left(&rig, &b);

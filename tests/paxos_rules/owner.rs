@@ -34,8 +34,14 @@ fn a_live_owner_is_reported_at_once_by_name() {
     assert!(log.iter().filter(|io| io.host == b.host).count() <= 3);
     assert_eq!(rig.sim.now(), before);
     assert_eq!(lease_writes(&rig, &b, from).len(), 0);
-    assert_eq!((holder.host_id, holder.generation), (host_id(1), Generation::new(1)));
-    assert_eq!((holder.host_name.text(), holder.version), (&b"host-1"[..], held.version()));
+    assert_eq!(
+        (holder.host_id, holder.generation),
+        (host_id(1), Generation::new(1))
+    );
+    assert_eq!(
+        (holder.host_name.text(), holder.version),
+        (&b"host-1"[..], held.version())
+    );
     assert_eq!(holder.note.unwrap().guest_name, "guest");
     assert!(matches!(holder.seen, OwnerSeen::Alive { renewed_ago } if renewed_ago <= secs(20)));
 }
@@ -49,7 +55,13 @@ fn an_unknown_owner_is_reported_with_the_time_it_has_left() {
     let c = rig.join_on(&world, rig.claimant(2, "c", 20));
     c.acquire().unwrap();
     let holder = held_by(b.acquire_error());
-    let OwnerSeen::Silent { takeable_in, for_at_least } = holder.seen else { panic!("{holder}") };
+    let OwnerSeen::Silent {
+        takeable_in,
+        for_at_least,
+    } = holder.seen
+    else {
+        panic!("{holder}")
+    };
     assert_eq!(takeable_in + for_at_least, timing(20, 60).dead_after());
 }
 
@@ -84,7 +96,10 @@ fn a_lease_of_a_generation_to_come_is_refused() {
     let (rig, [a]) = joined();
     let leader = rig.leader().committed(commit(1, 9));
     rig.put_leader(&leader);
-    assert!(matches!(a.acquire_error(), AcquireError::FromTheFuture { .. }));
+    assert!(matches!(
+        a.acquire_error(),
+        AcquireError::FromTheFuture { .. }
+    ));
     assert_eq!(rig.leader(), leader);
 }
 
@@ -152,7 +167,10 @@ fn a_silent_owner_is_taken_after_its_own_8n_f_and_margin() {
         assert_eq!(rig.sim.run(&task).unwrap().version(), LeaseVersion::new(2));
         let waited = b.now().since(seen);
         let dead_after = timing(owner_n, 60).dead_after();
-        assert!(waited > dead_after && waited <= dead_after + secs(1), "{waited:?}");
+        assert!(
+            waited > dead_after && waited <= dead_after + secs(1),
+            "{waited:?}"
+        );
         let first_write = lease_writes(&rig, &b, from)[0].begun;
         assert!(first_write.since(crashed) > dead_after - secs(2 * owner_n));
     }
@@ -165,7 +183,9 @@ fn patience_has_an_end() {
     a.acquire().unwrap();
     rig.sim.crash(a.host, Pending::Vanish);
     let begun = b.now();
-    let task = b.start_acquire(Patience::WaitForDeath { until: Some(begun + secs(30)) });
+    let task = b.start_acquire(Patience::WaitForDeath {
+        until: Some(begun + secs(30)),
+    });
     let holder = held_by(rig.sim.run(&task).unwrap_err().error);
     assert!(matches!(holder.seen, OwnerSeen::Silent { .. }));
     assert!(b.now().since(begun) >= secs(30) && b.now().since(begun) <= secs(31));
@@ -183,7 +203,9 @@ fn an_owner_that_shows_life_meanwhile_is_reported() {
     assert!(!task.is_done());
     rig.sim.pause(a.host, false);
     let holder = held_by(rig.sim.run(&task).unwrap_err().error);
-    assert!(matches!(holder.seen, OwnerSeen::Alive { renewed_ago } if renewed_ago == Duration::ZERO));
+    assert!(
+        matches!(holder.seen, OwnerSeen::Alive { renewed_ago } if renewed_ago == Duration::ZERO)
+    );
 }
 
 /// Silence is what a read shows that began after it was long enough. One that began before, and
@@ -205,7 +227,9 @@ fn a_slow_read_is_no_proof_of_silence() {
     let task = b.start_acquire(FOR_EVER);
     rig.sim.run_for(secs(4));
     let owner_sector = SPACE.delta_offset(host_id(1));
-    let look = rig.sim.hold_next(b.host, move |io| io.is_read() && io.offset == owner_sector);
+    let look = rig
+        .sim
+        .hold_next(b.host, move |io| io.is_read() && io.offset == owner_sector);
     rig.sim.run_until_held(&look);
     rig.sim.let_happen(&look);
     rig.sim.unhang_io(a.host);
@@ -264,7 +288,10 @@ fn released_is_believed_where_another_host_wrote_the_leader() {
     a.acquire().unwrap();
     committed_by(&rig, 2);
     rig.sim.run_for(secs(45));
-    assert!(matches!(b.acquire_error(), AcquireError::Held(_)), "not without the mark");
+    assert!(
+        matches!(b.acquire_error(), AcquireError::Held(_)),
+        "not without the mark"
+    );
     mark_released(&rig, false);
     taken_at_once(&rig, &b);
 }

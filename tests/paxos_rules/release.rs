@@ -36,7 +36,13 @@ fn the_release_of_a_lease_that_was_taken_is_an_error() {
     taken_by_host_2(&rig, 2);
     let before = rig.leader();
     let error = a.release(&held).unwrap_err();
-    assert_eq!(error, ReleaseError::NotOurs { version: LeaseVersion::new(2), writer: 2 });
+    assert_eq!(
+        error,
+        ReleaseError::NotOurs {
+            version: LeaseVersion::new(2),
+            writer: 2
+        }
+    );
     assert_eq!(rig.leader(), before);
 }
 
@@ -47,7 +53,10 @@ fn the_release_of_an_older_ownership_is_an_error() {
     let old = a.acquire().unwrap();
     a.acquire().unwrap();
     let before = rig.leader();
-    assert!(matches!(a.release(&old), Err(ReleaseError::NotOurs { writer: 1, .. })));
+    assert!(matches!(
+        a.release(&old),
+        Err(ReleaseError::NotOurs { writer: 1, .. })
+    ));
     assert_eq!(rig.leader(), before);
 }
 
@@ -65,7 +74,10 @@ fn a_stale_leader_of_another_host_is_left_alone() {
     let before = rig.leader();
     a.release(&held).unwrap();
     assert_eq!(rig.leader(), before);
-    assert!(b.acquire().unwrap().version() > held.version(), "and the lease can be taken");
+    assert!(
+        b.acquire().unwrap().version() > held.version(),
+        "and the lease can be taken"
+    );
 }
 
 /// INV-RELEASED-FIRST: the mark is on the disk before the leader is looked at.
@@ -110,13 +122,19 @@ fn a_lease_is_verified_by_what_made_us_the_owner() {
     let from = rig.sim.log_len();
     taken_by_host_2(&rig, 2);
     let owner = Some((host_id(2), Generation::new(1)));
-    let taken = VerifyError::NotOurs { version: LeaseVersion::new(2), owner };
+    let taken = VerifyError::NotOurs {
+        version: LeaseVersion::new(2),
+        owner,
+    };
     assert_eq!(look(&rig, &a, &held), Err(taken));
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 
     let (rig, [a]) = joined();
     let held = a.acquire().unwrap();
     a.release(&held).unwrap();
-    let free = VerifyError::NotOurs { version: LeaseVersion::new(1), owner: None };
+    let free = VerifyError::NotOurs {
+        version: LeaseVersion::new(1),
+        owner: None,
+    };
     assert_eq!(look(&rig, &a, &held), Err(free));
 }

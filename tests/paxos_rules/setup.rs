@@ -57,7 +57,10 @@ pub fn accepted(version: u64, mbal: u64, bal: u64, owner: &Member) -> Dblock {
 }
 
 pub fn announced(version: u64, mbal: u64) -> Dblock {
-    Dblock { mbal, ..Dblock::for_version(LeaseVersion::new(version)) }
+    Dblock {
+        mbal,
+        ..Dblock::for_version(LeaseVersion::new(version))
+    }
 }
 
 /// What this host did to the lease since entry `from` of the log.

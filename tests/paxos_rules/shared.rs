@@ -10,15 +10,25 @@ use super::sim::{Member, Pending, Rig};
 /// Host `id` shares the lease, in this generation.
 fn share(rig: &Rig, id: u64, generation: u64) {
     rig.patch(Rig::block_at(id), 512, |sector| {
-        let block = Dblock { released: true, mbal: id, ..Dblock::for_version(LeaseVersion::new(0)) };
+        let block = Dblock {
+            released: true,
+            mbal: id,
+            ..Dblock::for_version(LeaseVersion::new(0))
+        };
         block.write_to(sector).unwrap();
-        ModeBlock { shared: Generation::new(generation) }.write_to(sector).unwrap();
+        ModeBlock {
+            shared: Generation::new(generation),
+        }
+        .write_to(sector)
+        .unwrap();
     });
 }
 
 fn sharers(error: AcquireError) -> Vec<u64> {
     match error {
-        AcquireError::HeldShared { hosts } => hosts.iter().map(|(host, _)| u64::from(*host)).collect(),
+        AcquireError::HeldShared { hosts } => {
+            hosts.iter().map(|(host, _)| u64::from(*host)).collect()
+        }
         other => panic!("{other}"),
     }
 }
@@ -44,7 +54,11 @@ fn a_sharer_that_may_be_alive_is_respected() {
     assert_eq!(sharers(a.acquire_error()), [2]);
     assert!(rig.leader().is_free() && rig.block(1).released);
     assert_eq!(rig.leader().version(), LeaseVersion::new(1));
-    assert_eq!(rig.block_sector(2).shared, Some(Generation::new(1)), "still there");
+    assert_eq!(
+        rig.block_sector(2).shared,
+        Some(Generation::new(1)),
+        "still there"
+    );
 }
 
 fn cleared(rig: &Rig, a: &Member) {
