@@ -3,7 +3,7 @@
 use disklease::__sim::delta_lease::ClaimError;
 use disklease::__sim::paxos_lease::AcquireError;
 
-use super::sim::rig::secs;
+use super::sim::rig::{formatted, secs};
 use super::sim::{Faults, First, Paths, Rig, Seeded, Sim};
 
 /// Hosts that claim the same free id at once, by the order in which this run makes their steps.
@@ -12,7 +12,11 @@ fn winners(rig: &Rig, hosts: usize) -> usize {
     let claims: Vec<_> = (0..hosts)
         .map(|n| {
             let (_, world) = rig.add_host();
-            rig.claim(&world, rig.claimant(1, &format!("host-{n}"), 10))
+            // Io timeouts of their own, lest those that wait look at the same instants.
+            rig.claim(
+                &world,
+                rig.claimant(1, &format!("host-{n}"), [7, 11, 13][n]),
+            )
         })
         .collect();
     rig.sim.run_for(secs(30));
@@ -23,9 +27,10 @@ fn winners(rig: &Rig, hosts: usize) -> usize {
 /// Of hosts that claim an id at the same time exactly one gets it, in every order of their steps.
 #[test]
 fn of_hosts_that_claim_an_id_at_once_exactly_one_wins_in_every_order() {
+    let disk = formatted(3);
     for (hosts, at_least) in [(2, 6), (3, 90)] {
         let paths = Paths::explore(100_000, |paths| {
-            let rig = Rig::new(Sim::new(paths), 3);
+            let rig = Rig::on(Sim::new(paths), 3, disk.clone());
             assert_eq!(winners(&rig, hosts), 1, "{}", rig.sim.log_text());
         });
         assert!(paths >= at_least, "{paths} paths");

@@ -5,7 +5,8 @@
 //! | `choice` | who goes next, and every number that is drawn: seeded, fixed, or all paths in turn |
 //! | `clock` | true time and each host's own clock |
 //! | `disk` | sectors, and what a simulated disk may do wrong |
-//! | `io` | one read or write from its beginning to its end |
+//! | `io` | one read or write, and its entry in the log |
+//! | `storage` | what becomes of each I/O, from its beginning to its end |
 //! | `sched` | tasks, events, and the order in which they happen |
 //! | `script` | what a test may do to a run: hold an I/O back, crash a host, run up to a point |
 //! | `world` | the library's `World` over all that, one for each host |
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod rig;
 pub mod sched;
 pub mod script;
+pub mod storage;
 pub mod world;
 
 pub use choice::{Chooser, First, Paths, Seeded};

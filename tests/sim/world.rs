@@ -91,12 +91,14 @@ impl World for SimWorld {
         if self.now() >= at {
             return;
         }
-        let mut core = self.sim.core.borrow_mut();
-        let id = core.new_id();
-        core.sleepers.insert(id, None);
-        let wakes_at = core.hosts[self.host.0].clock.reaches(at.as_nanos());
-        core.at(wakes_at, Event::Wake(id));
-        drop(core);
+        let id = {
+            let mut core = self.sim.core.borrow_mut();
+            let id = core.new_id();
+            core.sleepers.insert(id, None);
+            let wakes_at = core.hosts[self.host.0].clock.reaches(at.as_nanos());
+            core.at(wakes_at, Event::Wake(id));
+            id
+        };
         Sleep {
             sim: self.sim.clone(),
             id,

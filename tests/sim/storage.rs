@@ -1,0 +1,247 @@
+//! What becomes of each I/O: it begins, lands or looks, and ends; its caller is told, or gives up.
+
+use std::time::Duration;
+
+use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
+
+use super::disk::{Plan, SimDisk};
+use super::io::{Io, IoId, IoKind, IoRecord, IoView, Outcome};
+use super::sched::{Core, Event, HostIx};
+
+/// EIO.
+const IO_ERROR: OsError = OsError(5);
+
+impl Core {
+    /// Takes an I/O in. It begins at once, unless an earlier write is in its way.
+    pub fn submit(
+        &mut self,
+        host: HostIx,
+        kind: IoKind,
+        disk: SimDisk,
+        offset: u64,
+        buf: SectorBuf,
+        timeout: Duration,
+    ) -> IoId {
+        let life = self.hosts[host.0].life;
+        let in_the_way = kind == IoKind::Write
+            && self.ios.values().any(|io| {
+                io.host == host
+                    && io.life == life
+                    && io.kind == IoKind::Write
+                    && !io.ended
+                    && io.overlaps(disk, offset, buf.len())
+            });
+        let id = IoId(self.new_id());
+        let io = Io {
+            host,
+            life,
+            kind,
+            disk,
+            offset,
+            buf,
+            timeout,
+            queued: true,
+            held: false,
+            fails: false,
+            effect_at_end: false,
+            seen_early: 0,
+            has_happened: false,
+            ended: false,
+            outcome: None,
+            abandoned: false,
+            waker: None,
+        };
+        self.ios.insert(id, io);
+        if !in_the_way {
+            self.begin(id);
+        }
+        // The host's own clock measures its patience.
+        let clock = self.hosts[host.0].clock;
+        let until = clock.reaches(
+            clock
+                .shows(self.now)
+                .saturating_add(timeout.as_nanos() as u64),
+        );
+        self.at(until, Event::Deadline(id));
+        id
+    }
+
+    fn begin(&mut self, id: IoId) {
+        let now = self.now;
+        let io = self.ios.get_mut(&id).unwrap();
+        io.queued = false;
+        let view = IoView {
+            host: io.host,
+            kind: io.kind,
+            disk: io.disk,
+            offset: io.offset,
+            len: io.buf.len(),
+            bytes: if io.kind == IoKind::Write {
+                &io.buf
+            } else {
+                &[]
+            },
+        };
+        if let Some(log) = &mut self.log {
+            log.push(IoRecord {
+                id,
+                host: view.host,
+                kind: view.kind,
+                offset: view.offset,
+                len: view.len,
+                begun: now,
+                effect: None,
+                told: None,
+                bytes: view.bytes.to_vec(),
+            });
+        }
+        let caught = self
+            .rules
+            .iter_mut()
+            .find_map(|rule| rule.catches(id, &view));
+        io.held = caught.is_some() || self.hosts[io.host.0].io_hangs;
+        if io.held {
+            return;
+        }
+        let plan = match io.kind {
+            IoKind::Read => {
+                let chunks = io.buf.len() / 512;
+                self.faults
+                    .plan_read(&mut *self.chooser, chunks, io.timeout)
+            }
+            IoKind::Write => self.faults.plan_write(&mut *self.chooser, io.timeout),
+        };
+        self.schedule(id, plan);
+    }
+
+    /// Lets a begun I/O go the way of `plan`, counted from now.
+    pub fn schedule(&mut self, id: IoId, plan: Plan) {
+        let io = self.ios.get_mut(&id).unwrap();
+        io.held = false;
+        io.fails = plan.fails;
+        io.effect_at_end = plan.effect == Some(plan.end);
+        let now = self.now;
+        if let Some((when, chunks)) = plan.early_part {
+            self.at(now.after(when), Event::EarlyPart(id, chunks));
+        }
+        match plan.effect {
+            Some(effect) if effect != plan.end => self.at(now.after(effect), Event::Effect(id)),
+            _ => {}
+        }
+        self.at(now.after(plan.end), Event::End(id));
+    }
+
+    fn record(&mut self, id: IoId, change: impl FnOnce(&mut IoRecord)) {
+        if let Some(log) = &mut self.log
+            && let Some(record) = log.iter_mut().rev().find(|record| record.id == id)
+        {
+            change(record);
+        }
+    }
+
+    pub fn look(&mut self, id: IoId, first_chunks: Option<usize>) {
+        let Some(io) = self.ios.get_mut(&id) else {
+            return;
+        };
+        // What the early part of a torn read has seen stays seen.
+        let (from, to) = match first_chunks {
+            Some(chunks) => (0, chunks * 512),
+            None => (io.seen_early, io.buf.len()),
+        };
+        io.seen_early = to;
+        let offset = io.offset + from as u64;
+        self.disks[io.disk.0].read(offset, &mut io.buf[from..to]);
+    }
+
+    pub fn take_effect(&mut self, id: IoId) {
+        let now = self.now;
+        match self.ios[&id].kind {
+            IoKind::Read => self.look(id, None),
+            IoKind::Write => {
+                let io = &self.ios[&id];
+                self.disks[io.disk.0].write(io.offset, &io.buf);
+            }
+        }
+        self.record(id, |record| record.effect = Some(now));
+    }
+
+    /// The storage answers: nothing more will happen to the disk by this I/O.
+    pub fn end(&mut self, id: IoId) {
+        if self.ios[&id].effect_at_end {
+            self.take_effect(id);
+        }
+        let io = self.ios.get_mut(&id).unwrap();
+        io.ended = true;
+        let past_end = io.offset + io.buf.len() as u64 > self.disks[io.disk.0].len;
+        let outcome = match io.kind {
+            IoKind::Read if io.fails => Outcome::Read(ReadError::Failed(IO_ERROR)),
+            IoKind::Read if past_end => Outcome::Read(ReadError::EndOfFile {
+                wanted: io.buf.len(),
+                got: self.disks[io.disk.0].len.saturating_sub(io.offset) as usize,
+            }),
+            IoKind::Write if io.fails || past_end => Outcome::Write(WriteError::Failed(IO_ERROR)),
+            _ => Outcome::Done,
+        };
+        let (host, life) = (io.host, io.life);
+        let (disk, offset, len) = (io.disk, io.offset, io.buf.len());
+        let was_write = io.kind == IoKind::Write;
+        self.tell(id, outcome);
+        if was_write {
+            self.begin_next(host, life, disk, offset, len);
+        }
+    }
+
+    /// The write that waited longest for a place that has become free, if there is one.
+    fn begin_next(&mut self, host: HostIx, life: u64, disk: SimDisk, offset: u64, len: usize) {
+        let next = self.ios.iter().find(|(_, io)| {
+            io.host == host && io.life == life && io.queued && io.overlaps(disk, offset, len)
+        });
+        if let Some((&id, _)) = next {
+            self.begin(id);
+        }
+    }
+
+    pub fn give_up(&mut self, id: IoId) {
+        let io = &self.ios[&id];
+        let outcome = match io.kind {
+            IoKind::Read => Outcome::Read(ReadError::TimedOut(io.timeout)),
+            IoKind::Write if io.queued => Outcome::Write(WriteError::NotBegun(io.timeout)),
+            IoKind::Write => Outcome::Write(WriteError::TimedOut(io.timeout)),
+        };
+        if io.queued {
+            self.ios.get_mut(&id).unwrap().ended = true;
+        }
+        self.tell(id, outcome);
+    }
+
+    fn tell(&mut self, id: IoId, outcome: Outcome) {
+        let now = self.now;
+        let io = self.ios.get_mut(&id).unwrap();
+        if io.outcome.is_none() {
+            io.outcome = Some(outcome);
+            if let Some(waker) = io.waker.take() {
+                waker.wake();
+            }
+            self.record(id, |record| record.told = Some((now, outcome)));
+        }
+        self.forget_if_over(id);
+    }
+
+    pub fn forget_if_over(&mut self, id: IoId) {
+        if self.ios.get(&id).is_some_and(|io| io.ended && io.abandoned) {
+            self.ios.remove(&id);
+        }
+    }
+
+    /// Nobody waits for this I/O any more. It goes on, if it was begun.
+    pub fn abandon(&mut self, id: IoId) {
+        let Some(io) = self.ios.get_mut(&id) else {
+            return;
+        };
+        io.abandoned = true;
+        if io.queued {
+            io.ended = true;
+        }
+        self.forget_if_over(id);
+    }
+}
