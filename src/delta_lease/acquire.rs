@@ -135,9 +135,9 @@ pub async fn acquire<W: World>(
         claimant,
     };
     let (found, read_begun) = claim.wait_until_takeable(progress).await?;
-    let lease = claim.write(&found, read_begun).await?;
+    let mut lease = claim.write(&found, read_begun).await?;
     match claim
-        .confirm(&lease, short_delay_of(&found, claimant), progress)
+        .confirm(&mut lease, short_delay_of(&found, claimant), progress)
         .await
     {
         Ok(()) => Ok(lease),
@@ -309,21 +309,54 @@ impl<W: World> Claim<'_, W> {
     }
 
     /// Waits for the short delay and looks whether the sector still holds what was written.
+    ///
+    /// The delay goes by the io timeout that stood in the sector. Where that is much longer than
+    /// our own, the claim is renewed meanwhile as a lease is, lest it look dead to others, or be
+    /// expired, before it is confirmed. Each renewal is a write after a look that showed our own
+    /// record: a claimant that is overwritten by it finds that out when it reads back.
     async fn confirm(
         &self,
-        lease: &DeltaLease,
+        lease: &mut DeltaLease,
         delay: Duration,
         progress: &impl Fn(ClaimProgress),
     ) -> Result<(), ClaimError> {
         let until = self.world.now() + delay;
         progress(ClaimProgress::Confirming { until });
-        self.world.sleep_until(until).await;
-        let (found, _) = self.read(self.claimant.timing.io()).await?;
-        if found.leader == lease.leader {
-            Ok(())
-        } else {
-            Err(self.in_use(&found))
+        loop {
+            let pause = self.claimant.timing.renewal_interval();
+            let next_look = (self.world.now() + pause).min(until);
+            self.world.sleep_until(next_look).await;
+            let (found, begun) = self.read(self.claimant.timing.io()).await?;
+            if found.leader != lease.leader {
+                return Err(self.in_use(&found));
+            }
+            if begun >= until {
+                return Ok(());
+            }
+            self.renew_claim(lease).await?;
         }
+    }
+
+    async fn renew_claim(&self, lease: &mut DeltaLease) -> Result<(), ClaimError> {
+        let clock_secs = self
+            .world
+            .clock_secs()
+            .max(lease.last_stamp_secs.saturating_add(1));
+        let next = lease
+            .leader
+            .renewed(clock_secs, lease.leader.io_timeout_secs());
+        let begun = self.world.now();
+        self.write_sector(lease, &next, self.claimant.timing.io())
+            .await
+            .map_err(|error| ClaimError::Write {
+                host_id: lease.host_id,
+                offset: self.area.sector_offset(lease.host_id),
+                error,
+            })?;
+        lease.leader = next;
+        lease.last_stamp_secs = clock_secs;
+        lease.renewed_at = begun;
+        Ok(())
     }
 
     /// A claim that failed after its write frees the sector again, if the sector still holds that
