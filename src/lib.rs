@@ -5,6 +5,7 @@ mod delta_lease;
 mod disk;
 mod error;
 pub mod format;
+pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
 mod paxos_lease;

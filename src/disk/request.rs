@@ -39,6 +39,8 @@ pub(super) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
+    /// Less than was asked for is no failure if the file ends there.
+    ReadUpToEnd,
     Write,
 }
 
@@ -77,7 +79,7 @@ pub(super) fn submit(
 ) -> Completion {
     let deadline = clock::now() + timeout;
     let claim = match kind {
-        Kind::Read => None,
+        Kind::Read | Kind::ReadUpToEnd => None,
         Kind::Write => Some(disk.inner.writes.claim(byte_range(offset, buf.len()))),
     };
     let claim_id = claim.as_ref().map(Claim::id);
@@ -115,6 +117,13 @@ impl Request {
         let io = self.disk.io.as_ref();
         let result = match self.kind {
             Kind::Read => read_fully(io, &mut buf, self.offset),
+            Kind::ReadUpToEnd => match read_fully(io, &mut buf, self.offset) {
+                Err(Failure::EndOfFile { got, .. }) => {
+                    buf.truncate(got);
+                    Ok(())
+                }
+                other => other,
+            },
             Kind::Write => write_fully(io, &buf, self.offset),
         };
         running.result = result.map(|()| buf);
