@@ -4,6 +4,10 @@
 //! what a program needs to decide. That something cannot be read, is damaged, is somebody else's,
 //! is held, and took too long are different variants everywhere.
 
+mod acquire;
 mod join;
+mod release;
 
+pub use acquire::{AcquireError, LeaseFault};
 pub use join::{JoinError, LeaveError};
+pub use release::{ReleaseError, VerifyError};

@@ -37,7 +37,7 @@ use loss::LossBoard;
 use registry::Joined;
 use thread::RenewalThread;
 
-pub(crate) use debts::{LeaseKey, Reservation};
+pub(crate) use debts::{LeaseKey, NotReserved, Reservation};
 pub(crate) use loss::{Listener, Subscription};
 
 /// A joined lockspace. Clones are handles to the same join; the last one that is dropped leaves it.
@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     host_name: HostName,
     boot_id: [u8; 16],
+    pid: u32,
     /// Dropped first: the thread uses the pools.
     thread: thread::Slot<RenewalThread>,
     /// Workers for the lockspace alone: a lease on a hung disk must not delay a renewal.

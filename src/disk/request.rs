@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::raw::{read_fully, write_fully};
-use super::threads::{Busy, Counted};
+use super::threads::{Busy, Counted, Shared};
 use super::writes::Claim;
 use super::{Disk, Inner, byte_range};
 use crate::world::{OsError, SectorBuf, Sleep, Timestamp, clock};
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 }
 
 pub(super) struct Request {
-    disk: Arc<Inner>,
+    pool: Arc<Shared>,
     kind: Kind,
     offset: u64,
     /// Not to be begun at or after this.
@@ -59,14 +59,18 @@ struct Slot {
 }
 
 enum State {
-    Queued {
-        buf: SectorBuf,
-        claim: Option<Claim>,
-    },
+    Queued(Queued),
     Begun,
     Ended(Result<SectorBuf, Failure>),
     /// The caller has the result, or does not want it any more.
     Left,
+}
+
+/// What an I/O needs, until it has ended.
+struct Queued {
+    disk: Arc<Inner>,
+    buf: SectorBuf,
+    claim: Option<Claim>,
 }
 
 /// Asks for an I/O of the whole of `buf`.
@@ -83,13 +87,18 @@ pub(super) fn submit(
         Kind::Write => Some(disk.inner.writes.claim(byte_range(offset, buf.len()))),
     };
     let claim_id = claim.as_ref().map(Claim::id);
-    let request = Arc::new(Request {
+    let queued = Queued {
         disk: Arc::clone(&disk.inner),
+        buf,
+        claim,
+    };
+    let request = Arc::new(Request {
+        pool: Arc::clone(&disk.inner.pool),
         kind,
         offset,
         deadline,
         slot: Mutex::new(Slot {
-            state: State::Queued { buf, claim },
+            state: State::Queued(queued),
             waker: None,
         }),
     });
@@ -105,8 +114,8 @@ pub(super) fn submit(
 impl Request {
     /// Hands it to the workers of its disk.
     pub(super) fn enqueue(self: Arc<Self>) {
-        let disk = Arc::clone(&self.disk);
-        disk.pool.enqueue(self);
+        let pool = Arc::clone(&self.pool);
+        pool.enqueue(self);
     }
 
     /// Does it, unless it was left or is too late. Called by a worker.
@@ -114,19 +123,7 @@ impl Request {
         let Some((mut buf, mut running)) = self.begin(busy) else {
             return;
         };
-        let io = self.disk.io.as_ref();
-        let result = match self.kind {
-            Kind::Read => read_fully(io, &mut buf, self.offset),
-            Kind::ReadUpToEnd => match read_fully(io, &mut buf, self.offset) {
-                Err(Failure::EndOfFile { got, .. }) => {
-                    buf.truncate(got);
-                    Ok(())
-                }
-                other => other,
-            },
-            Kind::Write => write_fully(io, &buf, self.offset),
-        };
-        running.result = result.map(|()| buf);
+        running.result = running.transfer(&mut buf).map(|()| buf);
     }
 
     fn begin(&self, busy: Busy) -> Option<(SectorBuf, Running<'_>)> {
@@ -136,14 +133,15 @@ impl Request {
         }
         let mut slot = self.slot.lock();
         match mem::replace(&mut slot.state, State::Begun) {
-            State::Queued { buf, claim } => {
+            State::Queued(Queued { disk, buf, claim }) => {
                 // Under the lock: whoever finds it begun also finds it counted.
-                let counted = self.disk.pool.count(self.kind);
+                let counted = self.pool.count(self.kind);
                 if let Some(claim) = &claim {
                     claim.begin();
                 }
                 let running = Running {
                     request: self,
+                    disk: Some(disk),
                     claim,
                     counted: Some(counted),
                     busy: Some(busy),
@@ -161,7 +159,7 @@ impl Request {
     /// Ends it if it was not begun.
     pub(super) fn refuse(&self, why: Failure) {
         let mut slot = self.slot.lock();
-        if !matches!(slot.state, State::Queued { .. }) {
+        if !matches!(slot.state, State::Queued(_)) {
             return;
         }
         let queued = mem::replace(&mut slot.state, State::Ended(Err(why)));
@@ -177,8 +175,6 @@ impl Request {
     fn end(&self, result: Result<SectorBuf, Failure>) {
         let mut slot = self.slot.lock();
         if matches!(slot.state, State::Left) {
-            drop(slot);
-            self.log_late_end(&result);
             return;
         }
         slot.state = State::Ended(result);
@@ -197,8 +193,8 @@ impl Request {
         drop(slot);
         drop(waker);
         match state {
-            State::Queued { .. } => {
-                self.disk.pool.remove(self);
+            State::Queued(_) => {
+                self.pool.remove(self);
                 Err(Failure::NotBegun)
             }
             State::Begun | State::Left => Err(Failure::TimedOut),
@@ -206,14 +202,8 @@ impl Request {
         }
     }
 
-    fn log_late_end(&self, result: &Result<SectorBuf, Failure>) {
-        tracing::info!(
-            disk = %self.disk.info.path().display(),
-            offset = self.offset,
-            kind = ?self.kind,
-            failure = ?result.as_ref().err(),
-            "an I/O that was given up has ended"
-        );
+    fn is_left(&self) -> bool {
+        matches!(self.slot.lock().state, State::Left)
     }
 }
 
@@ -221,6 +211,7 @@ impl Request {
 /// that panicked.
 struct Running<'a> {
     request: &'a Request,
+    disk: Option<Arc<Inner>>,
     claim: Option<Claim>,
     counted: Option<Counted>,
     busy: Option<Busy>,
@@ -229,12 +220,47 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // Before the caller is told, so that it finds nothing of this I/O in its way.
+        let result = mem::replace(&mut self.result, Err(Failure::Stopped));
+        if self.request.is_left() {
+            self.log_late_end(result.as_ref().err());
+        }
+        // Before the caller is told, so that it finds nothing of this I/O in its way, nor the disk
+        // open after it has closed it.
         self.claim = None;
         self.counted = None;
         self.busy = None;
-        self.request
-            .end(mem::replace(&mut self.result, Err(Failure::Stopped)));
+        self.disk = None;
+        self.request.end(result);
+    }
+}
+
+impl Running<'_> {
+    fn transfer(&self, buf: &mut SectorBuf) -> Result<(), Failure> {
+        // Taken only by the drop.
+        let Some(disk) = &self.disk else {
+            return Err(Failure::Stopped);
+        };
+        match self.request.kind {
+            Kind::Read => read_fully(disk.io.as_ref(), buf, self.request.offset),
+            Kind::ReadUpToEnd => match read_fully(disk.io.as_ref(), buf, self.request.offset) {
+                Err(Failure::EndOfFile { got, .. }) => {
+                    buf.truncate(got);
+                    Ok(())
+                }
+                other => other,
+            },
+            Kind::Write => write_fully(disk.io.as_ref(), buf, self.request.offset),
+        }
+    }
+
+    fn log_late_end(&self, failure: Option<&Failure>) {
+        tracing::info!(
+            disk = ?self.disk.as_ref().map(|disk| disk.info.path()),
+            offset = self.request.offset,
+            kind = ?self.request.kind,
+            ?failure,
+            "an I/O that was given up has ended"
+        );
     }
 }
 

@@ -102,6 +102,11 @@ impl IoPool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.shared.state.lock().queue.len()
+    }
+
     pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

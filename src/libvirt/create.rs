@@ -1,7 +1,7 @@
 //! Creating a file whole: written under a temporary name, made durable, linked into place.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,6 +126,72 @@ pub(super) fn create_whole(
         make_name_durable(file.path)?;
     }
     Ok(outcome)
+}
+
+/// What stands where a file is to be replaced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    initialised: bool,
+}
+
+impl Found {
+    /// Whether there is anything but zeros where a leader record would be, in a file that is long
+    /// enough for it.
+    pub(crate) const fn is_initialised(self) -> bool {
+        self.initialised
+    }
+}
+
+/// Replaces `file` by one with what `fill` puts into its area, if `may_replace` says so at the last
+/// moment.
+///
+/// `may_replace` is told what is there, and how long ago it was last written, by the clock of the
+/// storage. Returns whether it was replaced.
+pub(super) fn replace_whole<E>(
+    file: &NewFile<'_>,
+    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
+) -> Result<Result<bool, CreateError>, E> {
+    let prepared = open_temporary(file).and_then(|(temporary, handle)| {
+        write_area(file, &temporary, fill)?;
+        handle
+            .sync_all()
+            .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
+        let now = handle.metadata().and_then(|stat| stat.modified());
+        let now = now.map_err(|error| CreateError::io("look at", &temporary.path, &error))?;
+        Ok((temporary, now))
+    });
+    let (temporary, now) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (found, age) = match look_at(file.path, now) {
+        Ok(seen) => seen,
+        Err(error) => return Ok(Err(CreateError::io("look at", file.path, &error))),
+    };
+    if !may_replace(found, age)? {
+        return Ok(Ok(false));
+    }
+    let replaced = std::fs::rename(&temporary.path, file.path)
+        .map_err(|error| CreateError::io("put the new file in the place of", file.path, &error))
+        .and_then(|()| make_name_durable(file.path));
+    Ok(replaced.map(|()| true))
+}
+
+/// What is at `path`, and how long before `now` it was last written. Both times are the storage's.
+fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Duration)> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+        .open(path)?;
+    let mut first = Vec::new();
+    file.by_ref().take(512).read_to_end(&mut first)?;
+    let modified = file.metadata()?.modified()?;
+    let initialised = first.len() == 512 && first.iter().any(|&byte| byte != 0);
+    Ok((
+        Found { initialised },
+        now.duration_since(modified).unwrap_or_default(),
+    ))
 }
 
 /// A new file beside the one to be created, with its mode and owner.

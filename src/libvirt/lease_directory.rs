@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::create::{CreateError, NewFile, Outcome, create_whole};
+use super::create::{CreateError, Found, NewFile, Outcome, create_whole, replace_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use crate::format::{Geometry, ResourceName, lease_image, lockspace_image};
 use crate::timing::{IoTimeout, TimingError};
@@ -122,6 +122,27 @@ impl LeaseDirectory {
             tracing::debug!(?path, "created a lease file");
         }
         Ok(path)
+    }
+
+    /// Replaces the lease file for `name` by a new one, if `may_replace` says so: see
+    /// [`replace_whole`].
+    pub(crate) fn replace_lease<E>(
+        &self,
+        name: &ResourceName,
+        geometry: Geometry,
+        may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
+    ) -> Result<Result<bool, CreateError>, E> {
+        let path = self.path.join(name.to_string());
+        let fill = |area: &mut [u8], geometry: Geometry| {
+            lease_image(
+                area,
+                geometry,
+                &lockspace_name(),
+                name,
+                geometry.max_hosts(),
+            )
+        };
+        replace_whole(&self.new_file(&path, Some(geometry)), fill, may_replace)
     }
 
     const fn new_file<'a>(&self, path: &'a Path, geometry: Option<Geometry>) -> NewFile<'a> {

@@ -143,6 +143,7 @@ impl LockspaceOptions {
         let inner = Inner {
             host_name,
             boot_id,
+            pid: std::process::id(),
             thread: Mutex::new(None),
             lockspace_pool,
             lease_pool,

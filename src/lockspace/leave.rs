@@ -13,6 +13,10 @@ const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
 impl Inner {
     /// Leaves, once: later calls have nothing left to do.
     pub(super) fn leave(&self) -> Result<(), LeaveError> {
+        if self.pid != std::process::id() {
+            // A copy in a forked child, where none of our threads is. The join is the parent's.
+            return Ok(());
+        }
         let taken = self.shared.leases.taken();
         if taken > 0 {
             return Err(LeaveError::InUse { leases: taken });

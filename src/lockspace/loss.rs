@@ -17,6 +17,8 @@ pub enum LossReason {
     Overwritten(Box<RenewError>),
     /// The thread that renews has died. This is a bug in this library.
     RenewalThreadDied,
+    /// The disk names another owner of the lease, though this host's own lease is good.
+    LeaseTaken,
     /// The lockspace was left.
     Left,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for LossReason {
             Self::NotRenewed => f.write_str("the host's lease was not renewed in time"),
             Self::Overwritten(error) => error.fmt(f),
             Self::RenewalThreadDied => f.write_str("the renewal thread has died"),
+            Self::LeaseTaken => f.write_str("the lease was found to be another's"),
             Self::Left => f.write_str("the lockspace was left"),
         }
     }

@@ -1,0 +1,360 @@
+//! Acquiring locks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::delta_lease::DeltaSectorError;
+use crate::disk::OpenError;
+use crate::format::{FormatError, Generation, HostId, LockspaceName, NameBytes};
+use crate::libvirt::CreateError;
+use crate::lockspace::{LossReason, NotReserved};
+use crate::manager::Locked;
+use crate::paxos_lease::{self, Holder, LeaseIoError};
+use crate::world::{OsError, ReadError, WriteError};
+
+/// Why nothing was locked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// Another host has it.
+    #[error("{locked} is held by {holder}")]
+    Held {
+        /// What was asked for.
+        locked: Locked,
+        /// Who has it, and what is known of that host's life.
+        holder: Box<Holder>,
+    },
+    /// Other hosts have it in shared mode.
+    #[error("{locked} is held in shared mode by {}", list_of_hosts(hosts))]
+    HeldShared {
+        /// What was asked for.
+        locked: Locked,
+        /// Their host ids and generations.
+        hosts: Vec<(HostId, Generation)>,
+    },
+    /// Another guard of this process has it, or is just acquiring it.
+    #[error("{locked} is held by another guard of this process")]
+    HeldHere {
+        /// What was asked for.
+        locked: Locked,
+    },
+    /// An acquire or release of this process failed half-way and is being settled in the
+    /// background.
+    #[error(
+        "{locked} is not settled yet after an I/O error of this host: try again when the storage answers"
+    )]
+    NotSettled {
+        /// What was asked for.
+        locked: Locked,
+    },
+    /// Other hosts wanted it too, all the time.
+    #[error("{locked} could not be won against other hosts in {rounds} rounds: try again")]
+    Contended {
+        /// What was asked for.
+        locked: Locked,
+        /// How many.
+        rounds: u32,
+    },
+    /// The owner's own lease cannot be read or is damaged, so nobody can tell whether it lives.
+    #[error("{locked} is held by host {owner}, whose life cannot be judged: {error}")]
+    OwnerUnreadable {
+        /// What was asked for.
+        locked: Locked,
+        /// Who has it.
+        owner: HostId,
+        /// What is wrong with its sector in the lockspace.
+        error: DeltaSectorError,
+    },
+    /// The lease is of a later life of this host than there ever was in this lockspace.
+    #[error(
+        "{locked} is owned by this host, {host_id}, in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease {path:?} too, when nobody uses it"
+    )]
+    FromTheFuture {
+        /// What was asked for.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// This host.
+        host_id: HostId,
+        /// What the lease says.
+        on_lease: Generation,
+        /// What the lockspace says.
+        in_lockspace: Generation,
+    },
+    /// Something is wrong with the lease itself.
+    #[error("{locked}: the lease in {path:?} {fault}")]
+    Lease {
+        /// What was asked for.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What is wrong.
+        fault: LeaseFault,
+    },
+    /// The lease does not exist and could not be created.
+    #[error("{locked}: its lease cannot be created: {error}")]
+    Create {
+        /// What was asked for.
+        locked: Locked,
+        /// Why.
+        error: CreateError,
+    },
+    /// This host's own lease is lost; the lockspace must be left and joined anew.
+    #[error("the lockspace is lost{}: leave it and join again", reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})")))]
+    LockspaceLost {
+        /// Why, as far as it is known already.
+        reason: Option<LossReason>,
+    },
+    /// The lease is of a lockspace that this manager has not joined.
+    #[error("the lease is of lockspace \"{asked_for}\", this manager has joined \"{joined}\"")]
+    OtherLockspace {
+        /// The lease's lockspace.
+        asked_for: LockspaceName,
+        /// The manager's.
+        joined: LockspaceName,
+    },
+    /// A path is relative, or holds a zero byte. What it names would depend on who asks.
+    #[error(
+        "{path:?} is no absolute path: a disk is known by the same absolute path on every host"
+    )]
+    PathNotAbsolute {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The request names something twice.
+    #[error("{path:?} is named twice in one request")]
+    NamedTwice {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The request names nothing.
+    #[error("the request names no disk and no lease")]
+    NothingToLock,
+    /// The system refuses a descriptor for the guard's events.
+    #[error("no event descriptor is to be had: {error}")]
+    EventFd {
+        /// Why.
+        error: OsError,
+    },
+}
+
+fn list_of_hosts(hosts: &[(HostId, Generation)]) -> String {
+    let hosts: Vec<_> = hosts
+        .iter()
+        .map(|(host, generation)| format!("host {host} (generation {generation})"))
+        .collect();
+    hosts.join(", ")
+}
+
+/// What is wrong with a lease. Offsets are bytes from the start of the file or device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseFault {
+    /// Its file or device cannot be opened.
+    #[error("cannot be opened: {0}")]
+    Open(OpenError),
+    /// The storage does not give it.
+    #[error("cannot be read at byte {offset}: {error}")]
+    Unreadable {
+        /// Where the read began.
+        offset: u64,
+        /// Why.
+        error: ReadError,
+    },
+    /// The storage does not take a write.
+    #[error("cannot be written at byte {offset}: {error}")]
+    Unwritable {
+        /// Where the sector begins.
+        offset: u64,
+        /// Why.
+        error: WriteError,
+    },
+    /// An earlier write of this host has not ended; what is read now may still change.
+    #[error(
+        "has a write of this host under way that has not ended: wait until the storage answers"
+    )]
+    WriteInFlight,
+    /// The file or device ends before the lease does.
+    #[error("ends early: {wanted} bytes are needed from byte {offset} on, {got} are there")]
+    TooShort {
+        /// Where the lease begins.
+        offset: u64,
+        /// Bytes needed.
+        wanted: usize,
+        /// Bytes there.
+        got: usize,
+    },
+    /// There are only zeros.
+    #[error("is not initialised: there are only zeros at byte {offset}")]
+    NotInitialised {
+        /// Where the lease should begin.
+        offset: u64,
+    },
+    /// It was begun and not finished, not long ago: somebody may still be at it.
+    #[error("is not initialised, but somebody may be about to: it can be replaced after {} s more without a change", remaining.as_secs().saturating_add(1))]
+    BeingCreated {
+        /// After how much more time without a change it may be replaced.
+        remaining: Duration,
+    },
+    /// It was retired on purpose.
+    #[error("was cleared on purpose: initialise it again if it is wanted")]
+    Cleared {
+        /// Where it begins.
+        offset: u64,
+    },
+    /// It is the lease of another lockspace or another resource.
+    #[error("is another's: it is named \"{found}\", not \"{expected}\"")]
+    Foreign {
+        /// The name that was expected.
+        expected: NameBytes,
+        /// The name that is there.
+        found: NameBytes,
+    },
+    /// It was made for fewer hosts than this host's id.
+    #[error("is for hosts 1 to {num_hosts} only, and this is host {host}")]
+    TooFewHosts {
+        /// This host.
+        host: HostId,
+        /// How many take part.
+        num_hosts: u16,
+    },
+    /// It is damaged.
+    #[error("is damaged at byte {offset}: {error}; initialise it anew when nobody uses it")]
+    Damaged {
+        /// Where the damaged sector begins.
+        offset: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// Its numbers cannot be raised any more.
+    #[error("has used up its numbers: initialise it anew when nobody uses it")]
+    NumbersUsedUp,
+    /// The path names another file than the one that was locked: somebody replaced it meanwhile.
+    #[error("was replaced while it was being acquired: try again")]
+    Replaced,
+}
+
+impl LeaseFault {
+    pub(super) fn of_io(error: LeaseIoError) -> Self {
+        match error {
+            LeaseIoError::Read {
+                offset,
+                error: ReadError::EndOfFile { wanted, got },
+            } => Self::TooShort {
+                offset,
+                wanted,
+                got,
+            },
+            LeaseIoError::Read { offset, error } => Self::Unreadable { offset, error },
+            LeaseIoError::Write { offset, error } => Self::Unwritable { offset, error },
+            LeaseIoError::Format { offset, error } => match error {
+                FormatError::Magic { found: 0, .. } => Self::NotInitialised { offset },
+                FormatError::Cleared { .. } => Self::Cleared { offset },
+                FormatError::LockspaceName {
+                    expected, found, ..
+                }
+                | FormatError::ResourceName {
+                    expected, found, ..
+                } => Self::Foreign { expected, found },
+                FormatError::NumHosts {
+                    host, num_hosts, ..
+                } => Self::TooFewHosts { host, num_hosts },
+                error => Self::Damaged { offset, error },
+            },
+        }
+    }
+}
+
+impl AcquireError {
+    /// Whether somebody else has it: another host, in whatever mode, or another guard of this
+    /// process.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::Held { .. } | Self::HeldShared { .. } | Self::HeldHere { .. }
+        )
+    }
+
+    /// Whether another try may well succeed though nobody holds it.
+    #[must_use]
+    pub const fn is_contended(&self) -> bool {
+        matches!(
+            self,
+            Self::Contended { .. }
+                | Self::NotSettled { .. }
+                | Self::Lease {
+                    fault: LeaseFault::Replaced | LeaseFault::BeingCreated { .. },
+                    ..
+                }
+        )
+    }
+
+    /// Who holds it, if another host does and it is known.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::Held { holder, .. } => Some(holder),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn of_reservation(error: NotReserved, locked: Locked) -> Self {
+        match error {
+            NotReserved::Taken => Self::HeldHere { locked },
+            NotReserved::Owing => Self::NotSettled { locked },
+        }
+    }
+
+    pub(crate) fn of_algorithm(
+        error: paxos_lease::AcquireError,
+        locked: &Locked,
+        path: &Path,
+        loss: Option<LossReason>,
+    ) -> Self {
+        use paxos_lease::AcquireError as E;
+        let (locked, path) = (locked.clone(), path.to_owned());
+        match error {
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::Held(holder) => Self::Held { locked, holder },
+            E::HeldShared { hosts } => Self::HeldShared { locked, hosts },
+            E::OwnerUnreadable { owner, error } => Self::OwnerUnreadable {
+                locked,
+                owner,
+                error,
+            },
+            E::FromTheFuture {
+                host_id,
+                on_lease,
+                in_lockspace,
+            } => Self::FromTheFuture {
+                locked,
+                path,
+                host_id,
+                on_lease,
+                in_lockspace,
+            },
+            E::Contended { rounds } => Self::Contended { locked, rounds },
+            E::VersionChanged { .. } => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::Replaced,
+            },
+            E::NumbersUsedUp => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::NumbersUsedUp,
+            },
+            E::WriteInFlight => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::WriteInFlight,
+            },
+            E::LockspaceLost => Self::LockspaceLost { reason: loss },
+        }
+    }
+}

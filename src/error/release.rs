@@ -1,0 +1,132 @@
+//! Giving locks back, and looking whether they are still held.
+
+use std::path::{Path, PathBuf};
+
+use super::LeaseFault;
+use crate::format::{Generation, HostId, LeaseVersion};
+use crate::lockspace::LossReason;
+use crate::manager::Locked;
+use crate::paxos_lease;
+
+/// Why a lock was not given back on the disk. In this process it is given up all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The storage failed. Tried again in the background for as long as the lockspace is joined;
+    /// until then the lease looks held to everybody.
+    #[error(
+        "{locked}: the lease in {path:?} {fault}; its release is tried again in the background"
+    )]
+    Lease {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What went wrong.
+        fault: LeaseFault,
+    },
+    /// It was not ours any more: somebody took it. Nothing was written.
+    #[error(
+        "{locked} was not ours any more: its lease in {path:?} is at version {version}, last written by host {writer}"
+    )]
+    NotOurs {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// The version found.
+        version: LeaseVersion,
+        /// Which host wrote it last.
+        writer: u64,
+    },
+    /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease
+    /// now.
+    #[error("{locked} was not given back: the lockspace was lost before")]
+    LockspaceLost {
+        /// What was locked.
+        locked: Locked,
+    },
+}
+
+impl ReleaseError {
+    pub(crate) fn of_algorithm(
+        error: paxos_lease::ReleaseError,
+        locked: &Locked,
+        path: &Path,
+    ) -> Self {
+        use paxos_lease::ReleaseError as E;
+        let (locked, path) = (locked.clone(), path.to_owned());
+        match error {
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::NotOurs { version, writer } => Self::NotOurs {
+                locked,
+                path,
+                version,
+                writer,
+            },
+            E::LockspaceLost => Self::LockspaceLost { locked },
+        }
+    }
+}
+
+/// Why a lock could not be confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The storage does not tell. The lock may still be held.
+    #[error("{locked}: the lease in {path:?} {fault}")]
+    Lease {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What went wrong.
+        fault: LeaseFault,
+    },
+    /// The disk names another owner or another version. The guard is lost.
+    #[error("{locked} is not ours any more: its lease in {path:?} is at version {version}, owned by {}", owner.map_or_else(|| "nobody".to_owned(), |(host, generation)| format!("host {host} (generation {generation})")))]
+    NotOurs {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// The version found.
+        version: LeaseVersion,
+        /// The owner found; `None` when the lease is free.
+        owner: Option<(HostId, Generation)>,
+    },
+    /// The guard was lost before.
+    #[error("the locks are lost: {reason}")]
+    Lost {
+        /// Why.
+        reason: LossReason,
+    },
+}
+
+impl VerifyError {
+    pub(crate) fn of_algorithm(
+        error: paxos_lease::VerifyError,
+        locked: &Locked,
+        path: &Path,
+    ) -> Self {
+        use paxos_lease::VerifyError as E;
+        let (locked, path) = (locked.clone(), path.to_owned());
+        match error {
+            E::Lease(error) => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::NotOurs { version, owner } => Self::NotOurs {
+                locked,
+                path,
+                version,
+                owner,
+            },
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One lease of a request: opened, acquired, released.
+
+use std::path::PathBuf;
+
+use super::guard::Locked;
+use crate::disk::{Access, Disk, Identity, Links, OpenOptions, StorageWorld};
+use crate::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
+use crate::format::{LeaseVersion, LockspaceName, ResourceName};
+use crate::lockspace::{LeaseKey, Lockspace, Reservation};
+use crate::paxos_lease;
+use crate::paxos_lease::{
+    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, verify,
+};
+use crate::world::executor::block_on;
+
+/// Where a lease lies, and what it stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) locked: Locked,
+    pub(super) path: PathBuf,
+    pub(super) offset: u64,
+    pub(super) lockspace: LockspaceName,
+    pub(super) name: ResourceName,
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub(super) struct Lease {
+    lockspace: Lockspace,
+    target: Target,
+    area: LeaseArea<Disk>,
+    held: HeldLease,
+    /// `None` once the lease was given up.
+    reservation: Option<Reservation>,
+}
+
+impl Target {
+    fn links(&self) -> Links {
+        if self.path.starts_with("/dev") {
+            Links::Follow
+        } else {
+            Links::Refuse
+        }
+    }
+
+    pub(super) fn fault(&self, fault: LeaseFault) -> AcquireError {
+        AcquireError::Lease {
+            locked: self.locked.clone(),
+            path: self.path.clone(),
+            fault,
+        }
+    }
+
+    /// Tries once to acquire it. What an attempt that failed leaves on the disk is settled, or owed
+    /// by the lockspace.
+    pub(super) fn try_acquire(
+        &self,
+        lockspace: &Lockspace,
+        holding: &Holding,
+    ) -> Result<Lease, AcquireError> {
+        let opened = OpenOptions::new(Access::ReadWrite)
+            .links(self.links())
+            .open(&self.path)
+            .map_err(|error| self.fault(LeaseFault::Open(error)))?;
+        let inner = lockspace.inner();
+        let disk = Disk::new(opened, inner.lease_pool());
+        let key = LeaseKey {
+            disk: disk.info().identity(),
+            offset: self.offset,
+        };
+        let reservation = inner
+            .shared
+            .reserve(key)
+            .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
+        let area = LeaseArea {
+            disk,
+            offset: self.offset,
+            lockspace: self.lockspace.clone(),
+            resource: self.name.clone(),
+            expected_shape: LeaseShape::of_lockspace(lockspace.membership().area().geometry),
+        };
+        match block_on(acquire(
+            &StorageWorld,
+            lockspace.membership(),
+            &area,
+            holding,
+        )) {
+            Ok(held) => {
+                let lease = Lease {
+                    lockspace: lockspace.clone(),
+                    target: self.clone(),
+                    area,
+                    held,
+                    reservation: Some(reservation),
+                };
+                lease.check_name()
+            }
+            Err(failure) => {
+                if let Some(debt) = failure.debt {
+                    reservation.owe(area, debt);
+                }
+                let loss = lockspace.loss();
+                Err(AcquireError::of_algorithm(
+                    failure.error,
+                    &self.locked,
+                    &self.path,
+                    loss,
+                ))
+            }
+        }
+    }
+}
+
+impl Lease {
+    pub(super) const fn locked(&self) -> &Locked {
+        &self.target.locked
+    }
+
+    pub(super) const fn path(&self) -> &PathBuf {
+        &self.target.path
+    }
+
+    pub(super) fn version(&self) -> LeaseVersion {
+        self.held.version()
+    }
+
+    /// The path must still name the file that was locked: whoever comes next opens what the path
+    /// names.
+    fn check_name(mut self) -> Result<Self, AcquireError> {
+        match Identity::of_path(&self.target.path, self.target.links()) {
+            Ok(named) if named == self.area.disk.info().identity() => Ok(self),
+            Ok(_) => {
+                self.release_quietly();
+                Err(self.target.fault(LeaseFault::Replaced))
+            }
+            Err(error) => {
+                self.release_quietly();
+                Err(self.target.fault(LeaseFault::Open(error)))
+            }
+        }
+    }
+
+    /// Looks on the disk whether the lease is still held.
+    pub(super) fn verify(&self) -> Result<(), VerifyError> {
+        let found = block_on(verify(
+            &StorageWorld,
+            self.lockspace.membership(),
+            &self.area,
+            &self.held,
+        ));
+        found.map_err(|error| {
+            VerifyError::of_algorithm(error, &self.target.locked, &self.target.path)
+        })
+    }
+
+    /// Gives the lease back. A second call has nothing left to do.
+    pub(super) fn release(&mut self) -> Result<(), ReleaseError> {
+        let Some(reservation) = self.reservation.take() else {
+            return Ok(());
+        };
+        let released = block_on(release(
+            &StorageWorld,
+            self.lockspace.membership(),
+            &self.area,
+            &self.held,
+        ));
+        if let Err(paxos_lease::ReleaseError::Lease(_)) = released {
+            reservation.owe(self.area.clone(), Debt::of_release(&self.held));
+        }
+        released.map_err(|error| {
+            ReleaseError::of_algorithm(error, &self.target.locked, &self.target.path)
+        })
+    }
+
+    /// For where there is an error to report already, or nobody to report to.
+    pub(super) fn release_quietly(&mut self) {
+        if let Err(error) = self.release() {
+            tracing::warn!(resource = %self.target.name, %error, "a lease was not given back");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release_quietly();
+    }
+}

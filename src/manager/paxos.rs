@@ -1,0 +1,232 @@
+//! The manager that takes leases in a lockspace.
+
+use std::time::Duration;
+
+use super::guard::{LockGuard, Locked};
+use super::lease::{Lease, Target};
+use super::request::{Access, LockRequest, Owner, WaitLimit};
+use super::{LockManager, repair};
+use crate::disk::StorageWorld;
+use crate::error::AcquireError;
+use crate::format::{HolderNote, LeaseVersion};
+use crate::libvirt::{LeaseDirectory, lease_name};
+use crate::lockspace::Lockspace;
+use crate::paxos_lease::{Holding, Patience};
+use crate::world::executor::block_on;
+use crate::world::{Timestamp, World, clock};
+
+/// The pause before another try at what somebody else holds, at least; up to twice that, by chance.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// The same where another guard of this process holds it: nothing is read for such a try.
+const LOCAL_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks disks by leases in one lockspace.
+///
+/// The lease of a disk is the file in the [`LeaseDirectory`] that is named by the MD5 of the disk's
+/// path; it is created when it is missing. Clones share the lockspace.
+#[derive(Clone, Debug)]
+pub struct PaxosManager {
+    lockspace: Lockspace,
+    directory: LeaseDirectory,
+}
+
+impl PaxosManager {
+    /// A manager that takes leases as a host of `lockspace`, for disks those in `directory`.
+    #[must_use]
+    pub const fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Self {
+        Self {
+            lockspace,
+            directory,
+        }
+    }
+
+    /// The lockspace.
+    #[must_use]
+    pub const fn lockspace(&self) -> &Lockspace {
+        &self.lockspace
+    }
+
+    /// The leases to take, in the one order that everybody takes them in.
+    fn targets(&self, request: &LockRequest) -> Result<Vec<Target>, AcquireError> {
+        let mut targets =
+            Vec::with_capacity(request.disks.len().saturating_add(request.leases.len()));
+        let joined = self.lockspace.name();
+        for (disk, access) in &request.disks {
+            match access {
+                Access::Exclusive => {}
+            }
+            targets.push(Target {
+                locked: Locked::Disk(disk.clone()),
+                path: self.directory.lease_path(disk),
+                offset: 0,
+                lockspace: joined.clone(),
+                name: lease_name(disk),
+            });
+        }
+        for lease in &request.leases {
+            if lease.lockspace != *joined {
+                return Err(AcquireError::OtherLockspace {
+                    asked_for: lease.lockspace.clone(),
+                    joined: joined.clone(),
+                });
+            }
+            targets.push(Target {
+                locked: Locked::Lease {
+                    lockspace: lease.lockspace.clone(),
+                    name: lease.name.clone(),
+                },
+                path: lease.path.clone(),
+                offset: lease.offset,
+                lockspace: lease.lockspace.clone(),
+                name: lease.name.clone(),
+            });
+        }
+        targets.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
+        let same_place = |pair: &[Target]| match pair {
+            [a, b] => (&a.path, a.offset) == (&b.path, b.offset),
+            _ => false,
+        };
+        match targets
+            .windows(2)
+            .find(|pair| same_place(pair))
+            .and_then(<[_]>::first)
+        {
+            Some(twice) => Err(AcquireError::NamedTwice {
+                path: twice.path.clone(),
+            }),
+            None => Ok(targets),
+        }
+    }
+
+    fn note(&self, owner: &Owner) -> HolderNote {
+        // Host, generation and version are the acquire's to fill in.
+        let lockspace = &self.lockspace;
+        let mut note = HolderNote::new(
+            lockspace.host_id(),
+            lockspace.generation(),
+            LeaseVersion::new(0),
+        )
+        .with_guest_name(&owner.guest_name);
+        note.guest_uuid = owner.guest_uuid;
+        note.pid = owner.pid;
+        note.boot_id = lockspace.inner().boot_id();
+        note.acquired_unix_secs = clock::unix_secs();
+        note
+    }
+
+    /// Acquires one lease, as often as the limit allows.
+    fn acquire_one(
+        &self,
+        target: &Target,
+        owner: &Owner,
+        limit: Limit,
+    ) -> Result<Lease, AcquireError> {
+        let mut repaired = false;
+        loop {
+            if let Locked::Disk(_) = target.locked {
+                let geometry = self.lockspace.membership().area().geometry;
+                self.directory
+                    .create_lease(&target.name, geometry)
+                    .map_err(|error| AcquireError::Create {
+                        locked: target.locked.clone(),
+                        error,
+                    })?;
+            }
+            let patience = match limit {
+                Limit::Try => Patience::Refuse,
+                Limit::Until(until) => Patience::WaitForDeath { until: Some(until) },
+                Limit::Forever => Patience::WaitForDeath { until: None },
+            };
+            let holding = Holding {
+                patience,
+                note: Some(self.note(owner)),
+                expected_version: None,
+            };
+            let error = match target.try_acquire(&self.lockspace, &holding) {
+                Ok(lease) => return Ok(lease),
+                Err(error) => error,
+            };
+            if !repaired && repair::may_mend(target, &error) {
+                repair::replace_leftover(&self.lockspace, &self.directory, target)?;
+                repaired = true;
+                continue;
+            }
+            let Some(pause) = pause_before_retry(&error) else {
+                return Err(error);
+            };
+            let now = clock::now();
+            let pause = match limit {
+                Limit::Try => return Err(error),
+                Limit::Until(until) if now >= until => return Err(error),
+                Limit::Until(until) => pause.min(until.since(now)),
+                Limit::Forever => pause,
+            };
+            block_on(StorageWorld.sleep(pause));
+        }
+    }
+}
+
+/// The request's limit as an instant, for all its leases together.
+#[derive(Clone, Copy)]
+enum Limit {
+    Try,
+    Until(Timestamp),
+    Forever,
+}
+
+impl Limit {
+    fn begin(wait: WaitLimit) -> Self {
+        match wait {
+            WaitLimit::Try => Self::Try,
+            WaitLimit::For(limit) => Self::Until(clock::now() + limit),
+            WaitLimit::Forever => Self::Forever,
+        }
+    }
+}
+
+/// How long to wait before another try, if another try can do better.
+fn pause_before_retry(error: &AcquireError) -> Option<Duration> {
+    match error {
+        AcquireError::HeldHere { .. } | AcquireError::NotSettled { .. } => Some(LOCAL_RETRY_PAUSE),
+        error if error.is_held() || error.is_contended() => {
+            let millis = u64::try_from(RETRY_PAUSE.as_millis()).unwrap_or(0);
+            Some(RETRY_PAUSE.saturating_add(Duration::from_millis(clock::random(millis))))
+        }
+        _ => None,
+    }
+}
+
+impl LockManager for PaxosManager {
+    fn name(&self) -> &'static str {
+        "paxos"
+    }
+
+    fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
+        request.check()?;
+        let targets = self.targets(&request)?;
+        let limit = Limit::begin(request.wait);
+        let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
+        for target in &targets {
+            match self.acquire_one(target, &request.owner, limit) {
+                Ok(lease) => leases.push(lease),
+                Err(error) => {
+                    // All or nothing, in the reverse order.
+                    while let Some(mut lease) = leases.pop() {
+                        lease.release_quietly();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let guard = LockGuard::over(&self.lockspace, leases, request.on_lost)?;
+        // The lockspace may have been lost between the last acquire and now.
+        if guard.is_held() {
+            tracing::info!(locks = ?guard, "acquired");
+            Ok(guard)
+        } else {
+            Err(AcquireError::LockspaceLost {
+                reason: self.lockspace.loss(),
+            })
+        }
+    }
+}

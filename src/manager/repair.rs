@@ -1,0 +1,110 @@
+//! Lease files that somebody began to create and did not finish.
+//!
+//! This crate links lease files into place whole. libvirt creates them empty and initialises them
+//! afterwards; a crash in between leaves a file that would block every later start. Such a leftover
+//! is replaced, under two conditions: it has not been touched for [`LEFTOVER_AGE`], by the clock of
+//! the storage itself, so nobody is at it any more; and the replacing is done under a lease of its
+//! own, so that of several hosts only one does it, and none over a file that another has just put
+//! into use.
+
+use std::time::Duration;
+
+use super::guard::Locked;
+use super::lease::Target;
+use crate::error::{AcquireError, LeaseFault};
+use crate::format::ResourceName;
+use crate::libvirt::{CreateError, LeaseDirectory};
+use crate::lockspace::Lockspace;
+use crate::paxos_lease::{Holding, Patience};
+use crate::world::clock;
+
+/// As long as sanlock allows itself for initialising a lease.
+const LEFTOVER_AGE: Duration = Duration::from_secs(60);
+
+/// How long to wait for another host that replaces a leftover in the same directory.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The lease, and the file, under which leftovers are replaced. No disk's: those are 32 digits.
+const REPAIR: &str = "disklease_repair";
+
+/// Whether the error is one that a file begun and not finished gives.
+pub(super) fn may_mend(target: &Target, error: &AcquireError) -> bool {
+    let unfinished = matches!(
+        error,
+        AcquireError::Lease {
+            fault: LeaseFault::NotInitialised { .. } | LeaseFault::TooShort { .. },
+            ..
+        }
+    );
+    unfinished && matches!(target.locked, Locked::Disk(_))
+}
+
+/// Replaces the lease file of `target` by a new one, if it is a leftover.
+///
+/// # Errors
+///
+/// [`LeaseFault::BeingCreated`] while it is too young; otherwise whatever goes wrong.
+pub(super) fn replace_leftover(
+    lockspace: &Lockspace,
+    directory: &LeaseDirectory,
+    target: &Target,
+) -> Result<(), AcquireError> {
+    let create = |error: CreateError| AcquireError::Create {
+        locked: target.locked.clone(),
+        error,
+    };
+    let geometry = lockspace.membership().area().geometry;
+    let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
+    let path = directory.create_lease(&name, geometry).map_err(create)?;
+    let locked = Locked::Lease {
+        lockspace: lockspace.name().clone(),
+        name: name.clone(),
+    };
+    let repair = Target {
+        locked,
+        path,
+        offset: 0,
+        lockspace: lockspace.name().clone(),
+        name,
+    };
+    let patience = Patience::WaitForDeath {
+        until: Some(clock::now() + PATIENCE),
+    };
+    let holding = Holding {
+        patience,
+        note: None,
+        expected_version: None,
+    };
+    let mut lease = repair.try_acquire(lockspace, &holding)?;
+
+    let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
+        // Looked at again, now that nobody else can have come before us.
+        if found.is_initialised() {
+            return Ok(false);
+        }
+        if age < LEFTOVER_AGE {
+            let remaining = LEFTOVER_AGE.saturating_sub(age);
+            return Err(target.fault(LeaseFault::BeingCreated { remaining }));
+        }
+        // The last thing before the new file takes the old one's name.
+        if lease.verify().is_err() {
+            return Err(target.fault(LeaseFault::Replaced));
+        }
+        if lockspace.is_held() {
+            Ok(true)
+        } else {
+            Err(AcquireError::LockspaceLost {
+                reason: lockspace.loss(),
+            })
+        }
+    });
+    lease.release_quietly();
+    match replaced? {
+        Ok(true) => {
+            tracing::warn!(path = ?target.path, "replaced a lease file that was never initialised");
+            Ok(())
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(create(error)),
+    }
+}

@@ -1,0 +1,184 @@
+//! What is to be locked, for whom, and how long that may take.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::AcquireError;
+use crate::format::{LockspaceName, ResourceName};
+use crate::lockspace::LossReason;
+
+/// Who locks: what other hosts are told when they are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub(super) guest_name: String,
+    pub(super) guest_uuid: Option<[u8; 16]>,
+    pub(super) pid: u32,
+}
+
+impl Owner {
+    /// This process, on behalf of the guest called `guest_name`. More than 128 bytes of the name
+    /// are cut off.
+    #[must_use]
+    pub fn this_process(guest_name: impl Into<String>) -> Self {
+        Self {
+            guest_name: guest_name.into(),
+            guest_uuid: None,
+            pid: std::process::id(),
+        }
+    }
+
+    /// The guest's UUID.
+    #[must_use]
+    pub const fn uuid(mut self, uuid: [u8; 16]) -> Self {
+        self.guest_uuid = Some(uuid);
+        self
+    }
+}
+
+/// In what way a disk is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// For one guest alone, which may write.
+    Exclusive,
+}
+
+/// A lease that lies where its user says, as libvirt's `<lease>` elements name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseSpec {
+    pub(super) lockspace: LockspaceName,
+    pub(super) name: ResourceName,
+    pub(super) path: PathBuf,
+    pub(super) offset: u64,
+}
+
+impl LeaseSpec {
+    /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must
+    /// have been initialised.
+    #[must_use]
+    pub fn new(
+        lockspace: LockspaceName,
+        name: ResourceName,
+        path: impl Into<PathBuf>,
+        offset: u64,
+    ) -> Self {
+        Self {
+            lockspace,
+            name,
+            path: path.into(),
+            offset,
+        }
+    }
+}
+
+/// How long to wait for what another has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitLimit {
+    /// Not at all: whoever holds it, alive or perhaps dead, is reported at once.
+    Try,
+    /// For this long. Reaches from the call on over all that is locked by it.
+    For(Duration),
+    /// Until it is to be had.
+    Forever,
+}
+
+pub(super) type OnLost = Box<dyn FnOnce(&LossReason) + Send>;
+
+/// What is to be locked: any number of disks and leases, all of them or none.
+///
+/// They are taken in one order that is the same on all hosts of a lease directory, so requests that
+/// wait for each other's disks cannot wait for ever.
+#[must_use = "a request does nothing before a manager is asked to acquire it"]
+pub struct LockRequest {
+    pub(super) owner: Owner,
+    pub(super) disks: Vec<(PathBuf, Access)>,
+    pub(super) leases: Vec<LeaseSpec>,
+    pub(super) wait: WaitLimit,
+    pub(super) on_lost: Vec<OnLost>,
+}
+
+impl LockRequest {
+    /// A request for nothing yet, which would not wait.
+    pub const fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            disks: Vec::new(),
+            leases: Vec::new(),
+            wait: WaitLimit::Try,
+            on_lost: Vec::new(),
+        }
+    }
+
+    /// Also the disk at `path`. The path must be absolute, and **the same on every host**: it is
+    /// what the disk is known by, taken as it is, with no link resolved.
+    pub fn disk(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.disks.push((path.into(), access));
+        self
+    }
+
+    /// Also this lease.
+    pub fn lease(mut self, lease: LeaseSpec) -> Self {
+        self.leases.push(lease);
+        self
+    }
+
+    /// How long to wait; [`WaitLimit::Try`] when nothing is said.
+    pub const fn wait(mut self, limit: WaitLimit) -> Self {
+        self.wait = limit;
+        self
+    }
+
+    /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
+    /// its time, but others' callbacks wait for it. It is not called after a release.
+    pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
+        self.on_lost.push(Box::new(callback));
+        self
+    }
+
+    /// What can be said of a request without looking at any disk. The same for all managers.
+    pub(super) fn check(&self) -> Result<(), AcquireError> {
+        if self.disks.is_empty() && self.leases.is_empty() {
+            return Err(AcquireError::NothingToLock);
+        }
+        for (path, _) in &self.disks {
+            check_path(path)?;
+        }
+        for lease in &self.leases {
+            check_path(&lease.path)?;
+        }
+        for (n, (path, _)) in self.disks.iter().enumerate() {
+            if self
+                .disks
+                .iter()
+                .skip(n.saturating_add(1))
+                .any(|(other, _)| other == path)
+            {
+                return Err(AcquireError::NamedTwice { path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), AcquireError> {
+    if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
+        Ok(())
+    } else {
+        Err(AcquireError::PathNotAbsolute {
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for LockRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockRequest")
+            .field("owner", &self.owner)
+            .field("disks", &self.disks)
+            .field("leases", &self.leases)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
