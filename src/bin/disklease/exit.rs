@@ -28,7 +28,12 @@ impl Failure {
         Self::new(74, message)
     }
 
-    fn new(code: u8, message: impl Display) -> Self {
+    /// Another host has a disk.
+    pub(crate) fn held(message: impl Display) -> Self {
+        Self::new(75, message)
+    }
+
+    pub(crate) fn new(code: u8, message: impl Display) -> Self {
         Self {
             code,
             message: message.to_string(),

@@ -7,6 +7,7 @@ mod dump;
 mod exit;
 mod json;
 mod output;
+mod run;
 mod status;
 
 use std::process::ExitCode;
@@ -27,12 +28,14 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 64 wrong usage, 69 the storage or the lockspace fails, 75 a disk is held.
+Exit codes: 0 done, 64 wrong usage, 69 the storage or the lockspace fails, 74 the output cannot be
+written, 75 a disk is held; `run` ends with the exit code of its command.
 Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trace) says how many.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Dump(dump::Args),
+    Run(run::Args),
     Status(status::Args),
 }
 
@@ -43,13 +46,11 @@ fn main() -> ExitCode {
     };
     start_logging();
     let done = match &cli.command {
-        Command::Dump(args) => dump::run(args),
-        Command::Status(args) => status::run(args),
+        Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    done.unwrap_or_else(|failure| failure.report())
 }
 
 /// What clap has to say: help on stdout, wrong usage on stderr.
