@@ -54,6 +54,12 @@ pub(crate) struct Args {
     /// The name by which other hosts see the holder [default: the command's file name]
     #[arg(long, value_name = "NAME")]
     guest: Option<String>,
+    /// Where this host keeps its life locks [default: /run/disklease, or below `XDG_RUNTIME_DIR`]
+    ///
+    /// A file there is locked for as long as the command or a child of it lives, so that the next
+    /// run with this host id need not wait. It must be local to this host, and empty after a boot.
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
     /// The command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -177,6 +183,9 @@ impl<'a> Plan<'a> {
             .on_progress(move |progress| tell_progress(host_id, &progress));
         if let Some(name) = self.host_name {
             options = options.host_name(name);
+        }
+        if let Some(dir) = &self.args.runtime_dir {
+            options = options.runtime_dir(dir);
         }
         options.join(path, host_id).map_err(Failure::unavailable)
     }
