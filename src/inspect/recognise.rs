@@ -76,13 +76,28 @@ fn lockspace_behind(window: &[u8]) -> Option<Geometry> {
 
 /// The geometry of the lease whose later sectors these are, with the area of the default size.
 fn lease_behind(window: &[u8]) -> Option<Geometry> {
-    let found = SECTOR_SIZES.into_iter().find(|&(size, _)| {
-        let mut sectors = window.chunks(size).skip(1);
-        let request = sectors.next().unwrap_or_default();
-        // A dblock has a checksum: nothing else looks like one.
-        RequestRecord::decode(request).is_ok() || sectors.any(is_dblock)
+    let requested = SECTOR_SIZES.into_iter().find(|&(size, _)| {
+        let request = window.get(size..).unwrap_or_default();
+        RequestRecord::decode(request).is_ok()
     });
-    found.map(|(_, geometry)| geometry)
+    if let Some((_, geometry)) = requested {
+        return Some(geometry);
+    }
+    // A dblock has a checksum: nothing else looks like one. Of large sectors all are where small
+    // ones could be too, but not the other way round.
+    let mut dblocks = window
+        .chunks(512)
+        .enumerate()
+        .skip(2)
+        .filter(|(_, sector)| is_dblock(sector))
+        .map(|(index, _)| index.is_multiple_of(8))
+        .peekable();
+    dblocks.peek()?;
+    if dblocks.all(|fits_large_sectors| fits_large_sectors) {
+        Some(Geometry::S4K_A8M)
+    } else {
+        Some(Geometry::S512_A1M)
+    }
 }
 
 const SECTOR_SIZES: [(usize, Geometry); 2] = [(512, Geometry::S512_A1M), (4096, Geometry::S4K_A8M)];
@@ -150,6 +165,7 @@ mod tests {
             );
             let block = Dblock::for_version(LeaseVersion::new(3));
             block.write_to(&mut area[2 * size..]).unwrap();
+            block.write_to(&mut area[3 * size..]).unwrap();
             assert_eq!(recognise(&area), guessed);
         }
     }
