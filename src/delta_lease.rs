@@ -43,6 +43,8 @@ pub struct DeltaLease {
     note: HostNote,
     /// When the last write that is known to have reached the disk was begun.
     renewed_at: Timestamp,
+    /// The latest time that was given to any write, also to one that failed.
+    last_stamp_secs: u64,
     /// Whether `leader` is known to be what the disk holds: not so after a write that failed or
     /// timed out.
     leader_is_on_disk: bool,

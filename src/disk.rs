@@ -21,7 +21,9 @@ pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, Opened
 use raw::RawIo;
 use request::{Failure, Kind, submit};
 use rustix::io::Errno;
-pub use threads::{InFlight, IoPool, IoWatch};
+#[cfg(test)]
+use threads::InFlight;
+pub use threads::{IoPool, IoWatch};
 use writes::WriteTable;
 
 use crate::world::{OsError, ReadError, SectorBuf, Sleep, Timestamp, World, WriteError, clock};
@@ -68,8 +70,8 @@ impl Disk {
 
     /// How many writes of this process to this disk were begun and have not ended, whether or not
     /// anyone waits for them, and through whichever open of it. Each of them may still land.
-    #[must_use]
-    pub fn writes_in_flight(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn writes_in_flight(&self) -> usize {
         self.inner.writes.in_flight()
     }
 

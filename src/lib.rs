@@ -1,7 +1,107 @@
-//! Disk leases for virtual machines.
+//! Disk leases for virtual machines: one virtual disk, one running machine, whatever crashes.
+//!
+//! A virtual machine monitor holds a [`LockGuard`] for as long as its guest has a disk open. On every host that
+//! shares the storage, no second guard for the same disk is given out meanwhile. There is no server and no network
+//! in it: hosts agree through sectors on the shared storage itself, by delta leases for host identity and Disk Paxos
+//! for each disk, in the on-disk format of `sanlock`. Hosts that run sanlock, as libvirt's do, can share a lockspace
+//! with hosts that run this, and exclude each other.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use disklease::{
+//!     Access, AcquireError, HostId, LeaseDirectory, LockManager, LockRequest, Lockspace, Owner, PaxosManager,
+//!     WaitLimit, Watchdog,
+//! };
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Once a host: join the lockspace on the shared storage. Blocks while the host id is won.
+//!     let leases = LeaseDirectory::new("/var/lib/libvirt/sanlock");
+//!     let lockspace = Lockspace::options(Watchdog::None)
+//!         .io_timeout(Duration::from_secs(10))
+//!         .join(leases.create_lockspace(Duration::from_secs(10))?, HostId::new(7)?)?;
+//!     let manager: Box<dyn LockManager> = Box::new(PaxosManager::new(lockspace, leases));
+//!
+//!     // Once a guest, before it runs: lock its disks, all or none.
+//!     let request = LockRequest::new(Owner::this_process("guest-1"))
+//!         .disk("/dev/disk/by-path/pci-0000:00:1f.2-ata-1", Access::Exclusive)
+//!         .wait(WaitLimit::For(Duration::from_secs(30)))
+//!         .on_lost(|reason| eprintln!("stop the guest at once: {reason}"));
+//!     let guard = match manager.acquire(request) {
+//!         Ok(guard) => guard,
+//!         Err(AcquireError::Held { holder, .. }) => return Err(format!("held by {holder}").into()),
+//!         Err(error) => return Err(error.into()),
+//!     };
+//!
+//!     // While it runs: put `guard.event_fd()` into the event loop, and ask before each write.
+//!     if guard.is_held() { /* submit the write */ }
+//!
+//!     // When it has stopped, and its writes have ended.
+//!     guard.release()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised, and what that rests on
+//!
+//! At no instant do two guards for one disk say [`is_held`](LockGuard::is_held), on whatever hosts, whatever
+//! crashes, hangs, pauses, partitions or storage errors happen, as long as
+//!
+//! 1. **a sector is written whole or not at all, and a write that has completed is seen by every later read**, from
+//!    whatever host: true of block devices, NFS and cluster file systems opened with `O_DIRECT`, which is how this
+//!    crate opens them. Without it two hosts can both believe that they won;
+//! 2. **clocks of different hosts run at nearly the same rate**, within the margin in [`timing`]. Clocks are never
+//!    compared. Without it a host may be taken for dead while it still believes in its leases;
+//! 3. **a holder that may no longer write is stopped in time**: its guard says so 8N after the last good renewal, by
+//!    the clock, and others take over after 8N + F, no sooner. What happens in between is, today, the embedder's
+//!    duty: stop the guest when the guard is lost. A write that was submitted while the lock was held, and hangs in
+//!    the kernel for longer than F, is not covered by anything in this crate yet.
+//!
+//! In a lockspace shared with sanlock hosts the promise is sanlock's: its own protocol can be brought to two owners
+//! by writes that are delayed in extreme ways. Among disklease hosts alone it is ours. `docs/failure-model.md` and
+//! `docs/protocol.md` have the whole.
+//!
+//! # The layers
+//!
+//! Each imports only from those above it.
+//!
+//! | layer | what |
+//! | --- | --- |
+//! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
+//! | [`timing`] | every derived time, and why a takeover cannot overlap |
+//! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
+//! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
+//! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
+//! | [`lockspace`] | the live membership: join, renewal, loss, leave |
+//! | [`libvirt`] | libvirt's lease directory and names |
+//! | [`manager`] | lock managers and guards: what an embedder uses |
+//!
+//! # Features
+//!
+//! * `cli`: the operator's command `disklease`.
 #![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    feature = "__sim",
+    allow(
+        rustdoc::private_intra_doc_links,
+        reason = "the private feature is for tests, not for docs"
+    )
+)]
 
+#[allow(
+    unreachable_pub,
+    unused_imports,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
 mod delta_lease;
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
 mod disk;
 mod error;
 pub mod format;
@@ -9,10 +109,24 @@ pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
 pub mod manager;
+#[allow(
+    unreachable_pub,
+    unused_imports,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
 mod paxos_lease;
 pub mod timing;
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
 mod world;
 
+pub use delta_lease::{DeltaReleaseError, DeltaSectorError, RenewError};
 pub use disk::{FileKind, OpenError};
 pub use error::{AcquireError, JoinError, LeaseFault, LeaveError, ReleaseError, VerifyError};
 pub use format::HostId;

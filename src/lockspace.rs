@@ -73,7 +73,6 @@ pub(crate) struct Inner {
 
 impl Lockspace {
     /// How to join, under the protection of `watchdog`, with defaults for everything else.
-    #[must_use]
     pub fn options(watchdog: Watchdog) -> LockspaceOptions {
         LockspaceOptions::new(watchdog)
     }

@@ -92,7 +92,8 @@ pub enum ClaimError {
         error: WriteError,
     },
     /// From reading the free sector to having written it took longer than the delay in which
-    /// another host must be able to see it.
+    /// another host must be able to see it. That host may own the id now, so the sector is left as
+    /// it is.
     #[error(
         "the storage is too slow to take host id {host_id}: {took:?} from the read to the end of the write, {limit:?} are allowed"
     )]
@@ -121,7 +122,7 @@ pub enum ClaimError {
 /// # Errors
 ///
 /// [`ClaimError`]. After an error that came later than the write, the sector is freed again if that
-/// is possible.
+/// is possible and the write is known to have come in time.
 pub async fn acquire<W: World>(
     world: &W,
     area: &LockspaceArea<W::Disk>,
@@ -141,7 +142,7 @@ pub async fn acquire<W: World>(
     {
         Ok(()) => Ok(lease),
         Err(error) => {
-            claim.undo(&lease).await;
+            claim.undo(&lease, lease.expires_at()).await;
             Err(error)
         }
     }
@@ -261,6 +262,7 @@ impl<W: World> Claim<'_, W> {
             leader,
             note,
             renewed_at,
+            last_stamp_secs: leader.timestamp_secs(),
             leader_is_on_disk: true,
         };
 
@@ -271,21 +273,24 @@ impl<W: World> Claim<'_, W> {
         let took = self.world.now().since(read_begun);
         match written {
             Err(error) => {
-                self.undo(&lease).await;
+                let has_ended = !matches!(error, WriteError::TimedOut(_));
+                let seen_by = if has_ended && took <= limit {
+                    lease.expires_at()
+                } else {
+                    read_begun + limit
+                };
+                self.undo(&lease, seen_by).await;
                 Err(ClaimError::Write {
                     host_id,
                     offset: self.area.sector_offset(host_id),
                     error,
                 })
             }
-            Ok(()) if took > limit => {
-                self.undo(&lease).await;
-                Err(ClaimError::TooSlow {
-                    host_id,
-                    took,
-                    limit,
-                })
-            }
+            Ok(()) if took > limit => Err(ClaimError::TooSlow {
+                host_id,
+                took,
+                limit,
+            }),
             Ok(()) => Ok(lease),
         }
     }
@@ -324,10 +329,14 @@ impl<W: World> Claim<'_, W> {
     /// A claim that failed after its write frees the sector again, if the sector still holds that
     /// write. Otherwise the id would look owned until someone waits it out. Best effort: the error
     /// to report is the claim's.
-    async fn undo(&self, lease: &DeltaLease) {
+    ///
+    /// Only if that is seen by `seen_by`. A write that came later may have landed over the record of
+    /// another host that confirmed its claim before; it finds out when it renews. Until then a free
+    /// sector would say that its leases are over while it holds them.
+    async fn undo(&self, lease: &DeltaLease, seen_by: Timestamp) {
         let io = self.claimant.timing.io();
         match self.read(io).await {
-            Ok((found, _)) if found.leader == lease.leader => {
+            Ok((found, _)) if found.leader == lease.leader && self.world.now() <= seen_by => {
                 if let Err(error) = self.write_sector(lease, &lease.leader.released(), io).await {
                     tracing::warn!(host_id = lease.host_id.get(), %error, "a failed claim could not free its host id");
                 }

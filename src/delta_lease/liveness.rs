@@ -26,6 +26,9 @@ pub struct HostRecord {
     /// When a read that showed the present content first ended. Only time after this counts towards
     /// death.
     pub changed_at: Timestamp,
+    /// When the last read that showed the present content was begun. What came after that was not
+    /// seen.
+    pub unchanged_until: Timestamp,
     /// Whether the content was seen to change since it was first seen: whether a renewal was really
     /// observed.
     pub renewal_seen: bool,
@@ -47,13 +50,14 @@ pub enum HostState {
         /// When it counts as dead, should it not renew before.
         dead_at: Timestamp,
     },
-    /// It has not renewed for so long that its own leases must be lost to it, but it may not be
-    /// stopped yet.
+    /// It was not seen to renew for so long that its own leases must be lost to it, but it may not
+    /// be stopped yet; or it renews, and only the scans are too rare.
     Failing {
-        /// When it counts as dead, should it not renew before.
+        /// When it counts as dead, should a scan that is begun later show no renewal.
         dead_at: Timestamp,
     },
-    /// It has not renewed for so long that it is gone for certain.
+    /// It has not renewed for so long that it is gone for certain, and a scan that was begun after
+    /// that long has shown it.
     Dead {
         /// Since when.
         since: Timestamp,
@@ -100,7 +104,7 @@ impl HostRecord {
         // cannot be read.
         if self.damage.is_some() {
             HostState::Unknown { dead_at }
-        } else if now > dead_at {
+        } else if self.unchanged_until > dead_at {
             HostState::Dead { since: dead_at }
         } else {
             HostState::Failing { dead_at }
@@ -171,18 +175,22 @@ impl HostTable {
             .filter_map(|(id, record)| Some((HostId::new(id).ok()?, record.as_ref()?)))
     }
 
-    /// Takes in the whole area, from a read that ended at `read_ended`.
+    /// Takes in the whole area, from a read that was begun at `read_begun` and ended at
+    /// `read_ended`.
     ///
-    /// Time towards a host's death is counted from the end of the read, never from its start: a
-    /// renewal that this read shows was begun before the read ended.
-    pub fn observe(&mut self, area: &[u8], read_ended: Timestamp) {
+    /// Time towards a host's death is counted from the end of a read, never from its start: a
+    /// renewal that this read shows was begun before the read ended. And it is counted up to the
+    /// start of a read, never to the end, nor to an instant at which nobody looked: a renewal that
+    /// came after the start may not have been seen. Hosts with a short io timeout renew, and die,
+    /// faster than a host with a long one looks.
+    pub fn observe(&mut self, area: &[u8], read_begun: Timestamp, read_ended: Timestamp) {
         for (id, slot) in (1_u64..).zip(&mut self.records) {
             let Ok(host) = HostId::new(id) else { break };
             let Ok(sector) = self.geometry.sector(area, self.geometry.delta_offset(host)) else {
                 break;
             };
             match DeltaRecord::decode(sector, host, &self.name) {
-                Ok(found) => take_in(slot, &found, read_ended),
+                Ok(found) => take_in(slot, &found, read_begun, read_ended),
                 Err(error) => match slot {
                     Some(record) => record.damage = Some(error),
                     None => *slot = Some(damaged(error, read_ended)),
@@ -193,7 +201,12 @@ impl HostTable {
     }
 }
 
-fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Timestamp) {
+fn take_in(
+    slot: &mut Option<HostRecord>,
+    found: &DeltaRecord,
+    read_begun: Timestamp,
+    read_ended: Timestamp,
+) {
     let leader = &found.leader;
     if leader.is_free() && leader.owner_id() == 0 {
         // Never used since it was formatted.
@@ -211,8 +224,9 @@ fn take_in(slot: &mut Option<HostRecord>, found: &DeltaRecord, read_ended: Times
         name: leader.host_name(),
         timestamp_secs: leader.timestamp_secs(),
         io_timeout: found.io_timeout(),
-        note: found.note.clone(),
+        note: found.note,
         changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
+        unchanged_until: read_begun,
         renewal_seen: renewed || seen_before.is_some_and(|record| record.renewal_seen),
         damage: None,
     });
@@ -227,6 +241,7 @@ fn damaged(error: FormatError, read_ended: Timestamp) -> HostRecord {
         io_timeout: IoTimeout::MAX,
         note: None,
         changed_at: read_ended,
+        unchanged_until: read_ended,
         renewal_seen: false,
         damage: Some(error),
     }

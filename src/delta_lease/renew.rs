@@ -64,20 +64,23 @@ pub async fn renew<W: World>(
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
     let area = membership.area();
+    let read_begun = world.now();
     let scan = area
         .read_all(world, lease.timing.io())
         .await
         .map_err(RenewError::Read)?;
     let read_ended = world.now();
-    membership.hosts(|table| table.observe(&scan, read_ended));
+    membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
 
     check_own_sector(membership, lease, &scan)?;
 
     let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
-    // Others see a renewal only by a change of whole seconds.
+    // Others see a renewal only by a change of whole seconds; so a write that failed must not have
+    // used the same, because it may have landed.
     let clock_secs = world
         .clock_secs()
-        .max(lease.leader.timestamp_secs().saturating_add(1));
+        .max(lease.last_stamp_secs.saturating_add(1));
+    lease.last_stamp_secs = clock_secs;
     let next = lease.leader.renewed(clock_secs, io_timeout_secs);
     let begun = world.now();
     // One write at a time is all that may be under way, and there is nothing better to do than to

@@ -34,6 +34,7 @@ pub struct IoPool {
 }
 
 /// I/O that was begun and has not ended, whether or not anyone still waits for it.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InFlight {
@@ -84,6 +85,7 @@ impl IoPool {
         Ok(pool)
     }
 
+    #[cfg(test)]
     /// What is under way. Nothing of a read or write that was awaited to its end is counted any
     /// more.
     #[must_use]

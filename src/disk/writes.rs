@@ -100,6 +100,7 @@ impl WriteTable {
     }
 
     /// How many writes were begun and have not ended.
+    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.claims
             .lock()

@@ -208,6 +208,7 @@ impl JoinError {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is the end of that error")]
     pub(crate) fn of_claim(error: ClaimError, path: &Path) -> Self {
         let owned = path.to_owned();
         match error {

@@ -243,7 +243,7 @@ impl DblockSector {
     #[must_use]
     pub fn decode(sector: &[u8], host: HostId) -> Self {
         let mode = ModeBlock::read_from(sector, host);
-        let block = mode.and(Dblock::decode(sector, host));
+        let block = mode.and_then(|_| Dblock::decode(sector, host));
         Self {
             released: block.is_ok() && Dblock::released_flag(sector, host),
             block,

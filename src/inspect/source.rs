@@ -158,3 +158,97 @@ fn down(offset: u64, unit: u64) -> u64 {
 fn up(offset: u64, unit: u64) -> u64 {
     offset.div_ceil(unit).saturating_mul(unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::testing::HangingDisk;
+    use crate::format::{Dblock, Geometry, LeaseVersion, LockspaceName, ResourceName, lease_image};
+    use crate::inspect::area::Area;
+    use crate::inspect::file::area_at;
+
+    const EIO: ReadError = ReadError::Failed(OsError(5));
+
+    fn source(storage: &HangingDisk) -> Source {
+        let pool = IoPool::new("test", 1..=1).unwrap();
+        Source {
+            disk: storage.open(&pool),
+            _pool: pool,
+            timeout: Duration::from_millis(50),
+        }
+    }
+
+    fn lease(storage: &HangingDisk) {
+        let mut area = vec![0; 1 << 20];
+        let space = LockspaceName::new("LS").unwrap();
+        let name = ResourceName::new("R").unwrap();
+        lease_image(&mut area, Geometry::S512_A1M, &space, &name, 0).unwrap();
+        for sector in [2, 1000, 2001] {
+            let block = Dblock::for_version(LeaseVersion::new(1));
+            block.write_to(&mut area[sector * 512..]).unwrap();
+        }
+        storage.fill(0, &area);
+    }
+
+    #[test]
+    fn sectors_that_cannot_be_read_do_not_hide_the_others() {
+        let storage = HangingDisk::new(1 << 20);
+        lease(&storage);
+        storage.fail_reads(1000 * 512..1000 * 512 + 1);
+        let (area, len) = area_at(&source(&storage), 0).unwrap();
+        let Area::Lease(look) = area else {
+            panic!("{area:?}")
+        };
+        assert_eq!(len, 1 << 20);
+        assert!(look.leader.is_ok() && look.is_damaged());
+        let good = look.blocks.iter().filter(|block| !block.is_damaged());
+        let good: Vec<u16> = good.map(|block| block.host_id.get()).collect();
+        assert_eq!(good, [1, 2000]);
+        // The 4096 bytes around the one that fails.
+        let failed = look.blocks.iter().filter(|block| block.is_damaged());
+        let failed: Vec<(u16, u64)> = failed
+            .inspect(|block| assert_eq!(block.sector, Err(Damage::Unreadable(EIO))))
+            .map(|block| (block.host_id.get(), block.offset))
+            .collect();
+        let expected: Vec<(u16, u64)> = (1000..1008)
+            .map(|sector| (sector - 1, u64::from(sector) * 512))
+            .collect();
+        assert_eq!(failed, expected);
+    }
+
+    #[test]
+    fn storage_that_fails_or_hangs_throughout_is_an_error() {
+        let storage = HangingDisk::new(1 << 20);
+        lease(&storage);
+        storage.fail_reads(0..1 << 20);
+        let failed = area_at(&source(&storage), 0);
+        assert!(matches!(failed, Err(LookError::Read { error: EIO, .. })));
+        storage.fail_reads(0..0);
+        storage.hang(0);
+        let hung = area_at(&source(&storage), 0);
+        assert!(matches!(
+            hung,
+            Err(LookError::Read {
+                error: ReadError::TimedOut(_),
+                offset: 0,
+                ..
+            })
+        ));
+        storage.release(0);
+    }
+
+    #[test]
+    fn bytes_are_found_at_their_offsets_whatever_the_units() {
+        let storage = HangingDisk::new(1300);
+        storage.fill(0, &[1; 1300]);
+        storage.fill(700, &[7; 600]);
+        let chunk = source(&storage).read(700, 5000).unwrap();
+        assert_eq!(chunk.from(700), [7; 600]);
+        assert_eq!(chunk.sector(699, 2), Some(Ok(&[1, 7][..])));
+        assert_eq!(chunk.sector(1299, 512), Some(Ok(&[7][..])));
+        assert_eq!(chunk.sector(1300, 512), None);
+        assert_eq!(chunk.sector(0, 512), None);
+        let all = source(&storage).read(2000, 512).unwrap();
+        assert_eq!(all.sector(2000, 512), None);
+    }
+}

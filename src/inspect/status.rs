@@ -181,11 +181,12 @@ impl Lockspace {
 
     fn scan(&self, table: &mut HostTable) -> Result<(), StatusError> {
         let len = self.geometry.area_size();
+        let begun = clock::now();
         let chunk = self.source.read(0, len).map_err(StatusError::Lockspace)?;
         // Where the file is cut, nothing is known of a host: zeros are a damaged sector.
         let mut area = chunk.from(0).to_vec();
         area.resize(len, 0);
-        table.observe(&area, clock::now());
+        table.observe(&area, begun, clock::now());
         Ok(())
     }
 

@@ -98,13 +98,13 @@ impl Drop for Temporary {
     }
 }
 
-/// Creates `file` with what `fill` puts into its area, unless it exists.
+/// Creates `file` with what `put` puts into its area, unless it exists.
 ///
 /// What is linked into place is complete and durable. A crash leaves a temporary file at the worst,
 /// whose name nobody looks for.
 pub(super) fn create_whole(
     file: &NewFile<'_>,
-    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
 ) -> Result<Outcome, CreateError> {
     match std::fs::symlink_metadata(file.path) {
         Ok(_) => return Ok(Outcome::Existed),
@@ -112,7 +112,7 @@ pub(super) fn create_whole(
         Err(error) => return Err(CreateError::io("look at", file.path, &error)),
     }
     let (temporary, handle) = open_temporary(file)?;
-    write_area(file, &temporary, fill)?;
+    write_area(file, &temporary, put)?;
     handle
         .sync_all()
         .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
@@ -142,18 +142,18 @@ impl Found {
     }
 }
 
-/// Replaces `file` by one with what `fill` puts into its area, if `may_replace` says so at the last
+/// Replaces `file` by one with what `put` puts into its area, if `may_replace` says so at the last
 /// moment.
 ///
 /// `may_replace` is told what is there, and how long ago it was last written, by the clock of the
 /// storage. Returns whether it was replaced.
 pub(super) fn replace_whole<E>(
     file: &NewFile<'_>,
-    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
     may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
 ) -> Result<Result<bool, CreateError>, E> {
     let prepared = open_temporary(file).and_then(|(temporary, handle)| {
-        write_area(file, &temporary, fill)?;
+        write_area(file, &temporary, put)?;
         handle
             .sync_all()
             .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
@@ -227,7 +227,7 @@ fn open_temporary(file: &NewFile<'_>) -> Result<(Temporary, File), CreateError> 
 fn write_area(
     file: &NewFile<'_>,
     temporary: &Temporary,
-    fill: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
 ) -> Result<(), CreateError> {
     let path = file.path.to_owned();
     let opened = OpenDisk::new(Access::ReadWrite)
@@ -242,7 +242,7 @@ fn write_area(
         error,
     })?;
     let mut area = SectorBuf::zeroed(geometry.area_size());
-    fill(&mut area, geometry).map_err(|error| CreateError::Format {
+    put(&mut area, geometry).map_err(|error| CreateError::Format {
         path: path.clone(),
         error,
     })?;
@@ -256,7 +256,7 @@ fn write_area(
 /// After a power cut the name must still be there: a host that goes on with a lease must not find
 /// it gone, and be made a new one.
 fn make_name_durable(path: &Path) -> Result<(), CreateError> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, directory, flags, Mode::empty())
         .and_then(rustix::fs::fsync)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use md5::{Digest, Md5};
 
-use crate::format::{LockspaceName, NameBytes, ResourceName};
+use crate::format::{Hex, LockspaceName, NameBytes, ResourceName};
 
 /// The name of libvirt's lockspace, and of the file that holds it.
 pub const LOCKSPACE_NAME: &str = "__LIBVIRT__DISKS__";
@@ -23,8 +23,7 @@ pub fn lockspace_name() -> LockspaceName {
 #[must_use]
 pub fn lease_name(path: &Path) -> ResourceName {
     let digest = Md5::digest(path.as_os_str().as_encoded_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    ResourceName::from_disk(padded(&hex))
+    ResourceName::from_disk(padded(&Hex(&digest).to_string()))
 }
 
 /// `text` in a name field. Both texts above are shorter than a field.

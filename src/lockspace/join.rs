@@ -19,7 +19,7 @@ use crate::delta_lease::{
 };
 use crate::disk::{Access, Disk, IoPool, Links, OpenOptions, OpenedDisk, StorageWorld};
 use crate::error::JoinError;
-use crate::format::{FormatError, Geometry, HostId, HostName, LockspaceName, probe_lockspace};
+use crate::format::{FormatError, Geometry, Hex, HostId, HostName, LockspaceName, probe_lockspace};
 use crate::libvirt;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::executor::block_on;
@@ -82,7 +82,7 @@ impl LockspaceOptions {
             Watchdog::None => {}
         }
         let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
-        let host_name = match self.host_name.clone() {
+        let host_name = match self.host_name {
             Some(name) => name,
             None => default_host_name(&boot_id)?,
         };
@@ -103,7 +103,7 @@ impl LockspaceOptions {
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
         let lease_pool = IoPool::new("dl-lease", 1..=LEASE_THREADS_MAX).map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
-        let name = self.name.clone().unwrap_or_else(libvirt::lockspace_name);
+        let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, timing.io())?;
         if host_id.get() > area.geometry.max_hosts() {
             return Err(JoinError::HostIdTooLarge {
@@ -115,7 +115,7 @@ impl LockspaceOptions {
         let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
         let claimant = Claimant {
             host_id,
-            host_name: host_name.clone(),
+            host_name,
             timing,
             pid: std::process::id(),
             boot_id,
@@ -171,13 +171,13 @@ impl LockspaceOptions {
     ) -> Result<(DeltaLease, HostTable), JoinError> {
         let table = Mutex::new(HostTable::new(
             area.geometry,
-            area.name.clone(),
+            area.name,
             claimant.timing.fire_timeout(),
             Some(claimant.host_id),
         ));
         let world = &StorageWorld;
         let claimed = block_on(async {
-            let progress = |event| self.tell(event);
+            let progress = |event| self.tell(&event);
             let claim = acquire(world, area, claimant, &progress);
             let watch = watch_others(world, area, claimant.timing, &table);
             pin_mut!(claim, watch);
@@ -190,9 +190,9 @@ impl LockspaceOptions {
         Ok((lease, table.into_inner()))
     }
 
-    fn tell(&self, event: ClaimProgress) {
+    fn tell(&self, event: &ClaimProgress) {
         let now = clock::now();
-        let event = match event {
+        let event = match *event {
             ClaimProgress::WaitingForOwner {
                 owner,
                 generation,
@@ -224,8 +224,9 @@ async fn watch_others(
     table: &Mutex<HostTable>,
 ) -> std::convert::Infallible {
     loop {
+        let read_begun = world.now();
         if let Ok(scan) = area.read_all(world, timing.io()).await {
-            table.lock().observe(&scan, world.now());
+            table.lock().observe(&scan, read_begun, world.now());
         }
         world.sleep(WATCH_INTERVAL).await;
     }
@@ -310,11 +311,7 @@ fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(
 fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
-    let boot: String = boot_id
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let boot = Hex(boot_id.get(..6).unwrap_or(boot_id)).to_string();
     let mut name = String::new();
     for c in machine.chars() {
         // The rest of the 47 bytes is for the dot and the boot.

@@ -37,7 +37,7 @@ impl Inner {
             }
         };
         membership.expiry().lose();
-        self.shared.losses.announce(LossReason::Left);
+        self.shared.losses.announce(&LossReason::Left);
         self.end_life();
         tracing::info!(
             lockspace = %membership.area().name,

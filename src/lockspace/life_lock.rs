@@ -16,7 +16,7 @@ use md5::{Digest, Md5};
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 
-use crate::format::{HostId, LockspaceName};
+use crate::format::{Hex, HostId, LockspaceName};
 
 /// Where to keep life locks when nobody says: only the superuser can write below `/run`.
 fn default_dir() -> Option<PathBuf> {
@@ -64,11 +64,8 @@ impl LifeLock {
         lockspace.update(path.as_os_str().as_encoded_bytes());
         lockspace.update([0]);
         lockspace.update(name.as_name().as_bytes());
-        let lockspace: String = lockspace
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = lockspace.finalize();
+        let lockspace = Hex(&digest);
         let file = OpenOptions::new()
             .read(true)
             .write(true)

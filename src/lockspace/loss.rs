@@ -73,7 +73,7 @@ impl LossBoard {
 
     /// The first loss counts. Marks every listener, then leaves their callbacks to the board's
     /// thread.
-    pub(super) fn announce(&self, reason: LossReason) {
+    pub(super) fn announce(&self, reason: &LossReason) {
         let mut state = self.state.lock();
         if state.reason.is_some() {
             return;
@@ -86,7 +86,7 @@ impl LossBoard {
             .collect();
         for listener in listeners.iter().filter_map(Weak::upgrade) {
             // A store and a write to an eventfd: neither blocks nor takes a lock.
-            listener.mark_lost(&reason);
+            listener.mark_lost(reason);
         }
         state.to_run.extend(listeners);
         drop(state);

@@ -90,7 +90,7 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
                     %reason,
                     "all leases of this lockspace are lost"
                 );
-                shared.losses.announce(reason);
+                shared.losses.announce(&reason);
             };
             // Debts need a membership; they end with it.
             join(renewal, settle_debts(&StorageWorld, shared)).await
@@ -125,7 +125,7 @@ impl Drop for Death<'_> {
         if !self.ended_well {
             self.shared.membership.expiry().lose();
             tracing::error!("the renewal thread of disklease has died: all leases are lost");
-            self.shared.losses.announce(LossReason::RenewalThreadDied);
+            self.shared.losses.announce(&LossReason::RenewalThreadDied);
         }
     }
 }

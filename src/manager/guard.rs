@@ -109,7 +109,7 @@ impl Listener for Core {
         self.reason.lock().get_or_insert_with(|| reason.clone());
         self.lost.store(true, Ordering::Release);
         // Cannot block: a counter that is full would be readable already.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.event, bytemuck::bytes_of(&1_u64));
     }
 
     fn run_callbacks(&self) {

@@ -75,8 +75,8 @@ impl Target {
         let area = LeaseArea {
             disk,
             offset: self.offset,
-            lockspace: self.lockspace.clone(),
-            resource: self.name.clone(),
+            lockspace: self.lockspace,
+            resource: self.name,
             expected_shape: LeaseShape::of_lockspace(lockspace.membership().area().geometry),
         };
         match block_on(acquire(

@@ -59,26 +59,26 @@ impl PaxosManager {
                 locked: Locked::Disk(disk.clone()),
                 path: self.directory.lease_path(disk),
                 offset: 0,
-                lockspace: joined.clone(),
+                lockspace: *joined,
                 name: lease_name(disk),
             });
         }
         for lease in &request.leases {
             if lease.lockspace != *joined {
                 return Err(AcquireError::OtherLockspace {
-                    asked_for: lease.lockspace.clone(),
-                    joined: joined.clone(),
+                    asked_for: lease.lockspace,
+                    joined: *joined,
                 });
             }
             targets.push(Target {
                 locked: Locked::Lease {
-                    lockspace: lease.lockspace.clone(),
-                    name: lease.name.clone(),
+                    lockspace: lease.lockspace,
+                    name: lease.name,
                 },
                 path: lease.path.clone(),
                 offset: lease.offset,
-                lockspace: lease.lockspace.clone(),
-                name: lease.name.clone(),
+                lockspace: lease.lockspace,
+                name: lease.name,
             });
         }
         targets.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));

@@ -57,14 +57,14 @@ pub(super) fn replace_leftover(
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
     let path = directory.create_lease(&name, geometry).map_err(create)?;
     let locked = Locked::Lease {
-        lockspace: lockspace.name().clone(),
-        name: name.clone(),
+        lockspace: *lockspace.name(),
+        name,
     };
     let repair = Target {
         locked,
         path,
         offset: 0,
-        lockspace: lockspace.name().clone(),
+        lockspace: *lockspace.name(),
         name,
     };
     let patience = Patience::WaitForDeath {

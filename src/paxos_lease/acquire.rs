@@ -196,7 +196,13 @@ impl<W: World> Attempt<'_, W> {
                 .lease
                 .read_image(self.world, shape, self.membership.host_id(), self.io())
                 .await?;
+            // A write in flight to a sector that was not expected to be part of the lease: what was
+            // read may be overwritten by it.
+            let was_expected = shape.covers(image.shape);
             shape = image.shape;
+            if !was_expected {
+                continue;
+            }
             self.forget_what_was_decided(&image.leader);
             self.check_expected_version(image.leader.version())?;
 

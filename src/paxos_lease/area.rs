@@ -28,6 +28,11 @@ impl LeaseShape {
             num_hosts: geometry.max_hosts(),
         }
     }
+
+    /// Whether a read of this shape shows all of a lease of the other.
+    pub(super) fn covers(self, other: Self) -> bool {
+        self.geometry == other.geometry && other.num_hosts <= self.num_hosts
+    }
 }
 
 /// Where a lease lies and what it is called.
@@ -204,7 +209,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
                 geometry: leader.geometry(),
                 num_hosts: leader.num_hosts(),
             };
-            if found.geometry == shape.geometry && found.num_hosts <= shape.num_hosts {
+            if shape.covers(found) {
                 let leader = leader
                     .expect_host(host)
                     .map_err(|error| LeaseIoError::Format {

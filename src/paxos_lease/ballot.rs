@@ -84,6 +84,7 @@ impl<W: World> Attempt<'_, W> {
                 match self.reread_leader(image, next).await? {
                     LeaderNow::Unchanged => {}
                     LeaderNow::NamesOurInput(held) => {
+                        self.check_member()?;
                         return Ok(BallotEnd::Won {
                             held,
                             sharers: std::mem::take(&mut self.sharers),

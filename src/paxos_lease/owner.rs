@@ -140,6 +140,7 @@ impl<W: World> Attempt<'_, W> {
         let leader = &image.leader;
         let mut watch = self.watch_from_table(leader, owner);
         loop {
+            let read_begun = self.world.now();
             let sector = self
                 .membership
                 .area()
@@ -166,7 +167,9 @@ impl<W: World> Attempt<'_, W> {
             // N is the owner's, from its own sector; never a default, never ours.
             let timing = Timing::new(found.io_timeout(), self.membership.timing().fire_timeout());
             let silent_for = now.since(watch.unchanged_since);
-            if silent_for > timing.dead_after() {
+            // Silence counts up to the beginning of the read that shows it: a read may take as long
+            // as our own io timeout allows, and has seen nothing that came after its beginning.
+            if read_begun.since(watch.unchanged_since) > timing.dead_after() {
                 return Ok(Ownership::Over { waited: true });
             }
             let alive = watch.renewal_seen && silent_for <= timing.lost_after();
@@ -203,7 +206,7 @@ impl<W: World> Attempt<'_, W> {
     /// the owner.
     fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
         let record = self.membership.observed(owner)?;
-        (record.generation == leader.generation() && record.damage.is_none()).then(|| Watch {
+        (record.generation == leader.generation() && record.damage.is_none()).then_some(Watch {
             timestamp_secs: record.timestamp_secs,
             unchanged_since: record.changed_at,
             renewal_seen: record.renewal_seen,

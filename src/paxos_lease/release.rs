@@ -13,7 +13,8 @@ pub enum ReleaseError {
     /// retracted.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
-    /// The leader is not what this host wrote: the lease was taken from it. Nothing was written.
+    /// The leader is not what made this host the owner: the lease was taken from it. The leader was
+    /// left as it is.
     #[error(
         "the lease was not ours any more: it is at version {version}, last written by host {writer}"
     )]
@@ -23,8 +24,8 @@ pub enum ReleaseError {
         /// Who wrote the leader last.
         writer: u64,
     },
-    /// This host's own delta lease is lost: others judge the lease by that now. Nothing was
-    /// written.
+    /// This host's own delta lease is lost: others judge the lease by that now. From then on
+    /// nothing was written.
     #[error("the lease was not given back: its lockspace was lost")]
     LockspaceLost,
 }
@@ -69,11 +70,16 @@ pub async fn release<W: World>(
         .await?;
 
     let leader = lease.read_leader(world, held.shape, io).await?;
-    // INV-WRITER.
-    if leader.write_id() != u64::from(me) {
+    // INV-WRITER: another host's late commit of what made us the owner, or of what was before, is
+    // left alone; our mark speaks. All else means that the lease was taken.
+    let written_by_us = leader.write_id() == u64::from(me);
+    if !written_by_us
+        && (leader.version() < held.version()
+            || leader.version() == held.version() && leader.input() == held.leader.input())
+    {
         return Ok(());
     }
-    if leader != held.leader {
+    if !written_by_us || leader != held.leader {
         return Err(ReleaseError::NotOurs {
             version: leader.version(),
             writer: leader.write_id(),

@@ -12,6 +12,9 @@ use crate::format::{Dblock, LeaseVersion};
 use crate::world::World;
 
 /// What this host may have left on a lease without holding it. To be settled with [`retract()`].
+///
+/// Void once a later acquire of the same lease by this host succeeded: settling it then would take
+/// back what that acquire wrote.
 #[derive(Clone, Debug)]
 #[must_use = "until it is settled, the lease may stay owned by this host without a holder"]
 pub struct Debt {

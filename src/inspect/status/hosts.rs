@@ -84,11 +84,11 @@ impl HostSeen {
 
 /// All hosts of which `table` knows something.
 ///
-/// Less than a whole interval between renewals proves no silence: a host is called silent only
-/// beyond it.
+/// Silence counts up to the begin of the last look, not up to now. Less than a whole interval
+/// between renewals proves none: a host is called silent only beyond it.
 pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostStatus> {
     let all = table.iter().map(|(host_id, record)| {
-        let for_at_least = now.since(record.changed_at);
+        let for_at_least = record.unchanged_until.since(record.changed_at);
         let interval = record.io_timeout.as_duration().saturating_mul(2);
         let seen = match table.state(host_id, now) {
             HostState::Free => HostSeen::Free,
@@ -144,7 +144,7 @@ mod tests {
         let name = LockspaceName::new("LS").unwrap();
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
         for &(clock, when) in scans {
-            table.observe(&area(clock), at(when));
+            table.observe(&area(clock), at(when), at(when));
         }
         let all = all(&table, at(now));
         assert_eq!(all.len(), 1);
@@ -161,24 +161,24 @@ mod tests {
 
     #[test]
     fn silence_is_told_by_its_length() {
-        let for_at_least = Duration::from_secs;
-        let silent = |secs| seen(&[(100, 1), (100, secs)], 1 + secs);
+        let secs = Duration::from_secs;
+        let silent = |time: u64| seen(&[(100, 1), (100, 1 + time)], 1 + time);
         assert_eq!(
             silent(12),
             HostSeen::Silent {
-                for_at_least: for_at_least(12)
+                for_at_least: secs(12)
             }
         );
         assert_eq!(
             silent(41),
             HostSeen::Failing {
-                for_at_least: for_at_least(41)
+                for_at_least: secs(41)
             }
         );
         assert_eq!(
             silent(102),
             HostSeen::Dead {
-                for_at_least: for_at_least(102)
+                for_at_least: secs(102)
             }
         );
     }

@@ -1,0 +1,30 @@
+//! The rules of leases on host ids, one test for each, in virtual time.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::unwrap_used,
+    dead_code,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    reason = "a test; and each test uses only some of the harness"
+)]
+
+#[path = "sim/harness.rs"]
+mod sim;
+
+#[path = "delta_rules/hosts.rs"]
+mod hosts;
+#[path = "delta_rules/join.rs"]
+mod join;
+#[path = "delta_rules/join_races.rs"]
+mod join_races;
+#[path = "delta_rules/renewal.rs"]
+mod renewal;

@@ -1,0 +1,115 @@
+//! Hosts that want the same host id at the same time, and writes that come too late.
+
+use disklease::__sim::delta_lease::ClaimError;
+use disklease::__sim::paxos_lease::AcquireError;
+
+use super::sim::rig::secs;
+use super::sim::{Faults, First, Paths, Rig, Seeded, Sim};
+
+/// Hosts that claim the same free id at once, by the order in which this run makes their steps.
+/// Gives how many have it 30 s later.
+fn winners(rig: &Rig, hosts: usize) -> usize {
+    let claims: Vec<_> = (0..hosts)
+        .map(|n| {
+            let (_, world) = rig.add_host();
+            rig.claim(&world, rig.claimant(1, &format!("host-{n}"), 10))
+        })
+        .collect();
+    rig.sim.run_for(secs(30));
+    let done = claims.iter().filter(|claim| claim.is_done());
+    done.filter(|claim| claim.take().is_ok()).count()
+}
+
+/// Of hosts that claim an id at the same time exactly one gets it, in every order of their steps.
+#[test]
+fn of_hosts_that_claim_an_id_at_once_exactly_one_wins_in_every_order() {
+    for (hosts, at_least) in [(2, 6), (3, 90)] {
+        let paths = Paths::explore(100_000, |paths| {
+            let rig = Rig::new(Sim::new(paths), 3);
+            assert_eq!(winners(&rig, hosts), 1, "{}", rig.sim.log_text());
+        });
+        assert!(paths >= at_least, "{paths} paths");
+    }
+}
+
+/// Nor do two get it when every I/O takes its time: some of them longer than is allowed.
+#[test]
+fn slow_storage_never_gives_an_id_to_two() {
+    let mut won = 0;
+    for seed in 0..300 {
+        let rig = Rig::new(Sim::new(Seeded::new(seed)), 3);
+        rig.sim.set_faults(Faults {
+            write_timeout: 100,
+            late_max: secs(60),
+            ..Faults::latency(secs(0), secs(12))
+        });
+        let winners = {
+            let claims: Vec<_> = (0..3)
+                .map(|n| {
+                    let (_, world) = rig.add_host();
+                    rig.claim(&world, rig.claimant(1, &format!("host-{n}"), 8 + n))
+                })
+                .collect();
+            rig.sim.run_for(secs(100));
+            claims
+                .iter()
+                .filter(|claim| claim.is_done() && claim.take().is_ok())
+                .count()
+        };
+        assert!(winners <= 1, "seed {seed}\n{}", rig.sim.log_text());
+        won += winners;
+    }
+    assert!(won > 50, "only {won} of 300 ever won");
+}
+
+/// From the look at the free sector to the end of the write not more than 2N may pass: whoever
+/// began at the same time would not see it any more.
+#[test]
+fn a_write_that_comes_too_late_is_refused() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (host, world) = rig.add_host();
+    let look = rig.sim.hold_next(host, |io| io.is_read());
+    let write = rig.sim.hold_next(host, |io| io.is_write());
+    let claim = rig.claim(&world, rig.claimant(1, "me", 20));
+    rig.sim.run_for(secs(12));
+    rig.sim.release_held(&look);
+    rig.sim.run_for(secs(9));
+    rig.sim.release_held(&write);
+    let error = rig.sim.run(&claim).unwrap_err();
+    assert!(matches!(error, ClaimError::TooSlow { took, limit, .. }
+        if took == secs(21) && limit == secs(20)));
+}
+
+/// A claim that came too late may have landed over a host that has the id. It does not free it:
+/// that would say that this host's leases are over, while it holds them until its next renewal.
+#[test]
+fn a_claim_that_came_too_late_does_not_free_the_id_of_its_owner() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let other = rig.join(2);
+    let (late, late_world) = rig.add_host();
+    let look = rig.sim.hold_next(late, |io| io.is_read());
+    let write = rig.sim.hold_next(late, |io| io.is_write());
+    let late_claim = rig.claim(&late_world, rig.claimant(1, "late", 20));
+    rig.sim.run_until_held(&look);
+    rig.sim.let_happen(&look);
+    // The id is claimed by its owner 1 s before the other's write begins.
+    let (_, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "owner", 10));
+    rig.sim.run_for(secs(1));
+    rig.sim.release_held(&look);
+    rig.sim.run_until_held(&write);
+    let owner = rig.member(&world, rig.sim.run(&claim).unwrap());
+    owner.keep_alive(&rig.sim);
+    owner.acquire().unwrap();
+    rig.sim.run_for(secs(1) / 2);
+    rig.sim.release_held(&write);
+    assert!(matches!(
+        rig.sim.run(&late_claim),
+        Err(ClaimError::TooSlow { .. })
+    ));
+
+    assert!(owner.is_held(), "it does not know yet");
+    assert!(matches!(other.acquire_error(), AcquireError::Held(_)));
+    rig.sim.run_for(secs(20));
+    assert!(!owner.is_held(), "it has found out");
+}

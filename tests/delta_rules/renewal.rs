@@ -1,0 +1,224 @@
+//! Keeping a host id.
+
+use std::time::Duration;
+
+use disklease::__sim::delta_lease::RenewError;
+use disklease::__sim::world::ReadError;
+use disklease::format::{DeltaLeader, HostName, LockspaceName};
+
+use super::sim::rig::{SPACE, secs};
+use super::sim::{First, Hold, Member, Rig, Sim, Task};
+
+fn joined() -> (Rig, Member) {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (_, world) = rig.add_host();
+    let member = rig.join_on(&world, rig.claimant(1, "me", 10));
+    (rig, member)
+}
+
+fn start_renewal(rig: &Rig, member: &Member) -> Task<Result<(), RenewError>> {
+    let me = member.clone();
+    rig.sim.spawn(member.host, async move { me.renew().await })
+}
+
+fn renew(rig: &Rig, member: &Member) -> Result<(), RenewError> {
+    let task = start_renewal(rig, member);
+    rig.sim.run(&task)
+}
+
+fn hold_write(rig: &Rig, member: &Member) -> Hold {
+    rig.sim.hold_next(member.host, |io| io.is_write())
+}
+
+/// A renewal whose write fails; it has landed then, or not.
+fn renew_in_vain(rig: &Rig, member: &Member, lands: bool) {
+    let task = start_renewal(rig, member);
+    rig.sim.fail_next(member.host, lands, |io| io.is_write());
+    assert!(matches!(rig.sim.run(&task), Err(RenewError::Write(_))));
+}
+
+/// The lease lasts 8N from the instant before the write was begun, however long the write took, and
+/// however long the scan before it.
+#[test]
+fn the_expiry_counts_from_before_the_write() {
+    let (rig, member) = joined();
+    let scan = rig.sim.hold_next(member.host, |io| io.is_read());
+    let write = hold_write(&rig, &member);
+    let task = start_renewal(&rig, &member);
+    rig.sim.run_for(secs(3));
+    rig.sim.release_held(&scan);
+    rig.sim.run_until_held(&write);
+    let begun = member.now();
+    rig.sim.run_for(secs(5));
+    rig.sim.release_held(&write);
+    rig.sim.run(&task).unwrap();
+    assert_eq!(member.delta.borrow().renewed_at(), begun);
+    assert_eq!(
+        member.membership.expiry().deadline(),
+        Some(begun + secs(80))
+    );
+}
+
+/// After a good renewal all 200 bytes must be what was written, also those without a checksum.
+#[test]
+fn after_a_good_renewal_all_of_the_record_is_compared() {
+    let (rig, member) = joined();
+    rig.sim.run_for(secs(1));
+    renew(&rig, &member).unwrap();
+    rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
+    let error = renew(&rig, &member).unwrap_err();
+    assert!(matches!(error, RenewError::Changed { .. }) && error.is_fatal());
+    assert!(!member.is_held());
+}
+
+/// Another name or another generation in the sector, or none: the id was taken.
+#[test]
+fn an_id_that_was_taken_is_lost_at_once() {
+    let other = HostName::new("other").unwrap();
+    let change: [fn(&DeltaLeader, &HostName) -> DeltaLeader; 2] = [
+        |leader, name| {
+            leader
+                .acquired(super::sim::rig::host_id(1), name, 5, 10)
+                .unwrap()
+        },
+        |leader, _| leader.released(),
+    ];
+    for change in change {
+        let (rig, member) = joined();
+        let theirs = change(&rig.delta(1).leader, &other);
+        rig.put_delta(1, &theirs);
+        let writes = |rig: &Rig| {
+            rig.sim
+                .log_since(0)
+                .iter()
+                .filter(|io| !io.bytes.is_empty())
+                .count()
+        };
+        let before = writes(&rig);
+        let error = renew(&rig, &member).unwrap_err();
+        assert!(
+            matches!(error, RenewError::TakenOver { .. }) && error.is_fatal(),
+            "{error}"
+        );
+        assert_eq!(writes(&rig), before);
+        assert_eq!(rig.delta(1).leader, theirs);
+        assert!(!member.is_held());
+    }
+}
+
+/// A sector that is no delta lease of this lockspace any more is a loss, too.
+#[test]
+fn a_damaged_own_sector_is_lost_at_once() {
+    let spoil: [fn(&Rig); 2] = [
+        |rig| rig.patch(Rig::delta_at(1), 4096, |sector| sector[60] ^= 1),
+        |rig| {
+            rig.put_delta(
+                1,
+                &DeltaLeader::free(SPACE, &LockspaceName::new("X").unwrap(), 10),
+            )
+        },
+    ];
+    for spoil in spoil {
+        let (rig, member) = joined();
+        spoil(&rig);
+        let error = renew(&rig, &member).unwrap_err();
+        assert!(
+            matches!(error, RenewError::Damaged(_)) && error.is_fatal(),
+            "{error}"
+        );
+    }
+}
+
+/// After a write that failed the sector may hold the old or the new: only owner, generation and
+/// name are compared then. After the next good one all is compared again.
+#[test]
+fn after_a_failed_renewal_only_owner_generation_and_name_are_compared() {
+    for lands in [false, true] {
+        let (rig, member) = joined();
+        rig.sim.run_for(secs(2));
+        renew_in_vain(&rig, &member, lands);
+        rig.sim.run_for(secs(2));
+        renew(&rig, &member).unwrap();
+        renew(&rig, &member).unwrap();
+        rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
+        assert!(matches!(
+            renew(&rig, &member),
+            Err(RenewError::Changed { .. })
+        ));
+    }
+}
+
+/// A read that fails or times out is no loss, and neither moves the deadline.
+#[test]
+fn a_failed_scan_is_to_be_tried_again() {
+    let (rig, member) = joined();
+    let deadline = member.membership.expiry().deadline();
+    let scan = rig.sim.hold_next(member.host, |io| io.is_read());
+    let error = renew(&rig, &member).unwrap_err();
+    assert_eq!(error, RenewError::Read(ReadError::TimedOut(secs(10))));
+    assert!(!error.is_fatal() && scan.has_caught());
+    assert_eq!(member.membership.expiry().deadline(), deadline);
+    renew(&rig, &member).unwrap();
+}
+
+/// Others see a renewal by a change of whole seconds only. So the time changes with each one, also
+/// within a second, and also from one that failed and landed all the same.
+#[test]
+fn each_renewal_changes_the_time_in_the_record() {
+    let (rig, member) = joined();
+    let mut seen = vec![rig.delta(1).leader.timestamp_secs()];
+    for step in 0..6 {
+        if step % 3 == 2 {
+            renew_in_vain(&rig, &member, true);
+        } else {
+            renew(&rig, &member).unwrap();
+        }
+        seen.push(rig.delta(1).leader.timestamp_secs());
+    }
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+}
+
+/// The io timeout in the sector is what others wait by: each renewal writes it anew.
+#[test]
+fn each_renewal_writes_the_io_timeout() {
+    let (rig, member) = joined();
+    renew_in_vain(&rig, &member, false);
+    rig.patch(Rig::delta_at(1), 4096, |sector| sector[174] = 1);
+    assert_eq!(rig.delta(1).leader.io_timeout_secs(), 1);
+    renew(&rig, &member).unwrap();
+    assert_eq!(rig.delta(1).leader.io_timeout_secs(), 10);
+    assert_eq!(rig.delta(1).note.unwrap().io_timeout_secs, 10);
+}
+
+/// A renewal that ends after the deadline does not bring the leases back, though it was begun in
+/// time and nobody asked meanwhile.
+#[test]
+fn a_late_renewal_cannot_revive_what_was_lost() {
+    let (rig, member) = joined();
+    let deadline = member.membership.expiry().deadline().unwrap();
+    let write = hold_write(&rig, &member);
+    let task = start_renewal(&rig, &member);
+    rig.sim.run_until_held(&write);
+    rig.sim
+        .run_for(deadline.since(member.now()) - Duration::from_nanos(1));
+    assert!(member.is_held());
+    rig.sim.run_for(Duration::from_nanos(1));
+    rig.sim.release_held(&write);
+    rig.sim.run(&task).unwrap();
+    assert!(!member.is_held());
+    renew(&rig, &member).unwrap();
+    assert!(!member.is_held(), "nor does a later one");
+}
+
+/// A renewal begins its write only when the last one has ended, and waits for it for 8N + F.
+#[test]
+fn a_renewal_write_may_take_8n_and_f() {
+    let (rig, member) = joined();
+    let write = hold_write(&rig, &member);
+    let task = start_renewal(&rig, &member);
+    rig.sim.run_until_held(&write);
+    rig.sim.run_for(secs(139));
+    assert!(!task.is_done());
+    rig.sim.run_for(secs(1));
+    assert!(task.is_done());
+}

@@ -1,0 +1,188 @@
+//! The library's `World` over the simulation, one for each host.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use disklease::__sim::world::{ReadError, SectorBuf, Timestamp, World, WriteError};
+
+use super::disk::SimDisk;
+use super::io::{IoId, IoKind, Outcome};
+use super::sched::{Event, HostIx, Sim};
+
+/// The world of one host.
+#[derive(Clone)]
+pub struct SimWorld {
+    pub sim: Sim,
+    pub host: HostIx,
+}
+
+impl SimWorld {
+    pub fn new(sim: &Sim, host: HostIx) -> Self {
+        Self {
+            sim: sim.clone(),
+            host,
+        }
+    }
+}
+
+impl World for SimWorld {
+    type Disk = SimDisk;
+
+    async fn read(
+        &self,
+        disk: &SimDisk,
+        offset: u64,
+        into: SectorBuf,
+        timeout: Duration,
+    ) -> Result<SectorBuf, ReadError> {
+        let (outcome, buf) =
+            IoFuture::begin(self, IoKind::Read, *disk, offset, into, timeout).await;
+        match outcome {
+            Outcome::Read(error) => Err(error),
+            _ => Ok(buf),
+        }
+    }
+
+    async fn write(
+        &self,
+        disk: &SimDisk,
+        offset: u64,
+        bytes: SectorBuf,
+        timeout: Duration,
+    ) -> Result<(), WriteError> {
+        assert!(
+            bytes.len() == 512 || bytes.len() == 4096,
+            "one sector at a time"
+        );
+        assert!(offset.is_multiple_of(bytes.len() as u64), "a whole sector");
+        let (outcome, _) =
+            IoFuture::begin(self, IoKind::Write, *disk, offset, bytes, timeout).await;
+        match outcome {
+            Outcome::Write(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_write_in_flight(&self, disk: &SimDisk, offset: u64, len: usize) -> bool {
+        let core = self.sim.core.borrow();
+        let life = core.hosts[self.host.0].life;
+        core.ios.values().any(|io| {
+            io.host == self.host
+                && io.life == life
+                && io.is_write_in_flight()
+                && io.overlaps(*disk, offset, len)
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        let core = self.sim.core.borrow();
+        Timestamp::from_nanos(core.hosts[self.host.0].clock.shows(core.now))
+    }
+
+    fn clock_secs(&self) -> u64 {
+        let core = self.sim.core.borrow();
+        let clock = core.hosts[self.host.0].clock;
+        clock.shows(core.now) / 1_000_000_000 + clock.secs_ahead
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        if self.now() >= at {
+            return;
+        }
+        let mut core = self.sim.core.borrow_mut();
+        let id = core.new_id();
+        core.sleepers.insert(id, None);
+        let wakes_at = core.hosts[self.host.0].clock.reaches(at.as_nanos());
+        core.at(wakes_at, Event::Wake(id));
+        drop(core);
+        Sleep {
+            sim: self.sim.clone(),
+            id,
+        }
+        .await;
+    }
+
+    fn random(&self, below: u64) -> u64 {
+        self.sim.core.borrow_mut().chooser.draw(below)
+    }
+}
+
+/// Ends when the storage has answered or the time is up. Dropped before, it leaves the I/O to go on.
+struct IoFuture {
+    sim: Sim,
+    id: IoId,
+}
+
+impl IoFuture {
+    fn begin(
+        world: &SimWorld,
+        kind: IoKind,
+        disk: SimDisk,
+        offset: u64,
+        buf: SectorBuf,
+        timeout: Duration,
+    ) -> Self {
+        let mut core = world.sim.core.borrow_mut();
+        let id = core.submit(world.host, kind, disk, offset, buf, timeout);
+        drop(core);
+        Self {
+            sim: world.sim.clone(),
+            id,
+        }
+    }
+}
+
+impl Future for IoFuture {
+    type Output = (Outcome, SectorBuf);
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut core = self.sim.core.borrow_mut();
+        let io = core.ios.get_mut(&self.id).unwrap();
+        match io.outcome {
+            Some(Outcome::Done) => {
+                let buf = std::mem::replace(&mut io.buf, SectorBuf::zeroed(0));
+                Poll::Ready((Outcome::Done, buf))
+            }
+            // The buffer stays with the I/O.
+            Some(error) => Poll::Ready((error, SectorBuf::zeroed(0))),
+            None => {
+                io.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for IoFuture {
+    fn drop(&mut self) {
+        self.sim.core.borrow_mut().abandon(self.id);
+    }
+}
+
+struct Sleep {
+    sim: Sim,
+    id: u64,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.sim.core.borrow_mut();
+        match core.sleepers.get_mut(&self.id) {
+            Some(waker) => {
+                *waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.sim.core.borrow_mut().sleepers.remove(&self.id);
+    }
+}
