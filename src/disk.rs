@@ -74,6 +74,21 @@ impl Disk {
     pub(crate) fn writes_in_flight(&self) -> usize {
         self.inner.writes.in_flight()
     }
+
+    /// As [`World::read`], but gives a shorter buffer where the file or device ends early.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::read`], apart from the end of the file.
+    pub async fn read_up_to_end(
+        &self,
+        offset: u64,
+        into: SectorBuf,
+        timeout: Duration,
+    ) -> Result<SectorBuf, ReadError> {
+        let ended = submit(self, Kind::ReadUpToEnd, offset, into, timeout).await;
+        ended.map_err(|failure| read_error(failure, timeout))
+    }
 }
 
 impl fmt::Debug for Disk {
@@ -102,12 +117,7 @@ impl World for StorageWorld {
         timeout: Duration,
     ) -> Result<SectorBuf, ReadError> {
         let ended = submit(disk, Kind::Read, offset, into, timeout).await;
-        ended.map_err(|failure| match failure {
-            Failure::NotBegun | Failure::TimedOut => ReadError::TimedOut(timeout),
-            Failure::Stopped => ReadError::Failed(OsError(Errno::CANCELED.raw_os_error())),
-            Failure::EndOfFile { wanted, got } => ReadError::EndOfFile { wanted, got },
-            Failure::Os(error) => ReadError::Failed(error),
-        })
+        ended.map_err(|failure| read_error(failure, timeout))
     }
 
     async fn write(
@@ -145,6 +155,15 @@ impl World for StorageWorld {
 
     fn random(&self, below: u64) -> u64 {
         clock::random(below)
+    }
+}
+
+fn read_error(failure: Failure, timeout: Duration) -> ReadError {
+    match failure {
+        Failure::NotBegun | Failure::TimedOut => ReadError::TimedOut(timeout),
+        Failure::Stopped => ReadError::Failed(OsError(Errno::CANCELED.raw_os_error())),
+        Failure::EndOfFile { wanted, got } => ReadError::EndOfFile { wanted, got },
+        Failure::Os(error) => ReadError::Failed(error),
     }
 }
 

@@ -105,6 +105,7 @@ mod delta_lease;
 mod disk;
 mod error;
 pub mod format;
+pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
 pub mod manager;

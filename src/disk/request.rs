@@ -39,6 +39,8 @@ pub(super) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
+    /// Less than was asked for is no failure if the file ends there.
+    ReadUpToEnd,
     Write,
 }
 
@@ -81,7 +83,7 @@ pub(super) fn submit(
 ) -> Completion {
     let deadline = clock::now() + timeout;
     let claim = match kind {
-        Kind::Read => None,
+        Kind::Read | Kind::ReadUpToEnd => None,
         Kind::Write => Some(disk.inner.writes.claim(byte_range(offset, buf.len()))),
     };
     let claim_id = claim.as_ref().map(Claim::id);
@@ -240,6 +242,13 @@ impl Running<'_> {
         };
         match self.request.kind {
             Kind::Read => read_fully(disk.io.as_ref(), buf, self.request.offset),
+            Kind::ReadUpToEnd => match read_fully(disk.io.as_ref(), buf, self.request.offset) {
+                Err(Failure::EndOfFile { got, .. }) => {
+                    buf.truncate(got);
+                    Ok(())
+                }
+                other => other,
+            },
             Kind::Write => write_fully(disk.io.as_ref(), buf, self.request.offset),
         }
     }

@@ -248,7 +248,7 @@ impl Shared {
 
     const fn counter(&self, kind: Kind) -> &AtomicUsize {
         match kind {
-            Kind::Read => &self.reads,
+            Kind::Read | Kind::ReadUpToEnd => &self.reads,
             Kind::Write => &self.writes,
         }
     }

@@ -31,6 +31,11 @@ impl SectorBuf {
             len,
         }
     }
+
+    /// Keeps the first `len` bytes, if there are as many.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
 }
 
 impl Deref for SectorBuf {

@@ -1,6 +1,7 @@
 //! A disk of memory whose I/O hangs, or panics, where a test says so.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ struct State {
     /// I/O that began, ever.
     begun: usize,
     panics: bool,
+    /// Reads of these bytes fail.
+    unreadable: Option<Range<u64>>,
 }
 
 impl HangingDisk {
@@ -44,6 +47,7 @@ impl HangingDisk {
             hanging: 0,
             begun: 0,
             panics: false,
+            unreadable: None,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -100,6 +104,17 @@ impl HangingDisk {
         self.shared.state.lock().panics = true;
     }
 
+    /// From now on reads of any of these bytes fail.
+    pub(crate) fn fail_reads(&self, of: Range<u64>) {
+        self.shared.state.lock().unreadable = Some(of);
+    }
+
+    /// Fills the storage from byte `offset` on.
+    pub(crate) fn fill(&self, offset: usize, bytes: &[u8]) {
+        let mut state = self.shared.state.lock();
+        state.bytes[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+
     pub(crate) fn begun(&self) -> usize {
         self.shared.state.lock().begun
     }
@@ -128,6 +143,11 @@ impl HangingDisk {
 
 impl RawIo for HangingDisk {
     fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let end = offset + u64::try_from(into.len()).unwrap();
+        let failing = self.shared.state.lock().unreadable.clone();
+        if failing.is_some_and(|of| of.start < end && offset < of.end) {
+            return Err(Errno::IO);
+        }
         Ok(self.io(offset, |bytes| {
             let len = into.len().min(bytes.len());
             into[..len].copy_from_slice(&bytes[..len]);

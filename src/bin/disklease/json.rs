@@ -1,0 +1,58 @@
+//! Values that several commands print as JSON.
+
+use std::path::Path;
+
+use disklease::format::{Geometry, HolderNote, HostNote, NameBytes};
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+use crate::output;
+
+/// Prints one document.
+pub(crate) fn print(document: &Value) -> Result<(), Failure> {
+    output::print(&format!("{document:#}\n"))
+}
+
+/// Bytes that are no text become the replacement character.
+pub(crate) fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
+}
+
+/// As [`path`].
+pub(crate) fn name(name: &NameBytes) -> Value {
+    String::from_utf8_lossy(name.text()).into()
+}
+
+pub(crate) fn geometry(geometry: Geometry) -> Value {
+    json!({
+        "sector_size": geometry.sector_size(),
+        "area_size": geometry.area_size(),
+        "max_hosts": geometry.max_hosts(),
+    })
+}
+
+pub(crate) fn host_note(note: &HostNote) -> Value {
+    json!({
+        "host_id": note.host_id.get(),
+        "generation": note.generation.get(),
+        "io_timeout_secs": note.io_timeout_secs,
+        "pid": note.pid,
+        "boot_id": output::uuid(&note.boot_id),
+        "protocol": note.protocol,
+        "features": note.features,
+    })
+}
+
+pub(crate) fn holder_note(note: &HolderNote) -> Value {
+    json!({
+        "host_id": note.host_id.get(),
+        "generation": note.generation.get(),
+        "version": note.version.get(),
+        "guest_name": note.guest_name,
+        "guest_uuid": note.guest_uuid.as_ref().map(output::uuid),
+        "pid": note.pid,
+        "boot_id": output::uuid(&note.boot_id),
+        "acquired": output::utc(note.acquired_unix_secs),
+        "acquired_unix_secs": note.acquired_unix_secs,
+    })
+}

@@ -1,0 +1,78 @@
+//! The operator's command: run a program under disk leases, and look at leases.
+//!
+//! What it prints and its exit codes are documented in `docs/command.md`.
+#![deny(unsafe_code)]
+
+mod dump;
+mod exit;
+mod json;
+mod output;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use exit::Failure;
+
+/// Disk leases: one disk, one running machine, over nothing but the shared storage itself.
+#[derive(Debug, Parser)]
+#[command(name = "disklease", version, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 64 wrong usage, 69 the storage or the lockspace fails, 74 the output cannot be
+written, 75 a disk is held; `run` ends with the exit code of its command.
+Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trace) says how many.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dump(dump::Args),
+    Run(run::Args),
+    Status(status::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    start_logging();
+    let done = match &cli.command {
+        Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+/// What clap has to say: help on stdout, wrong usage on stderr.
+fn explain(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match output::print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        },
+        _ => Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end()).report(),
+    }
+}
+
+fn start_logging() {
+    let filter = ["DISKLEASE_LOG", "RUST_LOG"]
+        .into_iter()
+        .find_map(|name| EnvFilter::try_from_env(name).ok())
+        .unwrap_or_else(|| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,0 +1,240 @@
+//! `disklease run`: a command that runs only while its disks are locked.
+
+mod child;
+mod signals;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use disklease::format::HostName;
+use disklease::lockspace::JoinProgress;
+use disklease::timing::IoTimeout;
+use disklease::{
+    Access, AcquireError, HostId, LeaseDirectory, LockGuard, LockManager, LockRequest, Lockspace,
+    Owner, PaxosManager, WaitLimit, Watchdog,
+};
+
+use crate::exit::Failure;
+use crate::output::complain;
+use child::{Child, Event};
+use signals::Signals;
+
+/// Lock disks, run a command, and give the disks back when it ends
+///
+/// Ends with the command's own exit code, or 128 and the signal's number if a signal ended it; 127
+/// if there is no such command, 126 if it cannot be started. SIGTERM and SIGINT are passed on to
+/// the command. Should the locks be lost, it is sent SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The directory with the lockspace and the leases; created if it is missing
+    #[arg(long, value_name = "DIR")]
+    lease_dir: PathBuf,
+    /// This host's number, 1 to 2000: no other process on any host may use it
+    #[arg(long, value_name = "N")]
+    host_id: u64,
+    /// This host's name [default: the machine's name and the beginning of its boot id]
+    #[arg(long, value_name = "NAME")]
+    host_name: Option<String>,
+    /// How long one read or write may take, 1 to 255 s: all other times follow from it
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    io_timeout: u64,
+    /// What stops the command if nothing else does
+    #[arg(long, value_enum)]
+    watchdog: WatchdogArg,
+    /// Wait this long for disks that are held, instead of giving up at once
+    #[arg(long, value_name = "SECS")]
+    wait: Option<u64>,
+    /// A disk to lock: its absolute path, the same on every host. May be given several times
+    #[arg(long = "disk", value_name = "PATH", required = true)]
+    disks: Vec<PathBuf>,
+    /// The name by which other hosts see the holder [default: the command's file name]
+    #[arg(long, value_name = "NAME")]
+    guest: Option<String>,
+    /// Where this host keeps its life locks [default: /run/disklease, or below `XDG_RUNTIME_DIR`]
+    ///
+    /// A file there is locked for as long as the command or a child of it lives, so that the next
+    /// run with this host id need not wait. It must be local to this host, and empty after a boot.
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// The command and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// What stops a command that may not write any longer, when nothing nearer has.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WatchdogArg {
+    /// Nothing does
+    None,
+}
+
+impl From<WatchdogArg> for Watchdog {
+    fn from(arg: WatchdogArg) -> Self {
+        match arg {
+            WatchdogArg::None => Self::None,
+        }
+    }
+}
+
+/// The options, found to be possible ones.
+struct Plan<'a> {
+    args: &'a Args,
+    host_id: HostId,
+    host_name: Option<HostName>,
+    io_timeout: Duration,
+    guest: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let plan = Plan::of(args)?;
+    let (tell, told) = mpsc::channel();
+    let signals = Signals::watch(tell.clone())?;
+    let lockspace = plan.join()?;
+    signals.joined(&lockspace);
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir));
+    let guard = plan.acquire(&manager, tell.clone())?;
+    signals.locked();
+    let ended = run_command(args, &guard, tell, &told);
+    if let Err(error) = guard.release() {
+        complain(&error);
+    }
+    drop(manager);
+    if let Err(error) = lockspace.leave() {
+        complain(&error);
+    }
+    ended
+}
+
+/// Runs the command from its start to its end.
+fn run_command(
+    args: &Args,
+    guard: &LockGuard,
+    tell: mpsc::Sender<Event>,
+    told: &mpsc::Receiver<Event>,
+) -> Result<ExitCode, Failure> {
+    if !guard.is_held() {
+        return Err(Failure::unavailable(
+            "the locks were lost before the command was started",
+        ));
+    }
+    let child = Child::start(&args.command, tell)?;
+    loop {
+        // The threads that tell of signals and of the end live for as long as this does.
+        match told.recv().unwrap_or(Event::Ended) {
+            Event::Signal(signal) => child.send(signal),
+            Event::Lost(reason) => {
+                complain(&format_args!(
+                    "THE LOCKS ARE LOST: {reason}. Process {} must not write any longer and is sent SIGTERM; other hosts may take its disks soon",
+                    child.id()
+                ));
+                child.send(signals::TERM);
+            }
+            Event::Ended => return child.wait(),
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn of(args: &'a Args) -> Result<Self, Failure> {
+        let io_timeout = Duration::from_secs(args.io_timeout);
+        IoTimeout::new(io_timeout).map_err(Failure::usage)?;
+        let host_name = match &args.host_name {
+            Some(name) => Some(HostName::new(name).map_err(Failure::usage)?),
+            None => None,
+        };
+        // A join takes long. What can be refused is refused before it.
+        for (at, disk) in args.disks.iter().enumerate() {
+            if !disk.is_absolute() {
+                let path = disk.clone();
+                return Err(Failure::usage(AcquireError::PathNotAbsolute { path }));
+            }
+            if args.disks.iter().take(at).any(|earlier| earlier == disk) {
+                let path = disk.clone();
+                return Err(Failure::usage(AcquireError::NamedTwice { path }));
+            }
+        }
+        let program = args
+            .command
+            .first()
+            .map(Path::new)
+            .and_then(Path::file_name);
+        let program = program.unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self {
+            args,
+            host_id: HostId::new(args.host_id).map_err(Failure::usage)?,
+            host_name,
+            io_timeout,
+            guest: args.guest.clone().unwrap_or(program),
+        })
+    }
+
+    fn join(&self) -> Result<Lockspace, Failure> {
+        let directory = LeaseDirectory::new(&self.args.lease_dir);
+        let path = directory
+            .create_lockspace(self.io_timeout)
+            .map_err(Failure::unavailable)?;
+        let host_id = self.host_id;
+        let mut options = Lockspace::options(self.args.watchdog.into())
+            .io_timeout(self.io_timeout)
+            .on_progress(move |progress| tell_progress(host_id, &progress));
+        if let Some(name) = self.host_name {
+            options = options.host_name(name);
+        }
+        if let Some(dir) = &self.args.runtime_dir {
+            options = options.runtime_dir(dir);
+        }
+        options.join(path, host_id).map_err(Failure::unavailable)
+    }
+
+    fn acquire(
+        &self,
+        manager: &dyn LockManager,
+        tell: mpsc::Sender<Event>,
+    ) -> Result<LockGuard, Failure> {
+        let wait = match self.args.wait {
+            Some(secs) => WaitLimit::For(Duration::from_secs(secs)),
+            None => WaitLimit::Try,
+        };
+        let request = LockRequest::new(Owner::this_process(&self.guest))
+            .wait(wait)
+            .on_lost(move |reason| {
+                // Nobody listens any more once the command has ended.
+                let _ = tell.send(Event::Lost(reason.to_string()));
+            });
+        let disks = self.args.disks.iter();
+        let request = disks.fold(request, |request, disk| {
+            request.disk(disk, Access::Exclusive)
+        });
+        manager.acquire(request).map_err(|error| match error {
+            AcquireError::Held { .. }
+            | AcquireError::HeldShared { .. }
+            | AcquireError::Contended { .. } => Failure::held(error),
+            AcquireError::PathNotAbsolute { .. } => Failure::usage(error),
+            _ => Failure::unavailable(error),
+        })
+    }
+}
+
+fn tell_progress(host_id: HostId, progress: &JoinProgress) {
+    // Rounded up: not to promise too much.
+    let secs = |time: &Duration| time.as_secs().saturating_add(1);
+    match progress {
+        JoinProgress::WaitingForOwner {
+            owner,
+            generation,
+            remaining,
+        } => complain(&format_args!(
+            "waiting for host id {host_id}, which was left owned by \"{owner}\" (generation {generation}), up to {} s",
+            secs(remaining)
+        )),
+        JoinProgress::Confirming { remaining } => complain(&format_args!(
+            "claiming host id {host_id}, {} s",
+            secs(remaining)
+        )),
+        _ => {}
+    }
+}

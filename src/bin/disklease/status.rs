@@ -1,0 +1,57 @@
+//! `disklease status`: hosts and held disks of a lease directory.
+
+mod json;
+mod text;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
+use disklease::libvirt::LeaseDirectory;
+use disklease::timing::FireTimeout;
+
+use crate::exit::Failure;
+use crate::output;
+
+/// Show the hosts of a lease directory, and which disks they hold
+///
+/// Nothing is written and nothing is locked. One look cannot tell whether a host lives, so the
+/// hosts are watched: until each was seen to renew, at most for twice the longest io timeout and
+/// two seconds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The lease directory
+    #[arg(long, value_name = "DIR")]
+    lease_dir: PathBuf,
+    /// Do not watch the hosts: whether they live stays unknown
+    #[arg(long)]
+    no_wait: bool,
+    /// Watch the hosts for this long
+    #[arg(long, value_name = "SECS", conflicts_with = "no_wait")]
+    watch: Option<u64>,
+    /// The watchdog's time, which all hosts of the lockspace have in common
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    fire_timeout: u64,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let fire_timeout =
+        FireTimeout::new(Duration::from_secs(args.fire_timeout)).map_err(Failure::usage)?;
+    let watch = match args.watch {
+        _ if args.no_wait => Watch::Once,
+        Some(secs) => Watch::For(Duration::from_secs(secs)),
+        None => Watch::UntilSeen,
+    };
+    let directory = LeaseDirectory::new(&args.lease_dir);
+    let options = StatusOptions::new().watch(watch).fire_timeout(fire_timeout);
+    let status =
+        LeaseDirectoryStatus::observe(&directory, options).map_err(Failure::unavailable)?;
+    if args.json {
+        crate::json::print(&json::document(&status))
+    } else {
+        output::print(&text::of(&status))
+    }
+}

@@ -1,0 +1,50 @@
+//! The status of a lease directory as JSON. The fields are documented in `docs/command.md`.
+
+use disklease::inspect::{HeldDisk, Holding, HostStatus, LeaseDirectoryStatus};
+use serde_json::{Value, json};
+
+use crate::json::{geometry, holder_note, host_note, name, path};
+
+pub(crate) fn document(status: &LeaseDirectoryStatus) -> Value {
+    json!({
+        "document": "disklease status 1",
+        "lease_dir": path(&status.path),
+        "geometry": geometry(status.geometry),
+        "direct_io": status.is_direct,
+        "watched_ms": u64::try_from(status.watched_for.as_millis()).unwrap_or(u64::MAX),
+        "hosts": status.hosts.iter().map(host).collect::<Vec<_>>(),
+        "lease_files": status.lease_files,
+        "held": status.held.iter().map(|disk| held(status, disk)).collect::<Vec<_>>(),
+        "problems": status.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn host(host: &HostStatus) -> Value {
+    json!({
+        "host_id": host.host_id.get(),
+        "host_name": name(&host.host_name),
+        "state": host.seen.name(),
+        "silent_secs": host.seen.silent_for().map(|time| time.as_secs()),
+        "generation": host.generation.get(),
+        "timestamp": host.timestamp_secs,
+        "io_timeout_secs": host.io_timeout.as_secs(),
+        "note": host.note.as_ref().map(host_note),
+        "error": host.damage.map(|error| error.to_string()),
+    })
+}
+
+fn held(status: &LeaseDirectoryStatus, disk: &HeldDisk) -> Value {
+    json!({
+        "lease_file": disk.lease_file,
+        "access": match disk.holding {
+            Holding::Shared => "shared",
+            _ => "exclusive",
+        },
+        "host_id": disk.host_id.get(),
+        "host_name": name(&disk.host_name),
+        "host_state": status.host(disk.host_id).map(|host| host.seen.name()),
+        "generation": disk.generation.get(),
+        "version": disk.version.get(),
+        "note": disk.note.as_ref().map(holder_note),
+    })
+}

@@ -1,0 +1,79 @@
+//! What keeps a look from showing something.
+
+use std::path::PathBuf;
+
+use crate::disk::OpenError;
+use crate::format::FormatError;
+use crate::world::{OsError, ReadError};
+
+/// Why one record of an area is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// Its bytes are not such a record, or not a good one.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The storage does not give its bytes.
+    #[error("it cannot be read: {0}")]
+    Unreadable(ReadError),
+}
+
+/// Why nothing of a file or device can be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// It cannot be opened.
+    #[error("{0}")]
+    Open(OpenError),
+    /// The storage does not give its bytes.
+    #[error("{path:?} cannot be read at byte {offset}: {error}")]
+    Read {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the read began.
+        offset: u64,
+        /// Why.
+        error: ReadError,
+    },
+    /// The look was to begin behind the end.
+    #[error("{path:?} ends at byte {len}, before byte {offset}")]
+    BehindTheEnd {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the look was to begin.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// The system refuses a thread.
+    #[error("no thread can be started to read {path:?}: {error}")]
+    Threads {
+        /// The file or device.
+        path: PathBuf,
+        /// Why.
+        error: OsError,
+    },
+}
+
+/// Why nothing can be said of a lease directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// Its lockspace cannot be read.
+    #[error("the lockspace cannot be read: {0}")]
+    Lockspace(LookError),
+    /// The file that should hold its lockspace holds none.
+    #[error("{path:?} holds no lockspace")]
+    NoLockspace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The names in it cannot be listed.
+    #[error("the directory {path:?} cannot be read: {error}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: OsError,
+    },
+}

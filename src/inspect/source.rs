@@ -1,0 +1,259 @@
+//! The bytes of a file or device, as far as it gives them.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::{Damage, LookError};
+use crate::disk::{Access, Disk, DiskInfo, IoPool, Links, OpenOptions};
+use crate::world::executor::block_on;
+use crate::world::{OsError, ReadError, SectorBuf};
+
+/// What is read at once where the storage fails larger reads.
+const PIECE: u64 = 4096;
+
+/// A file or device that is open for reading. Nothing is ever written through it.
+pub(super) struct Source {
+    disk: Disk,
+    /// Reads for `disk`, in a thread of its own: storage that hangs costs the time limit.
+    _pool: IoPool,
+    timeout: Duration,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path, links: Links, timeout: Duration) -> Result<Self, LookError> {
+        let options = OpenOptions::new(Access::ReadOnly).links(links);
+        let opened = options.open(path).map_err(LookError::Open)?;
+        let pool = IoPool::new("dl-look", 1..=1).map_err(|error| LookError::Threads {
+            path: path.to_owned(),
+            error: OsError(error.raw_os_error().unwrap_or(0)),
+        })?;
+        Ok(Self {
+            disk: Disk::new(opened, &pool),
+            _pool: pool,
+            timeout,
+        })
+    }
+
+    pub(super) fn info(&self) -> &DiskInfo {
+        self.disk.info()
+    }
+
+    /// The bytes from `offset` on, `len` of them or as many as there are.
+    ///
+    /// Sectors that the storage fails are left out; storage that does not answer at all is an
+    /// error.
+    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Chunk, LookError> {
+        let unit = u64::from(self.info().io_alignment().max(1));
+        let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        let end = end.min(self.info().len());
+        // Direct I/O takes whole units only.
+        let range = down(offset, unit)..up(end, unit);
+        let mut chunk = Chunk {
+            start: range.start,
+            bytes: Vec::new(),
+            failed: Vec::new(),
+        };
+        match self.read_once(&range) {
+            Ok(bytes) => chunk.bytes = bytes.to_vec(),
+            Err(ReadError::Failed(_)) => self.read_in_pieces(range, unit, &mut chunk)?,
+            Err(error) => return Err(self.failed(range.start, error)),
+        }
+        let wanted = index(end.saturating_sub(chunk.start));
+        chunk.bytes.truncate(wanted);
+        Ok(chunk)
+    }
+
+    fn read_in_pieces(
+        &self,
+        range: Range<u64>,
+        unit: u64,
+        chunk: &mut Chunk,
+    ) -> Result<(), LookError> {
+        let step = up(PIECE, unit).max(unit);
+        let mut at = range.start;
+        let mut last_error = None;
+        while at < range.end {
+            let piece = at..at.saturating_add(step).min(range.end);
+            match self.read_once(&piece) {
+                Ok(bytes) => chunk.bytes.extend_from_slice(&bytes),
+                Err(error @ ReadError::Failed(_)) => {
+                    let place = index(piece.end.saturating_sub(range.start));
+                    chunk.bytes.resize(place, 0);
+                    chunk.failed.push((piece.clone(), error));
+                    last_error = Some(error);
+                }
+                Err(error) => return Err(self.failed(at, error)),
+            }
+            at = piece.end;
+        }
+        let pieces = range.end.saturating_sub(range.start).div_ceil(step);
+        match last_error {
+            Some(error) if index(pieces) == chunk.failed.len() => {
+                Err(self.failed(range.start, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_once(&self, range: &Range<u64>) -> Result<SectorBuf, ReadError> {
+        let len = index(range.end.saturating_sub(range.start));
+        let into = SectorBuf::zeroed(len);
+        block_on(self.disk.read_up_to_end(range.start, into, self.timeout))
+    }
+
+    fn failed(&self, offset: u64, error: ReadError) -> LookError {
+        LookError::Read {
+            path: self.info().path().to_owned(),
+            offset,
+            error,
+        }
+    }
+}
+
+/// Some bytes of a file or device.
+pub(super) struct Chunk {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Where the storage failed. The bytes there are zeros that mean nothing.
+    failed: Vec<(Range<u64>, ReadError)>,
+}
+
+impl Chunk {
+    /// The sector of `len` bytes at byte `offset` of the file, cut where the file ends; `None` if
+    /// the file ends before it.
+    pub(super) fn sector(&self, offset: u64, len: usize) -> Option<Result<&[u8], Damage>> {
+        let start = index(offset.checked_sub(self.start)?);
+        let end = start.saturating_add(len).min(self.bytes.len());
+        let bytes = self
+            .bytes
+            .get(start..end)
+            .filter(|found| !found.is_empty())?;
+        let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        let failed = self
+            .failed
+            .iter()
+            .find(|(range, _)| range.start < end && offset < range.end);
+        Some(match failed {
+            Some(&(_, error)) => Err(Damage::Unreadable(error)),
+            None => Ok(bytes),
+        })
+    }
+
+    /// All bytes from `offset` on.
+    pub(super) fn from(&self, offset: u64) -> &[u8] {
+        let start = index(offset.saturating_sub(self.start));
+        self.bytes.get(start..).unwrap_or_default()
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn down(offset: u64, unit: u64) -> u64 {
+    offset.checked_div(unit).unwrap_or(0).saturating_mul(unit)
+}
+
+fn up(offset: u64, unit: u64) -> u64 {
+    offset.div_ceil(unit).saturating_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::testing::HangingDisk;
+    use crate::format::{Dblock, Geometry, LeaseVersion, LockspaceName, ResourceName, lease_image};
+    use crate::inspect::area::Area;
+    use crate::inspect::file::area_at;
+
+    const EIO: ReadError = ReadError::Failed(OsError(5));
+
+    fn source(storage: &HangingDisk) -> Source {
+        let pool = IoPool::new("test", 1..=1).unwrap();
+        Source {
+            disk: storage.open(&pool),
+            _pool: pool,
+            timeout: Duration::from_millis(50),
+        }
+    }
+
+    fn lease(storage: &HangingDisk) {
+        let mut area = vec![0; 1 << 20];
+        let space = LockspaceName::new("LS").unwrap();
+        let name = ResourceName::new("R").unwrap();
+        lease_image(&mut area, Geometry::S512_A1M, &space, &name, 0).unwrap();
+        // Of hosts 1, 999 and 2000.
+        for at in [1024, 512_000, 1_024_512] {
+            let block = Dblock::for_version(LeaseVersion::new(1));
+            block.write_to(&mut area[at..]).unwrap();
+        }
+        storage.fill(0, &area);
+    }
+
+    #[test]
+    fn sectors_that_cannot_be_read_do_not_hide_the_others() {
+        let storage = HangingDisk::new(1 << 20);
+        lease(&storage);
+        storage.fail_reads(1000 * 512..1000 * 512 + 1);
+        let (area, len) = area_at(&source(&storage), 0).unwrap();
+        let Area::Lease(look) = area else {
+            panic!("{area:?}")
+        };
+        assert_eq!(len, 1 << 20);
+        assert!(look.leader.is_ok() && look.is_damaged());
+        let good = look.blocks.iter().filter(|block| !block.is_damaged());
+        let good: Vec<u16> = good.map(|block| block.host_id.get()).collect();
+        assert_eq!(
+            good,
+            [1, 2000],
+            "and not 999, which is among those that fail"
+        );
+        // The 4096 bytes around the one that fails.
+        let failed = look.blocks.iter().filter(|block| block.is_damaged());
+        let failed: Vec<(u16, u64)> = failed
+            .inspect(|block| assert_eq!(block.sector, Err(Damage::Unreadable(EIO))))
+            .map(|block| (block.host_id.get(), block.offset))
+            .collect();
+        let expected: Vec<(u16, u64)> = (1000..1008)
+            .map(|sector| (sector - 1, u64::from(sector) * 512))
+            .collect();
+        assert_eq!(failed, expected);
+    }
+
+    #[test]
+    fn storage_that_fails_or_hangs_throughout_is_an_error() {
+        let storage = HangingDisk::new(1 << 20);
+        lease(&storage);
+        storage.fail_reads(0..1 << 20);
+        let failed = area_at(&source(&storage), 0);
+        assert!(matches!(failed, Err(LookError::Read { error: EIO, .. })));
+        storage.fail_reads(0..0);
+        storage.hang(0);
+        let hung = area_at(&source(&storage), 0);
+        assert!(matches!(
+            hung,
+            Err(LookError::Read {
+                error: ReadError::TimedOut(_),
+                offset: 0,
+                ..
+            })
+        ));
+        storage.release(0);
+    }
+
+    #[test]
+    fn bytes_are_found_at_their_offsets_whatever_the_units() {
+        let storage = HangingDisk::new(1300);
+        storage.fill(0, &[1; 1300]);
+        storage.fill(700, &[7; 600]);
+        let chunk = source(&storage).read(700, 5000).unwrap();
+        assert_eq!(chunk.from(700), [7; 600]);
+        assert_eq!(chunk.sector(699, 2), Some(Ok(&[1, 7][..])));
+        assert_eq!(chunk.sector(1299, 512), Some(Ok(&[7][..])));
+        assert_eq!(chunk.sector(1300, 512), None);
+        assert_eq!(chunk.sector(0, 512), None);
+        let all = source(&storage).read(2000, 512).unwrap();
+        assert_eq!(all.sector(2000, 512), None);
+    }
+}

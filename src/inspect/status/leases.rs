@@ -1,0 +1,296 @@
+//! The disks that are held, by what their lease files show.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::delta_lease::HostTable;
+use crate::disk::Links;
+use crate::format::{
+    Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName,
+};
+use crate::inspect::area::Area;
+use crate::inspect::error::{Damage, LookError, StatusError};
+use crate::inspect::file::area_at;
+use crate::inspect::lease::{HostBlock, LeaseLook};
+use crate::inspect::source::Source;
+use crate::libvirt::{LOCKSPACE_NAME, lockspace_name};
+use crate::world::OsError;
+
+/// A disk that is held by a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldDisk {
+    /// The name of the lease file, which follows from the disk's path but does not tell it.
+    pub lease_file: String,
+    /// How it is held.
+    pub holding: Holding,
+    /// The host that holds it.
+    pub host_id: HostId,
+    /// Which life of the host.
+    pub generation: Generation,
+    /// The host's name, from its delta lease; empty if that is damaged.
+    pub host_name: NameBytes,
+    /// The version of the lease.
+    pub version: LeaseVersion,
+    /// What a disklease host left on the holder: guest, process, time of the acquire.
+    pub note: Option<HolderNote>,
+}
+
+/// How a disk is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holding {
+    /// By this host alone.
+    Exclusive,
+    /// By this host and perhaps others.
+    Shared,
+}
+
+/// What is wrong with a lease file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseProblem {
+    /// It cannot be read.
+    #[error("lease file {lease_file:?}: {error}")]
+    Unreadable {
+        /// The name of the file.
+        lease_file: String,
+        /// Why, in words.
+        error: String,
+    },
+    /// It does not begin with a lease, though it has the name of a lease file.
+    #[error("lease file {lease_file:?}: it holds no lease")]
+    NotALease {
+        /// The name of the file.
+        lease_file: String,
+    },
+    /// A record in it is damaged.
+    #[error("lease file {lease_file:?}: at byte {offset}: {damage}")]
+    Damaged {
+        /// The name of the file.
+        lease_file: String,
+        /// Where the damaged sector begins.
+        offset: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// The file ends before the lease does.
+    #[error("lease file {lease_file:?}: it ends at byte {len}, before the lease does")]
+    Cut {
+        /// The name of the file.
+        lease_file: String,
+        /// The length of the file.
+        len: u64,
+    },
+}
+
+/// All lease files of a directory, as they were read.
+pub(super) struct Leases {
+    pub(super) files: Vec<(String, Result<LeaseLook, LeaseProblem>)>,
+    pub(super) is_direct: bool,
+}
+
+/// Reads the lease files in `directory`: those that libvirt's rule names, and others that hold a
+/// lease.
+pub(super) fn read_all(directory: &Path, timeout: Duration) -> Result<Leases, StatusError> {
+    let mut leases = Leases {
+        files: Vec::new(),
+        is_direct: true,
+    };
+    for path in paths_in(directory)? {
+        let Some(name) = path.file_name().map(|name| name.to_string_lossy()) else {
+            continue;
+        };
+        if name == LOCKSPACE_NAME || name.starts_with('.') {
+            continue;
+        }
+        let lease_file = name.into_owned();
+        let has_lease_name = is_lease_name(&lease_file);
+        let found = match read_one(&path, timeout, &mut leases.is_direct) {
+            Ok(Area::Lease(look)) => Ok(look),
+            Ok(_) | Err(_) if !has_lease_name => continue,
+            Ok(_) => Err(LeaseProblem::NotALease {
+                lease_file: lease_file.clone(),
+            }),
+            Err(error) => Err(LeaseProblem::Unreadable {
+                lease_file: lease_file.clone(),
+                error: error.to_string(),
+            }),
+        };
+        leases.files.push((lease_file, found));
+    }
+    Ok(leases)
+}
+
+fn paths_in(directory: &Path) -> Result<Vec<PathBuf>, StatusError> {
+    let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| StatusError::Directory {
+        path: directory.to_owned(),
+        error: OsError(error.raw_os_error().unwrap_or(0)),
+    })?;
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_one(path: &Path, timeout: Duration, is_direct: &mut bool) -> Result<Area, LookError> {
+    let source = Source::open(path, Links::Refuse, timeout)?;
+    *is_direct &= source.info().is_direct();
+    area_at(&source, 0).map(|(area, _)| area)
+}
+
+/// Whether it is the MD5 of something, in hexadecimal digits.
+fn is_lease_name(name: &str) -> bool {
+    name.len() == 32
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
+/// The holders that `leases` show, if the hosts are as `table` has them; and what is wrong.
+pub(super) fn held(leases: &Leases, table: &HostTable) -> (Vec<HeldDisk>, Vec<LeaseProblem>) {
+    let (mut held, mut problems) = (Vec::new(), Vec::new());
+    for (lease_file, found) in &leases.files {
+        match found {
+            Ok(look) => {
+                let view = View {
+                    lease_file,
+                    look,
+                    table,
+                };
+                view.problems(&mut problems);
+                view.holders(&mut held);
+            }
+            Err(problem) => problems.push(problem.clone()),
+        }
+    }
+    (held, problems)
+}
+
+/// One lease among the hosts.
+struct View<'a> {
+    lease_file: &'a str,
+    look: &'a LeaseLook,
+    table: &'a HostTable,
+}
+
+impl View<'_> {
+    fn problems(&self, problems: &mut Vec<LeaseProblem>) {
+        let lease_file = || self.lease_file.to_owned();
+        let mut damaged = |offset, damage| {
+            problems.push(LeaseProblem::Damaged {
+                lease_file: lease_file(),
+                offset,
+                damage,
+            });
+        };
+        match self.named_leader() {
+            Err(damage) => damaged(self.look.offset, damage),
+            Ok(_) => {
+                if let Err(damage) = self.look.request {
+                    let at = self.look.geometry.request_offset();
+                    damaged(self.look.offset.saturating_add(at), damage);
+                }
+            }
+        }
+        for block in &self.look.blocks {
+            match &block.sector {
+                Ok(sector) => {
+                    if let Err(error) = sector.block {
+                        damaged(block.offset, Damage::Format(error));
+                    }
+                }
+                Err(damage) => damaged(block.offset, *damage),
+            }
+        }
+        if let Some(len) = self.look.cut_at {
+            problems.push(LeaseProblem::Cut {
+                lease_file: lease_file(),
+                len,
+            });
+        }
+    }
+
+    fn holders(&self, held: &mut Vec<HeldDisk>) {
+        let Ok(leader) = self.named_leader() else {
+            return;
+        };
+        if let Some(owner) = leader.owner_id().filter(|_| !leader.is_free()) {
+            let generation = leader.generation();
+            let block = self.look.block(owner);
+            let over = self.has_ended(owner, generation) || has_released(&leader, owner, block);
+            if !over {
+                let note = block.and_then(HostBlock::note).filter(|note| {
+                    note.generation == generation && note.version == leader.version()
+                });
+                held.push(self.held(&leader, Holding::Exclusive, owner, generation, note));
+            }
+        }
+        for block in &self.look.blocks {
+            let shared = block.sector.as_ref().ok().and_then(|sector| sector.shared);
+            let Some(generation) = shared else { continue };
+            if self.has_ended(block.host_id, generation) {
+                continue;
+            }
+            let note = block.note().filter(|note| note.generation == generation);
+            held.push(self.held(&leader, Holding::Shared, block.host_id, generation, note));
+        }
+    }
+
+    /// The leader, if it is that of the lease which the file's name says.
+    fn named_leader(&self) -> Result<PaxosLeader, Damage> {
+        let leader = self.look.leader?;
+        if !is_lease_name(self.lease_file) {
+            return Ok(leader);
+        }
+        match ResourceName::new(self.lease_file) {
+            Ok(name) => Ok(leader.expect_names(&lockspace_name(), &name)?),
+            Err(_) => Ok(leader),
+        }
+    }
+
+    /// Whether this life of the host is over for certain, by its delta lease.
+    fn has_ended(&self, host: HostId, generation: Generation) -> bool {
+        match self.table.record(host) {
+            // Its sector says that it never lived.
+            None => true,
+            Some(record) if record.damage.is_some() => false,
+            Some(record) => record.timestamp_secs == 0 || record.generation > generation,
+        }
+    }
+
+    fn held(
+        &self,
+        leader: &PaxosLeader,
+        holding: Holding,
+        host_id: HostId,
+        generation: Generation,
+        note: Option<&HolderNote>,
+    ) -> HeldDisk {
+        let record = self.table.record(host_id);
+        HeldDisk {
+            lease_file: self.lease_file.to_owned(),
+            holding,
+            host_id,
+            generation,
+            host_name: record.map_or(NameBytes::EMPTY, |record| record.name),
+            version: leader.version(),
+            note: note.cloned(),
+        }
+    }
+}
+
+/// Whether the owner released, and the leader looks owned only because another host committed it
+/// late. Where the owner's own note says that it holds the lease, the note is believed: unlike the
+/// flag it has a checksum.
+fn has_released(leader: &PaxosLeader, owner: HostId, block: Option<&HostBlock>) -> bool {
+    if leader.write_id() == u64::from(owner) {
+        return false;
+    }
+    let Some(block) = block else { return false };
+    let noted_as_held = block.note().is_some_and(|note| {
+        note.generation == leader.generation() && note.version == leader.version()
+    });
+    let released = block.sector.as_ref().is_ok_and(|sector| sector.released);
+    released && !noted_as_held
+}

@@ -1,0 +1,98 @@
+//! Running the `disklease` command, for the tests of its subcommands.
+
+#![allow(
+    dead_code,
+    reason = "every test program includes this and uses a part of it"
+)]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "test code: a panic is how it fails"
+)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What the command did.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("the output is text"),
+            stderr: String::from_utf8(output.stderr).expect("the messages are text"),
+        }
+    }
+
+    /// Its JSON document. Panics unless it succeeded and said nothing else.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        serde_json::from_str(&self.stdout).expect("one JSON document")
+    }
+
+    /// What it showed. Panics unless it succeeded and said nothing else.
+    pub(crate) fn text(&self) -> &str {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        &self.stdout
+    }
+
+    /// Panics unless it failed with this code and a message that contains `what`.
+    pub(crate) fn expect_failure(&self, code: i32, what: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.starts_with("disklease: "), "{self:?}");
+        assert!(self.stderr.contains(what), "{what:?} is not in {self:?}");
+        assert_eq!(self.stdout, "");
+    }
+}
+
+/// The command, with nothing of this process's logging configuration.
+pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_disklease"));
+    command
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env_remove("DISKLEASE_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run<S: AsRef<OsStr>>(args: &[S]) -> Ended {
+    let output = command(args).output().expect("the command runs");
+    Ended::of(output)
+}
+
+/// A scratch directory on a file system that takes direct I/O; the system's own may be in memory.
+pub(crate) fn scratch() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory")
+}
+
+/// A sector that sanlock wrote.
+pub(crate) fn golden(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Puts `bytes` into `area` at sector `index` of 512 bytes.
+pub(crate) fn put(area: &mut [u8], index: usize, bytes: &[u8]) {
+    let start = index.checked_mul(512).expect("a sector of an area");
+    area[start..][..bytes.len()].copy_from_slice(bytes);
+}
+
+/// A new file.
+pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, bytes).expect("a new file in the scratch directory");
+    path
+}

@@ -1,0 +1,359 @@
+//! `disklease run`: a command that runs only while its disks are locked.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "test code: a panic is how it fails"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the hosts are real processes in real time"
+)]
+
+mod cli;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cli::{Ended, command, run, scratch};
+use disklease::libvirt::LOCKSPACE_NAME;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DISK: &str = "/dev/disk/by-id/guest-1";
+
+/// A lease directory, and a directory for the life locks of its one machine.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(scratch())
+    }
+
+    fn leases(&self) -> PathBuf {
+        self.0.path().join("leases")
+    }
+
+    /// Runs `job` as host `id`, with more options before it.
+    fn command(&self, id: u64, options: &[&str], job: &[&str]) -> Command {
+        let mut command = command(&["run", "--io-timeout", "1", "--watchdog", "none"]);
+        command
+            .args(["--host-id", &id.to_string(), "--host-name"])
+            .arg(format!("host{id}"))
+            .arg("--lease-dir")
+            .arg(self.leases())
+            .arg("--runtime-dir")
+            .arg(self.0.path().join("run"))
+            .args(["--disk", DISK])
+            .args(options)
+            .arg("--")
+            .args(job);
+        command
+    }
+
+    fn run(&self, id: u64, options: &[&str], job: &[&str]) -> Ended {
+        Ended::of(self.command(id, options, job).output().unwrap())
+    }
+
+    /// Runs a shell script that prints a line as soon as it is ready, and waits for that line.
+    fn start(&self, id: u64, script: &str) -> Running {
+        let mut command = self.command(id, &["--guest", "web"], &["sh", "-c", script]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Running { child, stdout }
+    }
+
+    fn status(&self) -> Value {
+        let dir = self.leases();
+        let args = ["status", "--json", "--no-wait", "--lease-dir"];
+        run(&[&args[..], &[dir.to_str().unwrap()]].concat()).json()
+    }
+
+    /// Everything was given back, and the host id too.
+    fn assert_free(&self) {
+        let status = self.status();
+        assert_eq!(status["held"], serde_json::json!([]));
+        for host in status["hosts"].as_array().unwrap() {
+            assert_eq!(host["state"], "free");
+        }
+    }
+}
+
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Its exit code, the rest of what its command printed, and its messages.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let printed = std::io::read_to_string(&mut self.stdout).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        let messages = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), printed, messages)
+    }
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_command() {
+    let place = Place::new();
+    let ended = place.run(1, &[], &["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(ended.code, Some(7));
+    assert_eq!(ended.stdout, "out\n");
+    assert!(ended.stderr.contains("err\n"), "{ended:?}");
+    let progress = "disklease: claiming host id 1, ";
+    assert_eq!(ended.stderr.matches(progress).count(), 1, "{ended:?}");
+    place.assert_free();
+    let ended = place.run(1, &[], &["sh", "-c", "kill -KILL $$"]);
+    assert_eq!(ended.code, Some(128 + 9), "{ended:?}");
+    let ended = place.run(1, &[], &["no-such-command"]);
+    assert_eq!(ended.code, Some(127), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("disklease: no-such-command cannot be started")
+    );
+    let ended = place.run(1, &[], &["/"]);
+    assert_eq!(ended.code, Some(126), "{ended:?}");
+    place.assert_free();
+}
+
+#[test]
+fn a_held_disk_is_refused_with_its_holder_or_waited_for() {
+    let place = Place::new();
+    let holder = place.start(1, "echo ready; exec sleep 60");
+    let second = place.run(2, &[], &["echo", "never"]);
+    second_is_refused(&second);
+    let waiter = place
+        .command(2, &["--wait", "40"], &["echo", "mine"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // So that it has joined and waits for the disk.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(place.status()["held"][0]["host_id"], 1);
+    holder.send(Signal::TERM);
+    assert_eq!(holder.end().0, Some(128 + 15));
+    let ended = Ended::of(waiter.wait_with_output().unwrap());
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "mine\n"),
+        "{ended:?}"
+    );
+    place.assert_free();
+}
+
+fn second_is_refused(ended: &Ended) {
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+    let refusal = ended.stderr.lines().last().unwrap();
+    for part in [
+        "disklease: ",
+        DISK,
+        "is held by host 1 \"host1\" (generation 1)",
+        "guest \"web\"",
+    ] {
+        assert!(refusal.contains(part), "{part:?} is not in {refusal:?}");
+    }
+}
+
+#[test]
+fn signals_are_the_commands() {
+    let place = Place::new();
+    for (signal, name, code) in [(Signal::TERM, "TERM", 3), (Signal::INT, "INT", 3)] {
+        let script = format!(
+            "trap 'echo got {name}; sleep 1; exit 3' {name}; echo ready; while :; do sleep 0.1; done"
+        );
+        let running = place.start(1, &script);
+        running.send(signal);
+        // The command takes its time, and keeps its disk for it.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(place.status()["held"][0]["host_id"], 1);
+        let (ended, printed, _) = running.end();
+        assert_eq!(ended, Some(code));
+        assert_eq!(printed, format!("got {name}\n"));
+        place.assert_free();
+    }
+    let running = place.start(1, "echo ready; exec sleep 30");
+    running.send(Signal::TERM);
+    assert_eq!(running.end().0, Some(128 + 15));
+    place.assert_free();
+}
+
+#[test]
+fn a_signal_before_the_command_starts_ends_the_run() {
+    let place = Place::new();
+    let holder = place.start(1, "echo ready; exec sleep 30");
+    // Host 2 joins, which takes two seconds and more, and then waits for the disk.
+    for wait in [1, 5] {
+        let mut command = place.command(2, &["--wait", "60"], &["echo", "never"]);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_secs(wait));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ended = Ended::of(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(128 + 2), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert!(ended.stderr.contains("SIGINT: ended before the command"));
+    }
+    holder.send(Signal::TERM);
+    holder.end();
+    // Whatever the ended runs left behind, host 2 gets the disk.
+    let ended = place.run(2, &["--wait", "20"], &["echo", "mine"]);
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "mine\n"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_command_whose_locks_are_lost_is_told_to_end() {
+    let place = Place::new();
+    let running = place.start(
+        1,
+        "trap 'echo told; exit 4' TERM; echo ready; while :; do sleep 0.1; done",
+    );
+    // Another host, or a fault, wrote over the sector of host 1.
+    let lockspace = fs::OpenOptions::new()
+        .write(true)
+        .open(place.leases().join(LOCKSPACE_NAME))
+        .unwrap();
+    lockspace.write_all_at(&[0; 512], 0).unwrap();
+    let began = Instant::now();
+    let (ended, printed, messages) = running.end();
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert_eq!(ended, Some(4), "{messages}");
+    assert_eq!(printed, "told\n");
+    assert!(
+        messages.contains("disklease: THE LOCKS ARE LOST: "),
+        "{messages}"
+    );
+    assert!(messages.contains("is sent SIGTERM"), "{messages}");
+}
+
+#[test]
+fn the_command_inherits_standard_streams_and_the_life_lock() {
+    let place = Place::new();
+    // What this process passes on to every child of it, apart from `ls`'s own.
+    let list = ["sh", "-c", "readlink /proc/self/fd/* || true"];
+    let before = Command::new(list[0]).args(&list[1..]).output().unwrap();
+    let before = String::from_utf8(before.stdout).unwrap();
+    let ended = place.run(1, &[], &list);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let is_kept = |line: &&str| line.ends_with("-1.life");
+    let kept = ended.stdout.lines().filter(is_kept).count();
+    assert_eq!(kept, 1, "{}", ended.stdout);
+    let more = ended.stdout.lines().count();
+    assert_eq!(more, before.lines().count() + 1, "{before}{}", ended.stdout);
+    let ours = |line: &str| line.contains("/leases/") || line.contains("eventfd");
+    assert!(!ended.stdout.lines().any(ours), "{}", ended.stdout);
+}
+
+#[test]
+fn storage_that_fails_and_wrong_usage() {
+    let place = Place::new();
+    fs::create_dir(place.leases()).unwrap();
+    fs::write(place.leases().join(LOCKSPACE_NAME), vec![0x5a; 1 << 20]).unwrap();
+    let refused = place.run(1, &[], &["true"]);
+    refused.expect_failure(69, "holds no lockspace");
+    let usage = |args: &[&str], what: &str| {
+        let all = [
+            "run",
+            "--watchdog",
+            "none",
+            "--lease-dir",
+            "/nonexistent/leases",
+        ];
+        run(&[&all[..], args].concat()).expect_failure(64, what);
+    };
+    usage(&["--host-id", "1", "--disk", "/d"], "CMD");
+    usage(&["--host-id", "1", "--", "true"], "--disk");
+    usage(
+        &["--host-id", "0", "--disk", "/d", "--", "true"],
+        "from 1 to 2000, not 0",
+    );
+    usage(
+        &["--host-id", "1", "--disk", "d", "--", "true"],
+        "no absolute path",
+    );
+    let twice = [
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&twice, "named twice");
+    let slow = [
+        "--host-id",
+        "1",
+        "--io-timeout",
+        "256",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&slow, "from 1 to 255");
+    let named = [
+        "--host-id",
+        "1",
+        "--host-name",
+        "",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&named, "must not be empty");
+    let args = [
+        "run",
+        "--lease-dir",
+        "x",
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    run(&args).expect_failure(64, "--watchdog");
+    let nowhere = Path::new("/proc/leases");
+    let args = [
+        "run",
+        "--watchdog",
+        "none",
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--lease-dir",
+    ];
+    let args = [&args[..], &[nowhere.to_str().unwrap(), "--", "true"]].concat();
+    run(&args).expect_failure(69, "/proc/leases");
+}
