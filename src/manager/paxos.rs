@@ -114,10 +114,11 @@ impl PaxosManager {
         note
     }
 
-    /// Acquires one lease, as often as the limit allows.
+    /// Acquires one lease of a request that has got `mine` so far, as often as the limit allows.
     fn acquire_one(
         &self,
         target: &Target,
+        mine: &[Lease],
         owner: &Owner,
         limit: Limit,
     ) -> Result<Lease, AcquireError> {
@@ -146,6 +147,13 @@ impl PaxosManager {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
+            let is_held_here = matches!(error, AcquireError::HeldHere { .. });
+            if is_held_here && mine.iter().any(|lease| lease.is_at(target)) {
+                // To wait would be to wait for ourselves.
+                return Err(AcquireError::NamedTwice {
+                    path: target.path.clone(),
+                });
+            }
             if !repaired && repair::may_mend(target, &error) {
                 repair::replace_leftover(&self.lockspace, &self.directory, target)?;
                 repaired = true;
@@ -207,7 +215,7 @@ impl LockManager for PaxosManager {
         let limit = Limit::begin(request.wait);
         let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
         for target in &targets {
-            match self.acquire_one(target, &request.owner, limit) {
+            match self.acquire_one(target, &leases, &request.owner, limit) {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     // All or nothing, in the reverse order.
