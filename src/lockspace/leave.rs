@@ -17,10 +17,8 @@ impl Inner {
             // A copy in a forked child, where none of our threads is. The join is the parent's.
             return Ok(());
         }
-        let taken = self.shared.leases.taken();
-        if taken > 0 {
-            return Err(LeaveError::InUse { leases: taken });
-        }
+        let closed = self.shared.leases.close();
+        closed.map_err(|leases| LeaveError::InUse { leases })?;
         let Some(thread) = self.thread.lock().take() else {
             return Ok(());
         };
