@@ -28,7 +28,10 @@ enum State {
     Alive,
     /// Left, with I/O under way that the process cannot call back. Other processes of this host
     /// are kept out by the life lock, which goes with the next life here, or with the process.
-    Ending(Vec<IoWatch>, #[expect(dead_code, reason = "held, not used")] Option<LifeLock>),
+    Ending(
+        Vec<IoWatch>,
+        #[expect(dead_code, reason = "held, not used")] Option<LifeLock>,
+    ),
 }
 
 /// Why a lockspace cannot be joined by this process now.
@@ -142,7 +145,10 @@ mod tests {
         assert_eq!(written, Err(WriteError::TimedOut(limit)));
         joined.end_after(vec![pool.watch()], lock);
         assert_eq!(enter().unwrap_err(), NotEntered::IoInFlight);
-        assert!(life_lock(dir.path()).is_none(), "nor another process of this host");
+        assert!(
+            life_lock(dir.path()).is_none(),
+            "nor another process of this host"
+        );
 
         let watch = pool.watch();
         storage.release(0);

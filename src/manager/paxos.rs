@@ -7,7 +7,7 @@ use super::lease::{Lease, Target};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::{LockManager, repair};
 use crate::disk::StorageWorld;
-use crate::error::AcquireError;
+use crate::error::{AcquireError, LeaseFault};
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::Lockspace;
@@ -19,6 +19,10 @@ use crate::world::{Timestamp, World, clock};
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// The same where another guard of this process holds it: nothing is read for such a try.
 const LOCAL_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause while somebody else may be about to initialise a lease: each try writes a
+/// file.
+const LEFTOVER_PAUSE: Duration = Duration::from_secs(5);
 
 /// Locks disks by leases in one lockspace.
 ///
@@ -154,10 +158,15 @@ impl PaxosManager {
                     path: target.path.clone(),
                 });
             }
+            let mut error = error;
             if !repaired && repair::may_mend(target, &error) {
-                repair::replace_leftover(&self.lockspace, &self.directory, target)?;
-                repaired = true;
-                continue;
+                match repair::replace_leftover(&self.lockspace, &self.directory, target) {
+                    Ok(()) => {
+                        repaired = true;
+                        continue;
+                    }
+                    Err(refusal) => error = refusal,
+                }
             }
             let Some(pause) = pause_before_retry(&error) else {
                 return Err(error);
@@ -196,6 +205,10 @@ impl Limit {
 fn pause_before_retry(error: &AcquireError) -> Option<Duration> {
     match error {
         AcquireError::HeldHere { .. } | AcquireError::NotSettled { .. } => Some(LOCAL_RETRY_PAUSE),
+        AcquireError::Lease {
+            fault: LeaseFault::BeingCreated { remaining },
+            ..
+        } => Some((*remaining).clamp(RETRY_PAUSE, LEFTOVER_PAUSE)),
         error if error.is_held() || error.is_contended() => {
             let millis = u64::try_from(RETRY_PAUSE.as_millis()).unwrap_or(0);
             Some(RETRY_PAUSE.saturating_add(Duration::from_millis(clock::random(millis))))
