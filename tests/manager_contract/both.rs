@@ -113,7 +113,10 @@ fn a_path_that_depends_on_who_asks_is_refused() {
             let error = manager
                 .acquire(request().lease(spec(bad, 0)))
                 .expect_err("a lease at such a path");
-            assert!(matches!(error, AcquireError::PathNotAbsolute { .. }), "{error}");
+            assert!(
+                matches!(error, AcquireError::PathNotAbsolute { .. }),
+                "{error}"
+            );
         }
         // Among good ones, and before anything is locked.
         let good = format!("/both/relative/{}", manager.name());
@@ -148,7 +151,12 @@ fn a_lease_that_is_named_twice_is_refused() {
             .acquire(twice.wait(WaitLimit::Forever))
             .expect_err("named twice");
         let path = PathBuf::from("/both/leases");
-        assert_eq!(error, AcquireError::NamedTwice { path }, "{}", manager.name());
+        assert_eq!(
+            error,
+            AcquireError::NamedTwice { path },
+            "{}",
+            manager.name()
+        );
     });
 }
 

@@ -62,7 +62,13 @@ fn all_or_nothing() {
 fn a_wait_has_the_limit_that_was_asked_for() {
     let manager = shared_host();
     let _guard = manager.acquire(disks(&["/exclusion/limit"])).unwrap();
-    let ask = |limit| timed(|| manager.acquire(disks(&["/exclusion/limit"]).wait(limit)).map(drop));
+    let ask = |limit| {
+        timed(|| {
+            manager
+                .acquire(disks(&["/exclusion/limit"]).wait(limit))
+                .map(drop)
+        })
+    };
 
     let (took, refused) = ask(WaitLimit::Try);
     assert!(refused.unwrap_err().is_held());
@@ -70,7 +76,10 @@ fn a_wait_has_the_limit_that_was_asked_for() {
     for limit in [Duration::ZERO, Duration::from_millis(300)] {
         let (took, refused) = ask(WaitLimit::For(limit));
         assert!(refused.unwrap_err().is_held());
-        assert!(took >= limit && took < limit + Duration::from_secs(2), "{took:?}");
+        assert!(
+            took >= limit && took < limit + Duration::from_secs(2),
+            "{took:?}"
+        );
     }
 }
 
@@ -91,7 +100,10 @@ fn who_waits_gets_the_disk_when_it_is_dropped() {
             drop(guard);
             let (took, guard) = waiter.join().unwrap();
             assert!(guard.unwrap().is_held());
-            assert!(took >= Duration::from_millis(200) && took < SOON, "{took:?}");
+            assert!(
+                took >= Duration::from_millis(200) && took < SOON,
+                "{took:?}"
+            );
         });
     }
 }
@@ -100,7 +112,11 @@ fn who_waits_gets_the_disk_when_it_is_dropped() {
 fn requests_in_opposite_order_do_not_wait_for_each_other() {
     let manager = shared_host();
     let inside = AtomicUsize::new(0);
-    let reversed: Vec<_> = DISKS.into_iter().rev().map(|disk| format!("{disk}/opposite")).collect();
+    let reversed: Vec<_> = DISKS
+        .into_iter()
+        .rev()
+        .map(|disk| format!("{disk}/opposite"))
+        .collect();
     let reversed: Vec<_> = reversed.iter().map(String::as_str).collect();
     let forward: Vec<_> = reversed.iter().rev().copied().collect();
     thread::scope(|scope| {
@@ -108,7 +124,9 @@ fn requests_in_opposite_order_do_not_wait_for_each_other() {
             let inside = &inside;
             scope.spawn(move || {
                 for _ in 0..10 {
-                    let guard = manager.acquire(disks(order).wait(WaitLimit::Forever)).unwrap();
+                    let guard = manager
+                        .acquire(disks(order).wait(WaitLimit::Forever))
+                        .unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "alone in here");
                     assert!(guard.is_held());
                     assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);

@@ -22,7 +22,14 @@ fn resource(name: &str) -> ResourceName {
 fn file_of_leases(path: &Path, names: &[&str]) {
     let image = |name: &&str| {
         let mut area = vec![0; Geometry::S512_A1M.area_size()];
-        lease_image(&mut area, Geometry::S512_A1M, &space(), &resource(name), 2000).unwrap();
+        lease_image(
+            &mut area,
+            Geometry::S512_A1M,
+            &space(),
+            &resource(name),
+            2000,
+        )
+        .unwrap();
         area
     };
     std::fs::write(path, names.iter().flat_map(image).collect::<Vec<_>>()).unwrap();
@@ -65,7 +72,10 @@ fn two_names_of_one_lease_in_one_request_are_refused_at_once() {
         for wait in [WaitLimit::Try, WaitLimit::Forever] {
             let both = disks(&[disk]).lease(LeaseSpec::new(space(), name.clone(), &other, 0));
             let error = manager.acquire(both.wait(wait)).unwrap_err();
-            assert!(matches!(error, AcquireError::NamedTwice { .. }), "{other:?}: {error}");
+            assert!(
+                matches!(error, AcquireError::NamedTwice { .. }),
+                "{other:?}: {error}"
+            );
         }
         drop(manager.acquire(disks(&[disk])).unwrap());
     }
@@ -78,7 +88,10 @@ fn a_lease_of_another_lockspace_is_refused_without_a_look_at_it() {
     let error = shared_host().acquire(request().lease(spec)).unwrap_err();
     assert_eq!(
         error,
-        AcquireError::OtherLockspace { asked_for: other, joined: space() }
+        AcquireError::OtherLockspace {
+            asked_for: other,
+            joined: space()
+        }
     );
     assert!(error.to_string().contains("\"other\""), "{error}");
 }
@@ -100,7 +113,17 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
     assert!(matches!(fault, LeaseFault::Foreign { .. }), "{fault}");
     assert!(fault.to_string().contains("\"one\""), "{fault}");
     // Behind its end, across it, in its middle, at no sector, beyond all that a file can have.
-    for offset in [MIB, MIB - 512, 512, 1024, 4096, 100, i64::MAX as u64 - 511, u64::MAX - 511, u64::MAX] {
+    for offset in [
+        MIB,
+        MIB - 512,
+        512,
+        1024,
+        4096,
+        100,
+        i64::MAX as u64 - 511,
+        u64::MAX - 511,
+        u64::MAX,
+    ] {
         let fault = ask("one", offset);
         assert!(
             matches!(
@@ -120,7 +143,10 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
     let long = vec![0; Geometry::S512_A1M.area_size()];
     overwrite(&path, 0, &long);
     assert_eq!(ask("one", 0), LeaseFault::NotInitialised { offset: 0 });
-    assert!(bytes_of(&path) == long, "a lease that its user placed is not replaced");
+    assert!(
+        bytes_of(&path) == long,
+        "a lease that its user placed is not replaced"
+    );
 }
 
 #[test]
@@ -139,7 +165,11 @@ fn what_is_no_file_is_refused() {
     ] {
         let spec = LeaseSpec::new(space(), resource("one"), &path, 0);
         let error = manager.acquire(request().lease(spec)).unwrap_err();
-        let AcquireError::Lease { fault: LeaseFault::Open(open), .. } = &error else {
+        let AcquireError::Lease {
+            fault: LeaseFault::Open(open),
+            ..
+        } = &error
+        else {
             panic!("{error}");
         };
         assert_eq!(OpenError::path(open), path);

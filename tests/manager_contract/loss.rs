@@ -6,14 +6,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use disklease::libvirt::lease_name;
-use disklease::{
-    LockGuard, LockManager as _, LossReason, PaxosManager, ReleaseError, VerifyError,
-};
+use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager, ReleaseError, VerifyError};
 
 use super::{shared_dir, shared_host};
-use crate::support::{
-    SOON, bytes_of, disks, is_readable, manager, overwrite, scratch, wait_until,
-};
+use crate::support::{SOON, bytes_of, disks, is_readable, manager, overwrite, scratch, wait_until};
 
 fn lease_path(disk: &str) -> PathBuf {
     shared_dir().join(lease_name(Path::new(disk)).to_string())
@@ -119,7 +115,8 @@ fn a_callback_may_drop_its_own_guard() {
     let taken = Arc::clone(&slot);
     guard.on_lost(move |_| {
         let guard: Option<LockGuard> = taken.lock().unwrap().take();
-        tell.send(guard.is_some_and(|guard| !guard.is_held())).unwrap();
+        tell.send(guard.is_some_and(|guard| !guard.is_held()))
+            .unwrap();
     });
     // The guard is where the callback finds it before anybody is told.
     overwrite(&lease_path(disk), 0, &before[..512]);
@@ -153,7 +150,9 @@ fn a_callback_may_drop_the_last_handle_of_the_lockspace() {
     drop(held);
 
     // It was left: the same host id can be had at once, by a host of any name.
-    wait_until("the callback", SOON, || slot.lock().unwrap().is_none().then_some(()));
+    wait_until("the callback", SOON, || {
+        slot.lock().unwrap().is_none().then_some(())
+    });
     let next = wait_until("the end of the old life", SOON, || {
         crate::support::try_join(dir.path(), 1, "beta").ok()
     });

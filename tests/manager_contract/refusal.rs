@@ -54,10 +54,15 @@ fn a_refusal_names_the_holder_and_ends_when_it_releases() {
     assert!(holder.to_string().contains("alive: it renewed"), "{holder}");
 
     let limit = Duration::from_millis(700);
-    let (took, refused) =
-        timed(|| host.acquire(disks(&[DISK]).wait(WaitLimit::For(limit))).map(drop));
+    let (took, refused) = timed(|| {
+        host.acquire(disks(&[DISK]).wait(WaitLimit::For(limit)))
+            .map(drop)
+    });
     assert!(refused.unwrap_err().is_held());
-    assert!(took >= limit && took < limit + Duration::from_secs(3), "{took:?}");
+    assert!(
+        took >= limit && took < limit + Duration::from_secs(3),
+        "{took:?}"
+    );
 
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| host.acquire(disks(&[DISK]).wait(WaitLimit::For(SOON))));
@@ -83,10 +88,14 @@ fn a_holder_that_was_killed_is_told_from_one_that_lives() {
     let (silent, takeable) = wait_until("its silence", SOON, || {
         let error = host.acquire(disks(&[DISK])).unwrap_err();
         match error.holder().unwrap_or_else(|| panic!("{error}")).seen {
-            OwnerSeen::Silent { for_at_least, takeable_in }
-                if for_at_least > Duration::from_secs(8) =>
-            {
-                assert!(error.to_string().contains("the lease can be taken in"), "{error}");
+            OwnerSeen::Silent {
+                for_at_least,
+                takeable_in,
+            } if for_at_least > Duration::from_secs(8) => {
+                assert!(
+                    error.to_string().contains("the lease can be taken in"),
+                    "{error}"
+                );
                 Some((for_at_least, takeable_in))
             }
             _ => None,

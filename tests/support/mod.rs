@@ -87,7 +87,15 @@ pub(crate) fn disks(paths: &[&str]) -> LockRequest {
 /// Whether the descriptor is readable at this moment.
 pub(crate) fn is_readable(fd: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .unwrap()
+        == 1
 }
 
 /// Asks `probe` until it has an answer, and panics naming `what` if it has none in `limit`.
