@@ -67,8 +67,7 @@ pub(crate) struct Inner {
     lease_pool: IoPool,
     joined: thread::Slot<Joined>,
     /// Held for as long as the join, and by every child of this process for as long as it lives.
-    #[expect(dead_code, reason = "held, not used")]
-    life_lock: Option<life_lock::LifeLock>,
+    life_lock: thread::Slot<life_lock::LifeLock>,
 }
 
 impl Lockspace {

@@ -299,10 +299,13 @@ impl AcquireError {
         }
     }
 
-    pub(crate) const fn of_reservation(error: NotReserved, locked: Locked) -> Self {
+    pub(crate) fn of_reservation(error: NotReserved, locked: Locked) -> Self {
         match error {
             NotReserved::Taken => Self::HeldHere { locked },
             NotReserved::Owing => Self::NotSettled { locked },
+            NotReserved::Left => Self::LockspaceLost {
+                reason: Some(LossReason::Left),
+            },
         }
     }
 

@@ -17,6 +17,10 @@ use crate::world::{OsError, SectorBuf, World, WriteError, clock};
 /// How long writing a whole area may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much of a file is looked at in one go, and at most.
+const LOOK_LEN: usize = 64 * 1024;
+const AREA_LEN_MAX: usize = 8 << 20;
+
 /// Why a lockspace or lease could not be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -135,8 +139,10 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether there is anything but zeros where a leader record would be, in a file that is long
-    /// enough for it.
+    /// Whether there is anything but zeros, in a file that is long enough for a leader record.
+    ///
+    /// A leader of zeros alone does not show that nobody uses the lease: it may have been damaged
+    /// while its owner runs, whose block still stands.
     pub(crate) const fn is_initialised(self) -> bool {
         self.initialised
     }
@@ -178,16 +184,33 @@ pub(super) fn replace_whole<E>(
     Ok(replaced.map(|()| true))
 }
 
+/// What is at `path`, if that can be told.
+pub(super) fn look(path: &Path) -> Result<Found, CreateError> {
+    look_at(path, std::time::UNIX_EPOCH)
+        .map(|(found, _)| found)
+        .map_err(|error| CreateError::io("look at", path, &error))
+}
+
 /// What is at `path`, and how long before `now` it was last written. Both times are the storage's.
 fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Duration)> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)?;
-    let mut first = Vec::new();
-    file.by_ref().take(512).read_to_end(&mut first)?;
     let modified = file.metadata()?.modified()?;
-    let initialised = first.len() == 512 && first.iter().any(|&byte| byte != 0);
+    let mut len = 0_usize;
+    let mut any = false;
+    let mut chunk = vec![0; LOOK_LEN];
+    while len < AREA_LEN_MAX && !any {
+        let got = file.read(&mut chunk)?;
+        let bytes = chunk.get(..got).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        any = bytes.iter().any(|&byte| byte != 0);
+        len = len.saturating_add(got);
+    }
+    let initialised = any && file.metadata()?.len() >= 512;
     Ok((
         Found { initialised },
         now.duration_since(modified).unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::create::{CreateError, Found, NewFile, Outcome, create_whole, replace_whole};
+use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, replace_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use crate::format::{Geometry, ResourceName, lease_image, lockspace_image};
 use crate::timing::{IoTimeout, TimingError};
@@ -122,6 +122,11 @@ impl LeaseDirectory {
             tracing::debug!(?path, "created a lease file");
         }
         Ok(path)
+    }
+
+    /// What stands where the lease file for `name` should be.
+    pub(crate) fn look_at_lease(&self, name: &ResourceName) -> Result<Found, CreateError> {
+        look(&self.path.join(name.to_string()))
     }
 
     /// Replaces the lease file for `name` by a new one, if `may_replace` says so: see

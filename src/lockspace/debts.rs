@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -25,6 +26,8 @@ pub(crate) enum NotReserved {
     Taken,
     /// An earlier acquire or release failed half-way, and is not settled yet.
     Owing,
+    /// The lockspace is being left, or was.
+    Left,
 }
 
 /// The leases of one join. Two guards of one process exclude each other here: on the disk they
@@ -32,6 +35,8 @@ pub(crate) enum NotReserved {
 #[derive(Debug, Default)]
 pub(crate) struct LeaseTable {
     leases: Mutex<BTreeMap<LeaseKey, State>>,
+    /// No more reservations. Only changed, and only believed, while `leases` is locked.
+    closed: AtomicBool,
     /// Set while there are debts; woken when one is added.
     owing: Signal,
 }
@@ -59,6 +64,9 @@ impl Shared {
     /// Reserves the lease for one acquire and the guard that comes of it.
     pub(crate) fn reserve(self: &Arc<Self>, key: LeaseKey) -> Result<Reservation, NotReserved> {
         let mut leases = self.leases.leases.lock();
+        if self.leases.closed.load(Ordering::Relaxed) {
+            return Err(NotReserved::Left);
+        }
         match leases.get(&key) {
             Some(State::Taken) => Err(NotReserved::Taken),
             Some(State::Owing(_)) => Err(NotReserved::Owing),
@@ -102,13 +110,21 @@ impl Drop for Reservation {
 }
 
 impl LeaseTable {
-    /// How many leases guards of this process hold or are acquiring.
-    pub(super) fn taken(&self) -> usize {
-        self.leases
-            .lock()
-            .values()
-            .filter(|state| matches!(state, State::Taken))
-            .count()
+    /// Ends all reserving, unless guards of this process hold leases or are acquiring some: then it
+    /// tells how many.
+    ///
+    /// Looking and ending is one step. A lease that was reserved in between would be acquired as a
+    /// host whose id is free.
+    pub(super) fn close(&self) -> Result<(), usize> {
+        let leases = self.leases.lock();
+        let is_taken = |state: &&State| matches!(state, State::Taken);
+        match leases.values().filter(is_taken).count() {
+            0 => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            taken => Err(taken),
+        }
     }
 
     /// How many leases are left to be settled.

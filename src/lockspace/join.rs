@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
+use super::leave::wait_for_io;
 use super::life_lock::LifeLock;
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
 use super::registry::{Joined, NotEntered};
@@ -125,7 +126,14 @@ impl LockspaceOptions {
                 None => EarlierLife::MayRun,
             },
         };
-        let (lease, hosts) = self.claim(&area, &claimant)?;
+        let (lease, hosts) = match self.claim(&area, &claimant) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                let left = wait_for_io(&[&lockspace_pool], timing.io());
+                joined.end_after(left, life_lock);
+                return Err(error);
+            }
+        };
 
         let membership = Membership::new(area, &lease, hosts);
         tracing::info!(
@@ -148,7 +156,7 @@ impl LockspaceOptions {
             lockspace_pool,
             lease_pool,
             joined: Mutex::new(Some(joined)),
-            life_lock,
+            life_lock: Mutex::new(life_lock),
             shared: Arc::clone(&shared),
         };
         match RenewalThread::start(&shared, lease.clone()) {

@@ -1,14 +1,16 @@
 //! Leaving a lockspace, on purpose or because the last handle is gone.
 
+use std::time::Duration;
+
 use super::{Inner, loss::LossReason};
 use crate::delta_lease::{DeltaLease, release};
-use crate::disk::{IoWatch, StorageWorld};
+use crate::disk::{IoPool, IoWatch, StorageWorld};
 use crate::error::LeaveError;
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 
 /// How often the end of I/O under way is looked for.
-const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Inner {
     /// Leaves, once: later calls have nothing left to do.
@@ -17,10 +19,8 @@ impl Inner {
             // A copy in a forked child, where none of our threads is. The join is the parent's.
             return Ok(());
         }
-        let taken = self.shared.leases.taken();
-        if taken > 0 {
-            return Err(LeaveError::InUse { leases: taken });
-        }
+        let closed = self.shared.leases.close();
+        closed.map_err(|leases| LeaveError::InUse { leases })?;
         let Some(thread) = self.thread.lock().take() else {
             return Ok(());
         };
@@ -28,7 +28,7 @@ impl Inner {
         let lease = thread.stop(&self.shared);
         // A write of ours that lands after somebody else took the freed id could undo what that one
         // wrote. So the id is freed only when nothing is under way.
-        let quiet = self.wait_for_io();
+        let quiet = wait_for_io(&self.pools(), membership.timing().io()).is_empty();
         let left = match (lease, quiet) {
             (None, _) => Err(LeaveError::RenewalThreadDied),
             (Some(_), false) => Err(LeaveError::IoInFlight),
@@ -57,28 +57,34 @@ impl Inner {
         }
     }
 
-    fn busy_pools(&self) -> Vec<IoWatch> {
-        let pools = [self.lockspace_pool.watch(), self.lease_pool.watch()];
-        pools.into_iter().filter(IoWatch::is_busy).collect()
+    fn pools(&self) -> [&IoPool; 2] {
+        [&self.lockspace_pool, &self.lease_pool]
     }
 
-    /// Waits up to N for all I/O to end. Returns whether it has.
-    fn wait_for_io(&self) -> bool {
-        let until = clock::now() + self.shared.membership.timing().io();
-        block_on(async {
-            while !self.busy_pools().is_empty() && clock::now() < until {
-                StorageWorld.sleep(LOOK_INTERVAL).await;
-            }
-        });
-        self.busy_pools().is_empty()
-    }
-
-    /// Takes the life off the register: at once when no I/O of it is left, else when none is.
+    /// Takes the life off the register, and gives its life lock back though handles to the join may
+    /// live on: at once when no I/O of it is left, else when none is.
     fn end_life(&self) {
         if let Some(joined) = self.joined.lock().take() {
-            joined.end_after(self.busy_pools());
+            let life_lock = self.life_lock.lock().take();
+            joined.end_after(busy(&self.pools()), life_lock);
         }
     }
+}
+
+fn busy(pools: &[&IoPool]) -> Vec<IoWatch> {
+    let watches = pools.iter().map(|pool| pool.watch());
+    watches.filter(IoWatch::is_busy).collect()
+}
+
+/// Waits for all I/O of `pools` to end, but not longer than `limit`. Returns what is left.
+pub(super) fn wait_for_io(pools: &[&IoPool], limit: Duration) -> Vec<IoWatch> {
+    let until = clock::now() + limit;
+    block_on(async {
+        while !busy(pools).is_empty() && clock::now() < until {
+            StorageWorld.sleep(LOOK_INTERVAL).await;
+        }
+    });
+    busy(pools)
 }
 
 impl Drop for Inner {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::life_lock::LifeLock;
 use crate::disk::{Identity, IoWatch};
 use crate::format::HostId;
 
@@ -25,8 +26,12 @@ struct Entry {
 enum State {
     /// Being joined, or joined.
     Alive,
-    /// Left, with I/O under way that the process cannot call back.
-    Ending(Vec<IoWatch>),
+    /// Left, with I/O under way that the process cannot call back. Other processes of this host
+    /// are kept out by the life lock, which goes with the next life here, or with the process.
+    Ending(
+        Vec<IoWatch>,
+        #[expect(dead_code, reason = "held, not used")] Option<LifeLock>,
+    ),
 }
 
 /// Why a lockspace cannot be joined by this process now.
@@ -59,7 +64,7 @@ impl Joined {
                 return Err(NotEntered::Joined(*host_id));
             }
             Some(Entry {
-                state: State::Ending(io),
+                state: State::Ending(io, _),
                 ..
             }) if io.iter().any(IoWatch::is_busy) => {
                 return Err(NotEntered::IoInFlight);
@@ -80,7 +85,7 @@ impl Joined {
     }
 
     /// Ends the life, but keeps others out until the I/O that `io` watches has ended.
-    pub(super) fn end_after(self, io: Vec<IoWatch>) {
+    pub(super) fn end_after(self, io: Vec<IoWatch>, life_lock: Option<LifeLock>) {
         if io.is_empty() {
             return;
         }
@@ -89,7 +94,7 @@ impl Joined {
             .get_mut(&self.key)
             .filter(|entry| entry.id == self.id)
         {
-            entry.state = State::Ending(io);
+            entry.state = State::Ending(io, life_lock);
         }
     }
 }
@@ -100,6 +105,60 @@ impl Drop for Joined {
         let ours = |entry: &Entry| entry.id == self.id && matches!(entry.state, State::Alive);
         if joined.get(&self.key).is_some_and(ours) {
             joined.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disk::testing::HangingDisk;
+    use crate::disk::{IoPool, StorageWorld};
+    use crate::format::LockspaceName;
+    use crate::world::executor::block_on;
+    use crate::world::{SectorBuf, World, WriteError};
+
+    fn life_lock(dir: &Path) -> Option<LifeLock> {
+        let name = LockspaceName::new("LS").unwrap();
+        LifeLock::take(Some(dir), Path::new("/a"), &name, HostId::FIRST)
+    }
+
+    #[test]
+    fn a_life_that_ends_with_io_under_way_keeps_the_next_one_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = HangingDisk::new(4096);
+        storage.hang(0);
+        let pool = IoPool::new("registry", 1..=1).unwrap();
+        let disk = storage.open(&pool);
+        let identity = disk.info().identity();
+        let enter = || Joined::enter(identity, 0, HostId::FIRST);
+
+        let joined = enter().unwrap();
+        assert_eq!(enter().unwrap_err(), NotEntered::Joined(HostId::FIRST));
+        let lock = life_lock(dir.path());
+        let sector = SectorBuf::zeroed(512);
+        let limit = Duration::from_millis(10);
+        let written = block_on(StorageWorld.write(&disk, 0, sector, limit));
+        assert_eq!(written, Err(WriteError::TimedOut(limit)));
+        joined.end_after(vec![pool.watch()], lock);
+        assert_eq!(enter().unwrap_err(), NotEntered::IoInFlight);
+        assert!(
+            life_lock(dir.path()).is_none(),
+            "nor another process of this host"
+        );
+
+        let watch = pool.watch();
+        storage.release(0);
+        while watch.is_busy() {
+            std::thread::yield_now();
+        }
+        drop(enter().unwrap());
+        // A child that another test starts meanwhile inherits the lock for a moment.
+        while life_lock(dir.path()).is_none() {
+            std::thread::yield_now();
         }
     }
 }

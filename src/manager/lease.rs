@@ -124,6 +124,13 @@ impl Lease {
         self.held.version()
     }
 
+    /// Whether `target` is another name of this very lease.
+    pub(super) fn is_at(&self, target: &Target) -> bool {
+        let named = Identity::of_path(&target.path, target.links());
+        self.target.offset == target.offset
+            && named.is_ok_and(|named| named == self.area.disk.info().identity())
+    }
+
     /// The path must still name the file that was locked: whoever comes next opens what the path
     /// names.
     fn check_name(mut self) -> Result<Self, AcquireError> {

@@ -7,7 +7,7 @@ use super::lease::{Lease, Target};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::{LockManager, repair};
 use crate::disk::StorageWorld;
-use crate::error::AcquireError;
+use crate::error::{AcquireError, LeaseFault};
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::Lockspace;
@@ -19,6 +19,10 @@ use crate::world::{Timestamp, World, clock};
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// The same where another guard of this process holds it: nothing is read for such a try.
 const LOCAL_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause while somebody else may be about to initialise a lease: each try writes a
+/// file.
+const LEFTOVER_PAUSE: Duration = Duration::from_secs(5);
 
 /// Locks disks by leases in one lockspace.
 ///
@@ -114,10 +118,11 @@ impl PaxosManager {
         note
     }
 
-    /// Acquires one lease, as often as the limit allows.
+    /// Acquires one lease of a request that has got `mine` so far, as often as the limit allows.
     fn acquire_one(
         &self,
         target: &Target,
+        mine: &[Lease],
         owner: &Owner,
         limit: Limit,
     ) -> Result<Lease, AcquireError> {
@@ -146,10 +151,22 @@ impl PaxosManager {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
+            let is_held_here = matches!(error, AcquireError::HeldHere { .. });
+            if is_held_here && mine.iter().any(|lease| lease.is_at(target)) {
+                // To wait would be to wait for ourselves.
+                return Err(AcquireError::NamedTwice {
+                    path: target.path.clone(),
+                });
+            }
+            let mut error = error;
             if !repaired && repair::may_mend(target, &error) {
-                repair::replace_leftover(&self.lockspace, &self.directory, target)?;
-                repaired = true;
-                continue;
+                match repair::replace_leftover(&self.lockspace, &self.directory, target) {
+                    Ok(()) => {
+                        repaired = true;
+                        continue;
+                    }
+                    Err(refusal) => error = refusal,
+                }
             }
             let Some(pause) = pause_before_retry(&error) else {
                 return Err(error);
@@ -188,6 +205,10 @@ impl Limit {
 fn pause_before_retry(error: &AcquireError) -> Option<Duration> {
     match error {
         AcquireError::HeldHere { .. } | AcquireError::NotSettled { .. } => Some(LOCAL_RETRY_PAUSE),
+        AcquireError::Lease {
+            fault: LeaseFault::BeingCreated { remaining },
+            ..
+        } => Some((*remaining).clamp(RETRY_PAUSE, LEFTOVER_PAUSE)),
         error if error.is_held() || error.is_contended() => {
             let millis = u64::try_from(RETRY_PAUSE.as_millis()).unwrap_or(0);
             Some(RETRY_PAUSE.saturating_add(Duration::from_millis(clock::random(millis))))
@@ -207,7 +228,7 @@ impl LockManager for PaxosManager {
         let limit = Limit::begin(request.wait);
         let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
         for target in &targets {
-            match self.acquire_one(target, &request.owner, limit) {
+            match self.acquire_one(target, &leases, &request.owner, limit) {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     // All or nothing, in the reverse order.

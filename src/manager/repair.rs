@@ -11,18 +11,23 @@ use std::time::Duration;
 
 use super::guard::Locked;
 use super::lease::Target;
+use crate::disk::StorageWorld;
 use crate::error::{AcquireError, LeaseFault};
 use crate::format::ResourceName;
 use crate::libvirt::{CreateError, LeaseDirectory};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
-use crate::world::clock;
+use crate::world::executor::block_on;
+use crate::world::{World, clock};
 
 /// As long as sanlock allows itself for initialising a lease.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60);
 
 /// How long to wait for another host that replaces a leftover in the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A repair takes some milliseconds.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lease, and the file, under which leftovers are replaced. No disk's: those are 32 digits.
 const REPAIR: &str = "disklease_repair";
@@ -53,6 +58,13 @@ pub(super) fn replace_leftover(
         locked: target.locked.clone(),
         error,
     };
+    if directory
+        .look_at_lease(&target.name)
+        .map_err(create)?
+        .is_initialised()
+    {
+        return Ok(());
+    }
     let geometry = lockspace.membership().area().geometry;
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
     let path = directory.create_lease(&name, geometry).map_err(create)?;
@@ -67,15 +79,26 @@ pub(super) fn replace_leftover(
         lockspace: *lockspace.name(),
         name,
     };
-    let patience = Patience::WaitForDeath {
-        until: Some(clock::now() + PATIENCE),
-    };
+    let until = clock::now() + PATIENCE;
     let holding = Holding {
-        patience,
+        patience: Patience::WaitForDeath { until: Some(until) },
         note: None,
         expected_version: None,
     };
-    let mut lease = repair.try_acquire(lockspace, &holding)?;
+    let mut lease = loop {
+        match repair.try_acquire(lockspace, &holding) {
+            Ok(lease) => break lease,
+            // Somebody is at a leftover, perhaps at this one. Nobody holds the disk.
+            Err(error) if error.is_held() || error.is_contended() => {
+                if clock::now() >= until {
+                    let remaining = Duration::ZERO;
+                    return Err(target.fault(LeaseFault::BeingCreated { remaining }));
+                }
+                block_on(StorageWorld.sleep(RETRY_PAUSE));
+            }
+            Err(error) => return Err(error),
+        }
+    };
 
     let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
         // Looked at again, now that nobody else can have come before us.

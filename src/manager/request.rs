@@ -1,5 +1,6 @@
 //! What is to be locked, for whom, and how long that may take.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -148,13 +149,11 @@ impl LockRequest {
         for lease in &self.leases {
             check_path(&lease.path)?;
         }
-        for (n, (path, _)) in self.disks.iter().enumerate() {
-            if self
-                .disks
-                .iter()
-                .skip(n.saturating_add(1))
-                .any(|(other, _)| other == path)
-            {
+        let disks = self.disks.iter().map(|(path, _)| (path, None));
+        let leases = self.leases.iter().map(|at| (&at.path, Some(at.offset)));
+        let mut named = BTreeSet::new();
+        for (path, offset) in disks.chain(leases) {
+            if !named.insert((offset, path)) {
                 return Err(AcquireError::NamedTwice { path: path.clone() });
             }
         }

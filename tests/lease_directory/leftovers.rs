@@ -1,0 +1,138 @@
+//! Files that somebody began to create and did not finish.
+
+use std::path::Path;
+use std::time::Duration;
+
+use disklease::libvirt::lease_name;
+use disklease::{AcquireError, LeaseFault, LockManager as _, WaitLimit};
+
+use crate::support::{bytes_of, disks, overwrite, set_age, timed};
+use crate::{lease_of, shared_dir, shared_host};
+
+const AREA: usize = 1 << 20;
+const OLD: Duration = Duration::from_secs(61);
+
+fn fault_of(disk: &str, wait: WaitLimit) -> LeaseFault {
+    match shared_host().acquire(disks(&[disk]).wait(wait)) {
+        Err(AcquireError::Lease { fault, .. }) => fault,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("{disk} was acquired"),
+    }
+}
+
+#[test]
+fn a_temporary_file_of_a_crash_blocks_nobody() {
+    let disk = "/leftovers/temporary";
+    let name = lease_name(Path::new(disk));
+    for tag in ["0123456789abcdef", ""] {
+        std::fs::write(shared_dir().join(format!(".{name}.{tag}.tmp")), b"half").unwrap();
+    }
+    drop(shared_host().acquire(disks(&[disk])).unwrap());
+}
+
+#[test]
+fn an_old_leftover_is_replaced() {
+    for (name, content) in [
+        ("empty", vec![]),
+        ("zeros", vec![0; AREA]),
+        ("few_zeros", vec![0; 700]),
+        ("one_sector_of_zeros", vec![0; 512]),
+        ("too_long", vec![0; AREA + 4096]),
+        ("less_than_a_sector", b"half a leader".to_vec()),
+    ] {
+        let disk = format!("/leftovers/old/{name}");
+        let path = lease_of(shared_dir(), &disk);
+        std::fs::write(&path, content).unwrap();
+        set_age(&path, OLD);
+        let guard = shared_host()
+            .acquire(disks(&[&disk]))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(guard.is_held());
+        assert_eq!(guard.verify(), Ok(()));
+        assert_eq!(bytes_of(&path).len(), AREA, "{name}");
+        assert_eq!(crate::mode_of(&path), 0o600, "{name}");
+        guard.release().unwrap();
+    }
+}
+
+#[test]
+fn a_fresh_leftover_is_waited_for() {
+    let disk = "/leftovers/fresh";
+    let path = lease_of(shared_dir(), disk);
+    std::fs::write(&path, b"").unwrap();
+    let fault = fault_of(disk, WaitLimit::Try);
+    let LeaseFault::BeingCreated { remaining } = fault else {
+        panic!("{fault}");
+    };
+    assert!(remaining > Duration::from_secs(30) && remaining <= Duration::from_secs(60));
+    assert_eq!(bytes_of(&path), [0; 0]);
+
+    // As long as the limit allows; then it is the same refusal.
+    let limit = Duration::from_millis(600);
+    let (took, fault) = timed(|| fault_of(disk, WaitLimit::For(limit)));
+    assert!(matches!(fault, LeaseFault::BeingCreated { .. }), "{fault}");
+    assert!(took >= limit, "{took:?}");
+
+    // It becomes old enough while somebody waits.
+    set_age(&path, Duration::from_secs(59));
+    let wait = disks(&[disk]).wait(WaitLimit::Forever);
+    assert!(shared_host().acquire(wait).unwrap().is_held());
+}
+
+#[test]
+fn what_is_or_was_a_lease_is_never_replaced() {
+    let host = shared_host();
+    for (name, cut) in [("sector", 512), ("blocks", 8192), ("last_host", 2001 * 512)] {
+        let disk = format!("/leftovers/cut/{name}");
+        drop(host.acquire(disks(&[&disk])).unwrap());
+        let path = lease_of(shared_dir(), &disk);
+        let whole = bytes_of(&path);
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        set_age(&path, OLD);
+        let fault = fault_of(&disk, WaitLimit::Try);
+        assert!(
+            matches!(fault, LeaseFault::TooShort { .. }),
+            "{name}: {fault}"
+        );
+        assert!(bytes_of(&path) == whole[..cut], "{name}");
+    }
+    // Without its leader, but with the block of a host that may hold it.
+    let disk = "/leftovers/leader_gone";
+    let guard = host.acquire(disks(&[disk])).unwrap();
+    let path = lease_of(shared_dir(), disk);
+    overwrite(&path, 0, &[0; 1024]);
+    set_age(&path, OLD);
+    let copy = "/leftovers/leader_gone_copy";
+    let copied = lease_of(shared_dir(), copy);
+    std::fs::copy(&path, &copied).unwrap();
+    set_age(&copied, OLD);
+    let before = bytes_of(&copied);
+    let fault = fault_of(copy, WaitLimit::Try);
+    assert!(
+        matches!(fault, LeaseFault::NotInitialised { offset: 0 }),
+        "{fault}"
+    );
+    assert!(bytes_of(&copied) == before);
+    drop(guard);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_lease_is_refused() {
+    let disk = "/leftovers/link";
+    let target = shared_dir().join("target");
+    std::fs::write(&target, b"").unwrap();
+    set_age(&target, OLD);
+    std::os::unix::fs::symlink(&target, lease_of(shared_dir(), disk)).unwrap();
+    assert!(matches!(
+        fault_of(disk, WaitLimit::Try),
+        LeaseFault::Open(_)
+    ));
+    assert_eq!(bytes_of(&target), [0; 0]);
+
+    let dangling = "/leftovers/dangling";
+    std::os::unix::fs::symlink("/nowhere/at/all", lease_of(shared_dir(), dangling)).unwrap();
+    assert!(matches!(
+        fault_of(dangling, WaitLimit::Try),
+        LeaseFault::Open(_)
+    ));
+}

@@ -1,0 +1,25 @@
+//! Joining, leaving and losing a lockspace: each way in which it can go wrong, by name and in
+//! bounded time.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real files and real processes, in real time"
+)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "test code: a panic is how it fails"
+)]
+
+mod support;
+
+#[path = "lockspace_errors/files.rs"]
+mod files;
+#[path = "lockspace_errors/lives.rs"]
+mod lives;
+#[path = "lockspace_errors/loss.rs"]
+mod loss;
+#[path = "lockspace_errors/twice.rs"]
+mod twice;

@@ -1,0 +1,116 @@
+//! A process that was killed while it was joined, and its next life.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use disklease::lockspace::JoinProgress;
+
+use crate::support::{
+    Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, try_join,
+    wait_for_parent,
+};
+
+/// Joins, alone or with a child that lives on, and waits to be killed.
+#[test]
+fn child() {
+    let Some((role, dir)) = child_role() else {
+        return;
+    };
+    let tell = |event: JoinProgress| match event {
+        JoinProgress::WaitingForOwner { remaining, .. } => {
+            say(&format!("waits {}", remaining.as_millis()));
+        }
+        JoinProgress::Confirming { .. } => say("confirms"),
+        _ => say("unknown"),
+    };
+    let name = if role == "stranger" { "beta" } else { "alpha" };
+    let mut options = options(&dir, name);
+    if role == "unproven" {
+        options = options.runtime_dir("/proc/no/such/directory");
+    }
+    let joined = options
+        .on_progress(tell)
+        .join(lockspace_in(&dir), host_id(1))
+        .unwrap();
+    if role == "parent" {
+        let left_behind = Command::new("sleep")
+            .arg("1000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        say(&left_behind.id().to_string());
+    }
+    say(&format!("joined {}", joined.generation()));
+    wait_for_parent();
+}
+
+fn start(role: &str, dir: &Path) -> Child {
+    Child::start("lives::child", role, dir)
+}
+
+#[test]
+fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
+    let dir = scratch();
+    for generation in 1..=2 {
+        let mut life = start("alone", dir.path());
+        assert_eq!(life.hear(SOON), "confirms");
+        assert_eq!(life.hear(SOON), format!("joined {generation}"));
+        life.kill();
+    }
+    // In this process, too: it is the same host, with the same directory for its life locks.
+    let (took, joined) = crate::support::timed(|| try_join(dir.path(), 1, "alpha").unwrap());
+    assert_eq!(joined.generation().get(), 3);
+    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
+    joined.leave().unwrap();
+}
+
+#[test]
+fn a_process_that_was_killed_is_waited_for_where_its_end_is_not_proven() {
+    // Another name; the same name without its life locks.
+    let dir = scratch();
+    let mut life = start("alone", dir.path());
+    assert_eq!(life.hear(SOON), "confirms");
+    assert_eq!(life.hear(SOON), "joined 1");
+    life.kill();
+    let stranger = start("stranger", dir.path()).hear(SOON);
+    assert_waits(&stranger);
+    let unproven = start("unproven", dir.path()).hear(SOON);
+    assert_waits(&unproven);
+}
+
+#[test]
+fn a_process_that_was_killed_is_waited_for_while_a_child_of_it_lives() {
+    let dir = scratch();
+    let mut life = start("parent", dir.path());
+    assert_eq!(life.hear(SOON), "confirms");
+    let left_behind = LeftBehind(life.hear(SOON).parse().unwrap());
+    assert_eq!(life.hear(SOON), "joined 1");
+    life.kill();
+    assert_waits(&start("alone", dir.path()).hear(SOON));
+    drop(left_behind);
+    // Its end is soon seen.
+    crate::support::wait_until("a life lock that is free", SOON, || {
+        (start("alone", dir.path()).hear(SOON) == "confirms").then_some(())
+    });
+}
+
+/// 8N + F and a second.
+fn assert_waits(said: &str) {
+    let millis = said
+        .strip_prefix("waits ")
+        .unwrap_or_else(|| panic!("{said}"));
+    let millis: u64 = millis.parse().unwrap();
+    assert!((68_000..=69_000).contains(&millis), "{millis} ms");
+}
+
+/// A process that nobody of ours is the parent of. Killed when dropped.
+struct LeftBehind(i32);
+
+impl Drop for LeftBehind {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.0).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+}

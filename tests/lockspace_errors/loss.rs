@@ -1,0 +1,135 @@
+//! Our own sector overwritten behind our back.
+
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use disklease::format::{DeltaLeader, Geometry, HostName};
+use disklease::{AcquireError, LockManager as _, LossReason, ReleaseError, VerifyError};
+
+use crate::support::{
+    N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
+    timed, try_join, wait_until,
+};
+
+/// Loses the lockspace of a host by writing `sector` over its own, and returns why it was lost.
+fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
+    let host = manager(dir, 1, "alpha");
+    let guard = host.acquire(disks(&["/a", "/b"])).unwrap();
+    let other = host.acquire(disks(&["/c"])).unwrap();
+    let (tell, told) = channel();
+    guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
+    let path = lockspace_in(dir);
+    let before = &bytes_of(&path)[..512];
+    let own = DeltaLeader::decode(before, host_id(1)).unwrap();
+
+    overwrite(&path, 0, &sector(own));
+    let begin = Instant::now();
+    wait_until("the loss", 2 * N + Duration::from_secs(2), || {
+        (!guard.is_held()).then_some(())
+    });
+    let reason = told.recv_timeout(Duration::from_secs(2)).unwrap();
+    assert!(begin.elapsed() < 2 * N + Duration::from_secs(3));
+    for guard in [&guard, &other] {
+        assert!(!guard.is_held() && is_readable(guard.event_fd()));
+        assert_eq!(guard.loss(), Some(reason.clone()));
+        assert_eq!(
+            guard.verify(),
+            Err(VerifyError::Lost {
+                reason: reason.clone()
+            })
+        );
+    }
+    assert!(!host.lockspace().is_held());
+    assert_eq!(host.lockspace().held_for(), Duration::ZERO);
+    assert_eq!(host.lockspace().loss(), Some(reason.clone()));
+
+    let error = host.acquire(disks(&["/d"])).unwrap_err();
+    assert_eq!(
+        error,
+        AcquireError::LockspaceLost {
+            reason: Some(reason.clone())
+        }
+    );
+    assert!(
+        error.to_string().contains("leave it and join again"),
+        "{error}"
+    );
+    let late = other.release().unwrap_err();
+    assert!(matches!(late, ReleaseError::LockspaceLost { .. }), "{late}");
+    // A callback that comes late is called all the same.
+    let (tell, told_late) = channel();
+    guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
+    assert_eq!(
+        told_late.recv_timeout(Duration::from_secs(10)),
+        Ok(reason.clone())
+    );
+    assert!(told.try_recv().is_err(), "called twice");
+
+    // What was lost stays so, though the sector is ours again.
+    overwrite(&path, 0, before);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!guard.is_held() && !host.lockspace().is_held());
+    assert!(host.lockspace().clone().leave().is_err(), "a guard is left");
+    drop(guard);
+    // Left, though not freed on the disk.
+    let left = host.lockspace().clone().leave().unwrap_err();
+    assert!(left.to_string().contains("was left, but"), "{left}");
+    reason
+}
+
+fn sealed(leader: DeltaLeader) -> Vec<u8> {
+    let mut sector = vec![0; Geometry::S512_A1M.sector_size()];
+    leader.write_to(&mut sector).unwrap();
+    sector
+}
+
+#[test]
+fn a_sector_that_another_host_took() {
+    let dir = scratch();
+    let taken = |own: DeltaLeader| {
+        let name = HostName::new("beta").unwrap();
+        sealed(own.acquired(host_id(1), &name, 77, 1).unwrap())
+    };
+    let reason = lose(dir.path(), taken);
+    assert!(matches!(reason, LossReason::Overwritten(_)));
+    let text = reason.to_string();
+    assert!(text.contains("\"beta\" (generation 2)"), "{text}");
+
+    // The re-join finds the life that was lost, proves it over by its lock, and comes back.
+    let (took, again) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
+    assert!(took < SOON, "{took:?}");
+    assert_eq!(again.generation().get(), 2);
+    again.leave().unwrap();
+}
+
+#[test]
+fn a_sector_that_was_freed() {
+    let dir = scratch();
+    let reason = lose(dir.path(), |own| sealed(own.released()));
+    assert!(matches!(reason, LossReason::Overwritten(_)), "{reason}");
+}
+
+#[test]
+fn a_sector_that_somebody_else_renews() {
+    let dir = scratch();
+    let renewed = |own: DeltaLeader| sealed(own.renewed(own.timestamp_secs() + 1000, 1));
+    let reason = lose(dir.path(), renewed);
+    assert!(
+        reason.to_string().contains("changed by somebody else"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_sector_of_zeros_or_of_anything() {
+    let dirs = [scratch(), scratch()];
+    std::thread::scope(|scope| {
+        for (dir, byte) in dirs.iter().zip([0, 0xa5]) {
+            scope.spawn(move || {
+                let reason = lose(dir.path(), |_| vec![byte; 512]);
+                assert!(reason.to_string().contains("byte 0"), "{reason}");
+            });
+        }
+    });
+}

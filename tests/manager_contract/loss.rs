@@ -1,0 +1,161 @@
+//! Locks that are lost: who is told, how often, and what still works.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use disklease::libvirt::lease_name;
+use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager, ReleaseError, VerifyError};
+
+use super::{shared_dir, shared_host};
+use crate::support::{SOON, bytes_of, disks, is_readable, manager, overwrite, scratch, wait_until};
+
+fn lease_path(disk: &str) -> PathBuf {
+    shared_dir().join(lease_name(Path::new(disk)).to_string())
+}
+
+/// Puts the leader back to what it was before the guard: as if another had written it.
+fn lose_lease(disk: &str, guard: &LockGuard, before: &[u8]) {
+    overwrite(&lease_path(disk), 0, &before[..512]);
+    let error = guard.verify().unwrap_err();
+    assert!(matches!(error, VerifyError::NotOurs { .. }), "{error}");
+}
+
+/// A guard over `disk`, and its lease file as it was before.
+fn guard_and_before(disk: &str) -> (LockGuard, Vec<u8>) {
+    drop(shared_host().acquire(disks(&[disk])).unwrap());
+    let before = bytes_of(&lease_path(disk));
+    (shared_host().acquire(disks(&[disk])).unwrap(), before)
+}
+
+#[test]
+fn a_lease_that_was_taken_is_noticed_by_verify_and_stays_lost() {
+    let disk = "/loss/verify";
+    let (guard, before) = guard_and_before(disk);
+    assert_eq!(guard.verify(), Ok(()));
+    let held = bytes_of(&lease_path(disk));
+    assert!(!is_readable(guard.event_fd()));
+
+    lose_lease(disk, &guard, &before);
+    assert!(!guard.is_held());
+    assert!(is_readable(guard.event_fd()));
+    assert_eq!(guard.loss(), Some(LossReason::LeaseTaken));
+
+    // Though the disk says the opposite again.
+    overwrite(&lease_path(disk), 0, &held[..512]);
+    let error = guard.verify().unwrap_err();
+    assert!(matches!(error, VerifyError::Lost { .. }), "{error}");
+    assert!(!guard.is_held() && is_readable(guard.event_fd()));
+    assert!(shared_host().lockspace().is_held(), "the lockspace is not");
+}
+
+#[test]
+fn a_lease_that_cannot_be_read_is_not_lost() {
+    let disk = "/loss/unreadable";
+    let (guard, _) = guard_and_before(disk);
+    let held = bytes_of(&lease_path(disk));
+    overwrite(&lease_path(disk), 0, &[0xff; 512]);
+    let error = guard.verify().unwrap_err();
+    assert!(matches!(error, VerifyError::Lease { .. }), "{error}");
+    assert!(guard.is_held() && !is_readable(guard.event_fd()));
+    overwrite(&lease_path(disk), 0, &held[..512]);
+    assert_eq!(guard.verify(), Ok(()));
+    guard.release().unwrap();
+}
+
+#[test]
+fn a_release_of_what_is_another_s_writes_nothing_of_it_and_says_so() {
+    let disk = "/loss/release";
+    let (guard, before) = guard_and_before(disk);
+    overwrite(&lease_path(disk), 0, &before[..512]);
+    let error = guard.release().unwrap_err();
+    assert!(matches!(error, ReleaseError::NotOurs { .. }), "{error}");
+    assert_eq!(bytes_of(&lease_path(disk))[..512], before[..512]);
+}
+
+#[test]
+fn each_callback_is_called_once_whenever_it_was_given() {
+    let disk = "/loss/callbacks";
+    drop(shared_host().acquire(disks(&[disk])).unwrap());
+    let before = bytes_of(&lease_path(disk));
+    let calls = Arc::new([const { AtomicUsize::new(0) }; 3]);
+    let (tell, told) = channel();
+    let count = |n: usize| {
+        let (calls, tell) = (Arc::clone(&calls), tell.clone());
+        move |reason: &LossReason| {
+            calls[n].fetch_add(1, Ordering::SeqCst);
+            tell.send((n, reason.clone())).unwrap();
+        }
+    };
+    let guard = shared_host()
+        .acquire(disks(&[disk]).on_lost(count(0)))
+        .unwrap();
+    guard.on_lost(count(1));
+    lose_lease(disk, &guard, &before);
+    for _ in 0..2 {
+        let (n, reason) = told.recv_timeout(SOON).unwrap();
+        assert!(n < 2);
+        assert_eq!(reason, LossReason::LeaseTaken);
+    }
+    guard.on_lost(count(2));
+    assert_eq!(told.recv_timeout(SOON).unwrap().0, 2);
+    guard.verify().unwrap_err();
+    drop(guard);
+    let calls: Vec<_> = calls.iter().map(|n| n.load(Ordering::SeqCst)).collect();
+    assert_eq!(calls, [1, 1, 1]);
+}
+
+#[test]
+fn a_callback_may_drop_its_own_guard() {
+    let disk = "/loss/own_guard";
+    let (guard, before) = guard_and_before(disk);
+    let slot = Arc::new(Mutex::new(None));
+    let (tell, told) = channel();
+    let taken = Arc::clone(&slot);
+    guard.on_lost(move |_| {
+        let guard: Option<LockGuard> = taken.lock().unwrap().take();
+        tell.send(guard.is_some_and(|guard| !guard.is_held()))
+            .unwrap();
+    });
+    // The guard is where the callback finds it before anybody is told.
+    overwrite(&lease_path(disk), 0, &before[..512]);
+    let mut slot = slot.lock().unwrap();
+    let guard = slot.insert(guard);
+    guard.verify().unwrap_err();
+    drop(slot);
+    assert_eq!(told.recv_timeout(SOON), Ok(true));
+    // No reservation stays behind.
+    drop(shared_host().acquire(disks(&[disk])).unwrap());
+}
+
+#[test]
+fn a_callback_may_drop_the_last_handle_of_the_lockspace() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let disk = "/loss/last_handle";
+    drop(host.acquire(disks(&[disk])).unwrap());
+    let lease = dir.path().join(lease_name(Path::new(disk)).to_string());
+    let before = bytes_of(&lease);
+    let guard = host.acquire(disks(&[disk])).unwrap();
+    overwrite(&lease, 0, &before[..512]);
+
+    type All = Option<(LockGuard, PaxosManager)>;
+    let slot: Arc<Mutex<All>> = Arc::default();
+    let taken = Arc::clone(&slot);
+    guard.on_lost(move |_| drop(taken.lock().unwrap().take()));
+    let mut held = slot.lock().unwrap();
+    let (guard, _) = held.insert((guard, host));
+    guard.verify().unwrap_err();
+    drop(held);
+
+    // It was left: the same host id can be had at once, by a host of any name.
+    wait_until("the callback", SOON, || {
+        slot.lock().unwrap().is_none().then_some(())
+    });
+    let next = wait_until("the end of the old life", SOON, || {
+        crate::support::try_join(dir.path(), 1, "beta").ok()
+    });
+    assert_eq!(next.generation().get(), 2);
+    next.leave().unwrap();
+}
