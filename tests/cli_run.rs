@@ -141,6 +141,9 @@ fn a_held_disk_is_refused_with_its_holder_or_waited_for() {
     let holder = place.start(1, "echo ready; exec sleep 60");
     let second = place.run(2, &[], &["echo", "never"]);
     second_is_refused(&second);
+    let hosts = place.status()["hosts"].clone();
+    assert_eq!(hosts[1]["host_id"], 2, "{hosts}");
+    assert_eq!(hosts[1]["state"], "free", "it has left again: {hosts}");
     let waiter = place
         .command(2, &["--wait", "40"], &["echo", "mine"])
         .stdout(Stdio::piped())

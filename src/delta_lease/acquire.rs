@@ -12,6 +12,9 @@ use crate::format::{DeltaLeader, Generation, HostBitmap, HostId, HostName, HostN
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World, WriteError};
 
+/// The version of the protocol that this crate speaks, as hosts tell it to each other in their notes.
+const PROTOCOL: u16 = 1;
+
 /// Who claims a host id.
 #[derive(Clone, Debug)]
 pub struct Claimant {
@@ -251,6 +254,7 @@ impl<W: World> Claim<'_, W> {
             .acquired(host_id, host_name, self.world.clock_secs(), io_timeout_secs)
             .ok_or(ClaimError::GenerationsUsedUp { host_id })?;
         let mut note = HostNote::new(host_id, leader.generation());
+        note.protocol = PROTOCOL;
         note.io_timeout_secs = io_timeout_secs;
         note.pid = *pid;
         note.boot_id = *boot_id;

@@ -96,13 +96,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let lockspace = plan.join()?;
     signals.joined(&lockspace);
     let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir));
-    let guard = plan.acquire(&manager, tell.clone())?;
-    signals.locked();
-    let ended = run_command(args, &guard, tell, &told);
-    if let Err(error) = guard.release() {
-        complain(&error);
-    }
+    let ended = plan.acquire(&manager, tell.clone()).and_then(|guard| {
+        signals.locked();
+        let ended = run_command(args, &guard, tell, &told);
+        if let Err(error) = guard.release() {
+            complain(&error);
+        }
+        ended
+    });
     drop(manager);
+    // Also when nothing was locked: otherwise others would wait for this host id.
     if let Err(error) = lockspace.leave() {
         complain(&error);
     }
