@@ -19,6 +19,7 @@
 
 pub(crate) mod child;
 pub(crate) mod process;
+pub(crate) mod turns;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
