@@ -11,6 +11,7 @@
 )]
 #![allow(
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "test code: a panic is how it fails"
 )]
 
@@ -253,6 +254,49 @@ fn party_of(name: &str, answer: &Value) -> Party {
         party.refusals.push((kind, refusal[1].as_u64().unwrap()));
     }
     party
+}
+
+/// One turn of each of two parties. The first holds the lease from 10 to 20.
+fn two_turns(version: u64, found: u64, from: u64) -> [Party; 2] {
+    let mut parties = ["one", "two"].map(Party::new);
+    let turn = |version, found, from| Turn {
+        version,
+        found,
+        from,
+        to: from + 10,
+    };
+    parties[0].turns.push(turn(1, 0, 10));
+    parties[1].turns.push(turn(version, found, from));
+    parties
+}
+
+#[test]
+fn the_judge_passes_turns_one_after_the_other() {
+    judge(&two_turns(2, 1, 30), 2);
+}
+
+#[test]
+#[should_panic(expected = "two turns are not one after the other")]
+fn the_judge_sees_an_update_that_was_lost() {
+    judge(&two_turns(2, 0, 30), 1);
+}
+
+#[test]
+#[should_panic(expected = "two turns are not one after the other")]
+fn the_judge_sees_two_owners_at_a_time() {
+    judge(&two_turns(2, 1, 19), 2);
+}
+
+#[test]
+#[should_panic(expected = "two turns are not one after the other")]
+fn the_judge_sees_one_version_with_two_owners() {
+    judge(&two_turns(1, 1, 30), 2);
+}
+
+#[test]
+#[should_panic(expected = "updates were lost")]
+fn the_judge_sees_a_counter_that_misses_the_last_turn() {
+    judge(&two_turns(2, 1, 30), 1);
 }
 
 #[test]

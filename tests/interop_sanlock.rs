@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::result_large_err,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test in real time: it fails by panicking, and tells the times that it measured"

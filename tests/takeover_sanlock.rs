@@ -12,6 +12,7 @@
 )]
 #![allow(
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "test code: a panic is how it fails"
 )]
 

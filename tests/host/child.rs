@@ -99,10 +99,10 @@ fn notice_stop(guard: &LockGuard) -> Value {
         // the first thing after the stop, and the gap shows in the next turn.
         let held = guard.is_held();
         let after = boottime();
-        let gap = (after - before).as_secs_f64();
+        let gap = after.saturating_sub(before).as_secs_f64();
         if gap > 1.0 {
             // Stopped before the answer: `now` shows it already. Stopped after it: ask now.
-            let stopped_before_the_answer = (now - before).as_secs_f64() > 1.0;
+            let stopped_before_the_answer = now.saturating_sub(before).as_secs_f64() > 1.0;
             let first = if stopped_before_the_answer {
                 held
             } else {

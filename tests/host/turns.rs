@@ -1,6 +1,7 @@
 //! Turns at a counter that nothing but a lease protects, and the judgement over all of them.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
@@ -127,14 +128,14 @@ pub(crate) fn judge(parties: &[Party], counter: u64) {
         after.version == before.version || after.found != before.found + 1 || after.from < before.to
     });
     if let Some(at) = wrong {
-        let history =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("turns.{}", std::process::id()));
-        let lines: String = all
-            .iter()
-            .map(|(name, turn)| format!("{name} {turn:?}\n"))
-            .collect();
-        std::fs::write(&history, lines).unwrap();
-        println!("all turns are in {history:?}; those around the fault:");
+        let history = format!("turns.{}", std::process::id());
+        let history = Path::new(env!("CARGO_TARGET_TMPDIR")).join(history);
+        let mut file = File::create(&history).unwrap();
+        for (name, turn) in &all {
+            writeln!(file, "{name} {turn:?}").unwrap();
+        }
+        let history = history.display();
+        println!("all turns are in {history}; those around the fault:");
         for (name, turn) in &all[at.saturating_sub(5)..(at + 7).min(all.len())] {
             println!("{name}: {turn:?}");
         }

@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use disklease::format::LeaseVersion;
 use disklease::{AcquireError, LockGuard, LockManager as _, OwnerSeen, PaxosManager, WaitLimit};
 
 use crate::host::{monotonic_secs, timed};
@@ -65,7 +66,7 @@ fn we_hold(
     let owner = owner_on_disk(lease);
     assert_eq!(owner.owner_id, OUR_ID);
     assert_eq!(owner.owner_generation, generation);
-    assert_eq!(owner.lver, version.map(|version| version.get()));
+    assert_eq!(owner.lver, version.map(LeaseVersion::get));
     assert_eq!(owner.resource, lease.resource.name);
     assert_eq!(owner.lockspace, lockspace.name);
     let age = monotonic_secs().abs_diff(owner.timestamp);
