@@ -31,11 +31,21 @@ pub(super) fn spawn(command: &mut Command) -> Child {
 
 /// Runs `command` to its end. Past `limit` it is killed and the test fails.
 pub(super) fn run(command: &mut Command, limit: Duration) -> Ended {
+    let child = start(command);
+    finish(child, &format!("{command:?}"), limit)
+}
+
+/// Starts `command` for [`finish`].
+pub(super) fn start(command: &mut Command) -> Child {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = spawn(command);
+    spawn(command)
+}
+
+/// Waits for the end of what [`start`] started. Past `limit` it is killed and the test fails.
+pub(super) fn finish(child: Child, what: &str, limit: Duration) -> Ended {
     let pid = pid_of(&child);
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
@@ -45,7 +55,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Ended {
     let Ok(output) = told.recv_timeout(limit) else {
         // It may have ended just now: then there is nothing to kill.
         let _ = kill_process(pid, Signal::KILL);
-        panic!("{command:?}: not done within {limit:?}");
+        panic!("{what}: not done within {limit:?}");
     };
     let Output {
         status,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
-use super::command::{Ended, done_result, pid_of, run, sanlock, spawn};
+use super::command::{Ended, done_result, finish, pid_of, run, sanlock, spawn, start};
 use super::{Lockspace, SanlockResult, wait_until};
 
 /// For all that does not wait for other hosts.
@@ -120,6 +120,22 @@ impl SanlockDaemon {
         done_result(&self.client(&["add_lockspace", "-s", &place, "-o", &io_timeout], limit))
     }
 
+    /// Begins to join and returns at once: for joins that are to fail, or to be watched meanwhile.
+    pub(crate) fn start_add_lockspace(
+        &self,
+        lockspace: &Lockspace,
+        host_id: u64,
+        io_timeout: u32,
+    ) -> StartedJoin {
+        let place = lockspace.argument(host_id);
+        let mut command = sanlock(self.run_dir());
+        command.args(["client", "add_lockspace", "-s", &place]);
+        command.args(["-o", &io_timeout.to_string()]);
+        StartedJoin {
+            asking: Some(start(&mut command)),
+        }
+    }
+
     /// Leaves. The daemon first kills all clients that hold resources of the lockspace.
     pub(crate) fn rem_lockspace(&self, lockspace: &Lockspace, host_id: u64) -> SanlockResult<()> {
         done_result(&self.client(
@@ -221,6 +237,31 @@ impl SanlockDaemon {
 impl Drop for SanlockDaemon {
     fn drop(&mut self) {
         self.kill9();
+    }
+}
+
+/// A join under way in a daemon, begun by [`SanlockDaemon::start_add_lockspace`]. Dropped, nobody waits for the
+/// answer any more; the daemon goes on all the same.
+#[derive(Debug)]
+pub(crate) struct StartedJoin {
+    asking: Option<Child>,
+}
+
+impl StartedJoin {
+    /// Waits for the result.
+    pub(crate) fn finish(mut self, limit: Duration) -> SanlockResult<()> {
+        let asking = self.asking.take().expect("finished once");
+        done_result(&finish(asking, "add_lockspace", limit))
+    }
+}
+
+impl Drop for StartedJoin {
+    fn drop(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            // Both fail only for a process that has ended already.
+            let _ = asking.kill();
+            let _ = asking.wait();
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct DumpLine {
     pub(crate) owner_generation: u64,
     /// Only resources have one.
     pub(crate) lver: Option<u64>,
+    /// Host ids and generations of those that share the resource.
+    pub(crate) sharers: Vec<(u64, u64)>,
 }
 
 /// All leases in the file from byte `offset` on. Sanlock prints no delta lease that was never used.
@@ -59,11 +61,24 @@ pub(crate) fn dump(path: &Path, offset: u64) -> Vec<DumpLine> {
     let mut command = direct(&["dump", &format!("{}:{offset}", plain(path))]);
     let ended = run(&mut command, LIMIT);
     assert!(ended.success, "{command:?}: {ended:?}");
-    // The first line is the heading.
-    let lines = ended.stdout.lines().skip(1);
-    lines
-        .map(|line| dump_line(line).unwrap_or_else(|| panic!("not a line of a dump: {line:?}")))
-        .collect()
+    let mut found: Vec<DumpLine> = Vec::new();
+    // The first line is the heading. Lines with names left out belong to the resource above.
+    for line in ended.stdout.lines().skip(1) {
+        let taken = match found.last_mut() {
+            Some(resource) if line.starts_with(' ') && line.ends_with(" SH") => {
+                sharer(line).map(|sharer| resource.sharers.push(sharer))
+            }
+            _ => dump_line(line).map(|line| found.push(line)),
+        };
+        taken.unwrap_or_else(|| panic!("not a line of a dump: {line:?}"));
+    }
+    found
+}
+
+/// `0001 0001 SH`
+fn sharer(line: &str) -> Option<(u64, u64)> {
+    let mut words = line.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 fn dump_line(line: &str) -> Option<DumpLine> {
@@ -79,6 +94,7 @@ fn dump_line(line: &str) -> Option<DumpLine> {
             Some(lver) => Some(lver.parse().ok()?),
             None => None,
         },
+        sharers: Vec::new(),
     })
 }
 

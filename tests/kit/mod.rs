@@ -30,7 +30,7 @@ mod lease;
 mod wait;
 
 pub(crate) use client::{Owner, SanlockClient};
-pub(crate) use daemon::{Host, HostState, SanlockDaemon};
+pub(crate) use daemon::{Host, HostState, SanlockDaemon, StartedJoin};
 pub(crate) use direct::{
     DumpLine, Leader, dump, init_lockspace, init_resource, read_lockspace_leader,
     read_resource_leader,
