@@ -349,7 +349,8 @@ proptest! {
         id in any_host(),
         generation in any::<u64>(),
         boot_id in any::<[u8; 16]>(),
-        (io_timeout, protocol, pid, features) in any::<(u16, u16, u32, u64)>(),
+        (io_timeout, protocol) in any::<(u16, u16)>(),
+        (pid, features, life_mark) in any::<(u32, u32, u32)>(),
     ) {
         let mut note = HostNote::new(id, Generation::new(generation));
         note.boot_id = boot_id;
@@ -357,6 +358,7 @@ proptest! {
         note.protocol = protocol;
         note.pid = pid;
         note.features = features;
+        note.life_mark = life_mark;
         let mut sector = vec![0; 512];
         note.write_to(&mut sector).unwrap();
         prop_assert_eq!(HostNote::read_from(&sector), NoteState::Present(note));

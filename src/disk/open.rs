@@ -211,7 +211,6 @@ impl OpenedDisk {
             info: DiskInfo {
                 path,
                 identity,
-                access,
                 direct,
                 len,
                 io_alignment,

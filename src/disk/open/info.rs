@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Access;
 use crate::disk::identity::Identity;
 
 /// What was learnt of a disk when it was opened.
@@ -10,7 +9,6 @@ use crate::disk::identity::Identity;
 pub struct DiskInfo {
     pub(in crate::disk) path: PathBuf,
     pub(in crate::disk) identity: Identity,
-    pub(in crate::disk) access: Access,
     pub(in crate::disk) direct: bool,
     pub(in crate::disk) len: u64,
     pub(in crate::disk) io_alignment: u32,
@@ -30,13 +28,7 @@ impl DiskInfo {
         self.identity
     }
 
-    /// What may be done with it.
-    #[must_use]
-    pub const fn access(&self) -> Access {
-        self.access
-    }
-
-    /// Whether its I/O goes past the page cache: always so with [`Access::ReadWrite`].
+    /// Whether its I/O goes past the page cache: always so with [`Access::ReadWrite`](super::Access::ReadWrite).
     #[must_use]
     pub const fn is_direct(&self) -> bool {
         self.direct

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use crate::disk::identity::Identity;
-use crate::disk::open::{Access, DiskInfo};
+use crate::disk::open::DiskInfo;
 use crate::disk::raw::RawIo;
 use crate::disk::{Disk, IoPool};
 
@@ -64,7 +64,6 @@ impl HangingDisk {
         let info = DiskInfo {
             path: PathBuf::from("hanging"),
             identity: self.identity,
-            access: Access::ReadWrite,
             direct: true,
             len,
             io_alignment: 512,
