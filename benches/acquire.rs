@@ -3,6 +3,11 @@
 //! `cargo bench --bench acquire`. The figures of one run are to be compared with each other: `acquire and release`
 //! with `its I/O, inline`, which makes the same reads and writes on the calling thread.
 #![allow(missing_docs, reason = "made by criterion")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a bench: a panic is how it fails"
+)]
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
@@ -52,7 +57,7 @@ fn locks(c: &mut Criterion) {
                 .acquire(request())
                 .expect("a lock")
                 .release()
-                .expect("a release")
+                .expect("a release");
         });
     });
     group.bench_function("its I/O, inline", |b| {
