@@ -99,11 +99,8 @@ fn host_2(directory: &Path) -> Result<(), Box<dyn Error>> {
     }
     let guard = manager.acquire(request().wait(WaitLimit::For(Duration::from_secs(10))))?;
     for lock in guard.locks() {
-        println!(
-            "[beta]  locked {}, now at version {:?}",
-            lock.locked,
-            lock.version.map(|version| version.get())
-        );
+        let version = lock.version.ok_or("no lease protects it")?;
+        println!("[beta]  locked {}, now at version {version}", lock.locked);
     }
     guard.release()?;
     manager.lockspace().clone().leave()?;
