@@ -230,7 +230,7 @@ fn no_file_that_was_cut_gives_a_lease_away() {
     let file = File::options().write(true).open(&scene.lease).unwrap();
     // From the end, so that what is cut need not be put back each time.
     let cuts = (0..used).rev().filter(|len| {
-        len % SECTOR == 0 && (len / SECTOR < 20 || len / SECTOR % 37 == 0)
+        len.is_multiple_of(SECTOR) && (len / SECTOR < 20 || (len / SECTOR).is_multiple_of(37))
             || [1, 199, 511, 513, used - 1].contains(len)
     });
     for len in cuts {

@@ -1,13 +1,15 @@
 //! A lockspace and a host id are joined once.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::time::Duration;
 
 use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosManager};
 
+use rustix::fs::{FlockOperation, flock};
+
 use crate::support::{
     Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options, say,
-    scratch, timed, try_join, wait_for_parent,
+    scratch, timed, try_join, wait_for_parent, wait_until,
 };
 
 #[test]
@@ -87,6 +89,18 @@ fn nobody_leaves_while_guards_hold_leases() {
     assert!(!host.lockspace().is_held());
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     host.lockspace().clone().leave().unwrap();
+
+    // The life lock is free though a handle is left; but for children that other tests of this
+    // process have running, which inherited it.
+    let locks: Vec<_> = std::fs::read_dir(dir.path().join("run/alpha"))
+        .unwrap()
+        .map(|entry| File::open(entry.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(locks.len(), 1);
+    wait_until("the life lock", 2 * SOON, || {
+        flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
+    });
+    drop(locks);
 
     // The old handle is of no use, and in nobody's way.
     let error = host.acquire(disks(&["/a"])).unwrap_err();

@@ -27,13 +27,13 @@ fn with_each(test: impl Fn(&dyn LockManager)) {
 #[test]
 fn managers_and_guards_go_where_an_embedder_needs_them() {
     fn send_and_sync<T: Send + Sync + 'static>() {}
+    fn send<T: Send + 'static>() {}
     send_and_sync::<Arc<dyn LockManager>>();
     send_and_sync::<Box<dyn LockManager>>();
     send_and_sync::<PaxosManager>();
     send_and_sync::<LockGuard>();
     send_and_sync::<AcquireError>();
     send_and_sync::<disklease::Lockspace>();
-    fn send<T: Send + 'static>() {}
     send::<LockRequest>();
 
     for (configured, kind) in [

@@ -140,8 +140,7 @@ fn a_callback_may_drop_the_last_handle_of_the_lockspace() {
     let guard = host.acquire(disks(&[disk])).unwrap();
     overwrite(&lease, 0, &before[..512]);
 
-    type All = Option<(LockGuard, PaxosManager)>;
-    let slot: Arc<Mutex<All>> = Arc::default();
+    let slot: Arc<Mutex<Option<(LockGuard, PaxosManager)>>> = Arc::default();
     let taken = Arc::clone(&slot);
     guard.on_lost(move |_| drop(taken.lock().unwrap().take()));
     let mut held = slot.lock().unwrap();

@@ -34,7 +34,8 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 /// Makes the file look as if it had last been written `age` ago.
 pub(crate) fn set_age(path: &Path, age: Duration) {
     let now = std::time::SystemTime::now();
-    let then = now.duration_since(std::time::UNIX_EPOCH).unwrap() - age;
+    let then = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let then = then.checked_sub(age).unwrap();
     let then = Timespec {
         tv_sec: then.as_secs().try_into().unwrap(),
         tv_nsec: 0,

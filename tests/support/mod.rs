@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "every test program includes this and uses a part of it"
 )]
 #![allow(
