@@ -105,7 +105,7 @@ fn locks(c: &mut Criterion) {
             nop.acquire(request())
                 .expect("a lock")
                 .release()
-                .expect("a release")
+                .expect("a release");
         });
     });
 

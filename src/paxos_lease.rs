@@ -40,7 +40,7 @@ pub use owner::{Holder, OwnerSeen};
 pub use release::{ReleaseError, VerifyError, release, verify};
 pub use retract::{Debt, RetractError, retract};
 
-use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, LeaseVersion, PaxosLeader};
 
 /// A lease that this host holds: what was written to win it, which is also what must be there to
 /// give it back.
@@ -51,7 +51,6 @@ pub struct HeldLease {
     leader: PaxosLeader,
     /// Our block as last written.
     block: Dblock,
-    note: Option<HolderNote>,
 }
 
 impl HeldLease {
@@ -62,14 +61,9 @@ impl HeldLease {
     }
 
     /// How the lease is laid out on its disk.
+    #[cfg(feature = "__sim")]
     #[must_use]
     pub const fn shape(&self) -> LeaseShape {
         self.shape
-    }
-
-    /// What stands beside our block for people to read.
-    #[must_use]
-    pub const fn note(&self) -> Option<&HolderNote> {
-        self.note.as_ref()
     }
 }

@@ -64,6 +64,7 @@ pub enum HostState {
     },
 }
 
+#[cfg(feature = "__sim")]
 impl HostState {
     /// The state's name, as operators know it.
     #[must_use]
@@ -120,7 +121,6 @@ pub struct HostTable {
     fire_timeout: FireTimeout,
     own: Option<HostId>,
     records: Vec<Option<HostRecord>>,
-    last_scan: Option<Timestamp>,
 }
 
 impl HostTable {
@@ -139,14 +139,7 @@ impl HostTable {
             fire_timeout,
             own,
             records,
-            last_scan: None,
         }
-    }
-
-    /// When the last scan ended.
-    #[must_use]
-    pub const fn last_scan(&self) -> Option<Timestamp> {
-        self.last_scan
     }
 
     /// What was seen of `host`. `None` when its id was never used, or no scan was made yet.
@@ -197,7 +190,6 @@ impl HostTable {
                 },
             }
         }
-        self.last_scan = Some(read_ended);
     }
 }
 

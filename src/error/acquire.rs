@@ -185,7 +185,9 @@ pub enum LeaseFault {
         got: usize,
     },
     /// There are only zeros.
-    #[error("is not initialised: there are only zeros at byte {offset}")]
+    #[error(
+        "is not initialised: there are only zeros at byte {offset}; if no guest on any host uses the disk, delete the file, or initialise the lease"
+    )]
     NotInitialised {
         /// Where the lease should begin.
         offset: u64,

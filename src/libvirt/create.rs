@@ -17,6 +17,9 @@ use crate::world::{OsError, SectorBuf, World, WriteError, clock};
 /// How long writing a whole area may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long it takes at most to create a file and fill it with zeros.
+const CREATION_TIME: Duration = Duration::from_secs(10);
+
 /// How much of a file is looked at in one go, and at most.
 const LOOK_LEN: usize = 64 * 1024;
 const AREA_LEN_MAX: usize = 8 << 20;
@@ -135,16 +138,25 @@ pub(super) fn create_whole(
 /// What stands where a file is to be replaced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
-    initialised: bool,
+    empty: bool,
+    never_used: bool,
 }
 
 impl Found {
-    /// Whether there is anything but zeros, in a file that is long enough for a leader record.
+    /// Whether there is nothing but zeros, or nothing at all.
     ///
     /// A leader of zeros alone does not show that nobody uses the lease: it may have been damaged
     /// while its owner runs, whose block still stands.
-    pub(crate) const fn is_initialised(self) -> bool {
-        self.initialised
+    pub(crate) const fn is_empty(self) -> bool {
+        self.empty
+    }
+
+    /// Whether the storage shows that the file was not written since soon after it was created.
+    ///
+    /// A file that was emptied later may have been a lease, and its owner may still run. So may that
+    /// of a file whose storage keeps no time of creation.
+    pub(crate) const fn was_never_used(self) -> bool {
+        self.never_used
     }
 }
 
@@ -197,7 +209,11 @@ fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Durati
         .read(true)
         .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)?;
-    let modified = file.metadata()?.modified()?;
+    let stat = file.metadata()?;
+    let modified = stat.modified()?;
+    let never_used = stat
+        .created()
+        .is_ok_and(|created| modified.duration_since(created).unwrap_or_default() <= CREATION_TIME);
     let mut len = 0_usize;
     let mut any = false;
     let mut chunk = vec![0; LOOK_LEN];
@@ -210,9 +226,9 @@ fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Durati
         any = bytes.iter().any(|&byte| byte != 0);
         len = len.saturating_add(got);
     }
-    let initialised = any && file.metadata()?.len() >= 512;
+    let empty = !any;
     Ok((
-        Found { initialised },
+        Found { empty, never_used },
         now.duration_since(modified).unwrap_or_default(),
     ))
 }

@@ -160,7 +160,7 @@ impl PaxosManager {
             }
             let mut error = error;
             if !repaired && repair::may_mend(target, &error) {
-                match repair::replace_leftover(&self.lockspace, &self.directory, target) {
+                match repair::replace_leftover(&self.lockspace, &self.directory, target, error) {
                     Ok(()) => {
                         repaired = true;
                         continue;

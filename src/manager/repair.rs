@@ -2,10 +2,11 @@
 //!
 //! This crate links lease files into place whole. libvirt creates them empty and initialises them
 //! afterwards; a crash in between leaves a file that would block every later start. Such a leftover
-//! is replaced, under two conditions: it has not been touched for [`LEFTOVER_AGE`], by the clock of
-//! the storage itself, so nobody is at it any more; and the replacing is done under a lease of its
-//! own, so that of several hosts only one does it, and none over a file that another has just put
-//! into use.
+//! is replaced, under three conditions: it is empty, and the storage shows that it always was, so it
+//! is not a lease that was emptied while its owner runs; it has not been touched for
+//! [`LEFTOVER_AGE`], by the clock of the storage itself, so nobody is at it any more; and the
+//! replacing is done under a lease of its own, so that of several hosts only one does it, and none
+//! over a file that another has just put into use.
 
 use std::time::Duration;
 
@@ -48,22 +49,25 @@ pub(super) fn may_mend(target: &Target, error: &AcquireError) -> bool {
 ///
 /// # Errors
 ///
-/// [`LeaseFault::BeingCreated`] while it is too young; otherwise whatever goes wrong.
+/// `error` itself if it is not a leftover; [`LeaseFault::BeingCreated`] while it is too young;
+/// otherwise whatever goes wrong.
 pub(super) fn replace_leftover(
     lockspace: &Lockspace,
     directory: &LeaseDirectory,
     target: &Target,
+    error: AcquireError,
 ) -> Result<(), AcquireError> {
     let create = |error: CreateError| AcquireError::Create {
         locked: target.locked.clone(),
         error,
     };
-    if directory
-        .look_at_lease(&target.name)
-        .map_err(create)?
-        .is_initialised()
-    {
+    let found = directory.look_at_lease(&target.name).map_err(create)?;
+    if !found.is_empty() {
+        // Its creator has just finished it; or it is damaged, which the next try will say.
         return Ok(());
+    }
+    if !found.was_never_used() {
+        return Err(error);
     }
     let geometry = lockspace.membership().area().geometry;
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
@@ -102,7 +106,7 @@ pub(super) fn replace_leftover(
 
     let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
         // Looked at again, now that nobody else can have come before us.
-        if found.is_initialised() {
+        if !found.is_empty() || !found.was_never_used() {
             return Ok(false);
         }
         if age < LEFTOVER_AGE {

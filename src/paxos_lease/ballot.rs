@@ -143,12 +143,10 @@ impl<W: World> Attempt<'_, W> {
         let committed = (leader.version(), leader.input());
         match (&self.left_behind, self.own_input) {
             (Some(debt), Some(own)) if own == committed && own.0 == next && !leader.is_free() => {
-                let note = self.note_for(next);
                 Ok(LeaderNow::NamesOurInput(HeldLease {
                     shape: image.shape,
                     leader,
                     block: debt.block(),
-                    note,
                 }))
             }
             _ => Ok(LeaderNow::Moved),
@@ -211,12 +209,10 @@ impl<W: World> Attempt<'_, W> {
             return Ok(Round::Restart);
         }
         self.check_member()?;
-        let note = self.note_for(next);
         Ok(Round::Won(HeldLease {
             shape: image.shape,
             leader,
             block: accepting,
-            note,
         }))
     }
 

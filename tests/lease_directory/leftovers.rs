@@ -38,7 +38,6 @@ fn an_old_leftover_is_replaced() {
         ("few_zeros", vec![0; 700]),
         ("one_sector_of_zeros", vec![0; 512]),
         ("too_long", vec![0; AREA + 4096]),
-        ("less_than_a_sector", b"half a leader".to_vec()),
     ] {
         let disk = format!("/leftovers/old/{name}");
         let path = lease_of(shared_dir(), &disk);
@@ -52,6 +51,36 @@ fn an_old_leftover_is_replaced() {
         assert_eq!(bytes_of(&path).len(), AREA, "{name}");
         assert_eq!(crate::mode_of(&path), 0o600, "{name}");
         guard.release().unwrap();
+    }
+}
+
+/// What was emptied after it had been in use may be a lease whose owner still runs; so may what is
+/// cut in the middle of a record.
+#[test]
+fn what_was_in_use_or_is_not_empty_is_not_replaced() {
+    for (name, len) in [("emptied", 0), ("cut", 100), ("cut_in_the_block", 1100)] {
+        let disk = format!("/leftovers/used/{name}");
+        let path = lease_of(shared_dir(), &disk);
+        drop(shared_host().acquire(disks(&[&disk])).unwrap());
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(len).unwrap();
+        // An hour later, as far as the storage can tell.
+        let later = file.metadata().unwrap().created().unwrap() + Duration::from_secs(3600);
+        file.set_modified(later).unwrap();
+
+        let error = shared_host().acquire(disks(&[&disk])).unwrap_err();
+        let AcquireError::Lease { fault, .. } = error else {
+            panic!("{name}: {error}");
+        };
+        assert!(
+            matches!(fault, LeaseFault::TooShort { .. }),
+            "{name}: {fault}"
+        );
+        assert_eq!(
+            bytes_of(&path).len(),
+            usize::try_from(len).unwrap(),
+            "{name}"
+        );
     }
 }
 
