@@ -2,8 +2,8 @@
 //!
 //! N, the *io timeout*, is what one host allows one read or write. It stands in that host's delta
 //! sector, so every host knows every other's. F, the *fire timeout*, is how long the watchdog gives
-//! a host; it stands nowhere, so **all hosts of a lockspace must use the same** (60 s where sanlock
-//! hosts are among them).
+//! a host; sanlock's format does not tell it, so **all hosts of a lockspace must use the same** (60
+//! s where sanlock hosts are among them).
 //!
 //! | counted from the start of the last good renewal's write | what |
 //! | --- | --- |
@@ -109,6 +109,18 @@ impl FireTimeout {
             Ok(secs @ 1..=600) if timeout.subsec_nanos() == 0 => Ok(Self(secs)),
             _ => Err(TimingError::FireTimeout { given: timeout }),
         }
+    }
+
+    /// From the two bytes of a host note. `None` for what no host can have.
+    #[must_use]
+    pub fn from_secs(secs: u16) -> Option<Self> {
+        Some(secs).filter(|secs| (1..=600).contains(secs)).map(Self)
+    }
+
+    /// As whole seconds, for the format.
+    #[must_use]
+    pub const fn as_secs(self) -> u16 {
+        self.0
     }
 
     /// As a duration.

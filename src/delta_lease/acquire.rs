@@ -208,7 +208,7 @@ impl<W: World> Claim<'_, W> {
         }
         // Silence is counted from the end of the first read that showed this content, by the
         // owner's io timeout.
-        let owner_timing = Timing::new(first.io_timeout(), self.claimant.timing.fire_timeout());
+        let owner_timing = first.timing(self.claimant.timing.fire_timeout());
         let until = self.world.now() + owner_timing.dead_after();
         progress(ClaimProgress::WaitingForOwner {
             owner: first.leader.host_name(),
@@ -256,6 +256,7 @@ impl<W: World> Claim<'_, W> {
         let mut note = HostNote::new(host_id, leader.generation());
         note.protocol = PROTOCOL;
         note.io_timeout_secs = io_timeout_secs;
+        note.fire_timeout_secs = timing.fire_timeout().as_secs();
         note.pid = *pid;
         note.boot_id = *boot_id;
         note.life_mark = *life_mark;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::format::{
     DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NoteState,
 };
-use crate::timing::IoTimeout;
+use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
 /// Where a lockspace lies, how its sectors are laid out, and what it is called.
@@ -91,6 +91,26 @@ impl DeltaRecord {
             .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
         noted.map_or(field, |noted| noted.max(field))
     }
+}
+
+impl DeltaRecord {
+    /// The times of the host that owns this sector, for whoever waits for its death.
+    ///
+    /// The fire timeout stands in no record of the format; ours, or the one in the host's note
+    /// where that is longer.
+    #[must_use]
+    pub fn timing(&self, own_fire_timeout: FireTimeout) -> Timing {
+        Timing::new(
+            self.io_timeout(),
+            longest_fire_timeout(self.note.as_ref(), own_fire_timeout),
+        )
+    }
+}
+
+/// `own`, or the fire timeout that `note` tells where that is longer: a takeover may be late, never early.
+pub(super) fn longest_fire_timeout(note: Option<&HostNote>, own: FireTimeout) -> FireTimeout {
+    let noted = note.and_then(|note| FireTimeout::from_secs(note.fire_timeout_secs));
+    noted.map_or(own, |noted| noted.max(own))
 }
 
 impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {

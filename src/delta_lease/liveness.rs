@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::DeltaRecord;
+use super::area::longest_fire_timeout;
 use crate::format::{
     FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes,
 };
@@ -83,6 +84,7 @@ impl HostRecord {
     /// How long this host must have been silent to be dead, counted from [`Self::changed_at`].
     #[must_use]
     pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
+        let fire_timeout = longest_fire_timeout(self.note.as_ref(), fire_timeout);
         Timing::new(self.io_timeout, fire_timeout).dead_after()
     }
 

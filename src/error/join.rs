@@ -124,6 +124,21 @@ pub enum JoinError {
         /// What the lockspace has.
         geometry: Geometry,
     },
+    /// A live host of the lockspace goes by another fire timeout: it would take leases over at
+    /// another time than this host expects.
+    #[error(
+        "host {other} of {path:?} has a fire timeout of {theirs:?}, this host one of {ours:?}: all hosts of a lockspace must have the same"
+    )]
+    FireTimeoutDiffers {
+        /// The file or device.
+        path: PathBuf,
+        /// The other host.
+        other: HostId,
+        /// Its fire timeout.
+        theirs: Duration,
+        /// This host's.
+        ours: Duration,
+    },
     /// Another host owns the host id.
     #[error(
         "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own"

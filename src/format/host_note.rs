@@ -28,6 +28,8 @@ pub struct HostNote {
     pub generation: Generation,
     /// The host's io timeout in seconds; here a checksum covers it.
     pub io_timeout_secs: u16,
+    /// The host's fire timeout in seconds; 0 where it is not told.
+    pub fire_timeout_secs: u16,
     /// The process, in the host's own count.
     pub pid: u32,
     /// The boot of the host's kernel.
@@ -53,7 +55,8 @@ struct RawHostNote {
     generation: Le64,
     boot_id: [u8; 16],
     host_id: Le16,
-    unused: [u8; 6],
+    fire_timeout: Le16,
+    unused: [u8; 4],
 }
 
 const _: () = assert!(size_of::<RawHostNote>() == 56 && align_of::<RawHostNote>() == 1);
@@ -66,6 +69,7 @@ impl HostNote {
             host_id,
             generation,
             io_timeout_secs: 0,
+            fire_timeout_secs: 0,
             pid: 0,
             boot_id: [0; 16],
             protocol: 0,
@@ -115,6 +119,7 @@ impl HostNote {
             host_id,
             generation: Generation::new(raw.generation.get()),
             io_timeout_secs: raw.io_timeout.get(),
+            fire_timeout_secs: raw.fire_timeout.get(),
             pid: raw.pid.get(),
             boot_id: raw.boot_id,
             protocol: raw.protocol.get(),
@@ -139,6 +144,7 @@ impl HostNote {
             generation: Le64::new(self.generation.get()),
             boot_id: self.boot_id,
             host_id: Le16::new(self.host_id.get()),
+            fire_timeout: Le16::new(self.fire_timeout_secs),
             ..RawHostNote::zeroed()
         };
         raw.checksum = Le32::new(raw.computed_checksum());
@@ -172,6 +178,7 @@ mod tests {
             protocol: 1,
             features: 1 << 31,
             life_mark: 0x1234_5678,
+            fire_timeout_secs: 60,
         }
     }
 
@@ -241,5 +248,28 @@ mod tests {
             let state = HostNote::read_from(&flipped);
             assert!(matches!(state, NoteState::Damaged(_)), "bit {bit}");
         }
+    }
+
+    /// The example of docs/on-disk-format.md.
+    #[test]
+    fn the_documented_example_is_what_is_written() {
+        let mut note = HostNote::new(HostId::new(7).unwrap(), Generation::new(3));
+        note.protocol = 1;
+        note.io_timeout_secs = 10;
+        note.fire_timeout_secs = 60;
+        note.pid = 4711;
+        note.life_mark = 0x1234_5678;
+        note.boot_id = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let mut sector = [0; 512];
+        note.write_to(&mut sector).unwrap();
+        assert_eq!(
+            crate::format::Hex(&sector[200..256]).to_string(),
+            concat!(
+                "686e646c0aa6260f01000a0067120000",
+                "00000000785634120300000000000000",
+                "000102030405060708090a0b0c0d0e0f",
+                "07003c0000000000"
+            )
+        );
     }
 }

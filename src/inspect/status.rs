@@ -66,7 +66,7 @@ impl StatusOptions {
         Self { watch, ..self }
     }
 
-    /// The fire timeout that the hosts of this lockspace have. It stands nowhere on the disk.
+    /// The fire timeout that the hosts of this lockspace have. sanlock's hosts do not tell it.
     #[must_use]
     pub const fn fire_timeout(self, fire_timeout: FireTimeout) -> Self {
         Self {

@@ -16,7 +16,8 @@ use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
 use super::{Inner, LeaseTable, Lockspace, LossBoard, Shared};
 use crate::delta_lease::{
-    ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership, acquire,
+    ClaimProgress, Claimant, DeltaLease, EarlierLife, HostState, HostTable, LockspaceArea,
+    Membership, acquire,
 };
 use crate::disk::{Access, Disk, IoPool, Links, OpenOptions, OpenedDisk, StorageWorld};
 use crate::error::JoinError;
@@ -135,6 +136,7 @@ impl LockspaceOptions {
             }
         };
 
+        let differing = differing_fire_timeout(&hosts, timing.fire_timeout());
         let membership = Membership::new(area, &lease, hosts);
         tracing::info!(
             lockspace = %membership.area().name,
@@ -159,6 +161,15 @@ impl LockspaceOptions {
             life_lock: Mutex::new(life_lock),
             shared: Arc::clone(&shared),
         };
+        if let Some((other, theirs)) = differing {
+            inner.free(&lease);
+            return Err(JoinError::FireTimeoutDiffers {
+                path,
+                other,
+                theirs,
+                ours: timing.fire_timeout().as_duration(),
+            });
+        }
         match RenewalThread::start(&shared, lease.clone()) {
             Ok(thread) => *inner.thread.lock() = Some(thread),
             Err(error) => {
@@ -222,6 +233,16 @@ impl LockspaceOptions {
             hear(event);
         }
     }
+}
+
+/// A live host that goes by another fire timeout, and that one. Only disklease hosts tell theirs.
+fn differing_fire_timeout(hosts: &HostTable, own: FireTimeout) -> Option<(HostId, Duration)> {
+    let now = clock::now();
+    hosts.iter().find_map(|(host, record)| {
+        let theirs = FireTimeout::from_secs(record.note.as_ref()?.fire_timeout_secs)?;
+        let live = matches!(record.state(own, now), HostState::Live);
+        (live && theirs != own).then(|| (host, theirs.as_duration()))
+    })
 }
 
 /// Never ends by itself. A scan that fails is of no consequence: the claim has its own reads.

@@ -89,7 +89,8 @@ impl LockspaceOptions {
     }
 
     /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace
-    /// must have the same**, and it stands nowhere on the disk; with sanlock hosts it is 60 s.
+    /// must have the same**; with sanlock hosts it is 60 s. A join beside a live disklease host
+    /// that has another is refused; sanlock hosts do not tell theirs.
     pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
         self.fire_timeout = fire_timeout;
         self

@@ -13,7 +13,6 @@ use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader,
 };
-use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is looked at while its death is waited for.
@@ -165,7 +164,7 @@ impl<W: World> Attempt<'_, W> {
                 return Ok(Ownership::Over { waited: true });
             }
             // N is the owner's, from its own sector; never a default, never ours.
-            let timing = Timing::new(found.io_timeout(), self.membership.timing().fire_timeout());
+            let timing = found.timing(self.membership.timing().fire_timeout());
             let silent_for = now.since(watch.unchanged_since);
             // Silence counts up to the beginning of the read that shows it: a read may take as long
             // as our own io timeout allows, and has seen nothing that came after its beginning.
