@@ -40,6 +40,8 @@ pub(crate) fn host_note(note: &HostNote) -> Value {
         "boot_id": output::uuid(&note.boot_id),
         "protocol": note.protocol,
         "features": note.features,
+        "fire_timeout_secs": note.fire_timeout_secs,
+        "life_mark": note.life_mark,
     })
 }
 
