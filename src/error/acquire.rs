@@ -184,9 +184,9 @@ pub enum LeaseFault {
         /// Bytes there.
         got: usize,
     },
-    /// There are only zeros.
+    /// There are zeros where it should begin.
     #[error(
-        "is not initialised: there are only zeros at byte {offset}; if no guest on any host uses the disk, delete the file, or initialise the lease"
+        "is not initialised: there are zeros at byte {offset}; if no guest on any host uses it, initialise it, or delete the file if it is one of a lease directory"
     )]
     NotInitialised {
         /// Where the lease should begin.

@@ -66,8 +66,11 @@ pub enum JoinError {
         /// Why.
         error: ReadError,
     },
-    /// There are only zeros: nobody has initialised it, or not to the end.
-    #[error("{path:?} holds no lockspace at byte {offset}, only zeros: initialise it")]
+    /// There are zeros where it should begin: nobody has initialised it, or not to the end; or its
+    /// beginning was wiped, and to initialise it anew would take the host ids of those that use it.
+    #[error(
+        "{path:?} holds no lockspace at byte {offset}, where there are zeros: initialise it, if no host uses it"
+    )]
     NotInitialised {
         /// The file or device.
         path: PathBuf,
