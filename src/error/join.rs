@@ -107,6 +107,18 @@ pub enum JoinError {
         /// The name that is there.
         found: NameBytes,
     },
+    /// The offset is in the middle of a sector.
+    #[error(
+        "no lockspace can begin at byte {offset} of {path:?}: it must be a multiple of {needed} bytes"
+    )]
+    Misaligned {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the lockspace should begin.
+        offset: u64,
+        /// What the offset must be a multiple of, in bytes.
+        needed: u32,
+    },
     /// The device takes only I/O of larger sectors than those of the lockspace.
     #[error(
         "{path:?} takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors"

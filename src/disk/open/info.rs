@@ -54,4 +54,12 @@ impl DiskInfo {
     pub const fn io_alignment(&self) -> u32 {
         self.io_alignment
     }
+
+    /// Whether an I/O may begin at byte `offset`.
+    #[must_use]
+    pub(crate) fn may_begin_at(&self, offset: u64) -> bool {
+        offset
+            .checked_rem(u64::from(self.io_alignment))
+            .is_none_or(|rest| rest == 0)
+    }
 }
