@@ -156,7 +156,7 @@ pub enum JoinError {
     },
     /// Another host owns the host id.
     #[error(
-        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own"
+        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
     )]
     HostIdInUse {
         /// The file or device.

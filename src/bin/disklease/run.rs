@@ -231,7 +231,7 @@ fn tell_progress(host_id: HostId, progress: &JoinProgress) {
             generation,
             remaining,
         } => complain(&format_args!(
-            "waiting for host id {host_id}, which was left owned by \"{owner}\" (generation {generation}), up to {} s",
+            "host id {host_id} is owned by \"{owner}\" (generation {generation}): waiting to see whether it still lives, up to {} s",
             secs(remaining)
         )),
         JoinProgress::Confirming { remaining } => complain(&format_args!(
