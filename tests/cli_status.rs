@@ -134,7 +134,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
         "alpha  unknown",
         "exclusive",
         "web\\u{1b}[1m",
-        "1 holders of 1 lease files",
+        "holders: 1; lease files: 1",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -211,7 +211,7 @@ fn a_sanlock_host_is_shown_without_a_note() {
     let ended = status(scratch.path(), &[]);
     let text = ended.text();
     assert!(text.contains("beta  free"), "{text}");
-    assert!(text.contains("no disk is held (1 lease files)"), "{text}");
+    assert!(text.contains("no disk is held; lease files: 1"), "{text}");
 }
 
 /// A lease that `owner` of generation 1 holds by a leader that `writer` wrote.
