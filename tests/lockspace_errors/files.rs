@@ -166,10 +166,7 @@ fn an_offset_in_the_middle_of_a_sector_is_refused() {
     let dir = scratch();
     let path = dir.path().join("file");
     // Of zeros alone, where a read in the middle of a sector may succeed.
-    std::fs::File::create(&path)
-        .unwrap()
-        .set_len(4 << 20)
-        .unwrap();
+    File::create(&path).unwrap().set_len(4 << 20).unwrap();
     let options = options(dir.path(), "alpha").offset(17);
     let error = options.join(&path, host_id(1)).unwrap_err();
     assert!(
