@@ -349,7 +349,7 @@ proptest! {
         id in any_host(),
         generation in any::<u64>(),
         boot_id in any::<[u8; 16]>(),
-        (io_timeout, protocol, pid, features) in any::<(u16, u16, u32, u64)>(),
+        (io_timeout, protocol, pid, features) in any::<(u16, u16, u32, u32)>(),
     ) {
         let mut note = HostNote::new(id, Generation::new(generation));
         note.boot_id = boot_id;
