@@ -132,7 +132,8 @@ impl LockRequest {
     }
 
     /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
-    /// its time, but others' callbacks wait for it. It is not called after a release.
+    /// its time, but others' callbacks wait for it. A panic of it ends there. It is not called after
+    /// a release, but may still be running when one returns.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self
