@@ -70,7 +70,7 @@ impl Target {
         };
         let reservation = inner
             .shared
-            .reserve(key)
+            .reserve(key, self.name)
             .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
         let area = LeaseArea {
             disk,
@@ -124,11 +124,12 @@ impl Lease {
         self.held.version()
     }
 
-    /// Whether `target` is another name of this very lease.
+    /// Whether `target` is this very lease, by whatever name or path.
     pub(super) fn is_at(&self, target: &Target) -> bool {
         let named = Identity::of_path(&target.path, target.links());
-        self.target.offset == target.offset
-            && named.is_ok_and(|named| named == self.area.disk.info().identity())
+        self.target.name == target.name
+            || self.target.offset == target.offset
+                && named.is_ok_and(|named| named == self.area.disk.info().identity())
     }
 
     /// The path must still name the file that was locked: whoever comes next opens what the path

@@ -57,6 +57,9 @@ pub struct LeaseSpec {
 impl LeaseSpec {
     /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must
     /// have been initialised.
+    ///
+    /// The name is what it is known by in this process: of two leases with the same name, wherever
+    /// they lie, one can be held at a time.
     #[must_use]
     pub fn new(
         lockspace: LockspaceName,
