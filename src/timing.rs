@@ -111,6 +111,17 @@ impl FireTimeout {
         }
     }
 
+    /// That of another host: ours, which all hosts of ours have in common, or sanlock's where that
+    /// is longer and the host is not one of ours.
+    #[must_use]
+    pub const fn of_peer(self, is_ours: bool) -> Self {
+        if is_ours || self.0 >= Self::DEFAULT.0 {
+            self
+        } else {
+            Self::DEFAULT
+        }
+    }
+
     /// As a duration.
     #[must_use]
     pub fn as_duration(self) -> Duration {

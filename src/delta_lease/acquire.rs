@@ -208,7 +208,7 @@ impl<W: World> Claim<'_, W> {
         }
         // Silence is counted from the end of the first read that showed this content, by the
         // owner's io timeout.
-        let owner_timing = Timing::new(first.io_timeout(), self.claimant.timing.fire_timeout());
+        let owner_timing = first.timing(self.claimant.timing.fire_timeout());
         let until = self.world.now() + owner_timing.dead_after();
         progress(ClaimProgress::WaitingForOwner {
             owner: first.leader.host_name(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::format::{
     DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NoteState,
 };
-use crate::timing::IoTimeout;
+use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
 /// Where a lockspace lies, how its sectors are laid out, and what it is called.
@@ -90,6 +90,16 @@ impl DeltaRecord {
             .as_ref()
             .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
         noted.map_or(field, |noted| noted.max(field))
+    }
+
+    /// The times of the host that owns this sector, in a lockspace whose hosts of ours have this
+    /// fire timeout. Without our note it is one of sanlock's.
+    #[must_use]
+    pub fn timing(&self, fire_timeout: FireTimeout) -> Timing {
+        Timing::new(
+            self.io_timeout(),
+            fire_timeout.of_peer(self.note.is_some()),
+        )
     }
 }
 

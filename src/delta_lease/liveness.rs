@@ -82,6 +82,7 @@ impl HostRecord {
     /// How long this host must have been silent to be dead, counted from [`Self::changed_at`].
     #[must_use]
     pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
+        let fire_timeout = fire_timeout.of_peer(self.note.is_some());
         Timing::new(self.io_timeout, fire_timeout).dead_after()
     }
 
@@ -223,7 +224,11 @@ fn take_in(
         generation: leader.generation(),
         name: leader.host_name(),
         timestamp_secs: leader.timestamp_secs(),
-        io_timeout: found.io_timeout(),
+        // The field has no checksum, and only a renewal changes it: without one it must not get
+        // shorter.
+        io_timeout: unchanged.map_or(found.io_timeout(), |record| {
+            record.io_timeout.max(found.io_timeout())
+        }),
         note: found.note,
         changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
         unchanged_until: read_begun,
