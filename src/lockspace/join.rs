@@ -121,9 +121,10 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             life_mark: life_lock.as_ref().map_or(0, LifeLock::mark),
+            // The lock says that the processes are gone. Their I/O is only where it ends with them.
             earlier_life: match life_lock {
-                Some(_) => EarlierLife::ProvenOver,
-                None => EarlierLife::MayRun,
+                Some(_) if area.disk.info().io_dies_with_process() => EarlierLife::ProvenOver,
+                _ => EarlierLife::MayRun,
             },
         };
         let (lease, hosts) = match self.claim(&area, &claimant) {
