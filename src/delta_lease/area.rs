@@ -96,10 +96,7 @@ impl DeltaRecord {
     /// fire timeout. Without our note it is one of sanlock's.
     #[must_use]
     pub fn timing(&self, fire_timeout: FireTimeout) -> Timing {
-        Timing::new(
-            self.io_timeout(),
-            fire_timeout.of_peer(self.note.is_some()),
-        )
+        Timing::new(self.io_timeout(), fire_timeout.of_peer(self.note.is_some()))
     }
 }
 

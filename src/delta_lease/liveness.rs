@@ -226,9 +226,9 @@ fn take_in(
         timestamp_secs: leader.timestamp_secs(),
         // The field has no checksum, and only a renewal changes it: without one it must not get
         // shorter.
-        io_timeout: unchanged.map_or(found.io_timeout(), |record| {
-            record.io_timeout.max(found.io_timeout())
-        }),
+        io_timeout: unchanged
+            .map_or(IoTimeout::MIN, |record| record.io_timeout)
+            .max(found.io_timeout()),
         note: found.note,
         changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
         unchanged_until: read_begun,

@@ -237,7 +237,12 @@ fn the_io_timeout_gets_shorter_by_a_renewal_only() {
 /// A host without our note is one of sanlock's, whose fire timeout is not shorter than 60 s.
 #[test]
 fn a_host_of_sanlocks_has_at_least_sanlocks_fire_timeout() {
-    for (fire, noted, counts) in [(5, false, 60), (5, true, 5), (90, false, 90), (90, true, 90)] {
+    for (fire, noted, counts) in [
+        (5, false, 60),
+        (5, true, 5),
+        (90, false, 90),
+        (90, true, 90),
+    ] {
         let mut watch = Watch::new();
         let fire = FireTimeout::new(secs(fire)).unwrap();
         watch.table = HostTable::new(SPACE, names().0, fire, None);
