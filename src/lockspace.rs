@@ -13,6 +13,7 @@ mod leave;
 mod life_lock;
 mod loss;
 mod options;
+mod recognise;
 mod registry;
 mod renewal;
 mod signal;

@@ -35,6 +35,13 @@ pub enum RenewError {
         /// The id.
         host_id: HostId,
     },
+    /// The leases were lost before the renewal could be written. Nothing was written: the sector
+    /// may be somebody else's by now, whatever the look at it before showed.
+    #[error("host id {host_id} was not renewed: its leases were lost before")]
+    Expired {
+        /// The id.
+        host_id: HostId,
+    },
 }
 
 impl RenewError {
@@ -43,7 +50,10 @@ impl RenewError {
     pub const fn is_fatal(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_) | Self::TakenOver { .. } | Self::Changed { .. } => true,
+            Self::Damaged(_)
+            | Self::TakenOver { .. }
+            | Self::Changed { .. }
+            | Self::Expired { .. } => true,
         }
     }
 }
@@ -73,6 +83,13 @@ pub async fn renew<W: World>(
     membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
 
     check_own_sector(membership, lease, &scan)?;
+    // A process that stood still since the scan was begun, or a host that was suspended, must not
+    // write over who has taken the id meanwhile.
+    if !membership.expiry().is_held(world.now()) {
+        return Err(RenewError::Expired {
+            host_id: lease.host_id,
+        });
+    }
 
     let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
     // Others see a renewal only by a change of whole seconds; so a write that failed must not have

@@ -35,11 +35,12 @@ pub(super) struct Lease {
 }
 
 impl Target {
+    /// Links are followed where devices have their names. What lies in a lease directory is a file
+    /// of ours, wherever the directory is: `/dev/shm` is writable to all.
     fn links(&self) -> Links {
-        if self.path.starts_with("/dev") {
-            Links::Follow
-        } else {
-            Links::Refuse
+        match self.locked {
+            Locked::Lease { .. } if self.path.starts_with("/dev") => Links::Follow,
+            Locked::Lease { .. } | Locked::Disk(_) => Links::Refuse,
         }
     }
 
@@ -70,7 +71,7 @@ impl Target {
         };
         let reservation = inner
             .shared
-            .reserve(key)
+            .reserve(key, self.name)
             .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
         let area = LeaseArea {
             disk,
@@ -124,11 +125,12 @@ impl Lease {
         self.held.version()
     }
 
-    /// Whether `target` is another name of this very lease.
+    /// Whether `target` is this very lease, by whatever name or path.
     pub(super) fn is_at(&self, target: &Target) -> bool {
         let named = Identity::of_path(&target.path, target.links());
-        self.target.offset == target.offset
-            && named.is_ok_and(|named| named == self.area.disk.info().identity())
+        self.target.name == target.name
+            || self.target.offset == target.offset
+                && named.is_ok_and(|named| named == self.area.disk.info().identity())
     }
 
     /// The path must still name the file that was locked: whoever comes next opens what the path
@@ -190,5 +192,36 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.release_quietly();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::{lease_name, lockspace_name};
+
+    #[test]
+    fn links_are_followed_to_devices_only() {
+        let name = lease_name("/a".as_ref());
+        let target = |locked: Locked, path: &str| Target {
+            locked,
+            path: path.into(),
+            offset: 0,
+            lockspace: lockspace_name(),
+            name,
+        };
+        let lease = || Locked::Lease {
+            lockspace: lockspace_name(),
+            name,
+        };
+        let disk = || Locked::Disk("/a".into());
+        for (target, links) in [
+            (target(lease(), "/dev/disk/by-id/x"), Links::Follow),
+            (target(lease(), "/leases/x"), Links::Refuse),
+            (target(disk(), "/dev/shm/leases/x"), Links::Refuse),
+            (target(disk(), "/leases/x"), Links::Refuse),
+        ] {
+            assert_eq!(target.links(), links, "{target:?}");
+        }
     }
 }

@@ -57,6 +57,9 @@ pub struct LeaseSpec {
 impl LeaseSpec {
     /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must
     /// have been initialised.
+    ///
+    /// The name is what it is known by in this process: of two leases with the same name, wherever
+    /// they lie, one can be held at a time.
     #[must_use]
     pub fn new(
         lockspace: LockspaceName,
@@ -132,7 +135,8 @@ impl LockRequest {
     }
 
     /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
-    /// its time, but others' callbacks wait for it. It is not called after a release.
+    /// its time, but others' callbacks wait for it. A panic of it ends there. It is not called after
+    /// a release, but may still be running when one returns.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self

@@ -206,8 +206,33 @@ fn a_late_renewal_cannot_revive_what_was_lost() {
     rig.sim.release_held(&write);
     rig.sim.run(&task).unwrap();
     assert!(!member.is_held());
-    renew(&rig, &member).unwrap();
+    let error = renew(&rig, &member).unwrap_err();
+    assert!(matches!(error, RenewError::Expired { .. }) && error.is_fatal());
     assert!(!member.is_held(), "nor does a later one");
+}
+
+/// A process that stood still between the scan and the write must not write over who has taken its
+/// host id meanwhile.
+#[test]
+fn a_renewal_that_comes_too_late_writes_nothing() {
+    let (rig, member) = joined();
+    let scan = rig.sim.hold_next(member.host, |io| io.is_read());
+    let task = start_renewal(&rig, &member);
+    rig.sim.run_until_held(&scan);
+    rig.sim.release_held(&scan);
+    rig.sim.pause(member.host, true);
+    let (_, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "other", 10));
+    rig.sim.run_for(secs(170));
+    claim.take().unwrap();
+    let theirs = rig.delta(1).leader;
+    assert_eq!(theirs.generation().get(), 2);
+
+    rig.sim.pause(member.host, false);
+    let error = rig.sim.run(&task).unwrap_err();
+    assert!(matches!(error, RenewError::Expired { .. }), "{error}");
+    assert_eq!(rig.delta(1).leader, theirs, "the new owner's sector");
+    assert!(!member.is_held());
 }
 
 /// A renewal begins its write only when the last one has ended, and waits for it for 8N + F.

@@ -133,3 +133,24 @@ fn a_sector_of_zeros_or_of_anything() {
         }
     });
 }
+
+#[test]
+fn whoever_waits_for_ever_is_told_when_the_lockspace_is_lost() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    // Held here, and never given back: what the waiter waits for does not come.
+    let _guard = host.acquire(disks(&["/a"])).unwrap();
+    let (tell, told) = channel();
+    let waiter = host.clone();
+    std::thread::spawn(move || {
+        let request = disks(&["/a"]).wait(disklease::WaitLimit::Forever);
+        tell.send(waiter.acquire(request).map(drop)).unwrap();
+    });
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    overwrite(&lockspace_in(dir.path()), 0, &[0xff; 512]);
+    let error = told.recv_timeout(SOON).unwrap().unwrap_err();
+    assert!(
+        matches!(error, AcquireError::LockspaceLost { .. }),
+        "{error}"
+    );
+}
