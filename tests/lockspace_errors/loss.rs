@@ -97,6 +97,7 @@ fn a_sector_that_another_host_took() {
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
     // The re-join finds the life that was lost, proves it over by its lock, and comes back.
+    crate::twice::wait_for_life_lock(dir.path(), "alpha");
     let (took, again) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
     assert!(took < SOON, "{took:?}");
     assert_eq!(again.generation().get(), 2);
