@@ -29,7 +29,7 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, IoPool};
+use crate::disk::{Disk, Identity, IoPool, Links};
 use crate::error::LeaveError;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     host_name: HostName,
+    /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
+    named: Option<Links>,
     boot_id: [u8; 16],
     pid: u32,
     /// Dropped first: the thread uses the pools.
@@ -166,6 +168,15 @@ impl Lockspace {
 impl Inner {
     pub(crate) const fn lease_pool(&self) -> &IoPool {
         &self.lease_pool
+    }
+
+    /// Whether the path that was joined still names the lockspace. If not, other hosts may have
+    /// joined the new one, and neither sees the other. May block as the file system does.
+    pub(crate) fn is_still_named(&self) -> bool {
+        let info = self.shared.membership.area().disk.info();
+        self.named.is_none_or(|links| {
+            Identity::of_path(info.path(), links).is_ok_and(|named| named == info.identity())
+        })
     }
 
     pub(crate) const fn boot_id(&self) -> [u8; 16] {

@@ -58,7 +58,7 @@ impl LockspaceOptions {
             .links(links)
             .open(path)
             .map_err(JoinError::Open)?;
-        self.join_opened(opened, host_id)
+        self.join_opened(opened, Some(links), host_id)
     }
 
     /// The same for a descriptor that the caller has opened for reading and writing.
@@ -70,10 +70,16 @@ impl LockspaceOptions {
         let opened = OpenOptions::new(Access::ReadWrite)
             .adopt(fd)
             .map_err(JoinError::Open)?;
-        self.join_opened(opened, host_id)
+        self.join_opened(opened, None, host_id)
     }
 
-    fn join_opened(self, opened: OpenedDisk, host_id: HostId) -> Result<Lockspace, JoinError> {
+    /// `named`: how its path was opened, if it was opened by its path.
+    fn join_opened(
+        self,
+        opened: OpenedDisk,
+        named: Option<Links>,
+        host_id: HostId,
+    ) -> Result<Lockspace, JoinError> {
         let timing = Timing::new(
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
@@ -137,6 +143,7 @@ impl LockspaceOptions {
         });
         let inner = Inner {
             host_name,
+            named,
             boot_id,
             pid: std::process::id(),
             thread: Mutex::new(None),

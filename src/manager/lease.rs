@@ -133,9 +133,15 @@ impl Lease {
                 && named.is_ok_and(|named| named == self.area.disk.info().identity())
     }
 
-    /// The path must still name the file that was locked: whoever comes next opens what the path
-    /// names.
+    /// The paths must still name the file that was locked and the lockspace it was locked in:
+    /// whoever comes next opens what the paths name.
     fn check_name(mut self) -> Result<Self, AcquireError> {
+        if !self.lockspace.inner().is_still_named() {
+            self.release_quietly();
+            return Err(AcquireError::LockspaceReplaced {
+                path: self.lockspace.path().to_owned(),
+            });
+        }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == self.area.disk.info().identity() => Ok(self),
             Ok(_) => {

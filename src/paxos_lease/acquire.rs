@@ -63,13 +63,13 @@ pub enum AcquireError {
         /// What is wrong.
         error: DeltaSectorError,
     },
-    /// The lease names this host in a generation that it has not reached yet: the lockspace was
-    /// made anew while the lease was kept.
+    /// The lease names a host in a generation that it has not reached yet: the lockspace was made
+    /// anew while the lease was kept. Nothing can be told of that owner's life.
     #[error(
         "the lease is owned by host {host_id} in generation {on_lease}, the lockspace is only at generation {in_lockspace}: was the lockspace initialised anew?"
     )]
     FromTheFuture {
-        /// This host.
+        /// The owner: this host or another.
         host_id: HostId,
         /// What the lease says.
         on_lease: Generation,

@@ -150,6 +150,15 @@ impl<W: World> Attempt<'_, W> {
                 .await;
             let found = sector.map_err(|error| AcquireError::OwnerUnreadable { owner, error })?;
             let now = self.world.now();
+            if found.leader.generation() < leader.generation() {
+                // The lockspace was made anew, or is not the one that the owner renews in. What it
+                // shows, a free host id above all, says nothing of the owner.
+                return Err(AcquireError::FromTheFuture {
+                    host_id: owner,
+                    on_lease: leader.generation(),
+                    in_lockspace: found.leader.generation(),
+                });
+            }
             if found.leader.is_free() || found.leader.generation() > leader.generation() {
                 return Ok(Ownership::Over { waited: true });
             }

@@ -155,3 +155,19 @@ fn whoever_waits_for_ever_is_told_when_the_lockspace_is_lost() {
         "{error}"
     );
 }
+
+#[test]
+fn nothing_is_acquired_in_a_lockspace_that_was_replaced() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    drop(host.acquire(disks(&["/a"])).unwrap());
+    let path = lockspace_in(dir.path());
+    std::fs::rename(&path, dir.path().join("old")).unwrap();
+    let replaced = AcquireError::LockspaceReplaced { path: path.clone() };
+    assert_eq!(host.acquire(disks(&["/a"])).unwrap_err(), replaced);
+    lockspace_in(dir.path());
+    assert_eq!(host.acquire(disks(&["/a"])).unwrap_err(), replaced);
+    // What was locked before that is not lost by it, and nothing stays locked.
+    std::fs::rename(dir.path().join("old"), &path).unwrap();
+    drop(host.acquire(disks(&["/a"])).unwrap());
+}

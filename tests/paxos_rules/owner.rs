@@ -103,6 +103,27 @@ fn a_lease_of_a_generation_to_come_is_refused() {
     assert_eq!(rig.leader(), leader);
 }
 
+/// The same of another host's. Its host id looks free, but in a lockspace that is not the one in
+/// which the owner renewed: it may run still.
+#[test]
+fn a_lease_of_a_generation_to_come_is_refused_whoevers_it_is() {
+    let (rig, [a, b]) = joined();
+    a.acquire().unwrap();
+    let renewed = rig.delta(1).leader;
+    let free = DeltaLeader::free(SPACE, &rig.area.name, 10);
+    for delta in [free, renewed] {
+        let leader = rig.leader().committed(commit(1, 2));
+        rig.put_leader(&leader);
+        rig.put_delta(1, &delta);
+        let error = b.acquire_error();
+        assert!(
+            matches!(error, AcquireError::FromTheFuture { host_id, .. } if u64::from(host_id) == 1),
+            "{error}"
+        );
+        assert_eq!(rig.leader(), leader);
+    }
+}
+
 fn commit(owner: u64, generation: u64) -> Commit {
     Commit {
         version: LeaseVersion::new(1),
