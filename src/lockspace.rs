@@ -18,6 +18,7 @@ mod registry;
 mod renewal;
 mod signal;
 mod thread;
+mod watch;
 
 use std::fmt;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, Identity, IoPool, Links};
+use crate::disk::{Disk, IoPool, NamedFile};
 use crate::error::LeaveError;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
@@ -60,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     host_name: HostName,
     /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
-    named: Option<Links>,
+    named: Option<NamedFile>,
     boot_id: [u8; 16],
     pid: u32,
     /// Dropped first: the thread uses the pools.
@@ -173,10 +174,7 @@ impl Inner {
     /// Whether the path that was joined still names the lockspace. If not, other hosts may have
     /// joined the new one, and neither sees the other. May block as the file system does.
     pub(crate) fn is_still_named(&self) -> bool {
-        let info = self.shared.membership.area().disk.info();
-        self.named.is_none_or(|links| {
-            Identity::of_path(info.path(), links).is_ok_and(|named| named == info.identity())
-        })
+        !self.named.as_ref().is_some_and(NamedFile::was_replaced)
     }
 
     pub(crate) const fn boot_id(&self) -> [u8; 16] {

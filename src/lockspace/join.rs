@@ -20,7 +20,7 @@ use crate::delta_lease::{
     ClaimProgress, Claimant, DeltaLease, EarlierLife, HostState, HostTable, LockspaceArea,
     Membership, acquire,
 };
-use crate::disk::{Access, Disk, IoPool, Links, OpenOptions, OpenedDisk, StorageWorld};
+use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::error::JoinError;
 use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
@@ -94,6 +94,7 @@ impl LockspaceOptions {
             None => default_host_name(&boot_id)?,
         };
         let path = opened.info().path().to_owned();
+        let identity = opened.info().identity();
         let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
             .map_err(|error| not_entered(error, &path))?;
 
@@ -143,7 +144,7 @@ impl LockspaceOptions {
         });
         let inner = Inner {
             host_name,
-            named,
+            named: named.map(|links| NamedFile::new(path.clone(), links, identity)),
             boot_id,
             pid: std::process::id(),
             thread: Mutex::new(None),
@@ -226,7 +227,7 @@ impl Inner {
                 ours: membership.timing().fire_timeout().as_duration(),
             });
         }
-        match RenewalThread::start(&self.shared, lease.clone()) {
+        match RenewalThread::start(&self.shared, lease.clone(), self.named.clone()) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => {
                 self.free(lease);

@@ -150,7 +150,8 @@ impl LockGuard {
     ) -> Result<Self, AcquireError> {
         let core = Core::new(on_lost)?;
         let listener: Arc<dyn Listener> = Arc::<Core>::clone(&core);
-        let subscription = lockspace.inner().shared.subscribe(&listener);
+        let files = leases.iter().map(Lease::file).collect();
+        let subscription = lockspace.inner().shared.subscribe(&listener, files);
         Ok(Self {
             core,
             leases,

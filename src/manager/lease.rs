@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, OpenOptions, StorageWorld};
+use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
 use crate::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{LeaseKey, Lockspace, Reservation};
@@ -119,6 +119,12 @@ impl Lease {
 
     pub(super) const fn path(&self) -> &PathBuf {
         &self.target.path
+    }
+
+    /// The file with the lease, to be watched.
+    pub(super) fn file(&self) -> NamedFile {
+        let identity = self.area.disk.info().identity();
+        NamedFile::new(self.target.path.clone(), self.target.links(), identity)
     }
 
     pub(super) fn version(&self) -> LeaseVersion {
