@@ -101,8 +101,8 @@ pub async fn renew<W: World>(
     let next = lease.leader.renewed(clock_secs, io_timeout_secs);
     let begun = world.now();
     // One write at a time is all that may be under way, and there is nothing better to do than to
-    // wait for it.
-    let timeout = lease.timing.stopped_by();
+    // wait for it, until it can save nothing any more. It is not begun after that.
+    let timeout = lease.expires_at().since(begun);
     let written = area
         .write_sector(
             world,

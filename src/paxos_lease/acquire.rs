@@ -176,7 +176,13 @@ impl<W: World> Attempt<'_, W> {
         self.membership.timing().io()
     }
 
-    /// INV-MEMBER: to be asked before each write.
+    /// INV-MEMBER: the time limit of a write, to be asked for right before it.
+    pub(super) fn write_limit(&self) -> Result<Duration, AcquireError> {
+        let limit = self.membership.write_limit(self.world.now());
+        limit.ok_or(AcquireError::LockspaceLost)
+    }
+
+    /// Whether this host still is a member; to be asked where there is nothing to write.
     pub(super) fn check_member(&self) -> Result<(), AcquireError> {
         if self.membership.expiry().is_held(self.world.now()) {
             Ok(())

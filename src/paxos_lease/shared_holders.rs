@@ -86,10 +86,10 @@ impl<W: World> Attempt<'_, W> {
         match sharer(&sector, host) {
             Some(generation) if self.respects(host, generation) => Ok(Some(generation)),
             Some(generation) if generation.get() != 0 => {
-                self.check_member()?;
+                let limit = self.write_limit()?;
                 let cleared: Result<(), LeaseIoError> = self
                     .lease
-                    .write_block(self.world, held.shape, host, None, self.io())
+                    .write_block(self.world, held.shape, host, None, limit)
                     .await;
                 Ok(cleared.map(|()| None)?)
             }
