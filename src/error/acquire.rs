@@ -195,9 +195,17 @@ pub enum LeaseFault {
         /// Bytes there.
         got: usize,
     },
-    /// There are only zeros.
+    /// The offset is in the middle of a sector.
+    #[error("cannot begin at byte {offset}: it must be a multiple of {needed} bytes")]
+    Misaligned {
+        /// Where the lease should begin.
+        offset: u64,
+        /// What the offset must be a multiple of, in bytes.
+        needed: u32,
+    },
+    /// There are zeros where it should begin.
     #[error(
-        "is not initialised: there are only zeros at byte {offset}; if no guest on any host uses the disk, delete the file, or initialise the lease"
+        "is not initialised: there are zeros at byte {offset}; if no guest on any host uses it, initialise it, or delete the file if it is one of a lease directory"
     )]
     NotInitialised {
         /// Where the lease should begin.

@@ -66,8 +66,11 @@ pub enum JoinError {
         /// Why.
         error: ReadError,
     },
-    /// There are only zeros: nobody has initialised it, or not to the end.
-    #[error("{path:?} holds no lockspace at byte {offset}, only zeros: initialise it")]
+    /// There are zeros where it should begin: nobody has initialised it, or not to the end; or its
+    /// beginning was wiped, and to initialise it anew would take the host ids of those that use it.
+    #[error(
+        "{path:?} holds no lockspace at byte {offset}, where there are zeros: initialise it, if no host uses it"
+    )]
     NotInitialised {
         /// The file or device.
         path: PathBuf,
@@ -103,6 +106,18 @@ pub enum JoinError {
         expected: NameBytes,
         /// The name that is there.
         found: NameBytes,
+    },
+    /// The offset is in the middle of a sector.
+    #[error(
+        "no lockspace can begin at byte {offset} of {path:?}: it must be a multiple of {needed} bytes"
+    )]
+    Misaligned {
+        /// The file or device.
+        path: PathBuf,
+        /// Where the lockspace should begin.
+        offset: u64,
+        /// What the offset must be a multiple of, in bytes.
+        needed: u32,
     },
     /// The device takes only I/O of larger sectors than those of the lockspace.
     #[error(
@@ -141,7 +156,7 @@ pub enum JoinError {
     },
     /// Another host owns the host id.
     #[error(
-        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each host an id of its own"
+        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
     )]
     HostIdInUse {
         /// The file or device.

@@ -11,7 +11,7 @@ const LEN: usize = 48;
 ///
 /// `==` compares all of them. Whether two fields name the same thing is [`NameBytes::same_text`].
 /// `Display` shows the bytes before the first NUL; what would move a terminal's cursor or text is
-/// escaped.
+/// escaped. `Debug` shows all bytes but the NULs at the end.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct NameBytes([u8; LEN]);
@@ -76,7 +76,9 @@ impl fmt::Display for NameBytes {
 
 impl fmt::Debug for NameBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
+        let end = self.0.iter().rposition(|&byte| byte != 0);
+        let shown = end.map_or(&[][..], |end| self.0.get(..=end).unwrap_or(&self.0));
+        write!(f, "\"{}\"", shown.escape_ascii())
     }
 }
 
@@ -237,6 +239,15 @@ mod tests {
         let full = NameBytes::new([b'L'; 48]);
         assert!(!full.same_text(&LockspaceName::new(&"L".repeat(47)).unwrap().as_name()));
         assert!(full.same_text(&LockspaceName::new(&"L".repeat(48)).unwrap().as_name()));
+    }
+
+    #[test]
+    fn debug_leaves_out_the_padding_alone() {
+        let shown = |text: &[u8]| format!("{:?}", NameBytes::padded(text));
+        assert_eq!(shown(b""), "\"\"");
+        assert_eq!(shown(b"h1"), "\"h1\"");
+        assert_eq!(shown(b"h1\0tail\x1b"), "\"h1\\x00tail\\x1b\"");
+        assert_eq!(shown(&[b'L'; 48]), format!("\"{}\"", "L".repeat(48)));
     }
 
     #[test]

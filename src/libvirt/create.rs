@@ -51,7 +51,7 @@ pub enum CreateError {
         error: OsError,
     },
     /// The new file cannot be opened for direct I/O.
-    #[error("a new file cannot be opened: {0}")]
+    #[error("the new file cannot be opened: {0}")]
     Open(OpenError),
     /// The new file cannot be written.
     #[error("the new file for {path:?} cannot be written: {error}")]
@@ -280,7 +280,7 @@ fn write_area(
     let path = file.path.to_owned();
     let opened = OpenDisk::new(Access::ReadWrite)
         .open(&temporary.path)
-        .map_err(CreateError::Open)?;
+        .map_err(|error| CreateError::Open(error.about(file.path)))?;
     let geometry = match file.geometry {
         Some(geometry) => Ok(geometry),
         None => Geometry::for_sector_size(opened.info().io_alignment().max(512)),

@@ -88,7 +88,7 @@ impl LeaseDirectory {
         let io_timeout =
             IoTimeout::new(io_timeout).map_err(|error: TimingError| CreateError::Timing(error))?;
         std::fs::create_dir_all(&self.path)
-            .map_err(|error| CreateError::io("create", &self.path, &error))?;
+            .map_err(|error| CreateError::io("create the directory", &self.path, &error))?;
         self.warn_of_foreign_writers();
         let path = self.lockspace_path();
         self.refuse_leases_without_lockspace(&path)?;

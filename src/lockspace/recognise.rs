@@ -22,6 +22,13 @@ pub(super) fn recognise(
 ) -> Result<LockspaceArea<Disk>, JoinError> {
     let info = disk.info().clone();
     let path = info.path().to_owned();
+    if !info.may_begin_at(offset) {
+        return Err(JoinError::Misaligned {
+            path,
+            offset,
+            needed: info.io_alignment(),
+        });
+    }
     let available = info.len().saturating_sub(offset);
     let too_short = |needed: usize| JoinError::TooShort {
         path: path.clone(),

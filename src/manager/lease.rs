@@ -63,6 +63,12 @@ impl Target {
             .links(self.links())
             .open(&self.path)
             .map_err(|error| self.fault(LeaseFault::Open(error)))?;
+        if !opened.info().may_begin_at(self.offset) {
+            return Err(self.fault(LeaseFault::Misaligned {
+                offset: self.offset,
+                needed: opened.info().io_alignment(),
+            }));
+        }
         let inner = lockspace.inner();
         let disk = Disk::new(opened, inner.lease_pool());
         let key = LeaseKey {

@@ -128,6 +128,12 @@ impl PaxosManager {
     ) -> Result<Lease, AcquireError> {
         let mut repaired = false;
         loop {
+            // Before anything else is found out: a guard that was lost still looks like a holder.
+            if !self.lockspace.is_held() {
+                return Err(AcquireError::LockspaceLost {
+                    reason: self.lockspace.loss(),
+                });
+            }
             if let Locked::Disk(_) = target.locked {
                 let geometry = self.lockspace.membership().area().geometry;
                 self.directory

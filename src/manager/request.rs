@@ -55,8 +55,12 @@ pub struct LeaseSpec {
 }
 
 impl LeaseSpec {
-    /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`. It must
-    /// have been initialised.
+    /// The lease `name` of `lockspace` at byte `offset` of the file or device at `path`, an absolute
+    /// path. The offset is a multiple of the sector size.
+    ///
+    /// The lease must have been initialised, with [`lease_image`](crate::format::lease_image) or by
+    /// `sanlock direct init`: leases are created only in a
+    /// [`LeaseDirectory`](crate::LeaseDirectory).
     ///
     /// The name is what it is known by in this process: of two leases with the same name, wherever
     /// they lie, one can be held at a time.

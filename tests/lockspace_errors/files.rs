@@ -162,6 +162,24 @@ fn poke(path: &Path, at: u64, byte: u8) {
 }
 
 #[test]
+fn an_offset_in_the_middle_of_a_sector_is_refused() {
+    let dir = scratch();
+    let path = dir.path().join("file");
+    // Of zeros alone, where a read in the middle of a sector may succeed.
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(4 << 20)
+        .unwrap();
+    let options = options(dir.path(), "alpha").offset(17);
+    let error = options.join(&path, host_id(1)).unwrap_err();
+    assert!(
+        matches!(error, JoinError::Misaligned { offset: 17, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("byte 17"), "{error}");
+}
+
+#[test]
 fn what_is_no_file_is_told_as_what_it_is() {
     let dir = scratch();
     let path = |name: &str| dir.path().join(name);

@@ -44,17 +44,20 @@ fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     assert_eq!(host.lockspace().loss(), Some(reason.clone()));
 
-    let error = host.acquire(disks(&["/d"])).unwrap_err();
-    assert_eq!(
-        error,
-        AcquireError::LockspaceLost {
-            reason: Some(reason.clone())
-        }
-    );
-    assert!(
-        error.to_string().contains("leave it and join again"),
-        "{error}"
-    );
+    // Also of a disk that a guard of before still has.
+    for disk in ["/d", "/a"] {
+        let error = host.acquire(disks(&[disk])).unwrap_err();
+        assert_eq!(
+            error,
+            AcquireError::LockspaceLost {
+                reason: Some(reason.clone())
+            }
+        );
+        assert!(
+            error.to_string().contains("leave it and join again"),
+            "{error}"
+        );
+    }
     let late = other.release().unwrap_err();
     assert!(matches!(late, ReleaseError::LockspaceLost { .. }), "{late}");
     // A callback that comes late is called all the same.

@@ -150,6 +150,22 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn an_offset_in_the_middle_of_a_sector_is_refused() {
+    let path = shared_dir().join("shifted");
+    file_of_leases(&path, &["one"]);
+    let spec = LeaseSpec::new(space(), resource("one"), &path, 17);
+    let error = shared_host().acquire(request().lease(spec)).unwrap_err();
+    let AcquireError::Lease {
+        fault: LeaseFault::Misaligned { offset, needed },
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert!(offset == 17 && needed.is_power_of_two() && needed >= 512);
+}
+
+#[test]
 fn what_is_no_file_is_refused() {
     let manager = shared_host();
     let dir = shared_dir();

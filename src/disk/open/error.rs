@@ -87,6 +87,22 @@ impl OpenError {
         }
     }
 
+    /// The same error about what goes by another name: a file that was to be opened under a
+    /// temporary one.
+    pub(crate) fn about(mut self, name: &Path) -> Self {
+        match &mut self {
+            Self::NotFound { path }
+            | Self::PermissionDenied { path }
+            | Self::IsSymlink { path }
+            | Self::NoDirectIo { path }
+            | Self::NotADisk { path, .. }
+            | Self::ReadOnlyFileSystem { path }
+            | Self::Unusable { path, .. }
+            | Self::Os { path, .. } => name.clone_into(path),
+        }
+        self
+    }
+
     pub(crate) fn of(errno: Errno, path: &Path) -> Self {
         let path = path.to_owned();
         match errno {

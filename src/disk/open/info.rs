@@ -56,6 +56,14 @@ impl DiskInfo {
         self.io_alignment
     }
 
+    /// Whether an I/O may begin at byte `offset`.
+    #[must_use]
+    pub(crate) fn may_begin_at(&self, offset: u64) -> bool {
+        offset
+            .checked_rem(u64::from(self.io_alignment))
+            .is_none_or(|rest| rest == 0)
+    }
+
     /// Whether no I/O outlives the process that asked for it: a block device, or a file system over
     /// one. There the kernel lets a killed process end only when its I/O has ended. Network file
     /// systems let it go at once, and may send what it wrote much later.

@@ -26,7 +26,7 @@ pub(crate) fn of(status: &LeaseDirectoryStatus) -> String {
     text.push('\n');
     let files = status.lease_files;
     if status.held.is_empty() {
-        let _ = writeln!(text, "no disk is held ({files} lease files)");
+        let _ = writeln!(text, "no disk is held; lease files: {files}");
     } else {
         let rows: Vec<[String; 8]> = status.held.iter().map(disk).collect();
         let head = [
@@ -40,7 +40,7 @@ pub(crate) fn of(status: &LeaseDirectoryStatus) -> String {
             "SINCE",
         ];
         text.push_str(&table("", head, &rows));
-        let _ = writeln!(text, "{} holders of {files} lease files", status.held.len());
+        let _ = writeln!(text, "holders: {}; lease files: {files}", status.held.len());
     }
     for host in &status.hosts {
         if let Some(error) = host.damage {
