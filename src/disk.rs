@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use identity::Identity;
+pub use identity::{Identity, NamedFile};
 pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk};
 use raw::RawIo;
 use request::{Failure, Kind, submit};

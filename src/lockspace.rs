@@ -13,10 +13,12 @@ mod leave;
 mod life_lock;
 mod loss;
 mod options;
+mod recognise;
 mod registry;
 mod renewal;
 mod signal;
 mod thread;
+mod watch;
 
 use std::fmt;
 use std::path::Path;
@@ -28,7 +30,7 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, IoPool};
+use crate::disk::{Disk, IoPool, NamedFile};
 use crate::error::LeaveError;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     host_name: HostName,
+    /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
+    named: Option<NamedFile>,
     boot_id: [u8; 16],
     pid: u32,
     /// Dropped first: the thread uses the pools.
@@ -165,6 +169,12 @@ impl Lockspace {
 impl Inner {
     pub(crate) const fn lease_pool(&self) -> &IoPool {
         &self.lease_pool
+    }
+
+    /// Whether the path that was joined still names the lockspace. If not, other hosts may have
+    /// joined the new one, and neither sees the other. May block as the file system does.
+    pub(crate) fn is_still_named(&self) -> bool {
+        !self.named.as_ref().is_some_and(NamedFile::was_replaced)
     }
 
     pub(crate) const fn boot_id(&self) -> [u8; 16] {

@@ -24,7 +24,8 @@
 //!   block's.
 //! * **INV-RELEASED-FIRST**: a release marks the own block before it frees the leader.
 //! * **INV-WRITER**: a release writes the leader only if this host was its last writer.
-//! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant.
+//! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant,
+//!   and no write is begun later than it is.
 
 mod acquire;
 mod area;

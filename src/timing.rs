@@ -49,6 +49,8 @@ pub struct IoTimeout(u8);
 impl IoTimeout {
     /// What sanlock and libvirt use when nothing is configured: 10 s.
     pub const DEFAULT: Self = Self(10);
+    /// The shortest: 1 s.
+    pub const MIN: Self = Self(1);
     /// The longest that the format can hold: 255 s.
     pub const MAX: Self = Self(u8::MAX);
 

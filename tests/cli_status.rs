@@ -47,13 +47,18 @@ struct Holder(Child);
 
 impl Holder {
     fn start(dir: &Path, host_id: &str) -> Self {
+        Self::start_with(dir, host_id, "60")
+    }
+
+    fn start_with(dir: &Path, host_id: &str, fire_timeout: &str) -> Self {
+        let fire = ["--fire-timeout", fire_timeout].map(OsStr::new);
         let args = ["run", "--io-timeout", "1", "--watchdog", "none"].map(OsStr::new);
         let host = ["--host-id", host_id, "--host-name", "alpha"].map(OsStr::new);
         let job = ["--disk", DISK, "--guest", "web\u{1b}[1m"].map(OsStr::new);
         let rest = [OsStr::new("--lease-dir"), dir.as_os_str()];
         // Short, for it outlives a holder that is killed.
         let sleep = ["--", "sleep", "25"].map(OsStr::new);
-        let args = [&args[..], &host, &job, &rest, &sleep].concat();
+        let args = [&args[..], &fire, &host, &job, &rest, &sleep].concat();
         let holder = Self(
             command(&args)
                 .stdout(Stdio::null())
@@ -157,7 +162,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
 fn one_look_knows_nothing_of_life_and_dead_is_dead() {
     let scratch = scratch();
     let dir = scratch.path().join("leases");
-    drop(Holder::start(&dir, "7"));
+    drop(Holder::start_with(&dir, "7", "1"));
     let began = Instant::now();
     let shown = status_json(&dir, &["--no-wait"]);
     assert!(began.elapsed() < Duration::from_secs(2));

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use disklease::format::{Geometry, probe_lease, probe_lockspace};
-use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use disklease::libvirt::{CreateError, LOCKSPACE_NAME, lease_name};
 use disklease::{AcquireError, LeaseDirectory, LeaseFault, LockManager as _, PaxosManager};
 
 use support::{
@@ -41,6 +41,7 @@ fn shared_dir() -> &'static PathBuf {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lease_directory");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
+        lockspace_in(&dir);
         dir
     })
 }
@@ -113,6 +114,22 @@ fn a_lockspace_that_is_there_is_left_as_it_is() {
     ] {
         assert!(again.create_lockspace(bad).is_err(), "{bad:?}");
     }
+}
+
+/// Hosts that had joined the lockspace which was removed may still hold the leases.
+#[test]
+fn no_new_lockspace_is_made_beside_leases() {
+    let dir = scratch();
+    let lease = lease_of(dir.path(), "/a");
+    std::fs::write(&lease, [0; 512]).unwrap();
+    let leases = LeaseDirectory::new(dir.path());
+    let error = leases.create_lockspace(N).unwrap_err();
+    assert!(
+        matches!(error, CreateError::LeasesWithoutLockspace { .. }),
+        "{error}"
+    );
+    std::fs::remove_file(lease).unwrap();
+    leases.create_lockspace(N).unwrap();
 }
 
 /// Another host that acquires the disks of its parent as fast as its parent does.

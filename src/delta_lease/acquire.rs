@@ -338,11 +338,26 @@ impl<W: World> Claim<'_, W> {
             if begun >= until {
                 return Ok(());
             }
-            self.renew_claim(lease).await?;
+            self.renew_claim(lease, begun).await?;
         }
     }
 
-    async fn renew_claim(&self, lease: &mut DeltaLease) -> Result<(), ClaimError> {
+    /// Renews the claim, which was seen to stand in a look that was begun at `seen_from`.
+    async fn renew_claim(
+        &self,
+        lease: &mut DeltaLease,
+        seen_from: Timestamp,
+    ) -> Result<(), ClaimError> {
+        // As with the first write: what was looked at long ago may be another host's by now.
+        let (now, limit) = (self.world.now(), self.claimant.timing.short_delay());
+        let took = now.since(seen_from);
+        if took > limit || now >= lease.expires_at() {
+            return Err(ClaimError::TooSlow {
+                host_id: lease.host_id,
+                took,
+                limit,
+            });
+        }
         let clock_secs = self
             .world
             .clock_secs()

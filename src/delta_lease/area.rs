@@ -91,26 +91,24 @@ impl DeltaRecord {
             .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
         noted.map_or(field, |noted| noted.max(field))
     }
-}
 
-impl DeltaRecord {
-    /// The times of the host that owns this sector, for whoever waits for its death.
-    ///
-    /// The fire timeout stands in no record of the format; ours, or the one in the host's note
-    /// where that is longer.
+    /// The times of the host that owns this sector, for whoever waits for its death with this fire
+    /// timeout.
     #[must_use]
     pub fn timing(&self, own_fire_timeout: FireTimeout) -> Timing {
-        Timing::new(
-            self.io_timeout(),
-            longest_fire_timeout(self.note.as_ref(), own_fire_timeout),
-        )
+        let fire_timeout = fire_timeout_of(self.note.as_ref(), own_fire_timeout);
+        Timing::new(self.io_timeout(), fire_timeout)
     }
 }
 
-/// `own`, or the fire timeout that `note` tells where that is longer: a takeover may be late, never early.
-pub(super) fn longest_fire_timeout(note: Option<&HostNote>, own: FireTimeout) -> FireTimeout {
-    let noted = note.and_then(|note| FireTimeout::from_secs(note.fire_timeout_secs));
-    noted.map_or(own, |noted| noted.max(own))
+/// The fire timeout to wait for, of a host with this note: `own`, or what the note tells, or
+/// sanlock's where there is no note, whichever is longest. A takeover may be late, never early.
+pub(super) fn fire_timeout_of(note: Option<&HostNote>, own: FireTimeout) -> FireTimeout {
+    let theirs = match note {
+        Some(note) => FireTimeout::from_secs(note.fire_timeout_secs),
+        None => Some(FireTimeout::DEFAULT),
+    };
+    theirs.map_or(own, |theirs| theirs.max(own))
 }
 
 impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {

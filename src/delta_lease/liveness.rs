@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::DeltaRecord;
-use super::area::longest_fire_timeout;
+use super::area::fire_timeout_of;
 use crate::format::{
     FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes,
 };
@@ -84,7 +84,7 @@ impl HostRecord {
     /// How long this host must have been silent to be dead, counted from [`Self::changed_at`].
     #[must_use]
     pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
-        let fire_timeout = longest_fire_timeout(self.note.as_ref(), fire_timeout);
+        let fire_timeout = fire_timeout_of(self.note.as_ref(), fire_timeout);
         Timing::new(self.io_timeout, fire_timeout).dead_after()
     }
 
@@ -217,7 +217,11 @@ fn take_in(
         generation: leader.generation(),
         name: leader.host_name(),
         timestamp_secs: leader.timestamp_secs(),
-        io_timeout: found.io_timeout(),
+        // The field has no checksum, and only a renewal changes it: without one it must not get
+        // shorter.
+        io_timeout: unchanged
+            .map_or(IoTimeout::MIN, |record| record.io_timeout)
+            .max(found.io_timeout()),
         note: found.note,
         changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
         unchanged_until: read_begun,

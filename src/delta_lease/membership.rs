@@ -2,6 +2,7 @@
 //! acquired.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -67,6 +68,18 @@ impl<D> Membership<D> {
     #[must_use]
     pub const fn expiry(&self) -> &Expiry {
         &self.expiry
+    }
+
+    /// **INV-MEMBER**: how long a write to a lease may take that is asked for at `now`: N, but not
+    /// beyond the instant at which this host's leases are lost. `None` when they are lost: then
+    /// nothing may be written. A write that has not begun within its limit is never begun.
+    #[must_use]
+    pub fn write_limit(&self, now: Timestamp) -> Option<Duration> {
+        if !self.expiry.is_held(now) {
+            return None;
+        }
+        let deadline = self.expiry.deadline()?;
+        Some(self.timing.io().min(deadline.since(now)))
     }
 
     /// Runs `look` on the table of hosts. The table is locked meanwhile: `look` does no I/O.

@@ -35,6 +35,13 @@ pub enum RenewError {
         /// The id.
         host_id: HostId,
     },
+    /// The leases were lost before the renewal could be written. Nothing was written: the sector
+    /// may be somebody else's by now, whatever the look at it before showed.
+    #[error("host id {host_id} was not renewed: its leases were lost before")]
+    Expired {
+        /// The id.
+        host_id: HostId,
+    },
 }
 
 impl RenewError {
@@ -43,7 +50,10 @@ impl RenewError {
     pub const fn is_fatal(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_) | Self::TakenOver { .. } | Self::Changed { .. } => true,
+            Self::Damaged(_)
+            | Self::TakenOver { .. }
+            | Self::Changed { .. }
+            | Self::Expired { .. } => true,
         }
     }
 }
@@ -73,6 +83,13 @@ pub async fn renew<W: World>(
     membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
 
     check_own_sector(membership, lease, &scan)?;
+    // A process that stood still since the scan was begun, or a host that was suspended, must not
+    // write over who has taken the id meanwhile.
+    if !membership.expiry().is_held(world.now()) {
+        return Err(RenewError::Expired {
+            host_id: lease.host_id,
+        });
+    }
 
     let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
     // Others see a renewal only by a change of whole seconds; so a write that failed must not have
@@ -84,8 +101,8 @@ pub async fn renew<W: World>(
     let next = lease.leader.renewed(clock_secs, io_timeout_secs);
     let begun = world.now();
     // One write at a time is all that may be under way, and there is nothing better to do than to
-    // wait for it.
-    let timeout = lease.timing.stopped_by();
+    // wait for it, until it can save nothing any more. It is not begun after that.
+    let timeout = lease.expires_at().since(begun);
     let written = area
         .write_sector(
             world,

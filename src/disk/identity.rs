@@ -1,6 +1,6 @@
 //! Which opens are the same file or device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 
@@ -26,6 +26,47 @@ enum Key {
     },
     #[cfg(test)]
     Test(u64),
+}
+
+/// A path, and what it named when it was opened.
+#[derive(Clone, Debug)]
+pub struct NamedFile {
+    path: PathBuf,
+    links: Links,
+    identity: Identity,
+}
+
+impl NamedFile {
+    /// `path`, looked up as `links` says, named what `identity` tells.
+    #[must_use]
+    pub const fn new(path: PathBuf, links: Links, identity: Identity) -> Self {
+        Self {
+            path,
+            links,
+            identity,
+        }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path certainly does not name the same any more: something else, or nothing. An
+    /// error that leaves it open says no. May block as the file system does.
+    #[must_use]
+    pub fn was_replaced(&self) -> bool {
+        match Identity::of_path(&self.path, self.links) {
+            Ok(named) => named != self.identity,
+            Err(
+                OpenError::NotFound { .. }
+                | OpenError::NotADisk { .. }
+                | OpenError::IsSymlink { .. },
+            ) => true,
+            Err(_) => false,
+        }
+    }
 }
 
 impl Identity {

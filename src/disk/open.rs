@@ -206,6 +206,11 @@ impl OpenedDisk {
         } else {
             (stat.stx_size, USUAL_ALIGNMENT)
         };
+        let io_dies_with_process = identity.is_block_device()
+            || rustix::fs::fstatfs(&fd)
+                .ok()
+                .and_then(|fs| u64::try_from(fs.f_type).ok())
+                .is_some_and(info::lies_on_block_devices);
         Ok(Self {
             fd,
             info: DiskInfo {
@@ -214,6 +219,7 @@ impl OpenedDisk {
                 direct,
                 len,
                 io_alignment,
+                io_dies_with_process,
             },
         })
     }

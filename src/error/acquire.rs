@@ -65,16 +65,18 @@ pub enum AcquireError {
         /// What is wrong with its sector in the lockspace.
         error: DeltaSectorError,
     },
-    /// The lease is of a later life of this host than there ever was in this lockspace.
+    /// The lease is of a later life of its owner, this host or another, than there ever was in this
+    /// lockspace. So nothing can be told of the owner: it may run, and renew in a lockspace that was
+    /// replaced by this one.
     #[error(
-        "{locked} is owned by this host, {host_id}, in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease {path:?} too, when nobody uses it"
+        "{locked} is owned by host {host_id} in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease {path:?} too, when nobody uses it"
     )]
     FromTheFuture {
         /// What was asked for.
         locked: Locked,
         /// The file or device with the lease.
         path: PathBuf,
-        /// This host.
+        /// The owner.
         host_id: HostId,
         /// What the lease says.
         on_lease: Generation,
@@ -104,6 +106,15 @@ pub enum AcquireError {
     LockspaceLost {
         /// Why, as far as it is known already.
         reason: Option<LossReason>,
+    },
+    /// The path that was joined does not name the lockspace any more: it was removed or replaced.
+    /// Hosts that have joined what is there now do not see this one, nor it them.
+    #[error(
+        "the lockspace {path:?} was removed or replaced since it was joined: leave it and join again"
+    )]
+    LockspaceReplaced {
+        /// The path.
+        path: PathBuf,
     },
     /// The lease is of a lockspace that this manager has not joined.
     #[error("the lease is of lockspace \"{asked_for}\", this manager has joined \"{joined}\"")]

@@ -194,10 +194,14 @@ const _: () = assert!(size_of::<RawModeBlock>() == 16 && align_of::<RawModeBlock
 
 impl ModeBlock {
     /// The mode block in a host's sector; `None` if it does not hold the lease shared.
+    ///
+    /// Who does not share leaves zeros. So a generation without the flag is damage, and is taken
+    /// for a shared lock whose flag was lost.
     fn read_from(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
         let raw: RawModeBlock = record::read(Structure::ModeBlock(host), sector, MODE_OFFSET)?;
         let shared = Generation::new(raw.generation.get());
-        Ok((raw.flags.get() & SHARED != 0).then_some(Self { shared }))
+        let is_shared = raw.flags.get() & SHARED != 0 || shared.get() != 0;
+        Ok(is_shared.then_some(Self { shared }))
     }
 
     /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that
@@ -367,11 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_without_the_flag_is_not_shared() {
+    fn a_generation_without_the_flag_is_shared_and_other_flags_without_one_are_not() {
         let mut sector = [0; 512];
-        sector[136] = 9;
         sector[128] = 2;
+        sector[132..136].fill(0xaa);
         assert_eq!(DblockSector::decode(&sector, host()).shared, None);
+        sector[136] = 9;
+        let shared = DblockSector::decode(&sector, host()).shared;
+        assert_eq!(shared, Some(Generation::new(9)));
     }
 
     #[test]

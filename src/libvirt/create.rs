@@ -31,6 +31,15 @@ pub enum CreateError {
     /// The io timeout is out of its limits.
     #[error(transparent)]
     Timing(TimingError),
+    /// There are leases in the directory, but no lockspace: it was removed, and hosts that joined it
+    /// may still hold them. A new one would not know of them.
+    #[error(
+        "{directory:?} has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first"
+    )]
+    LeasesWithoutLockspace {
+        /// The lease directory.
+        directory: PathBuf,
+    },
     /// The file system refuses something.
     #[error("cannot {action} {path:?}: {error}")]
     Io {

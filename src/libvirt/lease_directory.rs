@@ -91,6 +91,7 @@ impl LeaseDirectory {
             .map_err(|error| CreateError::io("create the directory", &self.path, &error))?;
         self.warn_of_foreign_writers();
         let path = self.lockspace_path();
+        self.refuse_leases_without_lockspace(&path)?;
         let secs = u16::from(io_timeout.as_secs());
         let outcome = create_whole(&self.new_file(&path, self.geometry), |area, geometry| {
             lockspace_image(area, geometry, &lockspace_name(), secs)
@@ -99,6 +100,27 @@ impl LeaseDirectory {
             tracing::info!(?path, "created the lockspace");
         }
         Ok(path)
+    }
+
+    /// A lockspace that is missing where leases are was removed.
+    fn refuse_leases_without_lockspace(&self, lockspace: &Path) -> Result<(), CreateError> {
+        let list = |error| CreateError::io("list", &self.path, &error);
+        if std::fs::symlink_metadata(lockspace).is_ok() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&self.path).map_err(list)? {
+            let name = entry.map_err(list)?.file_name();
+            let name = name.as_encoded_bytes();
+            // Asked again: another host may have created both in the meantime.
+            if name.len() == 32
+                && name.iter().all(u8::is_ascii_hexdigit)
+                && std::fs::symlink_metadata(lockspace).is_err()
+            {
+                let directory = self.path.clone();
+                return Err(CreateError::LeasesWithoutLockspace { directory });
+            }
+        }
+        Ok(())
     }
 
     /// Creates the lease file for the lease `name` where it is missing, with the geometry of its

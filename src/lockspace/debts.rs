@@ -9,10 +9,16 @@ use parking_lot::Mutex;
 use super::Shared;
 use super::signal::Signal;
 use crate::disk::{Disk, Identity};
+use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, LeaseArea, retract};
 use crate::world::World;
 
 /// Which lease on which disk: two requests with the same key are for the same lease.
+///
+/// Two with different keys may be, too: a partition and its whole disk, a loop device and the file
+/// under it, one file system mounted twice. On the disk both would be one and the same host, and
+/// the later one would take the lease from the earlier as its own. So in one join a lease is also
+/// known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LeaseKey {
     pub(crate) disk: Identity,
@@ -43,8 +49,17 @@ pub(crate) struct LeaseTable {
 
 #[derive(Debug)]
 enum State {
-    Taken,
+    Taken(ResourceName),
     Owing(Box<Owed>),
+}
+
+impl State {
+    const fn name(&self) -> &ResourceName {
+        match self {
+            Self::Taken(name) => name,
+            Self::Owing(owed) => &owed.lease.resource,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -61,17 +76,22 @@ pub(crate) struct Reservation {
 }
 
 impl Shared {
-    /// Reserves the lease for one acquire and the guard that comes of it.
-    pub(crate) fn reserve(self: &Arc<Self>, key: LeaseKey) -> Result<Reservation, NotReserved> {
+    /// Reserves the lease called `name` for one acquire and the guard that comes of it.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        key: LeaseKey,
+        name: ResourceName,
+    ) -> Result<Reservation, NotReserved> {
         let mut leases = self.leases.leases.lock();
         if self.leases.closed.load(Ordering::Relaxed) {
             return Err(NotReserved::Left);
         }
-        match leases.get(&key) {
-            Some(State::Taken) => Err(NotReserved::Taken),
+        let same_name = || leases.values().find(|state| *state.name() == name);
+        match leases.get(&key).or_else(same_name) {
+            Some(State::Taken(_)) => Err(NotReserved::Taken),
             Some(State::Owing(_)) => Err(NotReserved::Owing),
             None => {
-                leases.insert(key, State::Taken);
+                leases.insert(key, State::Taken(name));
                 drop(leases);
                 Ok(Reservation {
                     shared: Arc::clone(self),
@@ -103,7 +123,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut leases = self.shared.leases.leases.lock();
-        if matches!(leases.get(&self.key), Some(State::Taken)) {
+        if matches!(leases.get(&self.key), Some(State::Taken(_))) {
             leases.remove(&self.key);
         }
     }
@@ -117,7 +137,7 @@ impl LeaseTable {
     /// host whose id is free.
     pub(super) fn close(&self) -> Result<(), usize> {
         let leases = self.leases.lock();
-        let is_taken = |state: &&State| matches!(state, State::Taken);
+        let is_taken = |state: &&State| matches!(state, State::Taken(_));
         match leases.values().filter(is_taken).count() {
             0 => {
                 self.closed.store(true, Ordering::Relaxed);
@@ -142,7 +162,7 @@ impl LeaseTable {
             .iter()
             .filter_map(|(key, state)| match state {
                 State::Owing(owed) => Some((*key, Owed::clone(owed))),
-                State::Taken => None,
+                State::Taken(_) => None,
             })
             .collect()
     }

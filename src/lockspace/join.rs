@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::leave::wait_for_io;
 use super::life_lock::LifeLock;
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
+use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
 use super::{Inner, LeaseTable, Lockspace, LossBoard, Shared};
@@ -19,20 +20,18 @@ use crate::delta_lease::{
     ClaimProgress, Claimant, DeltaLease, EarlierLife, HostState, HostTable, LockspaceArea,
     Membership, acquire,
 };
-use crate::disk::{Access, Disk, IoPool, Links, OpenOptions, OpenedDisk, StorageWorld};
+use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::error::JoinError;
-use crate::format::{FormatError, Geometry, Hex, HostId, HostName, LockspaceName, probe_lockspace};
+use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::executor::block_on;
-use crate::world::{SectorBuf, World, clock};
+use crate::world::{World, clock};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
-/// How much is read to find out what a lockspace is.
-const PROBE_LEN: usize = 4096;
 /// How often the others are looked at while the host id is claimed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,7 +58,7 @@ impl LockspaceOptions {
             .links(links)
             .open(path)
             .map_err(JoinError::Open)?;
-        self.join_opened(opened, host_id)
+        self.join_opened(opened, Some(links), host_id)
     }
 
     /// The same for a descriptor that the caller has opened for reading and writing.
@@ -71,10 +70,16 @@ impl LockspaceOptions {
         let opened = OpenOptions::new(Access::ReadWrite)
             .adopt(fd)
             .map_err(JoinError::Open)?;
-        self.join_opened(opened, host_id)
+        self.join_opened(opened, None, host_id)
     }
 
-    fn join_opened(self, opened: OpenedDisk, host_id: HostId) -> Result<Lockspace, JoinError> {
+    /// `named`: how its path was opened, if it was opened by its path.
+    fn join_opened(
+        self,
+        opened: OpenedDisk,
+        named: Option<Links>,
+        host_id: HostId,
+    ) -> Result<Lockspace, JoinError> {
         let timing = Timing::new(
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
@@ -89,16 +94,9 @@ impl LockspaceOptions {
             None => default_host_name(&boot_id)?,
         };
         let path = opened.info().path().to_owned();
-        let joined =
-            Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
-                match error {
-                    NotEntered::Joined(as_host) => JoinError::AlreadyJoined {
-                        path: path.clone(),
-                        as_host,
-                    },
-                    NotEntered::IoInFlight => JoinError::IoInFlight { path: path.clone() },
-                }
-            })?;
+        let identity = opened.info().identity();
+        let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
+            .map_err(|error| not_entered(error, &path))?;
 
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
@@ -122,9 +120,10 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             life_mark: life_lock.as_ref().map_or(0, LifeLock::mark),
+            // The lock says that the processes are gone. Their I/O is only where it ends with them.
             earlier_life: match life_lock {
-                Some(_) => EarlierLife::ProvenOver,
-                None => EarlierLife::MayRun,
+                Some(_) if area.disk.info().io_dies_with_process() => EarlierLife::ProvenOver,
+                _ => EarlierLife::MayRun,
             },
         };
         let (lease, hosts) = match self.claim(&area, &claimant) {
@@ -138,13 +137,6 @@ impl LockspaceOptions {
 
         let differing = differing_fire_timeout(&hosts, timing.fire_timeout());
         let membership = Membership::new(area, &lease, hosts);
-        tracing::info!(
-            lockspace = %membership.area().name,
-            host_id = host_id.get(),
-            generation = membership.generation().get(),
-            host_name = %host_name,
-            "joined the lockspace"
-        );
         let shared = Arc::new(Shared {
             membership,
             leases: LeaseTable::default(),
@@ -152,6 +144,7 @@ impl LockspaceOptions {
         });
         let inner = Inner {
             host_name,
+            named: named.map(|links| NamedFile::new(path.clone(), links, identity)),
             boot_id,
             pid: std::process::id(),
             thread: Mutex::new(None),
@@ -159,27 +152,9 @@ impl LockspaceOptions {
             lease_pool,
             joined: Mutex::new(Some(joined)),
             life_lock: Mutex::new(life_lock),
-            shared: Arc::clone(&shared),
+            shared,
         };
-        if let Some((other, theirs)) = differing {
-            inner.free(&lease);
-            return Err(JoinError::FireTimeoutDiffers {
-                path,
-                other,
-                theirs,
-                ours: timing.fire_timeout().as_duration(),
-            });
-        }
-        match RenewalThread::start(&shared, lease.clone()) {
-            Ok(thread) => *inner.thread.lock() = Some(thread),
-            Err(error) => {
-                inner.free(&lease);
-                return Err(JoinError::Threads { error });
-            }
-        }
-        Ok(Lockspace {
-            inner: Arc::new(inner),
-        })
+        inner.begin(&lease, differing)
     }
 
     /// Claims the host id, and watches all hosts until that is done.
@@ -235,6 +210,51 @@ impl LockspaceOptions {
     }
 }
 
+impl Inner {
+    /// Starts the life that was claimed with `lease`, or frees its host id again.
+    fn begin(
+        self,
+        lease: &DeltaLease,
+        differing: Option<(HostId, Duration)>,
+    ) -> Result<Lockspace, JoinError> {
+        let membership = &self.shared.membership;
+        if let Some((other, theirs)) = differing {
+            self.free(lease);
+            return Err(JoinError::FireTimeoutDiffers {
+                path: membership.area().disk.info().path().to_owned(),
+                other,
+                theirs,
+                ours: membership.timing().fire_timeout().as_duration(),
+            });
+        }
+        match RenewalThread::start(&self.shared, lease.clone(), self.named.clone()) {
+            Ok(thread) => *self.thread.lock() = Some(thread),
+            Err(error) => {
+                self.free(lease);
+                return Err(JoinError::Threads { error });
+            }
+        }
+        tracing::info!(
+            lockspace = %membership.area().name,
+            host_id = membership.host_id().get(),
+            generation = membership.generation().get(),
+            host_name = %self.host_name,
+            "joined the lockspace"
+        );
+        Ok(Lockspace {
+            inner: Arc::new(self),
+        })
+    }
+}
+
+fn not_entered(error: NotEntered, path: &Path) -> JoinError {
+    let path = path.to_owned();
+    match error {
+        NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path, as_host },
+        NotEntered::IoInFlight => JoinError::IoInFlight { path },
+    }
+}
+
 /// A live host that goes by another fire timeout, and that one. Only disklease hosts tell theirs.
 fn differing_fire_timeout(hosts: &HostTable, own: FireTimeout) -> Option<(HostId, Duration)> {
     let now = clock::now();
@@ -259,88 +279,6 @@ async fn watch_others(
         }
         world.sleep(WATCH_INTERVAL).await;
     }
-}
-
-/// Finds out what lies at `offset` of `disk`, and that it is the lockspace `name`.
-fn recognise(
-    disk: Disk,
-    offset: u64,
-    name: LockspaceName,
-    timeout: Duration,
-) -> Result<LockspaceArea<Disk>, JoinError> {
-    let info = disk.info().clone();
-    let path = info.path().to_owned();
-    if !info.may_begin_at(offset) {
-        return Err(JoinError::Misaligned {
-            path,
-            offset,
-            needed: info.io_alignment(),
-        });
-    }
-    let available = info.len().saturating_sub(offset);
-    let too_short = |needed: usize| JoinError::TooShort {
-        path: path.clone(),
-        offset,
-        needed: u64::try_from(needed).unwrap_or(u64::MAX),
-        available,
-    };
-    let fits = |needed: usize| u64::try_from(needed).is_ok_and(|needed| needed <= available);
-    if !fits(PROBE_LEN) {
-        return Err(too_short(PROBE_LEN));
-    }
-    let first = block_on(StorageWorld.read(&disk, offset, SectorBuf::zeroed(PROBE_LEN), timeout))
-        .map_err(|error| JoinError::Unreadable {
-        path: path.clone(),
-        offset,
-        error,
-    })?;
-    let geometry =
-        probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
-    if !fits(geometry.area_size()) {
-        return Err(too_short(geometry.area_size()));
-    }
-    check_alignment(&info, geometry)?;
-    let area = LockspaceArea {
-        disk,
-        offset,
-        geometry,
-        name,
-    };
-    // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
-    if let Ok(first_host) = HostId::new(1) {
-        area.decode_sector(&first, first_host)
-            .map_err(|error| JoinError::of_sector(error, &path))?;
-    }
-    Ok(area)
-}
-
-fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
-    let path = path.to_owned();
-    match error {
-        FormatError::Magic { found: 0, .. } => JoinError::NotInitialised { path, offset },
-        FormatError::Magic { .. } => JoinError::NotALockspace {
-            path,
-            offset,
-            error,
-        },
-        error => JoinError::Damaged {
-            path,
-            offset,
-            error,
-        },
-    }
-}
-
-fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(), JoinError> {
-    let needed = usize::try_from(info.io_alignment()).unwrap_or(usize::MAX);
-    if needed > geometry.sector_size() {
-        return Err(JoinError::SectorsTooSmall {
-            path: info.path().to_owned(),
-            geometry,
-            needed: info.io_alignment(),
-        });
-    }
-    Ok(())
 }
 
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.

@@ -55,6 +55,8 @@ impl Inner {
         if let Err(error) = block_on(release(&StorageWorld, &self.shared.membership, lease)) {
             tracing::warn!(%error, "a join that failed could not free its host id");
         }
+        // The write may still be under way: no next life before it has ended.
+        self.end_life();
     }
 
     fn pools(&self) -> [&IoPool; 2] {

@@ -5,6 +5,10 @@
 //! process hangs in an I/O, the lock is held. Who gets the lock therefore knows that nothing of the
 //! earlier life is left that could write, and may enter the next life without waiting.
 //!
+//! Two things escape it. A child that closes what it inherited, as some daemons do, is not seen: a
+//! guest must not be started so. And a network file system lets a killed process end while the
+//! kernel has still to send what it wrote; so there the lock counts as no proof.
+//!
 //! The file's own identity goes into the host note as a mark. A note with another mark, from
 //! another machine, another container or a file that was replaced, proves nothing.
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Condvar, Mutex};
 
 use crate::delta_lease::RenewError;
+use crate::disk::NamedFile;
 
 /// Why all leases of a join were lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub enum LossReason {
     RenewalThreadDied,
     /// The disk names another owner of the lease, though this host's own lease is good.
     LeaseTaken,
+    /// The path of the lease names another file or none: other hosts do not see this lease.
+    LeaseReplaced,
+    /// The path of the lockspace names another file or none: other hosts do not see this host.
+    LockspaceReplaced,
     /// The lockspace was left.
     Left,
 }
@@ -30,6 +35,8 @@ impl fmt::Display for LossReason {
             Self::Overwritten(error) => error.fmt(f),
             Self::RenewalThreadDied => f.write_str("the renewal thread has died"),
             Self::LeaseTaken => f.write_str("the lease was found to be another's"),
+            Self::LeaseReplaced => f.write_str("the lease file was removed or replaced"),
+            Self::LockspaceReplaced => f.write_str("the lockspace's file was removed or replaced"),
             Self::Left => f.write_str("the lockspace was left"),
         }
     }
@@ -53,11 +60,18 @@ pub(crate) struct LossBoard {
 #[derive(Default)]
 struct State {
     reason: Option<LossReason>,
-    listeners: Vec<(u64, Weak<dyn Listener>)>,
+    listeners: Vec<Entry>,
     next_id: u64,
     /// Those whose callbacks are still to be run.
     to_run: Vec<Weak<dyn Listener>>,
     closed: bool,
+}
+
+struct Entry {
+    id: u64,
+    listener: Weak<dyn Listener>,
+    /// The files with its leases.
+    files: Arc<[NamedFile]>,
 }
 
 /// Keeps a listener on the board; off it when dropped.
@@ -79,18 +93,51 @@ impl LossBoard {
             return;
         }
         state.reason = Some(reason.clone());
-        let listeners: Vec<_> = state
+        let entries: Vec<_> = state
             .listeners
             .drain(..)
-            .map(|(_, listener)| listener)
+            .map(|entry| entry.listener)
             .collect();
-        for listener in listeners.iter().filter_map(Weak::upgrade) {
-            // A store and a write to an eventfd: neither blocks nor takes a lock.
+        let listeners: Vec<_> = entries.iter().filter_map(Weak::upgrade).collect();
+        for listener in &listeners {
+            // A store and a write to an eventfd: neither blocks nor takes the board's lock.
             listener.mark_lost(reason);
         }
-        state.to_run.extend(listeners);
+        state.to_run.extend(entries);
+        // The last handle to a listener may go with `listeners`, and much with it.
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Looks whether each listener's lease files are still what their paths name, and tells those
+    /// for whom one is not. May block as the file system does; the board's lock is not held then.
+    pub(super) fn check_files(&self) {
+        let entries: Vec<_> = {
+            let state = self.state.lock();
+            state
+                .listeners
+                .iter()
+                .map(|entry| (entry.id, Arc::clone(&entry.files)))
+                .collect()
+        };
+        for (id, files) in entries {
+            let Some(replaced) = files.iter().find(|file| file.was_replaced()) else {
+                continue;
+            };
+            let mut state = self.state.lock();
+            let Some(at) = state.listeners.iter().position(|entry| entry.id == id) else {
+                continue;
+            };
+            let listener = state.listeners.remove(at).listener;
+            let upgraded = listener.upgrade();
+            if let Some(listener) = &upgraded {
+                tracing::error!(path = ?replaced.path(), "a lease file was removed or replaced: its lock is lost");
+                listener.mark_lost(&LossReason::LeaseReplaced);
+            }
+            state.to_run.push(listener);
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Tells a single listener of its own loss, which is not the lockspace's.
@@ -128,8 +175,13 @@ impl LossBoard {
 }
 
 impl super::Shared {
-    /// Puts `listener` on the board. If the leases are lost already it is told at once.
-    pub(crate) fn subscribe(self: &Arc<Self>, listener: &Arc<dyn Listener>) -> Subscription {
+    /// Puts `listener`, whose leases lie in `files`, on the board. If the leases are lost already it
+    /// is told at once.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        listener: &Arc<dyn Listener>,
+        files: Vec<NamedFile>,
+    ) -> Subscription {
         let mut state = self.losses.state.lock();
         let id = state.next_id;
         state.next_id = id.wrapping_add(1);
@@ -138,7 +190,11 @@ impl super::Shared {
             state.to_run.push(Arc::downgrade(listener));
             self.losses.changed.notify_all();
         } else {
-            state.listeners.push((id, Arc::downgrade(listener)));
+            state.listeners.push(Entry {
+                id,
+                listener: Arc::downgrade(listener),
+                files: files.into(),
+            });
         }
         drop(state);
         Subscription {
@@ -156,7 +212,7 @@ impl Drop for Subscription {
                 .state
                 .lock()
                 .listeners
-                .retain(|(id, _)| *id != self.id);
+                .retain(|entry| entry.id != self.id);
         }
     }
 }

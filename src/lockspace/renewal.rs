@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 
 use super::loss::LossReason;
-use crate::delta_lease::{DeltaLease, Membership, renew};
+use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
 use crate::world::World;
 
 /// The pause after a renewal that failed.
@@ -55,6 +55,7 @@ async fn renew_for_ever<W: World>(
                 }
                 failures = 0;
             }
+            Err(RenewError::Expired { .. }) => return LossReason::NotRenewed,
             Err(error) if error.is_fatal() => {
                 membership.expiry().lose();
                 return LossReason::Overwritten(Box::new(error));

@@ -1,8 +1,10 @@
-//! The two threads of a join: one renews, one runs the callbacks of those who lost their leases.
+//! The threads of a join: one renews, one watches the paths, one runs the callbacks of those who
+//! lost their leases.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 use futures_util::pin_mut;
@@ -13,9 +15,11 @@ use super::debts::settle_debts;
 use super::loss::LossReason;
 use super::renewal::keep_renewed;
 use super::signal::Signal;
+use super::watch::{Stop, watch_paths};
 use crate::delta_lease::DeltaLease;
-use crate::disk::StorageWorld;
+use crate::disk::{NamedFile, StorageWorld};
 use crate::world::executor::block_on;
+use crate::world::{World, clock};
 
 /// Something that is taken out once, by whoever comes first.
 pub(super) type Slot<T> = Mutex<Option<T>>;
@@ -23,20 +27,42 @@ pub(super) type Slot<T> = Mutex<Option<T>>;
 /// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
 const STACK_SIZE: usize = 512 * 1024;
 
+/// How long the end of the watching thread is waited for, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_millis(200);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The running threads.
 pub(super) struct RenewalThread {
     stop: Arc<Signal>,
     renewal: JoinHandle<DeltaLease>,
     callbacks: JoinHandle<()>,
+    watch: JoinHandle<()>,
+    stop_watch: Arc<Stop>,
 }
 
 impl RenewalThread {
-    /// Starts both. `lease` is renewed from now on.
-    pub(super) fn start(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
+    /// Starts all. `lease` is renewed from now on, and the path of `lockspace` watched, if it has one.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        lease: DeltaLease,
+        lockspace: Option<NamedFile>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(Signal::default());
+        let stop_watch = Arc::new(Stop::default());
+        let watch = {
+            let (shared, stop) = (Arc::clone(shared), Arc::clone(&stop_watch));
+            builder("dl-watch").spawn(move || watch_paths(&shared, lockspace.as_ref(), &stop))?
+        };
         let callbacks = {
             let shared = Arc::clone(shared);
-            builder("dl-callbacks").spawn(move || shared.losses.run())?
+            builder("dl-callbacks").spawn(move || shared.losses.run())
+        };
+        let callbacks = match callbacks {
+            Ok(callbacks) => callbacks,
+            Err(error) => {
+                stop_watch.set();
+                return Err(error);
+            }
         };
         let renewal = {
             let (shared, stop) = (Arc::clone(shared), Arc::clone(&stop));
@@ -47,8 +73,11 @@ impl RenewalThread {
                 stop,
                 renewal,
                 callbacks,
+                watch,
+                stop_watch,
             }),
             Err(error) => {
+                stop_watch.set();
                 shared.losses.close();
                 drop(callbacks.join());
                 Err(error)
@@ -59,13 +88,28 @@ impl RenewalThread {
     /// Ends both, and gives the lease back, unless its thread has died. Does not wait for I/O.
     pub(super) fn stop(self, shared: &Shared) -> Option<DeltaLease> {
         self.stop.set();
+        self.stop_watch.set();
         let lease = self.renewal.join().ok();
         shared.losses.close();
         // A callback may be what drops the last handle; then this is the board's own thread.
         if self.callbacks.thread().id() != std::thread::current().id() {
             drop(self.callbacks.join());
         }
+        end_soon(self.watch);
         lease
+    }
+}
+
+/// Waits a moment for a thread that ends soon, unless a look at a path hangs; then it ends with that.
+fn end_soon(thread: JoinHandle<()>) {
+    let until = clock::now() + PATIENCE;
+    block_on(async {
+        while !thread.is_finished() && clock::now() < until {
+            StorageWorld.sleep(LOOK_INTERVAL).await;
+        }
+    });
+    if thread.is_finished() {
+        drop(thread.join());
     }
 }
 

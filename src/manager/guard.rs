@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +119,11 @@ impl Listener for Core {
         };
         let callbacks = std::mem::take(&mut *self.callbacks.lock());
         for callback in callbacks {
-            callback(&reason);
+            // The others, and those of other guards, are called all the same. What it panicked with
+            // was told by the panic hook.
+            if catch_unwind(AssertUnwindSafe(|| callback(&reason))).is_err() {
+                tracing::error!("a callback for the loss of a lock has panicked");
+            }
         }
     }
 }
@@ -145,7 +150,8 @@ impl LockGuard {
     ) -> Result<Self, AcquireError> {
         let core = Core::new(on_lost)?;
         let listener: Arc<dyn Listener> = Arc::<Core>::clone(&core);
-        let subscription = lockspace.inner().shared.subscribe(&listener);
+        let files = leases.iter().map(Lease::file).collect();
+        let subscription = lockspace.inner().shared.subscribe(&listener, files);
         Ok(Self {
             core,
             leases,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, OpenOptions, StorageWorld};
+use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
 use crate::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{LeaseKey, Lockspace, Reservation};
@@ -35,11 +35,12 @@ pub(super) struct Lease {
 }
 
 impl Target {
+    /// Links are followed where devices have their names. What lies in a lease directory is a file
+    /// of ours, wherever the directory is: `/dev/shm` is writable to all.
     fn links(&self) -> Links {
-        if self.path.starts_with("/dev") {
-            Links::Follow
-        } else {
-            Links::Refuse
+        match self.locked {
+            Locked::Lease { .. } if self.path.starts_with("/dev") => Links::Follow,
+            Locked::Lease { .. } | Locked::Disk(_) => Links::Refuse,
         }
     }
 
@@ -76,7 +77,7 @@ impl Target {
         };
         let reservation = inner
             .shared
-            .reserve(key)
+            .reserve(key, self.name)
             .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
         let area = LeaseArea {
             disk,
@@ -126,20 +127,33 @@ impl Lease {
         &self.target.path
     }
 
+    /// The file with the lease, to be watched.
+    pub(super) fn file(&self) -> NamedFile {
+        let identity = self.area.disk.info().identity();
+        NamedFile::new(self.target.path.clone(), self.target.links(), identity)
+    }
+
     pub(super) fn version(&self) -> LeaseVersion {
         self.held.version()
     }
 
-    /// Whether `target` is another name of this very lease.
+    /// Whether `target` is this very lease, by whatever name or path.
     pub(super) fn is_at(&self, target: &Target) -> bool {
         let named = Identity::of_path(&target.path, target.links());
-        self.target.offset == target.offset
-            && named.is_ok_and(|named| named == self.area.disk.info().identity())
+        self.target.name == target.name
+            || self.target.offset == target.offset
+                && named.is_ok_and(|named| named == self.area.disk.info().identity())
     }
 
-    /// The path must still name the file that was locked: whoever comes next opens what the path
-    /// names.
+    /// The paths must still name the file that was locked and the lockspace it was locked in:
+    /// whoever comes next opens what the paths name.
     fn check_name(mut self) -> Result<Self, AcquireError> {
+        if !self.lockspace.inner().is_still_named() {
+            self.release_quietly();
+            return Err(AcquireError::LockspaceReplaced {
+                path: self.lockspace.path().to_owned(),
+            });
+        }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == self.area.disk.info().identity() => Ok(self),
             Ok(_) => {
@@ -196,5 +210,36 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.release_quietly();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::{lease_name, lockspace_name};
+
+    #[test]
+    fn links_are_followed_to_devices_only() {
+        let name = lease_name("/a".as_ref());
+        let target = |locked: Locked, path: &str| Target {
+            locked,
+            path: path.into(),
+            offset: 0,
+            lockspace: lockspace_name(),
+            name,
+        };
+        let lease = || Locked::Lease {
+            lockspace: lockspace_name(),
+            name,
+        };
+        let disk = || Locked::Disk("/a".into());
+        for (target, links) in [
+            (target(lease(), "/dev/disk/by-id/x"), Links::Follow),
+            (target(lease(), "/leases/x"), Links::Refuse),
+            (target(disk(), "/dev/shm/leases/x"), Links::Refuse),
+            (target(disk(), "/leases/x"), Links::Refuse),
+        ] {
+            assert_eq!(target.links(), links, "{target:?}");
+        }
     }
 }

@@ -177,6 +177,12 @@ impl PaxosManager {
             let Some(pause) = pause_before_retry(&error) else {
                 return Err(error);
             };
+            // What this process itself is in the way of, a lost guard or a debt, may then stay so.
+            if !self.lockspace.is_held() {
+                return Err(AcquireError::LockspaceLost {
+                    reason: self.lockspace.loss(),
+                });
+            }
             let now = clock::now();
             let pause = match limit {
                 Limit::Try => return Err(error),

@@ -61,6 +61,9 @@ impl LeaseSpec {
     /// The lease must have been initialised, with [`lease_image`](crate::format::lease_image) or by
     /// `sanlock direct init`: leases are created only in a
     /// [`LeaseDirectory`](crate::LeaseDirectory).
+    ///
+    /// The name is what it is known by in this process: of two leases with the same name, wherever
+    /// they lie, one can be held at a time.
     #[must_use]
     pub fn new(
         lockspace: LockspaceName,
@@ -136,7 +139,8 @@ impl LockRequest {
     }
 
     /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
-    /// its time, but others' callbacks wait for it. It is not called after a release.
+    /// its time, but others' callbacks wait for it. A panic of it ends there. It is not called after
+    /// a release, but may still be running when one returns.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self

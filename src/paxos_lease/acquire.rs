@@ -63,13 +63,13 @@ pub enum AcquireError {
         /// What is wrong.
         error: DeltaSectorError,
     },
-    /// The lease names this host in a generation that it has not reached yet: the lockspace was
-    /// made anew while the lease was kept.
+    /// The lease names a host in a generation that it has not reached yet: the lockspace was made
+    /// anew while the lease was kept. Nothing can be told of that owner's life.
     #[error(
         "the lease is owned by host {host_id} in generation {on_lease}, the lockspace is only at generation {in_lockspace}: was the lockspace initialised anew?"
     )]
     FromTheFuture {
-        /// This host.
+        /// The owner: this host or another.
         host_id: HostId,
         /// What the lease says.
         on_lease: Generation,
@@ -176,7 +176,13 @@ impl<W: World> Attempt<'_, W> {
         self.membership.timing().io()
     }
 
-    /// INV-MEMBER: to be asked before each write.
+    /// INV-MEMBER: the time limit of a write, to be asked for right before it.
+    pub(super) fn write_limit(&self) -> Result<Duration, AcquireError> {
+        let limit = self.membership.write_limit(self.world.now());
+        limit.ok_or(AcquireError::LockspaceLost)
+    }
+
+    /// Whether this host still is a member; to be asked where there is nothing to write.
     pub(super) fn check_member(&self) -> Result<(), AcquireError> {
         if self.membership.expiry().is_held(self.world.now()) {
             Ok(())

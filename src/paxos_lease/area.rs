@@ -126,6 +126,21 @@ impl LeaseImage {
     }
 }
 
+/// In which generation `host` holds the lease shared, if it does.
+///
+/// The mark has no checksum. The block beside it has, and was written by the same host in the same
+/// life: where that proposes a later generation, the mark's own is damaged, and would make a live
+/// sharer look dead.
+pub(super) fn sharer(sector: &DblockSector, host: HostId) -> Option<Generation> {
+    let marked = sector.shared?;
+    let block = sector.block.ok().flatten();
+    let proposed = block
+        .and_then(|block| block.input)
+        .filter(|input| input.owner == u64::from(host))
+        .map(|input| Generation::new(input.generation));
+    Some(proposed.map_or(marked, |proposed| proposed.max(marked)))
+}
+
 impl<D: Clone + fmt::Debug> LeaseArea<D> {
     fn at(&self, offset_in_area: u64) -> u64 {
         self.offset.saturating_add(offset_in_area)
@@ -253,7 +268,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
                 blocks.push(BlockSeen {
                     host,
                     block,
-                    shared: found.shared,
+                    shared: sharer(&found, host),
                 });
             }
         }

@@ -221,7 +221,7 @@ impl<W: World> Attempt<'_, W> {
         image: &LeaseImage,
         block: Dblock,
     ) -> Result<(), AcquireError> {
-        self.check_member()?;
+        let limit = self.write_limit()?;
         self.leave_behind(image.shape, block);
         let own = self.own_input.map(|(_, input)| input);
         // The note speaks for our own input only: we do not hold what we accept for another host.
@@ -232,7 +232,7 @@ impl<W: World> Attempt<'_, W> {
         let me = self.membership.host_id();
         Ok(self
             .lease
-            .write_block(self.world, image.shape, me, content, self.io())
+            .write_block(self.world, image.shape, me, content, limit)
             .await?)
     }
 
@@ -267,7 +267,6 @@ impl<W: World> Attempt<'_, W> {
         version: LeaseVersion,
         chosen: Input,
     ) -> Result<PaxosLeader, AcquireError> {
-        self.check_member()?;
         let me = self.membership.host_id();
         let owner = self.checked_owner(image, chosen)?;
         let leader = image.leader.committed(Commit {
@@ -281,7 +280,7 @@ impl<W: World> Attempt<'_, W> {
             clear_short_hold: owner == me,
         });
         self.lease
-            .write_leader(self.world, image.shape, &leader, self.io())
+            .write_leader(self.world, image.shape, &leader, self.write_limit()?)
             .await?;
         Ok(leader)
     }

@@ -13,6 +13,7 @@ use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader,
 };
+use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is looked at while its death is waited for.
@@ -104,6 +105,8 @@ pub(super) enum Ownership {
 /// has not changed.
 struct Watch {
     timestamp_secs: u64,
+    /// The longest that the sector showed with this time: the field has no checksum.
+    io_timeout: IoTimeout,
     unchanged_since: Timestamp,
     renewal_seen: bool,
 }
@@ -147,24 +150,38 @@ impl<W: World> Attempt<'_, W> {
                 .await;
             let found = sector.map_err(|error| AcquireError::OwnerUnreadable { owner, error })?;
             let now = self.world.now();
+            if found.leader.generation() < leader.generation() {
+                // The lockspace was made anew, or is not the one that the owner renews in. What it
+                // shows, a free host id above all, says nothing of the owner.
+                return Err(AcquireError::FromTheFuture {
+                    host_id: owner,
+                    on_lease: leader.generation(),
+                    in_lockspace: found.leader.generation(),
+                });
+            }
             if found.leader.is_free() || found.leader.generation() > leader.generation() {
                 return Ok(Ownership::Over { waited: true });
             }
             let watch = watch.get_or_insert_with(|| Watch {
                 timestamp_secs: found.leader.timestamp_secs(),
+                io_timeout: found.io_timeout(),
                 unchanged_since: now,
                 renewal_seen: false,
             });
             if watch.timestamp_secs != found.leader.timestamp_secs() {
                 watch.timestamp_secs = found.leader.timestamp_secs();
+                watch.io_timeout = found.io_timeout();
                 watch.unchanged_since = now;
                 watch.renewal_seen = true;
             }
+            watch.io_timeout = watch.io_timeout.max(found.io_timeout());
             if self.owner_has_released(image, owner).await? {
                 return Ok(Ownership::Over { waited: true });
             }
             // N is the owner's, from its own sector; never a default, never ours.
-            let timing = found.timing(self.membership.timing().fire_timeout());
+            let own = self.membership.timing().fire_timeout();
+            let fire_timeout = found.timing(own).fire_timeout();
+            let timing = Timing::new(watch.io_timeout, fire_timeout);
             let silent_for = now.since(watch.unchanged_since);
             // Silence counts up to the beginning of the read that shows it: a read may take as long
             // as our own io timeout allows, and has seen nothing that came after its beginning.
@@ -207,6 +224,7 @@ impl<W: World> Attempt<'_, W> {
         let record = self.membership.observed(owner)?;
         (record.generation == leader.generation() && record.damage.is_none()).then_some(Watch {
             timestamp_secs: record.timestamp_secs,
+            io_timeout: record.io_timeout,
             unchanged_since: record.changed_at,
             renewal_seen: record.renewal_seen,
         })

@@ -53,20 +53,17 @@ pub async fn release<W: World>(
 ) -> Result<(), ReleaseError> {
     let io = membership.timing().io();
     let me = membership.host_id();
-    let check_member = || {
-        if membership.expiry().is_held(world.now()) {
-            Ok(())
-        } else {
-            Err(ReleaseError::LockspaceLost)
-        }
+    let write_limit = || {
+        membership
+            .write_limit(world.now())
+            .ok_or(ReleaseError::LockspaceLost)
     };
 
     // INV-RELEASED-FIRST: should another host's commit of this very version land after our free
     // leader, the mark tells everyone that it means nothing.
-    check_member()?;
     let block = released(held.block);
     lease
-        .write_block(world, held.shape, me, Some((&block, None)), io)
+        .write_block(world, held.shape, me, Some((&block, None)), write_limit()?)
         .await?;
 
     let leader = lease.read_leader(world, held.shape, io).await?;
@@ -85,9 +82,10 @@ pub async fn release<W: World>(
             writer: leader.write_id(),
         });
     }
-    check_member()?;
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
-    Ok(lease.write_leader(world, held.shape, &freed, io).await?)
+    Ok(lease
+        .write_leader(world, held.shape, &freed, write_limit()?)
+        .await?)
 }
 
 /// Why a lease cannot be confirmed to be ours.

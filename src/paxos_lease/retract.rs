@@ -79,18 +79,15 @@ pub async fn retract<W: World>(
 ) -> Result<(), RetractError> {
     let io = membership.timing().io();
     let me = membership.host_id();
-    let check_member = || {
-        if membership.expiry().is_held(world.now()) {
-            Ok(())
-        } else {
-            Err(RetractError::LockspaceLost)
-        }
+    let write_limit = || {
+        membership
+            .write_limit(world.now())
+            .ok_or(RetractError::LockspaceLost)
     };
 
-    check_member()?;
     let block = released(debt.block);
     lease
-        .write_block(world, debt.shape, me, Some((&block, None)), io)
+        .write_block(world, debt.shape, me, Some((&block, None)), write_limit()?)
         .await?;
 
     // A commit of ours that is still under way would land over what is read and written now.
@@ -104,7 +101,8 @@ pub async fn retract<W: World>(
     if leader.is_free() || !names_us || leader.write_id() != u64::from(me) {
         return Ok(());
     }
-    check_member()?;
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
-    Ok(lease.write_leader(world, debt.shape, &freed, io).await?)
+    Ok(lease
+        .write_leader(world, debt.shape, &freed, write_limit()?)
+        .await?)
 }

@@ -2,7 +2,7 @@
 //! block of its own sector, and an exclusive acquire must respect them.
 
 use super::acquire::{AcquireError, Attempt};
-use super::area::LeaseImage;
+use super::area::{LeaseImage, sharer};
 use super::release::release;
 use super::{HeldLease, LeaseIoError};
 use crate::format::{Generation, HostId};
@@ -83,13 +83,13 @@ impl<W: World> Attempt<'_, W> {
             .lease
             .read_block(self.world, held.shape, host, self.io())
             .await?;
-        match sector.shared {
+        match sharer(&sector, host) {
             Some(generation) if self.respects(host, generation) => Ok(Some(generation)),
             Some(generation) if generation.get() != 0 => {
-                self.check_member()?;
+                let limit = self.write_limit()?;
                 let cleared: Result<(), LeaseIoError> = self
                     .lease
-                    .write_block(self.world, held.shape, host, None, self.io())
+                    .write_block(self.world, held.shape, host, None, limit)
                     .await;
                 Ok(cleared.map(|()| None)?)
             }

@@ -216,6 +216,47 @@ fn the_io_timeout_is_the_hosts_own() {
     }
 }
 
+/// Without a renewal the io timeout cannot have got shorter: that is damage, which no checksum
+/// tells. With one it may.
+#[test]
+fn the_io_timeout_gets_shorter_by_a_renewal_only() {
+    let mut watch = Watch::new();
+    watch.join(1, 10);
+    watch.scan(secs(0));
+    watch.sector(1)[174] = 2;
+    watch.scan(secs(1));
+    let n = |watch: &Watch| watch.table.record(host_id(1)).unwrap().io_timeout.as_secs();
+    assert_eq!(n(&watch), 10);
+    watch.scan(secs(100));
+    assert_eq!(watch.name(1, secs(100)), "failing");
+    watch.renew(1);
+    watch.scan(secs(101));
+    assert_eq!(n(&watch), 2);
+}
+
+/// A host without our note is one of sanlock's, whose fire timeout is not shorter than 60 s.
+#[test]
+fn a_host_of_sanlocks_has_at_least_sanlocks_fire_timeout() {
+    for (fire, noted, counts) in [
+        (5, false, 60),
+        (5, true, 5),
+        (90, false, 90),
+        (90, true, 90),
+    ] {
+        let mut watch = Watch::new();
+        let fire = FireTimeout::new(secs(fire)).unwrap();
+        watch.table = HostTable::new(SPACE, names().0, fire, None);
+        watch.join(1, 1);
+        if noted {
+            let note = HostNote::new(host_id(1), Generation::new(1));
+            note.write_to(watch.sector(1)).unwrap();
+        }
+        watch.scan(secs(0));
+        let dead_at = at(timing(1, counts).dead_after());
+        assert_eq!(watch.state(1, secs(0)), HostState::Unknown { dead_at });
+    }
+}
+
 /// A note of another life of the host says nothing of this one.
 #[test]
 fn a_note_of_another_generation_does_not_count() {

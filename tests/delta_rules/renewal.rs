@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::RenewError;
-use disklease::__sim::world::ReadError;
+use disklease::__sim::world::{ReadError, WriteError};
 use disklease::format::{DeltaLeader, HostName, LockspaceName};
 
 use super::sim::rig::{SPACE, secs};
@@ -204,20 +204,49 @@ fn a_late_renewal_cannot_revive_what_was_lost() {
     assert!(member.is_held());
     rig.sim.run_for(Duration::from_nanos(1));
     rig.sim.release_held(&write);
-    rig.sim.run(&task).unwrap();
+    let late = rig.sim.run(&task).unwrap_err();
+    assert!(matches!(late, RenewError::Write(WriteError::TimedOut(_))));
     assert!(!member.is_held());
-    renew(&rig, &member).unwrap();
+    let error = renew(&rig, &member).unwrap_err();
+    assert!(matches!(error, RenewError::Expired { .. }) && error.is_fatal());
     assert!(!member.is_held(), "nor does a later one");
 }
 
-/// A renewal begins its write only when the last one has ended, and waits for it for 8N + F.
+/// A process that stood still between the scan and the write must not write over who has taken its
+/// host id meanwhile.
 #[test]
-fn a_renewal_write_may_take_8n_and_f() {
+fn a_renewal_that_comes_too_late_writes_nothing() {
+    let (rig, member) = joined();
+    let scan = rig.sim.hold_next(member.host, |io| io.is_read());
+    let task = start_renewal(&rig, &member);
+    rig.sim.run_until_held(&scan);
+    rig.sim.release_held(&scan);
+    rig.sim.pause(member.host, true);
+    let (_, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "other", 10));
+    rig.sim.run_for(secs(170));
+    claim.take().unwrap();
+    let theirs = rig.delta(1).leader;
+    assert_eq!(theirs.generation().get(), 2);
+
+    rig.sim.pause(member.host, false);
+    let error = rig.sim.run(&task).unwrap_err();
+    assert!(matches!(error, RenewError::Expired { .. }), "{error}");
+    assert_eq!(rig.delta(1).leader, theirs, "the new owner's sector");
+    assert!(!member.is_held());
+}
+
+/// The write of a renewal is waited for until the leases are lost: a new one could not be begun
+/// before it has ended.
+#[test]
+fn a_renewal_write_may_take_until_the_leases_are_lost() {
     let (rig, member) = joined();
     let write = hold_write(&rig, &member);
     let task = start_renewal(&rig, &member);
     rig.sim.run_until_held(&write);
-    rig.sim.run_for(secs(139));
+    let now = disklease::__sim::world::World::now(&member.world);
+    let left = member.delta.borrow().expires_at().since(now);
+    rig.sim.run_for(left - secs(1));
     assert!(!task.is_done());
     rig.sim.run_for(secs(1));
     assert!(task.is_done());

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use disklease::format::{DeltaLeader, Geometry, HostName};
-use disklease::{AcquireError, LockManager as _, LossReason, ReleaseError, VerifyError};
+use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseError, VerifyError};
 
 use crate::support::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
@@ -100,6 +100,7 @@ fn a_sector_that_another_host_took() {
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
     // The re-join finds the life that was lost, proves it over by its lock, and comes back.
+    crate::twice::wait_for_life_lock(dir.path(), "alpha");
     let (took, again) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
     assert!(took < SOON, "{took:?}");
     assert_eq!(again.generation().get(), 2);
@@ -135,4 +136,71 @@ fn a_sector_of_zeros_or_of_anything() {
             });
         }
     });
+}
+
+#[test]
+fn whoever_waits_for_ever_is_told_when_the_lockspace_is_lost() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    // Held here, and never given back: what the waiter waits for does not come.
+    let _guard = host.acquire(disks(&["/a"])).unwrap();
+    let (tell, told) = channel();
+    let waiter = host.clone();
+    std::thread::spawn(move || {
+        let request = disks(&["/a"]).wait(disklease::WaitLimit::Forever);
+        tell.send(waiter.acquire(request).map(drop)).unwrap();
+    });
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    overwrite(&lockspace_in(dir.path()), 0, &[0xff; 512]);
+    let error = told.recv_timeout(SOON).unwrap().unwrap_err();
+    assert!(
+        matches!(error, AcquireError::LockspaceLost { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn nothing_is_acquired_in_a_lockspace_that_was_replaced() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    drop(host.acquire(disks(&["/a"])).unwrap());
+    let path = lockspace_in(dir.path());
+    std::fs::rename(&path, dir.path().join("old")).unwrap();
+    let replaced = AcquireError::LockspaceReplaced { path: path.clone() };
+    assert_eq!(host.acquire(disks(&["/a"])).unwrap_err(), replaced);
+    lockspace_in(dir.path());
+    assert_eq!(host.acquire(disks(&["/a"])).unwrap_err(), replaced);
+    // What was locked before that is not lost by it, and nothing stays locked.
+    std::fs::rename(dir.path().join("old"), &path).unwrap();
+    drop(host.acquire(disks(&["/a"])).unwrap());
+}
+
+/// Whoever opens the path next sees another file, or none: both would hold the same disk.
+#[test]
+fn a_lockspace_or_lease_that_is_removed_or_replaced_is_lost() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let [removed, replaced, kept] =
+        ["/a", "/b", "/c"].map(|disk| host.acquire(disks(&[disk])).unwrap());
+    let (tell, told) = channel();
+    removed.on_lost(move |reason| tell.send(reason.clone()).unwrap());
+    let file_of = |guard: &LockGuard| guard.locks().next().unwrap().lease_path.unwrap().to_owned();
+    std::fs::remove_file(file_of(&removed)).unwrap();
+    let copy = dir.path().join("copy");
+    std::fs::copy(file_of(&replaced), &copy).unwrap();
+    std::fs::rename(&copy, file_of(&replaced)).unwrap();
+    for guard in [&removed, &replaced] {
+        wait_until("the loss", 2 * N + Duration::from_secs(3), || {
+            (!guard.is_held()).then_some(())
+        });
+        assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
+    }
+    assert_eq!(told.recv_timeout(SOON), Ok(LossReason::LeaseReplaced));
+    assert!(kept.is_held() && host.lockspace().is_held());
+
+    std::fs::remove_file(host.lockspace().path()).unwrap();
+    wait_until("the loss", 2 * N + Duration::from_secs(3), || {
+        (!kept.is_held()).then_some(())
+    });
+    assert_eq!(host.lockspace().loss(), Some(LossReason::LockspaceReplaced));
 }

@@ -1,6 +1,7 @@
 //! A lockspace and a host id are joined once.
 
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::time::Duration;
 
 use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosManager};
@@ -100,6 +101,19 @@ fn hosts_with_another_fire_timeout_do_not_share_a_lockspace() {
     assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
 }
 
+/// Waits until nobody holds the life lock of the one host called `name`: children that other tests
+/// of this process started meanwhile may have inherited it.
+pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
+    let locks: Vec<_> = std::fs::read_dir(dir.join("run").join(name))
+        .unwrap()
+        .map(|entry| File::open(entry.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(locks.len(), 1);
+    wait_until("the life lock", 4 * SOON, || {
+        flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
+    });
+}
+
 #[test]
 fn nobody_leaves_while_guards_hold_leases() {
     let dir = scratch();
@@ -126,17 +140,8 @@ fn nobody_leaves_while_guards_hold_leases() {
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     host.lockspace().clone().leave().unwrap();
 
-    // The life lock is free though a handle is left; but for children that other tests of this
-    // process have running, which inherited it.
-    let locks: Vec<_> = std::fs::read_dir(dir.path().join("run/alpha"))
-        .unwrap()
-        .map(|entry| File::open(entry.unwrap().path()).unwrap())
-        .collect();
-    assert_eq!(locks.len(), 1);
-    wait_until("the life lock", 2 * SOON, || {
-        flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
-    });
-    drop(locks);
+    // The life lock is free though a handle is left.
+    wait_for_life_lock(dir.path(), "alpha");
 
     // The old handle is of no use, and in nobody's way.
     let error = host.acquire(disks(&["/a"])).unwrap_err();

@@ -192,3 +192,26 @@ fn what_is_no_file_is_refused() {
         assert!(error.to_string().contains(kind), "{error}");
     }
 }
+
+/// Two places that look like two disks may be one, such as a loop device and the file under it. On
+/// the disk this process is one host: it would take its own lease from itself.
+#[test]
+fn a_lease_is_held_once_by_whatever_disk_it_is_reached() {
+    let manager = shared_host();
+    let (one, other) = (shared_dir().join("by_one"), shared_dir().join("by_other"));
+    for path in [&one, &other] {
+        file_of_leases(path, &["twice"]);
+    }
+    let spec = |path: &Path| request().lease(LeaseSpec::new(space(), resource("twice"), path, 0));
+    let guard = manager.acquire(spec(&one)).unwrap();
+    let error = manager.acquire(spec(&other)).unwrap_err();
+    assert!(matches!(error, AcquireError::HeldHere { .. }), "{error}");
+    guard.release().unwrap();
+    for wait in [WaitLimit::Try, WaitLimit::Forever] {
+        let other = LeaseSpec::new(space(), resource("twice"), &other, 0);
+        let both = spec(&one).lease(other).wait(wait);
+        let error = manager.acquire(both).unwrap_err();
+        assert!(matches!(error, AcquireError::NamedTwice { .. }), "{error}");
+    }
+    drop(manager.acquire(spec(&other)).unwrap());
+}

@@ -107,6 +107,24 @@ fn each_callback_is_called_once_whenever_it_was_given() {
 }
 
 #[test]
+fn a_callback_that_panics_keeps_nobody_else_from_being_told() {
+    let (first, before_first) = guard_and_before("/loss/panics");
+    let (second, before_second) = guard_and_before("/loss/is_told");
+    let (tell, told) = channel();
+    let tell_of = |n| {
+        let tell = tell.clone();
+        move |_: &LossReason| tell.send(n).unwrap()
+    };
+    first.on_lost(|_| panic!("on purpose"));
+    first.on_lost(tell_of(1));
+    second.on_lost(tell_of(2));
+    lose_lease("/loss/panics", &first, &before_first);
+    assert_eq!(told.recv_timeout(SOON), Ok(1));
+    lose_lease("/loss/is_told", &second, &before_second);
+    assert_eq!(told.recv_timeout(SOON), Ok(2));
+}
+
+#[test]
 fn a_callback_may_drop_its_own_guard() {
     let disk = "/loss/own_guard";
     let (guard, before) = guard_and_before(disk);

@@ -103,6 +103,27 @@ fn a_lease_of_a_generation_to_come_is_refused() {
     assert_eq!(rig.leader(), leader);
 }
 
+/// The same of another host's. Its host id looks free, but in a lockspace that is not the one in
+/// which the owner renewed: it may run still.
+#[test]
+fn a_lease_of_a_generation_to_come_is_refused_whoevers_it_is() {
+    let (rig, [a, b]) = joined();
+    a.acquire().unwrap();
+    let renewed = rig.delta(1).leader;
+    let free = DeltaLeader::free(SPACE, &rig.area.name, 10);
+    for delta in [free, renewed] {
+        let leader = rig.leader().committed(commit(1, 2));
+        rig.put_leader(&leader);
+        rig.put_delta(1, &delta);
+        let error = b.acquire_error();
+        assert!(
+            matches!(error, AcquireError::FromTheFuture { host_id, .. } if u64::from(host_id) == 1),
+            "{error}"
+        );
+        assert_eq!(rig.leader(), leader);
+    }
+}
+
 fn commit(owner: u64, generation: u64) -> Commit {
     Commit {
         version: LeaseVersion::new(1),
@@ -174,6 +195,28 @@ fn a_silent_owner_is_taken_after_its_own_8n_f_and_margin() {
         let first_write = lease_writes(&rig, &b, from)[0].begun;
         assert!(first_write.since(crashed) > dead_after - secs(2 * owner_n));
     }
+}
+
+/// The owner's times are not believed to be shorter than they were seen to be, nor those of a host
+/// of sanlock's to be shorter than sanlock's: neither is covered by a checksum.
+#[test]
+fn an_owner_is_not_dead_the_sooner_for_a_damaged_io_timeout() {
+    let (mut rig, []) = joined();
+    rig.fire_timeout = FireTimeout::new(secs(5)).unwrap();
+    let (_, world) = rig.add_host();
+    let a = rig.join_on(&world, rig.claimant(2, "a", 10));
+    a.acquire().unwrap();
+    rig.sim.crash(a.host, Pending::Vanish);
+    // As a host of sanlock's writes it: without our note.
+    rig.patch(Rig::delta_at(2), 4096, |sector| sector[200..256].fill(0));
+    let b = rig.join(1);
+    let begun = b.now();
+    let task = b.start_acquire(FOR_EVER);
+    rig.sim.run_for(secs(2));
+    rig.patch(Rig::delta_at(2), 4096, |sector| sector[174] ^= 8);
+    assert_eq!(rig.delta(2).leader.io_timeout_secs(), 2);
+    rig.sim.run(&task).unwrap();
+    assert!(b.now().since(begun) > timing(10, 60).dead_after() - secs(25));
 }
 
 /// The caller's patience may end before that.

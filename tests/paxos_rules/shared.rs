@@ -103,6 +103,32 @@ fn a_mark_without_a_generation_is_ignored() {
     assert_eq!(rig.block_sector(2).shared, Some(Generation::new(0)));
 }
 
+/// No single bit of a live sharer's mark, which no checksum covers, makes it look gone or dead.
+#[test]
+fn a_live_sharer_is_respected_though_a_bit_of_its_mark_is_damaged() {
+    // Flags and generation; between them is padding.
+    for bit in (0..32).chain(64..128) {
+        for generation in [1, 2] {
+            let (rig, [a, b, _]) = joined();
+            let mut b = b;
+            if generation == 2 {
+                rig.sim.crash(b.host, Pending::Vanish);
+                rig.put_delta(2, &rig.delta(2).leader.released());
+                b = rig.join(2);
+            }
+            let held = b.acquire().unwrap();
+            b.release(&held).unwrap();
+            rig.patch(Rig::block_at(2), 512, |sector| {
+                let shared = Generation::new(generation);
+                ModeBlock { shared }.write_to(sector).unwrap();
+                sector[128 + bit / 8] ^= 1 << (bit % 8);
+            });
+            rig.sim.run_for(secs(45));
+            assert_eq!(sharers(a.acquire_error()), [2], "bit {bit} of {generation}");
+        }
+    }
+}
+
 /// The own mark goes with the first write of the own block.
 #[test]
 fn the_own_mark_is_no_obstacle() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use disklease::format::HostName;
 use disklease::lockspace::JoinProgress;
-use disklease::timing::IoTimeout;
+use disklease::timing::{FireTimeout, IoTimeout};
 use disklease::{
     Access, AcquireError, HostId, LeaseDirectory, LockGuard, LockManager, LockRequest, Lockspace,
     Owner, PaxosManager, WaitLimit, Watchdog,
@@ -42,6 +42,11 @@ pub(crate) struct Args {
     /// How long one read or write may take, 1 to 255 s: all other times follow from it
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     io_timeout: u64,
+    /// How long after the loss of its locks a holder may still need to be stopped, 1 to 600 s
+    ///
+    /// All hosts of the lease directory must have the same; with sanlock hosts it is 60.
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    fire_timeout: u64,
     /// What stops the command if nothing else does
     #[arg(long, value_enum)]
     watchdog: WatchdogArg,
@@ -86,6 +91,7 @@ struct Plan<'a> {
     host_id: HostId,
     host_name: Option<HostName>,
     io_timeout: Duration,
+    fire_timeout: Duration,
     guest: String,
 }
 
@@ -145,6 +151,8 @@ impl<'a> Plan<'a> {
     fn of(args: &'a Args) -> Result<Self, Failure> {
         let io_timeout = Duration::from_secs(args.io_timeout);
         IoTimeout::new(io_timeout).map_err(Failure::usage)?;
+        let fire_timeout = Duration::from_secs(args.fire_timeout);
+        FireTimeout::new(fire_timeout).map_err(Failure::usage)?;
         let host_name = match &args.host_name {
             Some(name) => Some(HostName::new(name).map_err(Failure::usage)?),
             None => None,
@@ -171,6 +179,7 @@ impl<'a> Plan<'a> {
             host_id: HostId::new(args.host_id).map_err(Failure::usage)?,
             host_name,
             io_timeout,
+            fire_timeout,
             guest: args.guest.clone().unwrap_or(program),
         })
     }
@@ -183,6 +192,7 @@ impl<'a> Plan<'a> {
         let host_id = self.host_id;
         let mut options = Lockspace::options(self.args.watchdog.into())
             .io_timeout(self.io_timeout)
+            .fire_timeout(self.fire_timeout)
             .on_progress(move |progress| tell_progress(host_id, &progress));
         if let Some(name) = self.host_name {
             options = options.host_name(name);

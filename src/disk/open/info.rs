@@ -12,6 +12,7 @@ pub struct DiskInfo {
     pub(in crate::disk) direct: bool,
     pub(in crate::disk) len: u64,
     pub(in crate::disk) io_alignment: u32,
+    pub(in crate::disk) io_dies_with_process: bool,
 }
 
 impl DiskInfo {
@@ -61,5 +62,52 @@ impl DiskInfo {
         offset
             .checked_rem(u64::from(self.io_alignment))
             .is_none_or(|rest| rest == 0)
+    }
+
+    /// Whether no I/O outlives the process that asked for it: a block device, or a file system over
+    /// one. There the kernel lets a killed process end only when its I/O has ended. Network file
+    /// systems let it go at once, and may send what it wrote much later.
+    #[must_use]
+    pub const fn io_dies_with_process(&self) -> bool {
+        self.io_dies_with_process
+    }
+}
+
+/// Whether a file system of this type (as `fstatfs` tells it) lies on block devices of this host.
+/// One that is not known counts as one that does not.
+pub(in crate::disk) fn lies_on_block_devices(fs_type: u64) -> bool {
+    const EXT: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    const F2FS: u64 = 0xf2f5_2010;
+    const GFS2: u64 = 0x0116_1970;
+    const OCFS2: u64 = 0x7461_636f;
+    const ZFS: u64 = 0x2fc1_2fc1;
+    const TMPFS: u64 = 0x0102_1994;
+    // What is written lies in its upper layer, which no network file system can be.
+    const OVERLAY: u64 = 0x794c_7630;
+    [EXT, XFS, BTRFS, F2FS, GFS2, OCFS2, ZFS, TMPFS, OVERLAY].contains(&fs_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lies_on_block_devices;
+
+    #[test]
+    fn network_file_systems_do_not_lie_on_block_devices() {
+        // NFS, CIFS, SMB2, Ceph, 9P, FUSE, AFS, and what there is not.
+        for network in [
+            0x6969,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x00c3_6400,
+            0x0102_1997,
+            0x6573_5546,
+            0x5346_414f,
+            0,
+        ] {
+            assert!(!lies_on_block_devices(network), "{network:x}");
+        }
+        assert!(lies_on_block_devices(0xef53));
     }
 }

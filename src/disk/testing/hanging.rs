@@ -67,6 +67,7 @@ impl HangingDisk {
             direct: true,
             len,
             io_alignment: 512,
+            io_dies_with_process: true,
         };
         Disk::over(Box::new(self.clone()), info, pool)
     }

@@ -1,0 +1,96 @@
+//! Finding out whether a file or device holds the lockspace that is looked for.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::delta_lease::LockspaceArea;
+use crate::disk::{Disk, StorageWorld};
+use crate::error::JoinError;
+use crate::format::{FormatError, Geometry, HostId, LockspaceName, probe_lockspace};
+use crate::world::executor::block_on;
+use crate::world::{SectorBuf, World};
+
+/// How much is read to find out what a lockspace is.
+const PROBE_LEN: usize = 4096;
+
+/// Finds out what lies at `offset` of `disk`, and that it is the lockspace `name`.
+pub(super) fn recognise(
+    disk: Disk,
+    offset: u64,
+    name: LockspaceName,
+    timeout: Duration,
+) -> Result<LockspaceArea<Disk>, JoinError> {
+    let info = disk.info().clone();
+    let path = info.path().to_owned();
+    if !info.may_begin_at(offset) {
+        return Err(JoinError::Misaligned {
+            path,
+            offset,
+            needed: info.io_alignment(),
+        });
+    }
+    let available = info.len().saturating_sub(offset);
+    let too_short = |needed: usize| JoinError::TooShort {
+        path: path.clone(),
+        offset,
+        needed: u64::try_from(needed).unwrap_or(u64::MAX),
+        available,
+    };
+    let fits = |needed: usize| u64::try_from(needed).is_ok_and(|needed| needed <= available);
+    if !fits(PROBE_LEN) {
+        return Err(too_short(PROBE_LEN));
+    }
+    let first = block_on(StorageWorld.read(&disk, offset, SectorBuf::zeroed(PROBE_LEN), timeout))
+        .map_err(|error| JoinError::Unreadable {
+        path: path.clone(),
+        offset,
+        error,
+    })?;
+    let geometry =
+        probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
+    if !fits(geometry.area_size()) {
+        return Err(too_short(geometry.area_size()));
+    }
+    check_alignment(&info, geometry)?;
+    let area = LockspaceArea {
+        disk,
+        offset,
+        geometry,
+        name,
+    };
+    // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
+    if let Ok(first_host) = HostId::new(1) {
+        area.decode_sector(&first, first_host)
+            .map_err(|error| JoinError::of_sector(error, &path))?;
+    }
+    Ok(area)
+}
+
+fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
+    let path = path.to_owned();
+    match error {
+        FormatError::Magic { found: 0, .. } => JoinError::NotInitialised { path, offset },
+        FormatError::Magic { .. } => JoinError::NotALockspace {
+            path,
+            offset,
+            error,
+        },
+        error => JoinError::Damaged {
+            path,
+            offset,
+            error,
+        },
+    }
+}
+
+fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(), JoinError> {
+    let needed = usize::try_from(info.io_alignment()).unwrap_or(usize::MAX);
+    if needed > geometry.sector_size() {
+        return Err(JoinError::SectorsTooSmall {
+            path: info.path().to_owned(),
+            geometry,
+            needed: info.io_alignment(),
+        });
+    }
+    Ok(())
+}

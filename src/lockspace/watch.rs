@@ -1,0 +1,59 @@
+//! Watching that the paths still name the files that are in use.
+//!
+//! A lockspace or lease file that is removed or replaced under its path goes on to work for whoever
+//! has it open, and does not exist for everybody else: both sides would hold the same disk. No read
+//! of the open file shows it, so the paths are looked at once in each renewal interval, on a thread
+//! of its own: such a look can hang, and must not hold up a renewal.
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Shared;
+use super::loss::LossReason;
+use crate::disk::NamedFile;
+use crate::world::clock;
+
+/// Ends the watch.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    pub(super) fn set(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The body of the watching thread: until the stop, or until the leases are lost. `lockspace` is
+/// `None` for one that was not opened by a path.
+pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: &Stop) {
+    let interval = shared.membership.timing().renewal_interval();
+    let mut stopped = stop.stopped.lock();
+    while !*stopped {
+        let waited = stop.changed.wait_for(&mut stopped, interval);
+        if !waited.timed_out() {
+            continue;
+        }
+        let lost = parking_lot::MutexGuard::unlocked(&mut stopped, || look(shared, lockspace));
+        if lost {
+            return;
+        }
+    }
+}
+
+/// One look at all paths. Returns whether there is nothing left to watch.
+fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
+    if lockspace.is_some_and(NamedFile::was_replaced) {
+        shared.membership.expiry().lose();
+        tracing::error!(
+            path = ?shared.membership.area().disk.info().path(),
+            "the lockspace was removed or replaced: all its leases are lost"
+        );
+        shared.losses.announce(&LossReason::LockspaceReplaced);
+        return true;
+    }
+    shared.losses.check_files();
+    !shared.membership.expiry().is_held(clock::now())
+}
