@@ -76,8 +76,6 @@
 //! | [`manager`] | lock managers and guards: what an embedder uses |
 //! | [`inspect`] | looks without a lock: what a lockspace or lease holds, and who holds what |
 //!
-//! `error` has the error types of `lockspace` and `manager` and stands beside them.
-//!
 //! # Features
 //!
 //! * `cli`: the operator's command `disklease`.
@@ -106,7 +104,6 @@ mod delta_lease;
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod disk;
-mod error;
 pub mod format;
 pub mod inspect;
 pub mod libvirt;
@@ -131,13 +128,12 @@ mod world;
 
 pub use delta_lease::{DeltaReleaseError, DeltaSectorError, RenewError};
 pub use disk::{FileKind, OpenError};
-pub use error::{AcquireError, JoinError, LeaseFault, LeaveError, ReleaseError, VerifyError};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
-pub use lockspace::{Lockspace, LossReason, Watchdog};
+pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Access, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager, Owner, PaxosManager,
-    WaitLimit,
+    Access, AcquireError, LeaseFault, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager,
+    Owner, PaxosManager, ReleaseError, VerifyError, WaitLimit,
 };
 pub use paxos_lease::{Holder, OwnerSeen};
 pub use world::{OsError, ReadError, WriteError};

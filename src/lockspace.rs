@@ -7,6 +7,7 @@
 //! anew.
 
 mod debts;
+mod error;
 mod hosts;
 mod join;
 mod leave;
@@ -25,13 +26,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use error::{JoinError, LeaveError};
 pub use hosts::{HostInfo, HostLife};
 pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile};
-use crate::error::LeaveError;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
 use debts::LeaseTable;

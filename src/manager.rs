@@ -4,6 +4,7 @@
 //! [`LockManager`] is object safe. [`NopManager`] locks nothing; [`PaxosManager`] takes leases in a
 //! [`Lockspace`](crate::Lockspace).
 
+mod error;
 mod guard;
 mod lease;
 mod nop;
@@ -14,12 +15,11 @@ mod request;
 use std::fmt;
 use std::str::FromStr;
 
+pub use error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 pub use guard::{LockGuard, LockInfo, Locked};
 pub use nop::NopManager;
 pub use paxos::PaxosManager;
 pub use request::{Access, LeaseSpec, LockRequest, Owner, WaitLimit};
-
-use crate::error::AcquireError;
 
 /// Gives out locks on disks. Implemented by this crate, and by whoever wants to put something in
 /// between.

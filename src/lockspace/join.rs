@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
+use super::error::JoinError;
 use super::leave::wait_for_io;
 use super::life_lock::LifeLock;
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
@@ -21,7 +22,6 @@ use crate::delta_lease::{
     Membership, acquire,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
-use crate::error::JoinError;
 use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
 use crate::timing::{FireTimeout, IoTimeout, Timing};

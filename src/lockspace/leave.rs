@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::error::LeaveError;
 use super::{Inner, loss::LossReason};
 use crate::delta_lease::{DeltaLease, release};
 use crate::disk::{IoPool, IoWatch, StorageWorld};
-use crate::error::LeaveError;
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::error::JoinError;
 use crate::delta_lease::LockspaceArea;
 use crate::disk::{Disk, StorageWorld};
-use crate::error::JoinError;
 use crate::format::{FormatError, Geometry, HostId, LockspaceName, probe_lockspace};
 use crate::world::executor::block_on;
 use crate::world::{SectorBuf, World};

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustix::event::EventfdFlags;
 
+use super::error::{AcquireError, ReleaseError, VerifyError};
 use super::lease::Lease;
 use super::request::OnLost;
-use crate::error::{AcquireError, ReleaseError, VerifyError};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{Listener, Lockspace, LossReason, Subscription};
 use crate::world::OsError;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
-use crate::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{LeaseKey, Lockspace, Reservation};
 use crate::paxos_lease;

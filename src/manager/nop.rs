@@ -1,9 +1,9 @@
 //! The manager that locks nothing.
 
 use super::LockManager;
+use super::error::AcquireError;
 use super::guard::{LockGuard, Locked};
 use super::request::LockRequest;
-use crate::error::AcquireError;
 
 /// Gives every guard at once, and protects nothing: for hosts that share no storage, and for tests.
 ///

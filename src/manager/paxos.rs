@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::error::{AcquireError, LeaseFault};
 use super::guard::{LockGuard, Locked};
 use super::lease::{Lease, Target};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::{LockManager, repair};
 use crate::disk::StorageWorld;
-use crate::error::{AcquireError, LeaseFault};
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::Lockspace;

@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
+use super::error::{AcquireError, LeaseFault};
 use super::guard::Locked;
 use super::lease::Target;
 use crate::disk::StorageWorld;
-use crate::error::{AcquireError, LeaseFault};
 use crate::format::ResourceName;
 use crate::libvirt::{CreateError, LeaseDirectory};
 use crate::lockspace::Lockspace;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::AcquireError;
+use super::error::AcquireError;
 use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
 

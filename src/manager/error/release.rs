@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::guard::Locked;
 use super::LeaseFault;
 use crate::format::{Generation, HostId, LeaseVersion};
 use crate::lockspace::LossReason;
-use crate::manager::Locked;
 use crate::paxos_lease;
 
 /// Why a lock was not given back on the disk. In this process it is given up all the same.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::guard::Locked;
 use crate::delta_lease::DeltaSectorError;
 use crate::disk::OpenError;
 use crate::format::{FormatError, Generation, HostId, LockspaceName, NameBytes};
 use crate::libvirt::CreateError;
 use crate::lockspace::{LossReason, NotReserved};
-use crate::manager::Locked;
 use crate::paxos_lease::{self, Holder, LeaseIoError};
 use crate::world::{OsError, ReadError, WriteError};
 
