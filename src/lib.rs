@@ -14,7 +14,7 @@
 //! };
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // Once a host: join the lockspace on the shared storage. Blocks while the host id is won.
+//!     // Once a process: join the lockspace on the shared storage. Blocks while the host id is won.
 //!     let leases = LeaseDirectory::new("/var/lib/libvirt/sanlock");
 //!     let lockspace = Lockspace::options(Watchdog::None)
 //!         .io_timeout(Duration::from_secs(10))
@@ -71,9 +71,12 @@
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
 //! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
-//! | [`lockspace`] | the live membership: join, renewal, loss, leave |
 //! | [`libvirt`] | libvirt's lease directory and names |
+//! | [`lockspace`] | the live membership: join, renewal, loss, leave |
 //! | [`manager`] | lock managers and guards: what an embedder uses |
+//! | [`inspect`] | looks without a lock: what a lockspace or lease holds, and who holds what |
+//!
+//! `error` has the error types of `lockspace` and `manager` and stands beside them.
 //!
 //! # Features
 //!
@@ -138,6 +141,11 @@ pub use manager::{
 };
 pub use paxos_lease::{Holder, OwnerSeen};
 pub use world::{OsError, ReadError, WriteError};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// The algorithms, for this package's own tests, benches and fuzzers. Not part of the public API.
 #[cfg(feature = "__sim")]
