@@ -131,6 +131,7 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
                 LeaseFault::TooShort { .. }
                     | LeaseFault::NotInitialised { .. }
                     | LeaseFault::Damaged { .. }
+                    | LeaseFault::Misaligned { .. }
                     | LeaseFault::Unreadable { .. }
             ),
             "{offset}: {fault:?}"
