@@ -79,6 +79,8 @@ impl Scene {
             num_hosts,
         )
         .unwrap();
+        // No lockspace is made beside leases.
+        lockspace_in(held);
         std::fs::write(held.join(name.to_string()), area).unwrap();
         let holder = PaxosManager::new(join(held, 1, "holder"), LeaseDirectory::new(held));
         let holder = holder.acquire(disks(&[DISK])).unwrap();
