@@ -96,11 +96,12 @@ fn a_lease_of_another_lockspace_is_refused_without_a_look_at_it() {
     assert!(error.to_string().contains("\"other\""), "{error}");
 }
 
+// One name in this process is one lease: each test has names of its own.
 #[test]
 fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
     let manager = shared_host();
     let path = shared_dir().join("foreign");
-    file_of_leases(&path, &["one"]);
+    file_of_leases(&path, &["misplaced"]);
     let before = bytes_of(&path);
     let ask = |name, offset: u64| {
         let spec = LeaseSpec::new(space(), resource(name), &path, offset);
@@ -109,9 +110,9 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
             other => panic!("{other}"),
         }
     };
-    let fault = ask("two", 0);
+    let fault = ask("elsewhere", 0);
     assert!(matches!(fault, LeaseFault::Foreign { .. }), "{fault}");
-    assert!(fault.to_string().contains("\"one\""), "{fault}");
+    assert!(fault.to_string().contains("\"misplaced\""), "{fault}");
     // Behind its end, across it, in its middle, at no sector, beyond all that a file can have.
     for offset in [
         MIB,
@@ -124,7 +125,7 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
         u64::MAX - 511,
         u64::MAX,
     ] {
-        let fault = ask("one", offset);
+        let fault = ask("misplaced", offset);
         assert!(
             matches!(
                 fault,
@@ -140,10 +141,13 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
     assert_eq!(bytes_of(&path), before);
 
     overwrite(&path, 0, &0x1128_2016_u32.to_le_bytes());
-    assert_eq!(ask("one", 0), LeaseFault::Cleared { offset: 0 });
+    assert_eq!(ask("misplaced", 0), LeaseFault::Cleared { offset: 0 });
     let long = vec![0; Geometry::S512_A1M.area_size()];
     overwrite(&path, 0, &long);
-    assert_eq!(ask("one", 0), LeaseFault::NotInitialised { offset: 0 });
+    assert_eq!(
+        ask("misplaced", 0),
+        LeaseFault::NotInitialised { offset: 0 }
+    );
     assert!(
         bytes_of(&path) == long,
         "a lease that its user placed is not replaced"
@@ -153,8 +157,8 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
 #[test]
 fn an_offset_in_the_middle_of_a_sector_is_refused() {
     let path = shared_dir().join("shifted");
-    file_of_leases(&path, &["one"]);
-    let spec = LeaseSpec::new(space(), resource("one"), &path, 17);
+    file_of_leases(&path, &["misaligned"]);
+    let spec = LeaseSpec::new(space(), resource("misaligned"), &path, 17);
     let error = shared_host().acquire(request().lease(spec)).unwrap_err();
     let AcquireError::Lease {
         fault: LeaseFault::Misaligned { offset, needed },
@@ -171,7 +175,7 @@ fn what_is_no_file_is_refused() {
     let manager = shared_host();
     let dir = shared_dir();
     let link = dir.join("link");
-    file_of_leases(&dir.join("linked"), &["one"]);
+    file_of_leases(&dir.join("linked"), &["linked"]);
     std::os::unix::fs::symlink(dir.join("linked"), &link).unwrap();
     for (path, kind) in [
         (dir.clone(), "a directory"),
@@ -180,7 +184,7 @@ fn what_is_no_file_is_refused() {
         ("/proc/self/oom_score_adj".into(), "O_DIRECT"),
         ("/dev/null".into(), "a character device"),
     ] {
-        let spec = LeaseSpec::new(space(), resource("one"), &path, 0);
+        let spec = LeaseSpec::new(space(), resource("linked"), &path, 0);
         let error = manager.acquire(request().lease(spec)).unwrap_err();
         let AcquireError::Lease {
             fault: LeaseFault::Open(open),
