@@ -16,8 +16,9 @@ pub enum LossReason {
     NotRenewed,
     /// Our sector in the lockspace is not ours any more.
     Overwritten(Box<RenewError>),
-    /// The thread that renews has died. This is a bug in this library.
-    RenewalThreadDied,
+    /// A thread of ours has died, the one that renews or the one that watches the files. This is a
+    /// bug in this library.
+    ThreadDied,
     /// The disk names another owner of the lease, though this host's own lease is good.
     LeaseTaken,
     /// The path of the lease names another file or none: other hosts do not see this lease.
@@ -33,7 +34,7 @@ impl fmt::Display for LossReason {
         match self {
             Self::NotRenewed => f.write_str("the host's lease was not renewed in time"),
             Self::Overwritten(error) => error.fmt(f),
-            Self::RenewalThreadDied => f.write_str("the renewal thread has died"),
+            Self::ThreadDied => f.write_str("a thread of the lockspace has died"),
             Self::LeaseTaken => f.write_str("the lease was found to be another's"),
             Self::LeaseReplaced => f.write_str("the lease file was removed or replaced"),
             Self::LockspaceReplaced => f.write_str("the lockspace's file was removed or replaced"),

@@ -51,7 +51,11 @@ impl RenewalThread {
         let stop_watch = Arc::new(Stop::default());
         let watch = {
             let (shared, stop) = (Arc::clone(shared), Arc::clone(&stop_watch));
-            builder("dl-watch").spawn(move || watch_paths(&shared, lockspace.as_ref(), &stop))?
+            builder("dl-watch").spawn(move || {
+                let death = Death::of(&shared);
+                watch_paths(&shared, lockspace.as_ref(), &stop);
+                death.ended_well();
+            })?
         };
         let callbacks = {
             let shared = Arc::clone(shared);
@@ -85,7 +89,7 @@ impl RenewalThread {
         }
     }
 
-    /// Ends both, and gives the lease back, unless its thread has died. Does not wait for I/O.
+    /// Ends all, and gives the lease back, unless its thread has died. Does not wait for I/O.
     pub(super) fn stop(self, shared: &Shared) -> Option<DeltaLease> {
         self.stop.set();
         self.stop_watch.set();
@@ -119,10 +123,7 @@ fn builder(name: &str) -> Builder {
 
 /// The body of the renewal thread.
 fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
-    let death = Death {
-        shared,
-        ended_well: false,
-    };
+    let death = Death::of(shared);
     {
         let work = async {
             let renewal = async {
@@ -152,13 +153,20 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
     lease
 }
 
-/// A renewal thread that dies must not leave its leases looking held.
+/// A thread that dies, of those that keep the leases honest, must not leave them looking held.
 struct Death<'a> {
     shared: &'a Shared,
     ended_well: bool,
 }
 
-impl Death<'_> {
+impl<'a> Death<'a> {
+    const fn of(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            ended_well: false,
+        }
+    }
+
     fn ended_well(mut self) {
         self.ended_well = true;
     }
@@ -168,8 +176,8 @@ impl Drop for Death<'_> {
     fn drop(&mut self) {
         if !self.ended_well {
             self.shared.membership.expiry().lose();
-            tracing::error!("the renewal thread of disklease has died: all leases are lost");
-            self.shared.losses.announce(&LossReason::RenewalThreadDied);
+            tracing::error!("a thread of disklease has died: all leases are lost");
+            self.shared.losses.announce(&LossReason::ThreadDied);
         }
     }
 }
