@@ -159,4 +159,10 @@ pub mod __sim {
     pub mod paxos_lease {
         pub use crate::paxos_lease::*;
     }
+    /// What a joined host does by itself.
+    pub mod lockspace {
+        pub use crate::lockspace::claim::*;
+        pub use crate::lockspace::debts::*;
+        pub use crate::lockspace::renewal::*;
+    }
 }

@@ -6,7 +6,10 @@
 //! and event descriptors and callbacks tell it. Then the lockspace can only be left and joined
 //! anew.
 
-mod debts;
+#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+pub(crate) mod claim;
+#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+pub(crate) mod debts;
 mod error;
 mod hosts;
 mod join;
@@ -16,7 +19,8 @@ mod loss;
 mod options;
 mod recognise;
 mod registry;
-mod renewal;
+#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+pub(crate) mod renewal;
 mod signal;
 mod thread;
 mod watch;
@@ -35,13 +39,15 @@ use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
-use debts::LeaseTable;
 use loss::LossBoard;
 use registry::Joined;
 use thread::RenewalThread;
 
-pub(crate) use debts::{LeaseKey, NotReserved, Reservation};
+pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
 pub(crate) use loss::{Listener, Subscription};
+
+/// The right to one lease in this process.
+pub(crate) type Reservation = debts::Reservation<Disk, LeaseKey>;
 
 /// A joined lockspace. Clones are handles to the same join; the last one that is dropped leaves it.
 ///
@@ -54,7 +60,7 @@ pub struct Lockspace {
 /// What the handles, the guards and the thread of one join have in common.
 pub(crate) struct Shared {
     pub(crate) membership: Membership<Disk>,
-    pub(crate) leases: LeaseTable,
+    pub(crate) leases: Arc<LeaseTable<Disk, LeaseKey>>,
     pub(crate) losses: LossBoard,
 }
 

@@ -19,6 +19,8 @@ pub struct LockspaceArea<D> {
     pub geometry: Geometry,
     /// Its name, which stands in every sector.
     pub name: LockspaceName,
+    /// How many host ids a scan looks at, from 1 on: all that there are, but in simulations.
+    pub scanned_hosts: u16,
 }
 
 /// Why the sector of a host could not be read or believed.
@@ -159,7 +161,7 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
         })
     }
 
-    /// Reads the whole area, all hosts at once.
+    /// Reads the sectors of all hosts at once.
     ///
     /// # Errors
     ///
@@ -173,7 +175,7 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
             .read(
                 &self.disk,
                 self.offset,
-                SectorBuf::zeroed(self.geometry.area_size()),
+                SectorBuf::zeroed(self.geometry.lockspace_len(self.scanned_hosts)),
                 timeout,
             )
             .await

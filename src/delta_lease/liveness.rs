@@ -122,6 +122,7 @@ pub struct HostTable {
     name: LockspaceName,
     fire_timeout: FireTimeout,
     own: Option<HostId>,
+    /// One for each host id that a scan has reached, from 1 on.
     records: Vec<Option<HostRecord>>,
 }
 
@@ -134,13 +135,12 @@ impl HostTable {
         fire_timeout: FireTimeout,
         own: Option<HostId>,
     ) -> Self {
-        let records = vec![None; usize::from(geometry.max_hosts())];
         Self {
             geometry,
             name,
             fire_timeout,
             own,
-            records,
+            records: Vec::new(),
         }
     }
 
@@ -179,11 +179,14 @@ impl HostTable {
     /// came after the start may not have been seen. Hosts with a short io timeout renew, and die,
     /// faster than a host with a long one looks.
     pub fn observe(&mut self, area: &[u8], read_begun: Timestamp, read_ended: Timestamp) {
-        for (id, slot) in (1_u64..).zip(&mut self.records) {
+        let sectors = area
+            .chunks_exact(self.geometry.sector_size())
+            .take(usize::from(self.geometry.max_hosts()));
+        if self.records.len() < sectors.len() {
+            self.records.resize(sectors.len(), None);
+        }
+        for ((id, slot), sector) in (1_u64..).zip(&mut self.records).zip(sectors) {
             let Ok(host) = HostId::new(id) else { break };
-            let Ok(sector) = self.geometry.sector(area, self.geometry.delta_offset(host)) else {
-                break;
-            };
             match DeltaRecord::decode(sector, host, &self.name) {
                 Ok(found) => take_in(slot, &found, read_begun, read_ended),
                 Err(error) => match slot {

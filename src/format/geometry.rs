@@ -193,6 +193,13 @@ impl Geometry {
         usize::from(sectors).saturating_mul(self.sector_size())
     }
 
+    /// Bytes from the start of a lockspace to the end of the sector of host `hosts`, but never more
+    /// than there are hosts.
+    #[must_use]
+    pub fn lockspace_len(self, hosts: u16) -> usize {
+        usize::from(hosts.min(self.max_hosts())).saturating_mul(self.sector_size())
+    }
+
     /// The sector at byte `offset` of `area`, which may be the beginning of an area only.
     ///
     /// # Errors

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Shared;
 use super::signal::Signal;
-use crate::disk::{Disk, Identity};
+use crate::delta_lease::Membership;
+use crate::disk::Identity;
 use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, LeaseArea, retract};
 use crate::world::World;
@@ -20,14 +20,14 @@ use crate::world::World;
 /// the later one would take the lease from the earlier as its own. So in one join a lease is also
 /// known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LeaseKey {
+pub struct LeaseKey {
     pub(crate) disk: Identity,
     pub(crate) offset: u64,
 }
 
 /// Why a lease cannot be reserved in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotReserved {
+pub enum NotReserved {
     /// A guard of this process has it, or is just acquiring it.
     Taken,
     /// An earlier acquire or release failed half-way, and is not settled yet.
@@ -38,9 +38,11 @@ pub(crate) enum NotReserved {
 
 /// The leases of one join. Two guards of one process exclude each other here: on the disk they
 /// would be one and the same host.
-#[derive(Debug, Default)]
-pub(crate) struct LeaseTable {
-    leases: Mutex<BTreeMap<LeaseKey, State>>,
+///
+/// `D` is the world's disk; `K` tells one lease from another.
+#[derive(Debug)]
+pub struct LeaseTable<D, K> {
+    leases: Mutex<BTreeMap<K, State<D>>>,
     /// No more reservations. Only changed, and only believed, while `leases` is locked.
     closed: AtomicBool,
     /// Set while there are debts; woken when one is added.
@@ -48,12 +50,12 @@ pub(crate) struct LeaseTable {
 }
 
 #[derive(Debug)]
-enum State {
+enum State<D> {
     Taken(ResourceName),
-    Owing(Box<Owed>),
+    Owing(Box<Owed<D>>),
 }
 
-impl State {
+impl<D> State<D> {
     const fn name(&self) -> &ResourceName {
         match self {
             Self::Taken(name) => name,
@@ -63,27 +65,41 @@ impl State {
 }
 
 #[derive(Clone, Debug)]
-struct Owed {
-    lease: LeaseArea<Disk>,
+struct Owed<D> {
+    lease: LeaseArea<D>,
     debt: Debt,
 }
 
 /// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
 #[derive(Debug)]
-pub(crate) struct Reservation {
-    shared: Arc<Shared>,
-    key: LeaseKey,
+pub struct Reservation<D, K: Copy + Ord> {
+    table: Arc<LeaseTable<D, K>>,
+    key: K,
 }
 
-impl Shared {
+impl<D, K> Default for LeaseTable<D, K> {
+    fn default() -> Self {
+        Self {
+            leases: Mutex::default(),
+            closed: AtomicBool::default(),
+            owing: Signal::default(),
+        }
+    }
+}
+
+impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// Reserves the lease called `name` for one acquire and the guard that comes of it.
-    pub(crate) fn reserve(
+    ///
+    /// # Errors
+    ///
+    /// [`NotReserved`].
+    pub fn reserve(
         self: &Arc<Self>,
-        key: LeaseKey,
+        key: K,
         name: ResourceName,
-    ) -> Result<Reservation, NotReserved> {
-        let mut leases = self.leases.leases.lock();
-        if self.leases.closed.load(Ordering::Relaxed) {
+    ) -> Result<Reservation<D, K>, NotReserved> {
+        let mut leases = self.leases.lock();
+        if self.closed.load(Ordering::Relaxed) {
             return Err(NotReserved::Left);
         }
         let same_name = || leases.values().find(|state| *state.name() == name);
@@ -94,7 +110,7 @@ impl Shared {
                 leases.insert(key, State::Taken(name));
                 drop(leases);
                 Ok(Reservation {
-                    shared: Arc::clone(self),
+                    table: Arc::clone(self),
                     key,
                 })
             }
@@ -102,42 +118,38 @@ impl Shared {
     }
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("leases", &self.leases)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Reservation {
+impl<D, K: Copy + Ord> Reservation<D, K> {
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is settled.
-    pub(crate) fn owe(self, lease: LeaseArea<Disk>, debt: Debt) {
+    pub fn owe(self, lease: LeaseArea<D>, debt: Debt) {
         let state = State::Owing(Box::new(Owed { lease, debt }));
-        self.shared.leases.leases.lock().insert(self.key, state);
-        self.shared.leases.owing.set();
+        self.table.leases.lock().insert(self.key, state);
+        self.table.owing.set();
     }
 }
 
-impl Drop for Reservation {
+impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
-        let mut leases = self.shared.leases.leases.lock();
+        let mut leases = self.table.leases.lock();
         if matches!(leases.get(&self.key), Some(State::Taken(_))) {
             leases.remove(&self.key);
         }
     }
 }
 
-impl LeaseTable {
+impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// Ends all reserving, unless guards of this process hold leases or are acquiring some: then it
     /// tells how many.
     ///
     /// Looking and ending is one step. A lease that was reserved in between would be acquired as a
     /// host whose id is free.
-    pub(super) fn close(&self) -> Result<(), usize> {
+    ///
+    /// # Errors
+    ///
+    /// Their number; nothing was ended then.
+    pub fn close(&self) -> Result<(), usize> {
         let leases = self.leases.lock();
-        let is_taken = |state: &&State| matches!(state, State::Taken(_));
+        let is_taken = |state: &&State<D>| matches!(state, State::Taken(_));
         match leases.values().filter(is_taken).count() {
             0 => {
                 self.closed.store(true, Ordering::Relaxed);
@@ -148,7 +160,7 @@ impl LeaseTable {
     }
 
     /// How many leases are left to be settled.
-    pub(super) fn owing(&self) -> usize {
+    pub fn owing(&self) -> usize {
         self.leases
             .lock()
             .values()
@@ -156,7 +168,7 @@ impl LeaseTable {
             .count()
     }
 
-    fn debts(&self) -> Vec<(LeaseKey, Owed)> {
+    fn debts(&self) -> Vec<(K, Owed<D>)> {
         let leases = self.leases.lock();
         leases
             .iter()
@@ -169,18 +181,21 @@ impl LeaseTable {
 }
 
 /// Settles debts as they come: tried again after N, then every 2N, for as long as the join lives.
-pub(super) async fn settle_debts<W: World<Disk = Disk>>(world: &W, shared: &Shared) {
-    let timing = shared.membership.timing();
-    let table = &shared.leases;
+pub async fn settle_debts<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+) {
+    let timing = membership.timing();
     loop {
         table.owing.wait().await;
         world.sleep(timing.io()).await;
         while table.owing() > 0 {
-            if !shared.membership.expiry().is_held(world.now()) {
+            if !membership.expiry().is_held(world.now()) {
                 return;
             }
             for (key, owed) in table.debts() {
-                match retract(world, &shared.membership, &owed.lease, &owed.debt).await {
+                match retract(world, membership, &owed.lease, &owed.debt).await {
                     Ok(()) => {
                         tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is settled");
                         table.leases.lock().remove(&key);

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
-use futures_util::pin_mut;
 use parking_lot::Mutex;
 
+use super::claim::claim_watching;
 use super::error::JoinError;
 use super::leave::wait_for_io;
 use super::life_lock::LifeLock;
@@ -19,21 +18,19 @@ use super::thread::RenewalThread;
 use super::{Inner, LeaseTable, Lockspace, LossBoard, Shared};
 use crate::delta_lease::{
     ClaimProgress, Claimant, DeltaLease, EarlierLife, HostState, HostTable, LockspaceArea,
-    Membership, acquire,
+    Membership,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
+use crate::world::clock;
 use crate::world::executor::block_on;
-use crate::world::{World, clock};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
-/// How often the others are looked at while the host id is claimed.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl LockspaceOptions {
     /// Joins the lockspace in the file or device at `path` as host `host_id`.
@@ -139,7 +136,7 @@ impl LockspaceOptions {
         let membership = Membership::new(area, &lease, hosts);
         let shared = Arc::new(Shared {
             membership,
-            leases: LeaseTable::default(),
+            leases: Arc::new(LeaseTable::default()),
             losses: LossBoard::default(),
         });
         let inner = Inner {
@@ -163,25 +160,9 @@ impl LockspaceOptions {
         area: &LockspaceArea<Disk>,
         claimant: &Claimant,
     ) -> Result<(DeltaLease, HostTable), JoinError> {
-        let table = Mutex::new(HostTable::new(
-            area.geometry,
-            area.name,
-            claimant.timing.fire_timeout(),
-            Some(claimant.host_id),
-        ));
-        let world = &StorageWorld;
-        let claimed = block_on(async {
-            let progress = |event| self.tell(&event);
-            let claim = acquire(world, area, claimant, &progress);
-            let watch = watch_others(world, area, claimant.timing, &table);
-            pin_mut!(claim, watch);
-            match select(claim, watch).await {
-                Either::Left((claimed, _)) => claimed,
-                Either::Right((never, _)) => match never {},
-            }
-        });
-        let lease = claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))?;
-        Ok((lease, table.into_inner()))
+        let progress = |event| self.tell(&event);
+        let claimed = block_on(claim_watching(&StorageWorld, area, claimant, &progress));
+        claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
     }
 
     fn tell(&self, event: &ClaimProgress) {
@@ -263,22 +244,6 @@ fn differing_fire_timeout(hosts: &HostTable, own: FireTimeout) -> Option<(HostId
         let live = matches!(record.state(own, now), HostState::Live);
         (live && theirs != own).then(|| (host, theirs.as_duration()))
     })
-}
-
-/// Never ends by itself. A scan that fails is of no consequence: the claim has its own reads.
-async fn watch_others(
-    world: &StorageWorld,
-    area: &LockspaceArea<Disk>,
-    timing: Timing,
-    table: &Mutex<HostTable>,
-) -> std::convert::Infallible {
-    loop {
-        let read_begun = world.now();
-        if let Ok(scan) = area.read_all(world, timing.io()).await {
-            table.lock().observe(&scan, read_begun, world.now());
-        }
-        world.sleep(WATCH_INTERVAL).await;
-    }
 }
 
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.

@@ -57,6 +57,7 @@ pub(super) fn recognise(
         offset,
         geometry,
         name,
+        scanned_hosts: geometry.max_hosts(),
     };
     // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
     if let Ok(first_host) = HostId::new(1) {

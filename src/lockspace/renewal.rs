@@ -18,7 +18,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Renews `lease` until the leases of this life are lost, and says why.
 ///
 /// The loss is in the membership's expiry before this returns; there it may be noticed earlier.
-pub(super) async fn keep_renewed<W: World>(
+pub async fn keep_renewed<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,

@@ -138,7 +138,8 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
                 shared.losses.announce(&reason);
             };
             // Debts need a membership; they end with it.
-            join(renewal, settle_debts(&StorageWorld, shared)).await
+            let debts = settle_debts(&StorageWorld, &shared.membership, &shared.leases);
+            join(renewal, debts).await
         };
         let stopped = stop.wait();
         pin_mut!(work, stopped);

@@ -77,6 +77,7 @@ impl Target {
         };
         let reservation = inner
             .shared
+            .leases
             .reserve(key, self.name)
             .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
         let area = LeaseArea {

@@ -110,6 +110,7 @@ impl Rig {
                 offset: 0,
                 geometry: SPACE,
                 name: space,
+                scanned_hosts: SPACE.max_hosts(),
             },
             lease: LeaseArea {
                 disk,
