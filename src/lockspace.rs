@@ -6,9 +6,17 @@
 //! and event descriptors and callbacks tell it. Then the lockspace can only be left and joined
 //! anew.
 
-#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    reason = "tests come in here"
+)]
 pub(crate) mod claim;
-#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    reason = "tests come in here"
+)]
 pub(crate) mod debts;
 mod error;
 mod hosts;
@@ -19,7 +27,11 @@ mod loss;
 mod options;
 mod recognise;
 mod registry;
-#[allow(unreachable_pub, reason = "the simulator's tests come in here")]
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    reason = "tests come in here"
+)]
 pub(crate) mod renewal;
 mod signal;
 mod thread;
