@@ -42,12 +42,18 @@ const MILLION: i128 = 1_000_000;
 impl HostClock {
     /// What it shows at `at`.
     pub fn shows(&self, at: TrueTime) -> u64 {
+        if self.ppm_fast == 0 {
+            return self.starts_at + at.0;
+        }
         let rate = MILLION + i128::from(self.ppm_fast);
         self.starts_at + u64::try_from(i128::from(at.0) * rate / MILLION).unwrap()
     }
 
     /// The first true time at which it shows `nanos` or more.
     pub fn reaches(&self, nanos: u64) -> TrueTime {
+        if self.ppm_fast == 0 {
+            return TrueTime(nanos.saturating_sub(self.starts_at));
+        }
         let rate = MILLION + i128::from(self.ppm_fast);
         let shown = i128::from(nanos.saturating_sub(self.starts_at));
         let at = (shown * MILLION + rate - 1) / rate;

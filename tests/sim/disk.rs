@@ -17,7 +17,6 @@
 //! * **Hung I/O, crashed hosts.** See `script`: all I/O of a host can be made to stand still, and a
 //!   host can be stopped for good at any step, with each of its writes under way landing or not.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::choice::Chooser;
@@ -34,14 +33,15 @@ pub struct SimDisk(pub usize);
 #[derive(Clone, Debug, Default)]
 pub struct Sectors {
     pub len: u64,
-    chunks: BTreeMap<u64, [u8; CHUNK]>,
+    /// By number, in order: what was ever written. Few, so that a copy of the disk costs little.
+    chunks: Vec<(u64, [u8; CHUNK])>,
 }
 
 impl Sectors {
     pub fn new(len: u64) -> Self {
         Self {
             len,
-            chunks: BTreeMap::new(),
+            chunks: Vec::new(),
         }
     }
 
@@ -50,7 +50,8 @@ impl Sectors {
         assert!(offset.is_multiple_of(CHUNK as u64) && into.len().is_multiple_of(CHUNK));
         let first = offset / CHUNK as u64;
         let last = first + (into.len() / CHUNK) as u64;
-        for (&at, chunk) in self.chunks.range(first..last) {
+        let from = self.chunks.partition_point(|&(at, _)| at < first);
+        for (at, chunk) in self.chunks[from..].iter().take_while(|&&(at, _)| at < last) {
             let start = usize::try_from(at - first).unwrap() * CHUNK;
             into[start..start + CHUNK].copy_from_slice(chunk);
         }
@@ -59,10 +60,10 @@ impl Sectors {
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset.is_multiple_of(CHUNK as u64) && bytes.len().is_multiple_of(CHUNK));
         for (at, bytes) in (offset / CHUNK as u64..).zip(bytes.chunks_exact(CHUNK)) {
-            if bytes.iter().all(|&byte| byte == 0) {
-                self.chunks.remove(&at);
-            } else {
-                self.chunks.insert(at, bytes.try_into().unwrap());
+            match self.chunks.binary_search_by_key(&at, |&(at, _)| at) {
+                Ok(found) => self.chunks[found].1.copy_from_slice(bytes),
+                Err(_) if bytes.iter().all(|&byte| byte == 0) => {}
+                Err(place) => self.chunks.insert(place, (at, bytes.try_into().unwrap())),
             }
         }
     }

@@ -94,6 +94,51 @@ pub struct Io {
     pub waker: Option<Waker>,
 }
 
+/// All I/O that is not forgotten, oldest first. Never many, so that looking through them is quick.
+#[derive(Default)]
+pub struct Ios(Vec<(IoId, Io)>);
+
+impl Ios {
+    fn at(&self, id: IoId) -> Option<usize> {
+        self.0.binary_search_by_key(&id, |&(id, _)| id).ok()
+    }
+
+    pub fn get(&self, id: IoId) -> Option<&Io> {
+        self.at(id).map(|at| &self.0[at].1)
+    }
+
+    pub fn get_mut(&mut self, id: IoId) -> Option<&mut Io> {
+        self.at(id).map(|at| &mut self.0[at].1)
+    }
+
+    /// Ids rise: a new one comes last.
+    pub fn add(&mut self, id: IoId, io: Io) {
+        self.0.push((id, io));
+    }
+
+    pub fn remove(&mut self, id: IoId) {
+        if let Some(at) = self.at(id) {
+            self.0.remove(at);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (IoId, &Io)> {
+        self.0.iter().map(|(id, io)| (*id, io))
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Io> {
+        self.0.iter().map(|(_, io)| io)
+    }
+}
+
+impl std::ops::Index<IoId> for Ios {
+    type Output = Io;
+
+    fn index(&self, id: IoId) -> &Io {
+        self.get(id).expect("an I/O that is not forgotten")
+    }
+}
+
 impl Io {
     pub fn overlaps(&self, disk: SimDisk, offset: u64, len: usize) -> bool {
         self.disk == disk

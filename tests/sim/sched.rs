@@ -5,7 +5,8 @@
 //! moves to the next.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::choice::Chooser;
 use super::clock::{HostClock, TrueTime};
 use super::disk::{Faults, Sectors, SimDisk};
-use super::io::{Io, IoId, IoRecord};
+use super::io::{IoId, IoRecord, Ios};
 use super::script::HoldRule;
 
 /// A host of the simulation, by its number. Says nothing about its host id.
@@ -34,7 +35,7 @@ pub struct Host {
     pub io_hangs: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// The first part of a torn read looks: so many chunks.
     EarlyPart(IoId, usize),
@@ -54,11 +55,20 @@ struct TaskSlot {
     ready: Arc<Ready>,
 }
 
-struct Ready(AtomicBool);
+struct Ready {
+    this: AtomicBool,
+    /// Set with each of them: while it is not, there is no need to ask all.
+    any: Arc<AtomicBool>,
+}
 
 impl Wake for Ready {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.this.store(true, Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
     }
 }
 
@@ -68,11 +78,12 @@ pub struct Core {
     pub hosts: Vec<Host>,
     pub disks: Vec<Sectors>,
     pub faults: Faults,
-    pub ios: BTreeMap<IoId, Io>,
-    pub sleepers: BTreeMap<u64, Option<Waker>>,
+    pub ios: Ios,
+    pub sleepers: Vec<(u64, Option<Waker>)>,
     pub rules: Vec<HoldRule>,
     pub log: Option<Vec<IoRecord>>,
-    events: BTreeMap<(TrueTime, u64), Event>,
+    /// The soonest first; of those of one instant, the one that was planned first.
+    events: BinaryHeap<Reverse<(TrueTime, u64, Event)>>,
     next_id: u64,
 }
 
@@ -81,6 +92,8 @@ pub struct Core {
 pub struct Sim {
     pub core: Rc<RefCell<Core>>,
     tasks: Rc<RefCell<Vec<TaskSlot>>>,
+    /// Whether a task may be ready.
+    pub any_ready: Arc<AtomicBool>,
 }
 
 /// What a task will have come to.
@@ -106,16 +119,17 @@ impl Sim {
             hosts: Vec::new(),
             disks: Vec::new(),
             faults: Faults::default(),
-            ios: BTreeMap::new(),
-            sleepers: BTreeMap::new(),
+            ios: Ios::default(),
+            sleepers: Vec::new(),
             rules: Vec::new(),
             log: Some(Vec::new()),
-            events: BTreeMap::new(),
+            events: BinaryHeap::new(),
             next_id: 0,
         };
         Self {
             core: Rc::new(RefCell::new(core)),
             tasks: Rc::default(),
+            any_ready: Arc::default(),
         }
     }
 
@@ -163,8 +177,12 @@ impl Sim {
                 let result = future.await;
                 *into.borrow_mut() = Some(result);
             })),
-            ready: Arc::new(Ready(AtomicBool::new(true))),
+            ready: Arc::new(Ready {
+                this: AtomicBool::new(true),
+                any: Arc::clone(&self.any_ready),
+            }),
         });
+        self.any_ready.store(true, Ordering::Relaxed);
         Task(out)
     }
 
@@ -197,13 +215,16 @@ impl Sim {
 
     /// Lets each task that can go on do so. False if none could.
     fn poll_tasks(&self) -> bool {
+        if !self.any_ready.swap(false, Ordering::Relaxed) {
+            return false;
+        }
         let mut any = false;
         let mut at = 0;
         loop {
             let mut tasks = self.tasks.borrow_mut();
             let Some(slot) = tasks.get_mut(at) else { break };
             let paused = self.core.borrow().hosts[slot.host.0].paused;
-            if paused || !slot.ready.0.swap(false, Ordering::Relaxed) {
+            if paused || !slot.ready.this.swap(false, Ordering::Relaxed) {
                 at += 1;
                 continue;
             }
@@ -234,8 +255,8 @@ impl Sim {
         let mut core = self.core.borrow_mut();
         core.forget_stale();
         core.events
-            .first_key_value()
-            .map(|(key, event)| (key.0, *event))
+            .peek()
+            .map(|Reverse((at, _, event))| (*at, *event))
     }
 
     /// Whether a task can go on at once.
@@ -244,7 +265,7 @@ impl Sim {
         let tasks = self.tasks.borrow();
         tasks
             .iter()
-            .any(|slot| slot.ready.0.load(Ordering::Relaxed) && !core.hosts[slot.host.0].paused)
+            .any(|slot| slot.ready.this.load(Ordering::Relaxed) && !core.hosts[slot.host.0].paused)
     }
 }
 
@@ -256,47 +277,56 @@ impl Core {
 
     pub fn at(&mut self, when: TrueTime, event: Event) {
         let seq = self.new_id();
-        self.events.insert((when.max(self.now), seq), event);
+        self.events.push(Reverse((when.max(self.now), seq, event)));
     }
 
     fn is_stale(&self, event: Event) -> bool {
         match event {
             Event::Effect(id) | Event::End(id) | Event::EarlyPart(id, _) => {
-                self.ios.get(&id).is_none_or(|io| io.ended || io.held)
+                self.ios.get(id).is_none_or(|io| io.ended || io.held)
             }
             Event::Deadline(id) => self
                 .ios
-                .get(&id)
+                .get(id)
                 .is_none_or(|io| io.outcome.is_some() || io.abandoned),
-            Event::Wake(id) => !self.sleepers.contains_key(&id),
+            Event::Wake(id) => self.sleepers.iter().all(|&(sleeper, _)| sleeper != id),
         }
     }
 
     fn forget_stale(&mut self) {
-        while let Some((&key, &event)) = self.events.first_key_value() {
+        while let Some(&Reverse((_, _, event))) = self.events.peek() {
             if !self.is_stale(event) {
                 return;
             }
-            self.events.remove(&key);
+            self.events.pop();
         }
     }
 
     fn next_event(&mut self) -> Option<Event> {
         self.forget_stale();
-        let first = self.events.first_key_value()?.0.0;
-        self.now = self.now.max(first);
-        let due: Vec<_> = self
-            .events
-            .range(..=(self.now, u64::MAX))
-            .filter(|&(_, &event)| !self.is_stale(event))
-            .map(|(&key, _)| key)
-            .collect();
+        let Reverse((at, seq, event)) = self.events.pop()?;
+        self.now = self.now.max(at);
+        let due_now = |next: Option<&Reverse<(TrueTime, u64, Event)>>| {
+            next.is_some_and(|Reverse((at, _, _))| *at <= self.now)
+        };
+        if !due_now(self.events.peek()) {
+            return Some(event);
+        }
+        let mut due = vec![Reverse((at, seq, event))];
+        while due_now(self.events.peek()) {
+            let next = self.events.pop()?;
+            if !self.is_stale(next.0.2) {
+                due.push(next);
+            }
+        }
         let chosen = if due.len() > 1 {
             self.chooser.choose(due.len())
         } else {
             0
         };
-        self.events.remove(&due[chosen])
+        let Reverse((_, _, event)) = due.remove(chosen);
+        self.events.extend(due);
+        Some(event)
     }
 
     fn fire(&mut self, event: Event) {
@@ -306,7 +336,9 @@ impl Core {
             Event::End(id) => self.end(id),
             Event::Deadline(id) => self.give_up(id),
             Event::Wake(id) => {
-                if let Some(Some(waker)) = self.sleepers.remove(&id) {
+                if let Some(at) = self.sleepers.iter().position(|&(sleeper, _)| sleeper == id)
+                    && let (_, Some(waker)) = self.sleepers.swap_remove(at)
+                {
                     waker.wake();
                 }
             }

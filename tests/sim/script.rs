@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::Plan;
@@ -88,7 +89,7 @@ impl Sim {
         let id = hold.id();
         let mut core = self.core.borrow_mut();
         core.take_effect(id);
-        core.ios.get_mut(&id).unwrap().has_happened = true;
+        core.ios.get_mut(id).unwrap().has_happened = true;
     }
 
     /// Lets a held I/O land, or look, and end, as the very next that happens on the disk.
@@ -104,8 +105,8 @@ impl Sim {
     fn finish_held(&self, hold: &Hold, lands: bool, fails: bool) {
         let id = hold.id();
         let mut core = self.core.borrow_mut();
-        assert!(core.ios[&id].held, "released twice");
-        let lands = lands && !core.ios[&id].has_happened;
+        assert!(core.ios[id].held, "released twice");
+        let lands = lands && !core.ios[id].has_happened;
         let plan = Plan {
             effect: lands.then_some(Duration::ZERO),
             fails,
@@ -140,6 +141,7 @@ impl Sim {
     /// Stops the process of `host`, or lets it go on. Its I/O goes on meanwhile.
     pub fn pause(&self, host: HostIx, paused: bool) {
         self.core.borrow_mut().hosts[host.0].paused = paused;
+        self.any_ready.store(true, Ordering::Relaxed);
     }
 
     /// Ends the present life of `host`: its tasks are gone. New ones belong to its next life.
@@ -151,7 +153,7 @@ impl Sim {
             .ios
             .iter()
             .filter(|(_, io)| io.host == host && io.is_write_in_flight())
-            .map(|(&id, _)| id)
+            .map(|(id, _)| id)
             .collect();
         for id in of_host {
             let effect = match pending {
@@ -208,7 +210,7 @@ impl Sim {
             if !self.has_ready_task() {
                 match self.next_due() {
                     None => return,
-                    Some((_, Event::Deadline(id))) if self.core.borrow().ios[&id].held => return,
+                    Some((_, Event::Deadline(id))) if self.core.borrow().ios[id].held => return,
                     Some(_) => {}
                 }
             }

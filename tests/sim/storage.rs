@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
 
+use super::clock::TrueTime;
 use super::disk::{Plan, SimDisk};
 use super::io::{Io, IoId, IoKind, IoRecord, IoView, Outcome};
 use super::sched::{Core, Event, HostIx};
@@ -51,10 +52,8 @@ impl Core {
             abandoned: false,
             waker: None,
         };
-        self.ios.insert(id, io);
-        if !in_the_way {
-            self.begin(id);
-        }
+        self.ios.add(id, io);
+        let ends_at = if in_the_way { None } else { self.begin(id) };
         // The host's own clock measures its patience.
         let clock = self.hosts[host.0].clock;
         let until = clock.reaches(
@@ -62,13 +61,17 @@ impl Core {
                 .shows(self.now)
                 .saturating_add(timeout.as_nanos() as u64),
         );
-        self.at(until, Event::Deadline(id));
+        // Most I/O is known to end in time.
+        if ends_at.is_none_or(|end| end >= until) {
+            self.at(until, Event::Deadline(id));
+        }
         id
     }
 
-    fn begin(&mut self, id: IoId) {
+    /// Begins an I/O. Gives the time at which it will end, unless it is held.
+    fn begin(&mut self, id: IoId) -> Option<TrueTime> {
         let now = self.now;
-        let io = self.ios.get_mut(&id).unwrap();
+        let io = self.ios.get_mut(id).unwrap();
         io.queued = false;
         let view = IoView {
             host: io.host,
@@ -101,7 +104,7 @@ impl Core {
             .find_map(|rule| rule.catches(id, &view));
         io.held = caught.is_some() || self.hosts[io.host.0].io_hangs;
         if io.held {
-            return;
+            return None;
         }
         let plan = match io.kind {
             IoKind::Read => {
@@ -112,11 +115,12 @@ impl Core {
             IoKind::Write => self.faults.plan_write(&mut *self.chooser, io.timeout),
         };
         self.schedule(id, plan);
+        Some(now.after(plan.end))
     }
 
     /// Lets a begun I/O go the way of `plan`, counted from now.
     pub fn schedule(&mut self, id: IoId, plan: Plan) {
-        let io = self.ios.get_mut(&id).unwrap();
+        let io = self.ios.get_mut(id).unwrap();
         io.held = false;
         io.fails = plan.fails;
         io.effect_at_end = plan.effect == Some(plan.end);
@@ -140,7 +144,7 @@ impl Core {
     }
 
     pub fn look(&mut self, id: IoId, first_chunks: Option<usize>) {
-        let Some(io) = self.ios.get_mut(&id) else {
+        let Some(io) = self.ios.get_mut(id) else {
             return;
         };
         // What the early part of a torn read has seen stays seen.
@@ -155,10 +159,10 @@ impl Core {
 
     pub fn take_effect(&mut self, id: IoId) {
         let now = self.now;
-        match self.ios[&id].kind {
+        match self.ios[id].kind {
             IoKind::Read => self.look(id, None),
             IoKind::Write => {
-                let io = &self.ios[&id];
+                let io = &self.ios[id];
                 self.disks[io.disk.0].write(io.offset, &io.buf);
             }
         }
@@ -167,10 +171,10 @@ impl Core {
 
     /// The storage answers: nothing more will happen to the disk by this I/O.
     pub fn end(&mut self, id: IoId) {
-        if self.ios[&id].effect_at_end {
+        if self.ios[id].effect_at_end {
             self.take_effect(id);
         }
-        let io = self.ios.get_mut(&id).unwrap();
+        let io = self.ios.get_mut(id).unwrap();
         io.ended = true;
         let past_end = io.offset + io.buf.len() as u64 > self.disks[io.disk.0].len;
         let outcome = match io.kind {
@@ -196,27 +200,27 @@ impl Core {
         let next = self.ios.iter().find(|(_, io)| {
             io.host == host && io.life == life && io.queued && io.overlaps(disk, offset, len)
         });
-        if let Some((&id, _)) = next {
+        if let Some((id, _)) = next {
             self.begin(id);
         }
     }
 
     pub fn give_up(&mut self, id: IoId) {
-        let io = &self.ios[&id];
+        let io = &self.ios[id];
         let outcome = match io.kind {
             IoKind::Read => Outcome::Read(ReadError::TimedOut(io.timeout)),
             IoKind::Write if io.queued => Outcome::Write(WriteError::NotBegun(io.timeout)),
             IoKind::Write => Outcome::Write(WriteError::TimedOut(io.timeout)),
         };
         if io.queued {
-            self.ios.get_mut(&id).unwrap().ended = true;
+            self.ios.get_mut(id).unwrap().ended = true;
         }
         self.tell(id, outcome);
     }
 
     fn tell(&mut self, id: IoId, outcome: Outcome) {
         let now = self.now;
-        let io = self.ios.get_mut(&id).unwrap();
+        let io = self.ios.get_mut(id).unwrap();
         if io.outcome.is_none() {
             io.outcome = Some(outcome);
             if let Some(waker) = io.waker.take() {
@@ -228,14 +232,14 @@ impl Core {
     }
 
     pub fn forget_if_over(&mut self, id: IoId) {
-        if self.ios.get(&id).is_some_and(|io| io.ended && io.abandoned) {
-            self.ios.remove(&id);
+        if self.ios.get(id).is_some_and(|io| io.ended && io.abandoned) {
+            self.ios.remove(id);
         }
     }
 
     /// Nobody waits for this I/O any more. It goes on, if it was begun.
     pub fn abandon(&mut self, id: IoId) {
-        let Some(io) = self.ios.get_mut(&id) else {
+        let Some(io) = self.ios.get_mut(id) else {
             return;
         };
         io.abandoned = true;

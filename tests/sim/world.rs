@@ -94,7 +94,7 @@ impl World for SimWorld {
         let id = {
             let mut core = self.sim.core.borrow_mut();
             let id = core.new_id();
-            core.sleepers.insert(id, None);
+            core.sleepers.push((id, None));
             let wakes_at = core.hosts[self.host.0].clock.reaches(at.as_nanos());
             core.at(wakes_at, Event::Wake(id));
             id
@@ -141,7 +141,7 @@ impl Future for IoFuture {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut core = self.sim.core.borrow_mut();
-        let io = core.ios.get_mut(&self.id).unwrap();
+        let io = core.ios.get_mut(self.id).unwrap();
         match io.outcome {
             Some(Outcome::Done) => {
                 let buf = std::mem::replace(&mut io.buf, SectorBuf::zeroed(0));
@@ -173,8 +173,9 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut core = self.sim.core.borrow_mut();
-        match core.sleepers.get_mut(&self.id) {
-            Some(waker) => {
+        let sleeper = core.sleepers.iter_mut().find(|(id, _)| *id == self.id);
+        match sleeper {
+            Some((_, waker)) => {
                 *waker = Some(context.waker().clone());
                 Poll::Pending
             }
@@ -185,6 +186,7 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.sim.core.borrow_mut().sleepers.remove(&self.id);
+        let mut core = self.sim.core.borrow_mut();
+        core.sleepers.retain(|(id, _)| *id != self.id);
     }
 }
