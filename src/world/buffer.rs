@@ -27,7 +27,7 @@ impl SectorBuf {
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         Self {
-            blocks: vec![Block::zeroed(); len.div_ceil(ALIGNMENT)],
+            blocks: bytemuck::zeroed_vec(len.div_ceil(ALIGNMENT)),
             len,
         }
     }

@@ -14,6 +14,9 @@
 //! * **Torn reads.** A read of several sectors may look at some of them earlier than at others.
 //! * **Never: a torn sector.** A sector holds the old bytes or the new ones. Nor is a write that
 //!   was reported as done ever lost, nor does a read that begins after a write landed miss it.
+//! * **Outages.** A disk can be out of reach for all hosts, or all disks for one host, for a while:
+//!   I/O that is begun meanwhile fails at once, or stands still until the end of the outage and then
+//!   happens, late, or is lost.
 //! * **Hung I/O, crashed hosts.** See `script`: all I/O of a host can be made to stand still, and a
 //!   host can be stopped for good at any step, with each of its writes under way landing or not.
 
@@ -57,6 +60,19 @@ impl Sectors {
         }
     }
 
+    /// Turns one bit over, of one of the records that were written, in the part that the record's
+    /// checksum covers. Gives the byte.
+    pub fn flip(&mut self, pick: u64, bit: u64, is_lease: bool) -> u64 {
+        let (at, chunk) = {
+            let n = pick as usize % self.chunks.len();
+            &mut self.chunks[n]
+        };
+        let covered = if is_lease && *at >= 2 { 48 } else { 168 };
+        let bit = bit % (covered * 8);
+        chunk[(bit / 8) as usize] ^= 1 << (bit % 8);
+        *at * CHUNK as u64 + bit / 8
+    }
+
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset.is_multiple_of(CHUNK as u64) && bytes.len().is_multiple_of(CHUNK));
         for (at, bytes) in (offset / CHUNK as u64..).zip(bytes.chunks_exact(CHUNK)) {
@@ -86,6 +102,18 @@ pub struct Faults {
     pub late_max: Duration,
     /// Reads of several sectors that look at two instants.
     pub torn_read: u64,
+    /// I/O that takes much longer than the rest, and how long that takes at most.
+    pub slow: u64,
+    pub slow_max: Duration,
+}
+
+/// What becomes of I/O that is begun while storage cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// It fails at once.
+    Fails,
+    /// It stands still until the storage is there again; then it happens, late, or is lost.
+    Hangs,
 }
 
 /// What becomes of one I/O, as times after its beginning.
@@ -129,9 +157,55 @@ impl Faults {
         from + Duration::from_nanos(chooser.draw(nanos(to.saturating_sub(from))))
     }
 
+    fn latency_drawn(&self, chooser: &mut dyn Chooser) -> Duration {
+        let max = if Self::happens(chooser, self.slow) {
+            self.slow_max
+        } else {
+            self.latency_max
+        };
+        Self::between(chooser, self.latency_min, max)
+    }
+
+    /// At the end, half of the time; or earlier.
+    fn effect_drawn(chooser: &mut dyn Chooser, end: Duration) -> Duration {
+        if chooser.draw(2) == 0 {
+            end
+        } else {
+            Self::between(chooser, Duration::ZERO, end)
+        }
+    }
+
+    /// For I/O that is begun `remaining` before the storage is there again.
+    pub fn plan_cut_off(
+        &self,
+        chooser: &mut dyn Chooser,
+        how: CutOff,
+        remaining: Duration,
+    ) -> Plan {
+        let latency = Self::between(chooser, self.latency_min, self.latency_max);
+        match how {
+            CutOff::Fails => Plan {
+                effect: None,
+                end: latency,
+                fails: true,
+                ..Plan::PROMPT
+            },
+            CutOff::Hangs => {
+                let end = remaining + latency;
+                let happens = chooser.draw(4) != 0;
+                Plan {
+                    effect: happens.then_some(end),
+                    end,
+                    fails: !happens,
+                    ..Plan::PROMPT
+                }
+            }
+        }
+    }
+
     pub fn plan_read(&self, chooser: &mut dyn Chooser, chunks: usize, timeout: Duration) -> Plan {
-        let end = Self::between(chooser, self.latency_min, self.latency_max);
-        let effect = Self::between(chooser, Duration::ZERO, end);
+        let end = self.latency_drawn(chooser);
+        let effect = Self::effect_drawn(chooser, end);
         let torn = chunks > 1 && Self::happens(chooser, self.torn_read);
         let early_part = torn.then(|| {
             let cut = 1 + chooser.draw(chunks as u64 - 1) as usize;
@@ -157,8 +231,8 @@ impl Faults {
 
     pub fn plan_write(&self, chooser: &mut dyn Chooser, timeout: Duration) -> Plan {
         let early_part = None;
-        let end = Self::between(chooser, self.latency_min, self.latency_max);
-        let effect = Self::between(chooser, Duration::ZERO, end);
+        let end = self.latency_drawn(chooser);
+        let effect = Self::effect_drawn(chooser, end);
         if Self::happens(chooser, self.write_timeout) {
             let end = timeout + Self::between(chooser, Duration::from_millis(1), self.late_max);
             let effect = match chooser.draw(4) {

@@ -21,10 +21,16 @@ pub mod clock;
 pub mod disk;
 pub mod io;
 pub mod judge;
+pub mod machine;
+pub mod referee;
 pub mod rig;
+pub mod scenario;
 pub mod sched;
 pub mod script;
+pub mod shrink;
 pub mod storage;
+pub mod timeline;
+pub mod trial;
 pub mod world;
 
 pub use choice::{Chooser, First, Paths, Seeded};

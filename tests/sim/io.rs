@@ -53,6 +53,7 @@ pub struct IoRecord {
     pub id: IoId,
     pub host: HostIx,
     pub kind: IoKind,
+    pub disk: SimDisk,
     pub offset: u64,
     pub len: usize,
     pub begun: TrueTime,
@@ -62,6 +63,8 @@ pub struct IoRecord {
     pub told: Option<(TrueTime, Outcome)>,
     /// What was written.
     pub bytes: Vec<u8>,
+    /// What was read.
+    pub seen: Vec<u8>,
 }
 
 /// An I/O that has not been forgotten yet: somebody waits for it, or it can still happen.

@@ -14,15 +14,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::choice::Chooser;
+use super::choice::{Chooser, Stream};
 use super::clock::{HostClock, TrueTime};
-use super::disk::{Faults, Sectors, SimDisk};
+use super::disk::{CutOff, Faults, Sectors, SimDisk};
 use super::io::{IoId, IoRecord, Ios};
 use super::script::HoldRule;
 
 /// A host of the simulation, by its number. Says nothing about its host id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostIx(pub usize);
+
+impl HostIx {
+    /// The numbers that are drawn for this host.
+    pub fn stream(self) -> Stream {
+        Stream(self.0 + 1)
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Host {
@@ -33,6 +40,8 @@ pub struct Host {
     pub paused: bool,
     /// Its I/O stands still from its beginning on.
     pub io_hangs: bool,
+    /// Until when it cannot reach any storage.
+    pub cut_off: Option<(TrueTime, CutOff)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +60,10 @@ pub enum Event {
 
 struct TaskSlot {
     host: HostIx,
+    /// `None` while it runs, and when it is over.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     ready: Arc<Ready>,
+    over: bool,
 }
 
 struct Ready {
@@ -77,11 +88,17 @@ pub struct Core {
     pub chooser: Box<dyn Chooser>,
     pub hosts: Vec<Host>,
     pub disks: Vec<Sectors>,
+    /// Until when a disk is out of reach for all.
+    pub outages: Vec<Option<(TrueTime, CutOff)>>,
     pub faults: Faults,
+    /// Writes that landed when nobody waited for them any more.
+    pub landed_late: u64,
     pub ios: Ios,
     pub sleepers: Vec<(u64, Option<Waker>)>,
     pub rules: Vec<HoldRule>,
     pub log: Option<Vec<IoRecord>>,
+    /// What else is worth telling of a run with a log.
+    pub notes: Vec<Note>,
     /// The soonest first; of those of one instant, the one that was planned first.
     events: BinaryHeap<Reverse<(TrueTime, u64, Event)>>,
     next_id: u64,
@@ -95,6 +112,9 @@ pub struct Sim {
     /// Whether a task may be ready.
     pub any_ready: Arc<AtomicBool>,
 }
+
+/// Something that was said of a run: when, of which host, what.
+pub type Note = (TrueTime, Option<HostIx>, String);
 
 /// What a task will have come to.
 pub struct Task<T>(Rc<RefCell<Option<T>>>);
@@ -113,16 +133,23 @@ impl<T> Task<T> {
 impl Sim {
     /// A run in which nothing goes wrong and I/O takes no time, with a log.
     pub fn new(chooser: impl Chooser + 'static) -> Self {
+        Self::new_boxed(Box::new(chooser))
+    }
+
+    pub fn new_boxed(chooser: Box<dyn Chooser>) -> Self {
         let core = Core {
             now: TrueTime(0),
-            chooser: Box::new(chooser),
+            chooser,
             hosts: Vec::new(),
             disks: Vec::new(),
+            outages: Vec::new(),
             faults: Faults::default(),
+            landed_late: 0,
             ios: Ios::default(),
             sleepers: Vec::new(),
             rules: Vec::new(),
             log: Some(Vec::new()),
+            notes: Vec::new(),
             events: BinaryHeap::new(),
             next_id: 0,
         };
@@ -135,9 +162,22 @@ impl Sim {
 
     /// The same without a log, for runs by the thousand.
     pub fn without_log(chooser: impl Chooser + 'static) -> Self {
-        let sim = Self::new(chooser);
+        Self::without_log_boxed(Box::new(chooser))
+    }
+
+    pub fn without_log_boxed(chooser: Box<dyn Chooser>) -> Self {
+        let sim = Self::new_boxed(chooser);
         sim.core.borrow_mut().log = None;
         sim
+    }
+
+    /// Puts something down in a run that has a log.
+    pub fn note(&self, host: Option<HostIx>, text: impl FnOnce() -> String) {
+        let mut core = self.core.borrow_mut();
+        if core.log.is_some() {
+            let now = core.now;
+            core.notes.push((now, host, text()));
+        }
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -147,6 +187,7 @@ impl Sim {
     pub fn add_disk(&self, sectors: Sectors) -> SimDisk {
         let mut core = self.core.borrow_mut();
         core.disks.push(sectors);
+        core.outages.push(None);
         SimDisk(core.disks.len() - 1)
     }
 
@@ -181,22 +222,29 @@ impl Sim {
                 this: AtomicBool::new(true),
                 any: Arc::clone(&self.any_ready),
             }),
+            over: false,
         });
         self.any_ready.store(true, Ordering::Relaxed);
         Task(out)
     }
 
-    /// Drops all tasks of `host`.
+    /// Drops all tasks of `host`. A task may do this to another host.
     pub fn drop_tasks(&self, host: HostIx) {
         let mut dropped = Vec::new();
-        self.tasks.borrow_mut().retain_mut(|slot| {
+        for slot in self.tasks.borrow_mut().iter_mut() {
             if slot.host == host {
+                slot.over = true;
                 dropped.push(slot.future.take());
             }
-            slot.host != host
-        });
+        }
         // Only now: futures that are dropped look at the run.
         drop(dropped);
+    }
+
+    /// Ends the run. Tasks hold the run that holds them, so without this it would never be freed.
+    pub fn end(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        drop(tasks);
     }
 
     /// One event, or all that the tasks can do before the next. False when nothing is left to
@@ -218,6 +266,7 @@ impl Sim {
         if !self.any_ready.swap(false, Ordering::Relaxed) {
             return false;
         }
+        self.tasks.borrow_mut().retain(|slot| !slot.over);
         let mut any = false;
         let mut at = 0;
         loop {
@@ -238,14 +287,10 @@ impl Sim {
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
             let mut tasks = self.tasks.borrow_mut();
             match polled {
-                Poll::Ready(()) => {
-                    tasks.remove(at);
-                }
-                Poll::Pending => {
-                    tasks[at].future = Some(future);
-                    at += 1;
-                }
+                Poll::Pending if !tasks[at].over => tasks[at].future = Some(future),
+                _ => tasks[at].over = true,
             }
+            at += 1;
         }
         any
     }

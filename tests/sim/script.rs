@@ -53,6 +53,8 @@ pub enum Pending {
     Land,
     /// They never land.
     Vanish,
+    /// Each lands at once or never, by chance.
+    Either,
 }
 
 /// The `n`th I/O (from 1) of those that are `wanted`.
@@ -147,12 +149,21 @@ impl Sim {
     /// Ends the present life of `host`: its tasks are gone. New ones belong to its next life.
     pub fn crash(&self, host: HostIx, pending: Pending) {
         self.drop_tasks(host);
+        self.core.borrow_mut().hosts[host.0].life += 1;
+        self.end_writes(host, None, pending);
+    }
+
+    /// What becomes of the writes that `host`, or one life of it, has under way.
+    pub fn end_writes(&self, host: HostIx, life: Option<u64>, pending: Pending) {
         let mut core = self.core.borrow_mut();
-        core.hosts[host.0].life += 1;
         let of_host: Vec<_> = core
             .ios
             .iter()
-            .filter(|(_, io)| io.host == host && io.is_write_in_flight())
+            .filter(|(_, io)| {
+                io.host == host
+                    && life.is_none_or(|life| io.life == life)
+                    && io.is_write_in_flight()
+            })
             .map(|(id, _)| id)
             .collect();
         for id in of_host {
@@ -160,6 +171,9 @@ impl Sim {
                 Pending::GoOn => continue,
                 Pending::Land => Some(Duration::ZERO),
                 Pending::Vanish => None,
+                Pending::Either => {
+                    (core.chooser.draw_for(host.stream(), 2) == 0).then_some(Duration::ZERO)
+                }
             };
             core.schedule(
                 id,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
 
+use super::choice::On;
 use super::clock::TrueTime;
 use super::disk::{Plan, SimDisk};
 use super::io::{Io, IoId, IoKind, IoRecord, IoView, Outcome};
@@ -22,6 +23,7 @@ impl Core {
         offset: u64,
         buf: SectorBuf,
         timeout: Duration,
+        plan: Option<Plan>,
     ) -> IoId {
         let life = self.hosts[host.0].life;
         let in_the_way = kind == IoKind::Write
@@ -53,13 +55,17 @@ impl Core {
             waker: None,
         };
         self.ios.add(id, io);
-        let ends_at = if in_the_way { None } else { self.begin(id) };
+        let ends_at = if in_the_way {
+            None
+        } else {
+            self.begin(id, plan)
+        };
         // The host's own clock measures its patience.
         let clock = self.hosts[host.0].clock;
         let until = clock.reaches(
             clock
                 .shows(self.now)
-                .saturating_add(timeout.as_nanos() as u64),
+                .saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
         );
         // Most I/O is known to end in time.
         if ends_at.is_none_or(|end| end >= until) {
@@ -69,7 +75,7 @@ impl Core {
     }
 
     /// Begins an I/O. Gives the time at which it will end, unless it is held.
-    fn begin(&mut self, id: IoId) -> Option<TrueTime> {
+    fn begin(&mut self, id: IoId, plan: Option<Plan>) -> Option<TrueTime> {
         let now = self.now;
         let io = self.ios.get_mut(id).unwrap();
         io.queued = false;
@@ -90,12 +96,14 @@ impl Core {
                 id,
                 host: view.host,
                 kind: view.kind,
+                disk: view.disk,
                 offset: view.offset,
                 len: view.len,
                 begun: now,
                 effect: None,
                 told: None,
                 bytes: view.bytes.to_vec(),
+                seen: Vec::new(),
             });
         }
         let caught = self
@@ -106,13 +114,19 @@ impl Core {
         if io.held {
             return None;
         }
-        let plan = match io.kind {
-            IoKind::Read => {
-                let chunks = io.buf.len() / 512;
+        let cut_off = self.hosts[io.host.0].cut_off.or(self.outages[io.disk.0]);
+        let mut chooser = On(&mut *self.chooser, io.host.stream());
+        let plan = match (plan, cut_off.filter(|&(until, _)| now < until)) {
+            (Some(plan), _) => plan,
+            (None, Some((until, how))) => {
                 self.faults
-                    .plan_read(&mut *self.chooser, chunks, io.timeout)
+                    .plan_cut_off(&mut chooser, how, until.since(now))
             }
-            IoKind::Write => self.faults.plan_write(&mut *self.chooser, io.timeout),
+            (None, None) if io.kind == IoKind::Read => {
+                self.faults
+                    .plan_read(&mut chooser, io.buf.len() / 512, io.timeout)
+            }
+            (None, None) => self.faults.plan_write(&mut chooser, io.timeout),
         };
         self.schedule(id, plan);
         Some(now.after(plan.end))
@@ -160,8 +174,20 @@ impl Core {
     pub fn take_effect(&mut self, id: IoId) {
         let now = self.now;
         match self.ios[id].kind {
-            IoKind::Read => self.look(id, None),
+            IoKind::Read => {
+                self.look(id, None);
+                if self.log.is_some() {
+                    let seen = self.ios[id].buf.to_vec();
+                    self.record(id, |record| record.seen = seen);
+                }
+            }
             IoKind::Write => {
+                let io = self.ios.get_mut(id).unwrap();
+                if io.has_happened {
+                    return;
+                }
+                io.has_happened = true;
+                self.landed_late += u64::from(io.outcome.is_some() || io.abandoned);
                 let io = &self.ios[id];
                 self.disks[io.disk.0].write(io.offset, &io.buf);
             }
@@ -201,7 +227,7 @@ impl Core {
             io.host == host && io.life == life && io.queued && io.overlaps(disk, offset, len)
         });
         if let Some((id, _)) = next {
-            self.begin(id);
+            self.begin(id, None);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use disklease::__sim::world::{ReadError, SectorBuf, Timestamp, World, WriteError};
 
-use super::disk::SimDisk;
+use super::disk::{Plan, SimDisk};
 use super::io::{IoId, IoKind, Outcome};
 use super::sched::{Event, HostIx, Sim};
 
@@ -25,6 +25,21 @@ impl SimWorld {
             host,
         }
     }
+
+    /// A write that takes just this long, whatever is the matter with the storage otherwise, and
+    /// that nobody gives up on. True if it was done.
+    pub async fn write_for(&self, disk: SimDisk, offset: u64, takes: Duration) -> bool {
+        let plan = Plan {
+            effect: Some(takes),
+            end: takes,
+            ..Plan::PROMPT
+        };
+        let kind = IoKind::Write;
+        let buf = SectorBuf::zeroed(512);
+        let (outcome, _) =
+            IoFuture::begin(self, kind, disk, offset, buf, Duration::MAX, Some(plan)).await;
+        outcome == Outcome::Done
+    }
 }
 
 impl World for SimWorld {
@@ -38,7 +53,7 @@ impl World for SimWorld {
         timeout: Duration,
     ) -> Result<SectorBuf, ReadError> {
         let (outcome, buf) =
-            IoFuture::begin(self, IoKind::Read, *disk, offset, into, timeout).await;
+            IoFuture::begin(self, IoKind::Read, *disk, offset, into, timeout, None).await;
         match outcome {
             Outcome::Read(error) => Err(error),
             _ => Ok(buf),
@@ -58,7 +73,7 @@ impl World for SimWorld {
         );
         assert!(offset.is_multiple_of(bytes.len() as u64), "a whole sector");
         let (outcome, _) =
-            IoFuture::begin(self, IoKind::Write, *disk, offset, bytes, timeout).await;
+            IoFuture::begin(self, IoKind::Write, *disk, offset, bytes, timeout, None).await;
         match outcome {
             Outcome::Write(error) => Err(error),
             _ => Ok(()),
@@ -107,7 +122,8 @@ impl World for SimWorld {
     }
 
     fn random(&self, below: u64) -> u64 {
-        self.sim.core.borrow_mut().chooser.draw(below)
+        let mut core = self.sim.core.borrow_mut();
+        core.chooser.draw_for(self.host.stream(), below)
     }
 }
 
@@ -125,9 +141,10 @@ impl IoFuture {
         offset: u64,
         buf: SectorBuf,
         timeout: Duration,
+        plan: Option<Plan>,
     ) -> Self {
         let mut core = world.sim.core.borrow_mut();
-        let id = core.submit(world.host, kind, disk, offset, buf, timeout);
+        let id = core.submit(world.host, kind, disk, offset, buf, timeout, plan);
         drop(core);
         Self {
             sim: world.sim.clone(),

@@ -1,0 +1,519 @@
+//! A host as it is in production: it joins, renews, settles its debts, runs guests under leases,
+//! loses them, leaves, is killed and comes back.
+//!
+//! All that decides anything is the library's code. What stands here is what the library leaves to
+//! others: the guests, the restarts, the life lock, the watchdog.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use disklease::__sim::delta_lease::{
+    self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
+};
+use disklease::__sim::lockspace::{
+    LeaseTable, Reservation, claim_watching, keep_renewed, settle_debts,
+};
+use disklease::__sim::paxos_lease::{
+    self, AcquireError, AcquireFailure, Debt, HeldLease, Holding, LeaseArea, LeaseIoError,
+    Patience, ReleaseError,
+};
+use disklease::__sim::world::{Timestamp, World};
+use disklease::format::{Generation, HolderNote, HostName, LeaseVersion};
+use disklease::timing::Timing;
+use futures_util::future::{Either, join, join_all, select};
+use futures_util::pin_mut;
+
+use super::clock::TrueTime;
+use super::disk::SimDisk;
+use super::io::IoKind;
+use super::referee::{Life, Referee, offset_of};
+use super::rig::{host_id, secs};
+use super::scenario::{Scenario, Setup};
+use super::sched::{HostIx, Sim};
+use super::script::Pending;
+use super::world::SimWorld;
+
+/// The pause before each try when the blows are over, at most.
+const QUIET_PAUSE_MILLIS: u64 = 600;
+
+/// What all hosts of a run have in common.
+pub struct Field {
+    pub sim: Sim,
+    pub scenario: Scenario,
+    pub timing: Timing,
+    pub space: LockspaceArea<SimDisk>,
+    pub leases: Vec<LeaseArea<SimDisk>>,
+    pub guests: SimDisk,
+    pub referee: Referee,
+    /// What never stands still: watchdogs, and whoever restarts processes. Its clock is true.
+    pub hardware: SimWorld,
+    /// Hosts that have got all they wanted.
+    pub finished: Cell<usize>,
+}
+
+/// One host.
+pub struct Host {
+    pub field: Rc<Field>,
+    pub world: SimWorld,
+    setup: Setup,
+    /// Rises with each restart under another name.
+    name: Cell<u32>,
+    /// Rises with each reset of the machine.
+    boot: Cell<u8>,
+    /// It is to leave the lockspace when its guests allow.
+    leaving: Cell<bool>,
+    turns_left: RefCell<Vec<u64>>,
+    /// Whether each lease was had after the blows were over.
+    had_last: RefCell<Vec<bool>>,
+    /// Nobody will start it again.
+    pub gone: Cell<bool>,
+    is_finished: Cell<bool>,
+}
+
+type Table = Arc<LeaseTable<SimDisk, usize>>;
+
+impl Field {
+    fn now(&self) -> TrueTime {
+        self.sim.now()
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.now() >= self.scenario.quiet_at
+    }
+}
+
+impl Host {
+    pub fn new(field: &Rc<Field>, host: HostIx, setup: Setup) -> Rc<Self> {
+        let leases = field.leases.len();
+        Rc::new(Self {
+            field: Rc::clone(field),
+            world: SimWorld::new(&field.sim, host),
+            setup,
+            name: Cell::new(0),
+            boot: Cell::new(setup.machine * 32),
+            leaving: Cell::new(false),
+            turns_left: RefCell::new(vec![field.scenario.turns; leases]),
+            had_last: RefCell::new(vec![false; leases]),
+            gone: Cell::new(false),
+            is_finished: Cell::new(false),
+        })
+    }
+
+    fn ix(&self) -> HostIx {
+        self.world.host
+    }
+
+    fn life(&self) -> Life {
+        let core = self.field.sim.core.borrow();
+        (self.ix(), core.hosts[self.ix().0].life)
+    }
+
+    fn note(&self, text: impl FnOnce() -> String) {
+        self.field.sim.note(Some(self.ix()), text);
+    }
+
+    /// Whether any I/O of this host, or of this life of it alone, has not ended.
+    fn has_io(&self, of_life: Option<u64>, wanted: impl Fn(IoKind) -> bool) -> bool {
+        let core = self.field.sim.core.borrow();
+        core.ios.values().any(|io| {
+            io.host == self.ix()
+                && of_life.is_none_or(|life| io.life == life)
+                && !io.ended
+                && !io.queued
+                && wanted(io.kind)
+        })
+    }
+
+    pub fn start(self: &Rc<Self>, joined: Option<DeltaLease>) {
+        let me = Rc::clone(self);
+        self.field
+            .sim
+            .spawn(self.ix(), async move { me.live(joined).await });
+    }
+
+    fn claimant(&self) -> Claimant {
+        let names = ["alpha", "beta", "gamma", "delta"];
+        let name = format!("{}-{}", names[self.ix().0], self.name.get());
+        Claimant {
+            host_id: host_id(self.setup.host_id),
+            host_name: HostName::new(&name).unwrap(),
+            timing: self.field.timing,
+            pid: 1,
+            boot_id: [self.boot.get(); 16],
+            life_mark: 99,
+            // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
+            earlier_life: if self.has_io(None, |_| true) {
+                EarlierLife::MayRun
+            } else {
+                EarlierLife::ProvenOver
+            },
+        }
+    }
+
+    /// One process, from its start to its end.
+    async fn live(self: Rc<Self>, joined: Option<DeltaLease>) {
+        let (field, world) = (&self.field, &self.world);
+        let mut joined = joined.map(|delta| {
+            let table = HostTable::new(
+                field.space.geometry,
+                field.space.name,
+                field.timing.fire_timeout(),
+                Some(delta.host_id()),
+            );
+            (delta, table)
+        });
+        loop {
+            let (mut delta, table) = match joined.take() {
+                Some(joined) => joined,
+                None => {
+                    // A process enters no new life while I/O of its last one is under way.
+                    while self.has_io(Some(self.life().1), |_| true) {
+                        world.sleep(Duration::from_millis(100)).await;
+                    }
+                    self.note(|| "joins".to_owned());
+                    let claimant = self.claimant();
+                    match claim_watching(world, &field.space, &claimant, &|_| {}).await {
+                        Ok(joined) => joined,
+                        Err(error) => {
+                            self.note(|| format!("did not join: {error}"));
+                            field.referee.count(|tally| tally.failed_joins += 1);
+                            let pause = 1000 + world.random(3000);
+                            world.sleep(Duration::from_millis(pause)).await;
+                            continue;
+                        }
+                    }
+                }
+            };
+            field.referee.count(|tally| tally.joins += 1);
+            let membership = Rc::new(Membership::new(field.space.clone(), &delta, table));
+            self.note(|| {
+                let generation = membership.generation().get();
+                format!("is host {}, generation {generation}", self.setup.host_id)
+            });
+            self.watch(&membership);
+            self.run_guests(&membership, &mut delta).await;
+            self.leave(&membership, &delta).await;
+            if self.has_all() {
+                self.finish();
+                return;
+            }
+            self.leaving.set(false);
+            world.sleep(Duration::from_millis(world.random(500))).await;
+        }
+    }
+
+    pub fn finish(&self) {
+        if !self.is_finished.replace(true) {
+            self.field.finished.set(self.field.finished.get() + 1);
+        }
+    }
+
+    async fn run_guests(
+        self: &Rc<Self>,
+        membership: &Rc<Membership<SimDisk>>,
+        delta: &mut DeltaLease,
+    ) {
+        let table = Table::default();
+        let background = async {
+            let renewal = async {
+                let reason = keep_renewed(&self.world, membership, delta).await;
+                self.note(|| format!("has lost its leases: {reason}"));
+                self.field.referee.count(|tally| tally.losses += 1);
+            };
+            join(renewal, settle_debts(&self.world, membership, &table)).await;
+        };
+        let guests =
+            (0..self.field.leases.len()).map(|lease| self.guest(membership, &table, lease));
+        let guests = join_all(guests);
+        pin_mut!(background, guests);
+        if let Either::Left(((), guests)) = select(background, guests).await {
+            guests.await;
+        }
+        if let Err(leases) = table.close() {
+            self.field
+                .referee
+                .breach(|| format!("stuck: {leases} leases are still reserved at the end"));
+        }
+    }
+
+    /// Leaves as a lockspace does.
+    async fn leave(&self, membership: &Membership<SimDisk>, delta: &DeltaLease) {
+        let world = &self.world;
+        let life = self.life().1;
+        let until = world.now() + membership.timing().io();
+        while self.has_io(Some(life), |_| true) && world.now() < until {
+            world.sleep(Duration::from_millis(20)).await;
+        }
+        if !self.has_io(Some(life), |_| true) {
+            let freed = delta_lease::release(world, membership, delta).await;
+            self.note(|| format!("has left: {freed:?}"));
+            self.field.referee.count(|tally| tally.leaves += 1);
+        }
+        membership.expiry().lose();
+    }
+
+    fn has_all(&self) -> bool {
+        self.had_last.borrow().iter().all(|&had| had)
+    }
+
+    /// Whether its guests want this lease at this instant; else how long they are content.
+    fn wants(&self, lease: usize) -> Result<(), Duration> {
+        let quiet_at = self.field.scenario.quiet_at;
+        let now = self.field.now();
+        if now >= quiet_at {
+            return Ok(());
+        }
+        let mut turns = self.turns_left.borrow_mut();
+        match turns[lease].checked_sub(1) {
+            Some(left) => {
+                turns[lease] = left;
+                Ok(())
+            }
+            // Not all at one instant.
+            None => Err(quiet_at.since(now) + Duration::from_millis(self.world.random(300))),
+        }
+    }
+
+    /// Takes a lease, uses it, gives it back: until all are content, or the lockspace is lost.
+    async fn guest(
+        self: &Rc<Self>,
+        membership: &Rc<Membership<SimDisk>>,
+        table: &Table,
+        lease: usize,
+    ) {
+        let (field, world) = (&self.field, &self.world);
+        let scenario = &field.scenario;
+        let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap();
+        let is_held = || membership.expiry().is_held(world.now());
+        while is_held() && !self.leaving.get() && !self.had_last.borrow()[lease] {
+            if let Err(content) = self.wants(lease) {
+                // Its ears are open to what happens meanwhile.
+                world.sleep(content.min(Duration::from_secs(3))).await;
+                continue;
+            }
+            // After the blows everybody is in a hurry.
+            let most = if field.is_quiet() {
+                QUIET_PAUSE_MILLIS
+            } else {
+                millis(scenario.pause_max)
+            };
+            world.sleep(Duration::from_millis(world.random(most))).await;
+            let area = &field.leases[lease];
+            let Ok(reservation) = table.reserve(lease, area.resource) else {
+                world.sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            let holding = self.holding(membership);
+            match paxos_lease::acquire(world, membership, area, &holding).await {
+                Ok(held) => self.hold(membership, lease, held, reservation).await,
+                Err(failure) => {
+                    self.note(|| format!("does not get the lease: {}", failure.error));
+                    field.referee.count(|tally| tally.refusals += 1);
+                    let AcquireFailure { error, debt } = failure;
+                    if let Some(debt) = debt {
+                        field.referee.count(|tally| tally.debts += 1);
+                        reservation.owe(area.clone(), debt);
+                    }
+                    if matches!(error, AcquireError::Lease(LeaseIoError::Format { .. })) {
+                        // Nothing mends a damaged record but whoever writes it next.
+                        world.sleep(Duration::from_secs(2)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn holding(&self, membership: &Membership<SimDisk>) -> Holding {
+        let now = self.world.now();
+        let patience = match self.world.random(if self.field.is_quiet() { 5 } else { 4 }) {
+            0 | 1 => Patience::Refuse,
+            2 => Patience::WaitForDeath {
+                until: Some(now + secs(3)),
+            },
+            _ => Patience::WaitForDeath { until: None },
+        };
+        // sanlock hosts leave none.
+        let note = (self.world.random(3) != 0).then(|| {
+            let version = LeaseVersion::new(0);
+            HolderNote::new(membership.host_id(), Generation::new(0), version)
+        });
+        Holding {
+            patience,
+            note,
+            expected_version: None,
+        }
+    }
+
+    async fn hold(
+        &self,
+        membership: &Rc<Membership<SimDisk>>,
+        lease: usize,
+        held: HeldLease,
+        reservation: Reservation<SimDisk, usize>,
+    ) {
+        let (field, world, life) = (&self.field, &self.world, self.life());
+        let scenario = &field.scenario;
+        let is_held = || membership.expiry().is_held(world.now());
+        let nanos = |of: Duration| u64::try_from(of.as_nanos()).unwrap();
+        if !is_held() {
+            return;
+        }
+        let version = held.version().get();
+        self.note(|| format!("holds the lease, version {version}"));
+        let quiet = field.is_quiet();
+        field.referee.acquired(lease, life, version, membership);
+        if quiet {
+            self.had_last.borrow_mut()[lease] = true;
+        }
+        let hold = if quiet {
+            Duration::from_millis(5)
+        } else {
+            scenario.hold_max
+        };
+        let until = world.now() + Duration::from_nanos(world.random(nanos(hold) + 1));
+        while is_held() {
+            field.referee.writes(lease, life, version);
+            let takes = Duration::from_nanos(world.random(nanos(scenario.guest_write_max) + 1));
+            world.write_for(field.guests, offset_of(lease), takes).await;
+            if world.now() >= until || self.leaving.get() {
+                break;
+            }
+            let rest = nanos(hold) / 4 + 1_000_000;
+            world.sleep(Duration::from_nanos(world.random(rest))).await;
+        }
+        if !is_held() {
+            self.ask_again(membership, is_held).await;
+        }
+        field.referee.gives_up(lease, life);
+        let area = &field.leases[lease];
+        let released = paxos_lease::release(world, membership, area, &held).await;
+        self.note(|| format!("has released the lease: {released:?}"));
+        if let Err(ReleaseError::Lease(_)) = released {
+            field.referee.count(|tally| tally.debts += 1);
+            reservation.owe(area.clone(), Debt::of_release(&held));
+        }
+    }
+
+    /// A guard that was lost is asked again, while its guest is being stopped.
+    async fn ask_again(&self, _: &Membership<SimDisk>, is_held: impl Fn() -> bool) {
+        for _ in 0..2 {
+            let pause = Duration::from_millis(self.world.random(2500));
+            self.world.sleep(pause).await;
+            if is_held() {
+                self.field
+                    .referee
+                    .breach(|| "loss taken back: a guard that said lost says held".to_owned());
+            }
+        }
+    }
+
+    /// The watchdog of one life: whoever neither renews nor stops is reset 8N + F after the last
+    /// good renewal.
+    fn watch(self: &Rc<Self>, membership: &Rc<Membership<SimDisk>>) {
+        if !self.field.scenario.fenced {
+            return;
+        }
+        let (me, membership) = (Rc::clone(self), Rc::clone(membership));
+        let life = self.life();
+        let hardware = self.field.hardware.clone();
+        let sim = self.field.sim.clone();
+        let fires_after = membership.timing().fire_timeout().as_duration();
+        let clock = sim.core.borrow().hosts[self.ix().0].clock;
+        self.field.sim.spawn(hardware.host, async move {
+            let mut good_until = membership.expiry().deadline().unwrap_or_default();
+            loop {
+                let fires_at = clock.reaches((good_until + fires_after).as_nanos());
+                let looks = membership.timing().renewal_interval();
+                let next = fires_at.min(sim.now().after(looks));
+                hardware.sleep_until(Timestamp::from_nanos(next.0)).await;
+                if let Some(later) = membership.expiry().deadline() {
+                    good_until = good_until.max(later);
+                }
+                if sim.now() >= clock.reaches((good_until + fires_after).as_nanos()) {
+                    me.fire(life);
+                    return;
+                }
+                if me.life() != life && !me.has_io(Some(life.1), |kind| kind == IoKind::Write) {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn fire(self: &Rc<Self>, life: Life) {
+        let writes = self.has_io(Some(life.1), |kind| kind == IoKind::Write);
+        if self.life() == life && (writes || self.field.referee.guards_of(life) > 0) {
+            self.note(|| "is reset by its watchdog".to_owned());
+            self.reset(Some(Duration::from_millis(500)), false);
+        } else if writes {
+            // The process was killed before; what it left to the kernel ends here.
+            self.field
+                .sim
+                .end_writes(self.ix(), Some(life.1), Pending::Either);
+        }
+    }
+
+    /// Kills the process. Its I/O goes on.
+    pub fn kill(self: &Rc<Self>, restart: Option<Duration>, renamed: bool) {
+        self.note(|| "is killed".to_owned());
+        self.field.referee.count(|tally| tally.kills += 1);
+        self.end(Pending::GoOn, restart, renamed);
+    }
+
+    /// Resets the machine.
+    pub fn reset(self: &Rc<Self>, restart: Option<Duration>, renamed: bool) {
+        self.note(|| "is reset".to_owned());
+        self.field.referee.count(|tally| tally.resets += 1);
+        self.boot.set(self.boot.get() + 1);
+        self.end(Pending::Either, restart, renamed);
+    }
+
+    fn end(self: &Rc<Self>, pending: Pending, restart: Option<Duration>, renamed: bool) {
+        let sim = &self.field.sim;
+        sim.crash(self.ix(), pending);
+        sim.pause(self.ix(), false);
+        self.leaving.set(false);
+        let life = self.life();
+        if renamed {
+            self.name.set(self.name.get() + 1);
+        }
+        let Some(after) = restart else {
+            self.gone.set(true);
+            self.finish();
+            return;
+        };
+        let me = Rc::clone(self);
+        let hardware = self.field.hardware.clone();
+        sim.spawn(hardware.host, async move {
+            hardware.sleep(after).await;
+            if me.life() == life {
+                me.note(|| "is started again".to_owned());
+                me.start(None);
+            }
+        });
+    }
+
+    /// Stops the process, and lets it go on later if it lives then.
+    pub fn stop(self: &Rc<Self>, lasts: Duration) {
+        self.note(|| format!("stands still for {lasts:?}"));
+        self.field.referee.count(|tally| tally.stops += 1);
+        let sim = self.field.sim.clone();
+        sim.pause(self.ix(), true);
+        let (me, life) = (Rc::clone(self), self.life());
+        let hardware = self.field.hardware.clone();
+        sim.clone().spawn(hardware.host, async move {
+            hardware.sleep(lasts).await;
+            if me.life() == life {
+                me.note(|| "goes on".to_owned());
+                sim.pause(me.ix(), false);
+            }
+        });
+    }
+
+    pub fn leave_soon(&self) {
+        self.note(|| "is to leave".to_owned());
+        self.leaving.set(true);
+    }
+}
