@@ -112,7 +112,7 @@ async fn free_leader<W: World>(
     let makes_us_owner =
         (leader.version(), leader.input()) == (held.version(), held.leader.input());
     let is_ours = written_by_us && leader == held.leader;
-    if !is_ours && !(makes_us_owner && mutation!(ReleaseWriterIgnored)) {
+    if !(is_ours || makes_us_owner && mutation!(ReleaseWriterIgnored)) {
         let was_late = makes_us_owner || leader.version() < held.version();
         if !written_by_us && was_late {
             witness!(ReleaseLeftLeader);
