@@ -31,6 +31,7 @@ pub use release::{DeltaReleaseError, release};
 pub use renew::{RenewError, renew};
 
 use crate::format::{DeltaLeader, Generation, HostId, HostNote};
+use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
@@ -72,6 +73,18 @@ impl DeltaLease {
     /// When this lease can no longer be counted on: 8N after [`Self::renewed_at`].
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
+        if mutation!(LostTooLate) {
+            return self.renewed_at + self.timing.stopped_by();
+        }
         self.renewed_at + self.timing.lost_after()
+    }
+
+    /// The time for the next write. Others see a renewal only by a change of whole seconds, so it
+    /// is above that of every write before, also of one that failed: that may have landed.
+    fn next_stamp_secs(&self, clock_secs: u64) -> u64 {
+        if mutation!(StampReused) {
+            return clock_secs;
+        }
+        clock_secs.max(self.last_stamp_secs.saturating_add(1))
     }
 }

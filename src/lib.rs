@@ -66,6 +66,7 @@
 //!
 //! | layer | what |
 //! | --- | --- |
+//! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
@@ -117,6 +118,11 @@ pub mod manager;
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod paxos_lease;
+#[allow(
+    unreachable_pub,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod probe;
 pub mod timing;
 #[allow(
     unreachable_pub,
@@ -164,5 +170,9 @@ pub mod __sim {
         pub use crate::lockspace::claim::*;
         pub use crate::lockspace::debts::*;
         pub use crate::lockspace::renewal::*;
+    }
+    /// Rules got wrong on purpose, and counts of what happened.
+    pub mod probe {
+        pub use crate::probe::*;
     }
 }

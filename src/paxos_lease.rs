@@ -41,7 +41,14 @@ pub use owner::{Holder, OwnerSeen};
 pub use release::{ReleaseError, VerifyError, release, verify};
 pub use retract::{Debt, RetractError, retract};
 
+use crate::delta_lease::Membership;
 use crate::format::{Dblock, LeaseVersion, PaxosLeader};
+
+/// Whether `leader` names this host in this life, for whatever acquire.
+fn names_us<D>(leader: &PaxosLeader, membership: &Membership<D>) -> bool {
+    leader.owner_id() == Some(membership.host_id())
+        && leader.generation() == membership.generation()
+}
 
 /// A lease that this host holds: what was written to win it, which is also what must be there to
 /// give it back.

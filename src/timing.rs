@@ -32,6 +32,8 @@
 
 use std::time::Duration;
 
+use crate::probe::mutation;
+
 /// What a takeover waits beyond 8N + F, at least.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(1);
 
@@ -231,11 +233,12 @@ impl Timing {
     /// 8N + F + margin without a change of the other host's sector: it is dead.
     #[must_use]
     pub fn dead_after(self) -> Duration {
-        let stopped = self.stopped_by();
+        let stopped = mutation!(TakeoverAtLost, self.lost_after(), self.stopped_by());
         let drift = stopped
             .checked_div(CLOCK_DRIFT_PARTS)
             .unwrap_or(CLOCK_MARGIN);
-        stopped.saturating_add(drift.max(CLOCK_MARGIN))
+        let margin = drift.max(CLOCK_MARGIN);
+        stopped.saturating_add(mutation!(MarginDropped, Duration::ZERO, margin))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea};
 use crate::format::{DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, NameBytes};
+use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World, WriteError};
 
@@ -143,7 +144,12 @@ pub async fn acquire<W: World>(
         .confirm(&mut lease, short_delay_of(&found, claimant), progress)
         .await
     {
-        Ok(()) => Ok(lease),
+        Ok(()) => {
+            if mutation!(ClaimCountedFromConfirm) {
+                lease.renewed_at = world.now();
+            }
+            Ok(lease)
+        }
         Err(error) => {
             claim.undo(&lease, lease.expires_at()).await;
             Err(error)
@@ -159,6 +165,7 @@ struct Claim<'a, W: World> {
 
 impl<W: World> Claim<'_, W> {
     fn in_use(&self, by: &DeltaRecord) -> ClaimError {
+        witness!(ClaimInUse);
         ClaimError::InUse {
             host_id: self.claimant.host_id,
             owner: by.leader.host_name(),
@@ -182,7 +189,10 @@ impl<W: World> Claim<'_, W> {
         let same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
             note.boot_id == *boot_id && note.life_mark == *life_mark && *life_mark != 0
         });
-        self.claimant.earlier_life == EarlierLife::ProvenOver && same_name && same_boot_and_mark
+        let proven_over = self.claimant.earlier_life == EarlierLife::ProvenOver;
+        (proven_over || mutation!(RejoinProofIgnored))
+            && (same_name || mutation!(RejoinNameIgnored))
+            && (same_boot_and_mark || mutation!(RejoinMarkIgnored))
     }
 
     /// One read of the sector. Also gives the instant before the read was begun.
@@ -203,13 +213,19 @@ impl<W: World> Claim<'_, W> {
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
         let io = self.claimant.timing.io();
         let (first, begun) = self.read(io).await?;
-        if first.leader.is_free() || self.is_own_life_that_is_over(&first) {
+        if first.leader.is_free() {
+            return Ok((first, begun));
+        }
+        if self.is_own_life_that_is_over(&first) {
+            witness!(FastRejoin);
             return Ok((first, begun));
         }
         // Silence is counted from the end of the first read that showed this content, by the
         // owner's io timeout.
-        let owner_timing = first.timing(self.claimant.timing.fire_timeout());
-        let until = self.world.now() + owner_timing.dead_after();
+        let own = self.claimant.timing;
+        let owners = mutation!(ClaimByOwnTimeout, own, first.timing(own.fire_timeout()));
+        let silent_from = mutation!(ClaimSilenceFromReadBegin, begun, self.world.now());
+        let until = silent_from + mutation!(ClaimAtLost, owners.lost_after(), owners.dead_after());
         progress(ClaimProgress::WaitingForOwner {
             owner: first.leader.host_name(),
             generation: first.leader.generation(),
@@ -220,13 +236,16 @@ impl<W: World> Claim<'_, W> {
             self.world.sleep_until(next_look).await;
             let (found, begun) = self.read(io).await?;
             if found.leader.is_free() {
+                witness!(ClaimOfFreed);
                 return Ok((found, begun));
             }
-            if found.leader != first.leader {
+            if found.leader != first.leader && !mutation!(ClaimRenewalIgnored) {
                 return Err(self.in_use(&found));
             }
             // The read that shows the silence must itself have been begun after it was long enough.
-            if begun >= until {
+            let silent_to = mutation!(ClaimSilenceToReadEnd, self.world.now(), begun);
+            if silent_to >= until {
+                witness!(ClaimOfDead);
                 return Ok((found, begun));
             }
         }
@@ -279,7 +298,7 @@ impl<W: World> Claim<'_, W> {
         match written {
             Err(error) => {
                 let has_ended = !matches!(error, WriteError::TimedOut(_));
-                let seen_by = if has_ended && took <= limit {
+                let seen_by = if (has_ended || mutation!(UndoAfterTimeout)) && took <= limit {
                     lease.expires_at()
                 } else {
                     read_begun + limit
@@ -291,11 +310,14 @@ impl<W: World> Claim<'_, W> {
                     error,
                 })
             }
-            Ok(()) if took > limit => Err(ClaimError::TooSlow {
-                host_id,
-                took,
-                limit,
-            }),
+            Ok(()) if took > limit && !mutation!(TooSlowIgnored) => {
+                witness!(ClaimTooSlow);
+                Err(ClaimError::TooSlow {
+                    host_id,
+                    took,
+                    limit,
+                })
+            }
             Ok(()) => Ok(lease),
         }
     }
@@ -325,20 +347,23 @@ impl<W: World> Claim<'_, W> {
         delay: Duration,
         progress: &impl Fn(ClaimProgress),
     ) -> Result<(), ClaimError> {
-        let until = self.world.now() + delay;
+        let begun = self.world.now();
+        let until = mutation!(ShortDelaySkipped, begun, begun + delay);
         progress(ClaimProgress::Confirming { until });
         loop {
             let pause = self.claimant.timing.renewal_interval();
             let next_look = (self.world.now() + pause).min(until);
             self.world.sleep_until(next_look).await;
             let (found, begun) = self.read(self.claimant.timing.io()).await?;
-            if found.leader != lease.leader {
+            if found.leader != lease.leader && !mutation!(ConfirmUnchecked) {
                 return Err(self.in_use(&found));
             }
             if begun >= until {
                 return Ok(());
             }
-            self.renew_claim(lease, begun).await?;
+            if !mutation!(ClaimNotRenewed) {
+                self.renew_claim(lease, begun).await?;
+            }
         }
     }
 
@@ -351,17 +376,15 @@ impl<W: World> Claim<'_, W> {
         // As with the first write: what was looked at long ago may be another host's by now.
         let (now, limit) = (self.world.now(), self.claimant.timing.short_delay());
         let took = now.since(seen_from);
-        if took > limit || now >= lease.expires_at() {
+        let is_late = took > limit || now >= lease.expires_at();
+        if is_late && !mutation!(ClaimRenewedLate) {
             return Err(ClaimError::TooSlow {
                 host_id: lease.host_id,
                 took,
                 limit,
             });
         }
-        let clock_secs = self
-            .world
-            .clock_secs()
-            .max(lease.last_stamp_secs.saturating_add(1));
+        let clock_secs = lease.next_stamp_secs(self.world.clock_secs());
         let next = lease
             .leader
             .renewed(clock_secs, lease.leader.io_timeout_secs());
@@ -376,6 +399,7 @@ impl<W: World> Claim<'_, W> {
         lease.leader = next;
         lease.last_stamp_secs = clock_secs;
         lease.renewed_at = begun;
+        witness!(ClaimRenewed);
         Ok(())
     }
 
@@ -387,14 +411,21 @@ impl<W: World> Claim<'_, W> {
     /// another host that confirmed its claim before; it finds out when it renews. Until then a free
     /// sector would say that its leases are over while it holds them.
     async fn undo(&self, lease: &DeltaLease, seen_by: Timestamp) {
+        if mutation!(UndoSkipped) {
+            return;
+        }
         let io = self.claimant.timing.io();
         match self.read(io).await {
-            Ok((found, _)) if found.leader == lease.leader && self.world.now() <= seen_by => {
+            Ok((found, _))
+                if (found.leader == lease.leader || mutation!(UndoUnchecked))
+                    && (self.world.now() <= seen_by || mutation!(UndoLate)) =>
+            {
+                witness!(ClaimUndone);
                 if let Err(error) = self.write_sector(lease, &lease.leader.released(), io).await {
                     tracing::warn!(host_id = lease.host_id.get(), %error, "a failed claim could not free its host id");
                 }
             }
-            Ok(_) => {}
+            Ok(_) => witness!(ClaimNotUndone),
             Err(error) => {
                 tracing::warn!(host_id = lease.host_id.get(), %error, "a failed claim could not look at its host id");
             }
@@ -405,7 +436,8 @@ impl<W: World> Claim<'_, W> {
 /// 2N, by the io timeout that stands in the sector: that is what the other claimants of the same
 /// sector go by. Where the sector has none, by our own.
 fn short_delay_of(found: &DeltaRecord, claimant: &Claimant) -> Duration {
-    let on_disk = IoTimeout::from_secs(found.leader.io_timeout_secs());
+    let on_disk = IoTimeout::from_secs(found.leader.io_timeout_secs())
+        .filter(|_| !mutation!(ShortDelayByOwnTimeout));
     let io_timeout = on_disk.unwrap_or_else(|| claimant.timing.io_timeout());
     Timing::new(io_timeout, claimant.timing.fire_timeout()).short_delay()
 }

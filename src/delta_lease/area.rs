@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::format::{
     DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NoteState,
 };
+use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
@@ -86,11 +87,13 @@ impl DeltaRecord {
     /// takeover may be late, never early.
     #[must_use]
     pub fn io_timeout(&self) -> IoTimeout {
-        let field = IoTimeout::from_secs(self.leader.io_timeout_secs()).unwrap_or(IoTimeout::MAX);
+        let nonsense = mutation!(BadTimeoutDefaulted, IoTimeout::DEFAULT, IoTimeout::MAX);
+        let field = IoTimeout::from_secs(self.leader.io_timeout_secs()).unwrap_or(nonsense);
         let noted = self
             .note
             .as_ref()
-            .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs));
+            .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs))
+            .filter(|_| !mutation!(TimeoutFieldTrusted));
         noted.map_or(field, |noted| noted.max(field))
     }
 
@@ -106,6 +109,9 @@ impl DeltaRecord {
 /// The fire timeout to wait for, of a host with this note: `own`, or what the note tells, or
 /// sanlock's where there is no note, whichever is longest. A takeover may be late, never early.
 pub(super) fn fire_timeout_of(note: Option<&HostNote>, own: FireTimeout) -> FireTimeout {
+    if mutation!(FireTimeoutIsOwn) {
+        return own;
+    }
     let theirs = match note {
         Some(note) => FireTimeout::from_secs(note.fire_timeout_secs),
         None => Some(FireTimeout::DEFAULT),

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::probe::{mutation, witness};
 use crate::world::Timestamp;
 
 /// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first
@@ -44,7 +45,7 @@ impl Expiry {
             if deadline == LOST {
                 return false;
             }
-            if now.as_nanos() < deadline {
+            if now.as_nanos() < deadline || mutation!(DeadlineUnchecked) {
                 return true;
             }
             // A renewal may move the deadline at this very moment; then its word counts, not ours.
@@ -54,7 +55,10 @@ impl Expiry {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return false,
+                Ok(_) => {
+                    witness!(ExpiredByDeadline);
+                    return false;
+                }
                 Err(moved) => deadline = moved,
             }
         }
@@ -63,21 +67,29 @@ impl Expiry {
     /// A renewal was good: held until `deadline`, unless it came too late. Returns whether the
     /// leases are held.
     pub fn extend(&self, now: Timestamp, deadline: Timestamp) -> bool {
+        if mutation!(LossNotSticky) {
+            self.deadline.store(deadline.as_nanos(), Ordering::Release);
+        }
         let mut current = self.deadline.load(Ordering::Acquire);
         loop {
             if current == LOST {
                 return false;
             }
-            let next = if now.as_nanos() < current {
-                deadline.as_nanos().max(current)
-            } else {
+            let next = if now.as_nanos() >= current && !mutation!(LateRenewalCounts) {
                 LOST
+            } else {
+                let forward = deadline.as_nanos().max(current);
+                mutation!(DeadlineMovesBack, deadline.as_nanos(), forward)
             };
             match self
                 .deadline
                 .compare_exchange(current, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return next != LOST,
+                Ok(_) if next == LOST => {
+                    witness!(ExtendedTooLate);
+                    return false;
+                }
+                Ok(_) => return true,
                 Err(moved) => current = moved,
             }
         }

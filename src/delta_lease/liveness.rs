@@ -7,6 +7,7 @@ use super::area::fire_timeout_of;
 use crate::format::{
     FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes,
 };
+use crate::probe::{mutation, witness};
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::Timestamp;
 
@@ -65,9 +66,15 @@ pub enum HostState {
     },
 }
 
-#[cfg(feature = "__sim")]
 impl HostState {
+    /// Whether nobody runs under the host id any more, for certain.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Free | Self::Dead { .. })
+    }
+
     /// The state's name, as operators know it.
+    #[cfg(feature = "__sim")]
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -105,9 +112,9 @@ impl HostRecord {
         }
         // A damaged sector is never proof of death: its owner may be renewing it in a way that
         // cannot be read.
-        if self.damage.is_some() {
+        if self.damage.is_some() && !mutation!(TableDamageIsSilence) {
             HostState::Unknown { dead_at }
-        } else if self.unchanged_until > dead_at {
+        } else if self.unchanged_until > dead_at || mutation!(TableDeadUnseen) && now > dead_at {
             HostState::Dead { since: dead_at }
         } else {
             HostState::Failing { dead_at }
@@ -189,10 +196,13 @@ impl HostTable {
             let Ok(host) = HostId::new(id) else { break };
             match DeltaRecord::decode(sector, host, &self.name) {
                 Ok(found) => take_in(slot, &found, read_begun, read_ended),
-                Err(error) => match slot {
-                    Some(record) => record.damage = Some(error),
-                    None => *slot = Some(damaged(error, read_ended)),
-                },
+                Err(error) => {
+                    witness!(SectorDamaged);
+                    match slot {
+                        Some(record) => record.damage = Some(error),
+                        None => *slot = Some(damaged(error, read_ended)),
+                    }
+                }
             }
         }
     }
@@ -212,10 +222,11 @@ fn take_in(
     }
     let seen_before = slot
         .as_ref()
-        .filter(|record| record.generation == leader.generation());
+        .filter(|record| record.generation == leader.generation() || mutation!(TableLivesMixed));
     let renewed =
         seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
     let unchanged = seen_before.filter(|_| !renewed);
+    let silent_from = mutation!(TableSilenceFromReadBegin, read_begun, read_ended);
     *slot = Some(HostRecord {
         generation: leader.generation(),
         name: leader.host_name(),
@@ -223,11 +234,12 @@ fn take_in(
         // The field has no checksum, and only a renewal changes it: without one it must not get
         // shorter.
         io_timeout: unchanged
+            .filter(|_| !mutation!(TableTimeoutShrinks))
             .map_or(IoTimeout::MIN, |record| record.io_timeout)
             .max(found.io_timeout()),
         note: found.note,
-        changed_at: unchanged.map_or(read_ended, |record| record.changed_at),
-        unchanged_until: read_begun,
+        changed_at: unchanged.map_or(silent_from, |record| record.changed_at),
+        unchanged_until: mutation!(TableSilenceToReadEnd, read_ended, read_begun),
         renewal_seen: renewed || seen_before.is_some_and(|record| record.renewal_seen),
         damage: None,
     });

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{DeltaLease, Expiry, HostRecord, HostState, HostTable, LockspaceArea};
+use super::{DeltaLease, Expiry, HostRecord, HostTable, LockspaceArea};
 use crate::format::{Generation, HostId};
+use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
@@ -75,11 +76,15 @@ impl<D> Membership<D> {
     /// nothing may be written. A write that has not begun within its limit is never begun.
     #[must_use]
     pub fn write_limit(&self, now: Timestamp) -> Option<Duration> {
+        let io = self.timing.io();
+        if mutation!(WrittenAfterExpiry) {
+            return Some(io);
+        }
         if !self.expiry.is_held(now) {
             return None;
         }
-        let deadline = self.expiry.deadline()?;
-        Some(self.timing.io().min(deadline.since(now)))
+        let left = self.expiry.deadline()?.since(now);
+        Some(mutation!(WriteBegunAfterExpiry, io, io.min(left)))
     }
 
     /// Runs `look` on the table of hosts. The table is locked meanwhile: `look` does no I/O.
@@ -98,12 +103,9 @@ impl<D> Membership<D> {
     #[must_use]
     pub fn may_be_alive(&self, host: HostId, generation: Generation, now: Timestamp) -> bool {
         self.hosts(|table| match table.record(host) {
-            None => true,
+            None => !mutation!(UnseenSharerDead),
             Some(record) if record.generation > generation => false,
-            Some(_) => !matches!(
-                table.state(host, now),
-                HostState::Free | HostState::Dead { .. }
-            ),
+            Some(_) => !table.state(host, now).is_over(),
         })
     }
 
@@ -125,6 +127,9 @@ struct Stamps {
 
 impl Stamps {
     fn next(&self, clock_secs: u64) -> u64 {
+        if mutation!(InputNotUnique) {
+            return clock_secs.max(1);
+        }
         let after = |last: u64| clock_secs.max(last.saturating_add(1));
         let last = self
             .last

@@ -2,6 +2,7 @@
 
 use super::{DeltaLease, Membership};
 use crate::format::{HostBitmap, HostId};
+use crate::probe::{mutation, witness};
 use crate::world::{World, WriteError};
 
 /// Why a host id was left owned on the disk. Others then wait for it as for a dead host's.
@@ -46,13 +47,18 @@ pub async fn release<W: World>(
     lease: &DeltaLease,
 ) -> Result<(), DeltaReleaseError> {
     let host_id = lease.host_id;
-    if !membership.expiry().is_held(world.now()) {
+    if !membership.expiry().is_held(world.now()) && !mutation!(IdFreedAfterLoss) {
+        witness!(IdLeftOwnedWhenLost);
         return Err(DeltaReleaseError::Lost { host_id });
     }
-    if !lease.leader_is_on_disk {
+    if !lease.leader_is_on_disk && !mutation!(IdFreedAfterFailedRenewal) {
+        witness!(IdLeftOwnedUnknown);
         return Err(DeltaReleaseError::NotRenewed { host_id });
     }
-    membership.expiry().lose();
+    if !mutation!(IdFreedWhileHeld) {
+        membership.expiry().lose();
+    }
+    witness!(IdFreed);
     let freed = lease.leader.released();
     membership
         .area()

@@ -2,6 +2,7 @@
 
 use super::{DeltaLease, DeltaSectorError, Membership};
 use crate::format::{Generation, HostBitmap, HostId, NameBytes};
+use crate::probe::{mutation, witness};
 use crate::world::{ReadError, World, WriteError};
 
 /// Why a renewal was not good.
@@ -47,13 +48,13 @@ pub enum RenewError {
 impl RenewError {
     /// Whether the leases are lost by this at once, however much time would be left.
     #[must_use]
-    pub const fn is_fatal(&self) -> bool {
+    pub fn is_fatal(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_)
-            | Self::TakenOver { .. }
-            | Self::Changed { .. }
-            | Self::Expired { .. } => true,
+            Self::Damaged(_) | Self::TakenOver { .. } | Self::Changed { .. } => {
+                !mutation!(TakenOverNotFatal)
+            }
+            Self::Expired { .. } => true,
         }
     }
 }
@@ -82,27 +83,27 @@ pub async fn renew<W: World>(
     let read_ended = world.now();
     membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
 
-    check_own_sector(membership, lease, &scan)?;
+    if !mutation!(RenewalUnchecked) {
+        check_own_sector(membership, lease, &scan)?;
+    }
     // A process that stood still since the scan was begun, or a host that was suspended, must not
     // write over who has taken the id meanwhile.
-    if !membership.expiry().is_held(world.now()) {
+    if !membership.expiry().is_held(world.now()) && !mutation!(RenewedAfterExpiry) {
+        witness!(RenewalExpired);
         return Err(RenewError::Expired {
             host_id: lease.host_id,
         });
     }
 
     let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
-    // Others see a renewal only by a change of whole seconds; so a write that failed must not have
-    // used the same, because it may have landed.
-    let clock_secs = world
-        .clock_secs()
-        .max(lease.last_stamp_secs.saturating_add(1));
+    let clock_secs = lease.next_stamp_secs(world.clock_secs());
     lease.last_stamp_secs = clock_secs;
     let next = lease.leader.renewed(clock_secs, io_timeout_secs);
     let begun = world.now();
     // One write at a time is all that may be under way, and there is nothing better to do than to
     // wait for it, until it can save nothing any more. It is not begun after that.
-    let timeout = lease.expires_at().since(begun);
+    let left = lease.expires_at().since(begun);
+    let timeout = mutation!(RenewalBeyondExpiry, lease.timing.stopped_by(), left);
     let written = area
         .write_sector(
             world,
@@ -113,20 +114,23 @@ pub async fn renew<W: World>(
             timeout,
         )
         .await;
-    match written {
-        Ok(()) => {
-            lease.leader = next;
-            lease.leader_is_on_disk = true;
-            lease.renewed_at = begun;
-            Ok(())
-        }
-        Err(error) => {
-            // A write that was not begun leaves things as they are known; any other leaves old or
-            // new on the disk.
-            lease.leader_is_on_disk &= matches!(error, WriteError::NotBegun(_));
-            Err(RenewError::Write(error))
-        }
+    if let Err(error) = written
+        && !mutation!(RenewalErrorIgnored)
+    {
+        witness!(RenewalFailed);
+        // A write that was not begun leaves things as they are known; any other leaves old or new on
+        // the disk.
+        let is_known = matches!(error, WriteError::NotBegun(_)) || mutation!(FailedRenewalKnown);
+        lease.leader_is_on_disk &= is_known;
+        return Err(RenewError::Write(error));
     }
+    if !lease.leader_is_on_disk {
+        witness!(RenewedAfterFailure);
+    }
+    lease.leader = next;
+    lease.leader_is_on_disk = true;
+    lease.renewed_at = mutation!(RenewalCountedFromEnd, world.now(), begun);
+    Ok(())
 }
 
 /// The sector must be ours by id, life and name; and exactly what we wrote, when we know what that
@@ -154,18 +158,20 @@ fn check_own_sector<D: Clone + std::fmt::Debug>(
         .map_err(RenewError::Damaged)?
         .leader;
     let ours = &lease.leader;
-    if found.owner_id() != ours.owner_id()
-        || found.generation() != ours.generation()
-        || found.host_name() != ours.host_name()
-        || found.is_free()
-    {
+    let is_ours = found.owner_id() == ours.owner_id()
+        && found.generation() == ours.generation()
+        && found.host_name() == ours.host_name()
+        && !found.is_free();
+    if !is_ours && !mutation!(RenewalOwnerUnchecked) {
+        witness!(RenewalTakenOver);
         return Err(RenewError::TakenOver {
             host_id,
             owner: found.host_name(),
             generation: found.generation(),
         });
     }
-    if lease.leader_is_on_disk && found != *ours {
+    if lease.leader_is_on_disk && found != *ours && !mutation!(RenewalChangeUnchecked) {
+        witness!(RenewalChanged);
         return Err(RenewError::Changed { host_id });
     }
     Ok(())

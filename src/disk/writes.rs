@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::identity::Identity;
 use super::request::Request;
+use crate::probe::mutation;
 
 /// The table of each disk that is in use. An entry goes with the last user of its table.
 static TABLES: Mutex<BTreeMap<Identity, Weak<WriteTable>>> = Mutex::new(BTreeMap::new());
@@ -41,7 +42,7 @@ struct Entry {
 impl Claims {
     fn is_first(&self, id: u64, range: &Range<u64>) -> bool {
         let mut older = self.entries.range(..id);
-        !older.any(|(_, older)| overlap(&older.range, range))
+        !older.any(|(_, older)| overlap(&older.range, range)) || mutation!(SectorWrittenAgain)
     }
 }
 

@@ -7,6 +7,7 @@ use super::le::{Le16, Le64};
 use super::leader::{Kind, RawLeader};
 use super::name::{HostName, LockspaceName, NameBytes};
 use super::record;
+use crate::probe::mutation;
 
 #[cfg(test)]
 mod tests;
@@ -170,7 +171,7 @@ impl DeltaLeader {
         clock_secs: u64,
         io_timeout_secs: u16,
     ) -> Option<Self> {
-        let generation = self.generation().next()?;
+        let generation = mutation!(GenerationKept, self.generation(), self.generation().next()?);
         Some(self.changed(|raw| {
             raw.owner_id = Le64::new(u64::from(host));
             raw.owner_generation = Le64::new(generation.get());

@@ -11,6 +11,7 @@ use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, LeaseArea, retract};
+use crate::probe::mutation;
 use crate::world::World;
 
 /// Which lease on which disk: two requests with the same key are for the same lease.
@@ -105,8 +106,8 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
         let same_name = || leases.values().find(|state| *state.name() == name);
         match leases.get(&key).or_else(same_name) {
             Some(State::Taken(_)) => Err(NotReserved::Taken),
-            Some(State::Owing(_)) => Err(NotReserved::Owing),
-            None => {
+            Some(State::Owing(_)) if !mutation!(AcquiredWhileOwing) => Err(NotReserved::Owing),
+            None | Some(State::Owing(_)) => {
                 leases.insert(key, State::Taken(name));
                 drop(leases);
                 Ok(Reservation {
@@ -150,13 +151,12 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     pub fn close(&self) -> Result<(), usize> {
         let leases = self.leases.lock();
         let is_taken = |state: &&State<D>| matches!(state, State::Taken(_));
-        match leases.values().filter(is_taken).count() {
-            0 => {
-                self.closed.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            taken => Err(taken),
+        let taken = leases.values().filter(is_taken).count();
+        if taken > 0 && !mutation!(LeftWhileHeld) {
+            return Err(taken);
         }
+        self.closed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How many leases are left to be settled.

@@ -23,6 +23,7 @@ use crate::delta_lease::{
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
+use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::clock;
 use crate::world::executor::block_on;
@@ -110,6 +111,8 @@ impl LockspaceOptions {
         }
 
         let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
+        // The lock says that the processes are gone. Their I/O is only where it ends with them.
+        let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
         let claimant = Claimant {
             host_id,
             host_name,
@@ -117,9 +120,8 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             life_mark: life_lock.as_ref().map_or(0, LifeLock::mark),
-            // The lock says that the processes are gone. Their I/O is only where it ends with them.
             earlier_life: match life_lock {
-                Some(_) if area.disk.info().io_dies_with_process() => EarlierLife::ProvenOver,
+                Some(_) if io_is_gone => EarlierLife::ProvenOver,
                 _ => EarlierLife::MayRun,
             },
         };
@@ -242,7 +244,8 @@ fn differing_fire_timeout(hosts: &HostTable, own: FireTimeout) -> Option<(HostId
     hosts.iter().find_map(|(host, record)| {
         let theirs = FireTimeout::from_secs(record.note.as_ref()?.fire_timeout_secs)?;
         let live = matches!(record.state(own, now), HostState::Live);
-        (live && theirs != own).then(|| (host, theirs.as_duration()))
+        (live && theirs != own && !mutation!(OtherFireTimeoutJoined))
+            .then(|| (host, theirs.as_duration()))
     })
 }
 

@@ -6,6 +6,7 @@ use super::error::LeaveError;
 use super::{Inner, loss::LossReason};
 use crate::delta_lease::{DeltaLease, release};
 use crate::disk::{IoPool, IoWatch, StorageWorld};
+use crate::probe::mutation;
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 
@@ -28,7 +29,8 @@ impl Inner {
         let lease = thread.stop(&self.shared);
         // A write of ours that lands after somebody else took the freed id could undo what that one
         // wrote. So the id is freed only when nothing is under way.
-        let quiet = wait_for_io(&self.pools(), membership.timing().io()).is_empty();
+        let quiet = wait_for_io(&self.pools(), membership.timing().io()).is_empty()
+            || mutation!(LeftWithIoInFlight);
         let left = match (lease, quiet) {
             (None, _) => Err(LeaveError::RenewalThreadDied),
             (Some(_), false) => Err(LeaveError::IoInFlight),

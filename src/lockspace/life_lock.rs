@@ -21,6 +21,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 
 use crate::format::{Hex, HostId, LockspaceName};
+use crate::probe::mutation;
 
 /// Where to keep life locks when nobody says: only the superuser can write below `/run`.
 fn default_dir() -> Option<PathBuf> {
@@ -84,7 +85,9 @@ impl LifeLock {
             Err(errno) => return Err(errno.into()),
         }
         // Children keep it: see above.
-        rustix::io::fcntl_setfd(&file, FdFlags::empty())?;
+        if !mutation!(LifeLockNotInherited) {
+            rustix::io::fcntl_setfd(&file, FdFlags::empty())?;
+        }
         let stat = file.metadata()?;
         let mut identity = Vec::with_capacity(16);
         identity.extend_from_slice(&stat.dev().to_le_bytes());

@@ -10,6 +10,7 @@ use futures_util::pin_mut;
 
 use super::loss::LossReason;
 use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
+use crate::probe::mutation;
 use crate::world::World;
 
 /// The pause after a renewal that failed.
@@ -79,6 +80,9 @@ async fn wait_for_expiry<W: World>(world: &W, membership: &Membership<W::Disk>) 
         let Some(deadline) = membership.expiry().deadline() else {
             return LossReason::NotRenewed;
         };
+        if mutation!(ExpiryNotWatched) {
+            std::future::pending::<()>().await;
+        }
         world.sleep_until(deadline).await;
         if !membership.expiry().is_held(world.now()) {
             return LossReason::NotRenewed;

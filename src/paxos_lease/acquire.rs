@@ -9,6 +9,7 @@ use super::retract::{Debt, retract};
 use super::{HeldLease, Holder, LeaseArea, LeaseIoError, LeaseShape};
 use crate::delta_lease::{DeltaSectorError, Membership};
 use crate::format::{Dblock, Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader};
+use crate::probe::{mutation, witness};
 use crate::world::{Timestamp, World};
 
 /// How often an acquire begins anew, because others moved, before it gives up.
@@ -141,16 +142,25 @@ pub async fn acquire<W: World>(
         Ok(held) => return Ok(held),
         Err(error) => error,
     };
-    let Some(debt) = attempt.left_behind.take() else {
+    // Also what was only announced: others are overtaken by it, and nobody owns it.
+    let left_behind = attempt.left_behind.take();
+    let left_behind = left_behind
+        .filter(|debt| debt.is_of_phase_2() || !mutation!(Phase1NotRetracted))
+        .filter(|_| !mutation!(RetractSkipped));
+    let Some(debt) = left_behind else {
         return Err(AcquireFailure { error, debt: None });
     };
     match retract(world, membership, lease, &debt).await {
-        Ok(()) => Err(AcquireFailure { error, debt: None }),
+        Ok(()) => {
+            witness!(Retracted);
+            Err(AcquireFailure { error, debt: None })
+        }
         Err(failed) => {
+            witness!(DebtOwed);
             tracing::warn!(resource = %lease.resource, error = %failed, "an acquire that failed could not be retracted yet");
             Err(AcquireFailure {
                 error,
-                debt: Some(debt),
+                debt: Some(debt).filter(|_| !mutation!(DebtDropped)),
             })
         }
     }
@@ -184,9 +194,10 @@ impl<W: World> Attempt<'_, W> {
 
     /// Whether this host still is a member; to be asked where there is nothing to write.
     pub(super) fn check_member(&self) -> Result<(), AcquireError> {
-        if self.membership.expiry().is_held(self.world.now()) {
+        if self.membership.expiry().is_held(self.world.now()) || mutation!(MemberUnchecked) {
             Ok(())
         } else {
+            witness!(LostInAcquire);
             Err(AcquireError::LockspaceLost)
         }
     }
@@ -195,7 +206,9 @@ impl<W: World> Attempt<'_, W> {
         let mut shape = self.lease.expected_shape;
         for _ in 0..RESTARTS_MAX {
             self.check_member()?;
-            if self.lease.has_write_in_flight(self.world, shape) {
+            let in_flight = self.lease.has_write_in_flight(self.world, shape);
+            if in_flight && !mutation!(WriteInFlightIgnored) {
+                witness!(WriteInFlightRefused);
                 return Err(AcquireError::WriteInFlight);
             }
             let image = self
@@ -206,7 +219,7 @@ impl<W: World> Attempt<'_, W> {
             // read may be overwritten by it.
             let was_expected = shape.covers(image.shape);
             shape = image.shape;
-            if !was_expected {
+            if !was_expected && !mutation!(GrownInFlightIgnored) {
                 continue;
             }
             self.forget_what_was_decided(&image.leader);
@@ -215,9 +228,11 @@ impl<W: World> Attempt<'_, W> {
             // INV-NEXT: a block newer than the leader shows that the leader is stale: a write of an
             // older version landed late over it. Its owner's time was judged to be over by whoever
             // balloted for the newer version.
-            let newest_block = image.max_version();
+            let newest_block =
+                mutation!(BlocksNotCounted, LeaseVersion::new(0), image.max_version());
             let leader_is_stale = newest_block > image.leader.version();
-            let ownership = if leader_is_stale {
+            let ownership = if leader_is_stale && !mutation!(StaleOwnerJudged) {
+                witness!(StaleLeader);
                 Ownership::Over { waited: true }
             } else {
                 self.judge_owner(&image).await?
@@ -229,12 +244,12 @@ impl<W: World> Attempt<'_, W> {
             };
             self.refuse_live_sharers(&image)?;
 
-            let next = image
-                .leader
-                .version()
-                .next()
-                .ok_or(AcquireError::NumbersUsedUp)?
-                .max(newest_block);
+            let next = mutation!(
+                VersionAboveBlocks,
+                image.leader.version().max(newest_block).next(),
+                image.leader.version().next()
+            );
+            let next = next.ok_or(AcquireError::NumbersUsedUp)?.max(newest_block);
             match self.ballot(&image, next, reread_leader).await? {
                 BallotEnd::Restart => {}
                 BallotEnd::Won { held, sharers } => {
@@ -249,7 +264,8 @@ impl<W: World> Attempt<'_, W> {
 
     fn check_expected_version(&self, found: LeaseVersion) -> Result<(), AcquireError> {
         match self.holding.expected_version {
-            Some(expected) if expected != found => {
+            Some(expected) if expected != found && !mutation!(ExpectedVersionIgnored) => {
+                witness!(VersionChanged);
                 Err(AcquireError::VersionChanged { expected, found })
             }
             _ => Ok(()),
@@ -263,7 +279,9 @@ impl<W: World> Attempt<'_, W> {
             .left_behind
             .as_ref()
             .is_some_and(|debt| debt.version() <= leader.version());
-        if decided && leader.owner_id() != Some(self.membership.host_id()) {
+        let by_another = leader.owner_id() != Some(self.membership.host_id());
+        if decided && by_another || mutation!(DebtForgottenAtRestart) {
+            witness!(DebtDecided);
             self.left_behind = None;
         }
     }

@@ -8,6 +8,7 @@ use crate::format::{
     Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LeaseVersion,
     LockspaceName, PaxosLeader, ResourceName,
 };
+use crate::probe::mutation;
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
 /// How a lease is laid out: its geometry, and how many hosts take part.
@@ -138,6 +139,7 @@ pub(super) fn sharer(sector: &DblockSector, host: HostId) -> Option<Generation> 
         .and_then(|block| block.input)
         .filter(|input| input.owner == u64::from(host))
         .map(|input| Generation::new(input.generation));
+    let proposed = proposed.filter(|_| !mutation!(SharerMarkTrusted));
     Some(proposed.map_or(marked, |proposed| proposed.max(marked)))
 }
 
@@ -263,7 +265,10 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
             };
             let sector = shape.geometry.sector(area, in_area).map_err(format)?;
             let found = DblockSector::decode(sector, host);
-            let block = found.block.map_err(format)?;
+            let block = match found.block {
+                Err(_) if mutation!(DamagedBlockSkipped) => None,
+                block => block.map_err(format)?,
+            };
             if block.is_some() || found.shared.is_some() {
                 blocks.push(BlockSeen {
                     host,

@@ -10,12 +10,13 @@
 
 use std::time::Duration;
 
-use super::HeldLease;
 use super::acquire::{AcquireError, Attempt};
 use super::area::{BlockSeen, LeaseImage};
+use super::{HeldLease, names_us};
 use crate::format::{
     Commit, Dblock, FormatError, Generation, HostId, Input, LeaseVersion, PaxosLeader, Structure,
 };
+use crate::probe::{mutation, witness};
 use crate::world::World;
 
 /// How many ballot numbers one acquire uses for one version before it gives up.
@@ -77,20 +78,24 @@ impl<W: World> Attempt<'_, W> {
         // INV-KEEP: what we accepted for this version, in whatever earlier acquire, stays accepted.
         let mut kept = image
             .block_of(me)
-            .filter(|block| block.version == next)
+            .filter(|block| block.version == next && !mutation!(EarlierAcceptForgotten))
             .and_then(accepted_of);
         for round in 0..ROUNDS_MAX {
-            if round > 0 || reread_leader {
+            if (round > 0 || reread_leader) && !mutation!(LeaderNotReread) {
                 match self.reread_leader(image, next).await? {
                     LeaderNow::Unchanged => {}
                     LeaderNow::NamesOurInput(held) => {
+                        witness!(NamesOurInput);
                         self.check_member()?;
                         return Ok(BallotEnd::Won {
                             held,
                             sharers: std::mem::take(&mut self.sharers),
                         });
                     }
-                    LeaderNow::Moved => return Ok(BallotEnd::Restart),
+                    LeaderNow::Moved => {
+                        witness!(RestartLeaderMoved);
+                        return Ok(BallotEnd::Restart);
+                    }
                 }
             }
             let overtaken_by = match self.one_round(image, next, mbal, &mut kept).await? {
@@ -105,7 +110,9 @@ impl<W: World> Attempt<'_, W> {
             };
             let pause = self.world.random(RETRY_DELAY_MILLIS);
             self.world.sleep(Duration::from_millis(pause)).await;
-            mbal = self.number_above(image, overtaken_by.max(mbal))?;
+            if !mutation!(BallotNumberKept) {
+                mbal = self.number_above(image, overtaken_by.max(mbal))?;
+            }
         }
         Err(AcquireError::Contended { rounds: ROUNDS_MAX })
     }
@@ -113,6 +120,9 @@ impl<W: World> Attempt<'_, W> {
     /// The next ballot number of this host above `seen`. Equal to the host id modulo the number of
     /// hosts, so no two hosts ever use the same.
     fn number_above(&self, image: &LeaseImage, seen: u64) -> Result<u64, AcquireError> {
+        if mutation!(BallotNumberShared) {
+            return seen.checked_add(1).ok_or(AcquireError::NumbersUsedUp);
+        }
         let me = u64::from(self.membership.host_id());
         let hosts = u64::from(image.shape.geometry.max_hosts());
         let number = match seen.checked_rem(hosts) {
@@ -140,9 +150,10 @@ impl<W: World> Attempt<'_, W> {
             return Ok(LeaderNow::Unchanged);
         }
         // INV-INPUT: this acquire's own input for this very version, or no success.
-        let committed = (leader.version(), leader.input());
-        match (&self.left_behind, self.own_input) {
-            (Some(debt), Some(own)) if own == committed && own.0 == next && !leader.is_free() => {
+        let is_ours = self.own_input == Some((next, leader.input()))
+            || mutation!(LeaderNamesUsSuffices) && names_us(&leader, self.membership);
+        match &self.left_behind {
+            Some(debt) if is_ours && leader.version() == next && !leader.is_free() => {
                 Ok(LeaderNow::NamesOurInput(HeldLease {
                     shape: image.shape,
                     leader,
@@ -161,43 +172,38 @@ impl<W: World> Attempt<'_, W> {
         kept: &mut Option<(u64, Input)>,
     ) -> Result<Round, AcquireError> {
         // Phase 1: announce the ballot, then see what others accepted.
-        let (bal, input) = kept.map_or((0, None), |(bal, input)| (bal, Some(input)));
+        let kept_now = kept.filter(|_| !mutation!(AcceptedForgotten));
+        let (bal, input) = kept_now.map_or((0, None), |(bal, input)| (bal, Some(input)));
         let announced = Dblock {
             mbal,
             bal,
             input,
             ..Dblock::for_version(next)
         };
-        self.write_own_block(image, announced).await?;
-        let blocks = self
-            .lease
-            .read_blocks(self.world, image.shape, self.io())
-            .await?;
-        let accepted = match look(&blocks, mbal, next) {
+        if input.is_some() {
+            witness!(KeptValue);
+        }
+        let accepted = match self.phase_1(image, announced).await? {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
             Look::NewerVersion => return Ok(Round::Restart),
             Look::Clear { accepted } => accepted,
         };
-        self.sharers = blocks
-            .iter()
-            .filter_map(|seen| Some((seen.host, seen.shared?)))
-            .collect();
 
         // Phase 2: accept a value ourselves, then see that nobody overtook us meanwhile.
         let own_input = self.input_for(next);
-        let chosen = accepted.unwrap_or(own_input);
+        let chosen = accepted
+            .filter(|_| !mutation!(AcceptedIgnored))
+            .unwrap_or(own_input);
+        if chosen != own_input {
+            witness!(AdoptedValue);
+        }
         *kept = Some((mbal, chosen));
         let accepting = Dblock {
             bal: mbal,
             input: Some(chosen),
             ..announced
         };
-        self.write_own_block(image, accepting).await?;
-        let blocks = self
-            .lease
-            .read_blocks(self.world, image.shape, self.io())
-            .await?;
-        match look(&blocks, mbal, next) {
+        match self.phase_2(image, accepting).await? {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
             Look::NewerVersion => return Ok(Round::Restart),
             Look::Clear { .. } => {}
@@ -205,15 +211,54 @@ impl<W: World> Attempt<'_, W> {
 
         // The value is chosen. Make it known.
         let leader = self.commit(image, next, chosen).await?;
-        if chosen != own_input {
+        let names_us = chosen.owner == own_input.owner;
+        if chosen != own_input && !(names_us && mutation!(CommitNamesUsSuffices)) {
+            witness!(CommittedOther);
             return Ok(Round::Restart);
         }
         self.check_member()?;
+        witness!(CommittedOwn);
         Ok(Round::Won(HeldLease {
             shape: image.shape,
             leader,
             block: accepting,
         }))
+    }
+
+    async fn phase_1(
+        &mut self,
+        image: &LeaseImage,
+        announced: Dblock,
+    ) -> Result<Look, AcquireError> {
+        if mutation!(Phase1Skipped) {
+            return Ok(Look::Clear { accepted: None });
+        }
+        self.write_own_block(image, announced).await?;
+        let blocks = self
+            .lease
+            .read_blocks(self.world, image.shape, self.io())
+            .await?;
+        self.sharers = blocks
+            .iter()
+            .filter_map(|seen| Some((seen.host, seen.shared?)))
+            .collect();
+        Ok(look(&blocks, announced.mbal, announced.version))
+    }
+
+    async fn phase_2(
+        &mut self,
+        image: &LeaseImage,
+        accepting: Dblock,
+    ) -> Result<Look, AcquireError> {
+        self.write_own_block(image, accepting).await?;
+        if mutation!(Phase2ReadSkipped) {
+            return Ok(Look::Clear { accepted: None });
+        }
+        let blocks = self
+            .lease
+            .read_blocks(self.world, image.shape, self.io())
+            .await?;
+        Ok(look(&blocks, accepting.mbal, accepting.version))
     }
 
     async fn write_own_block(
@@ -230,10 +275,14 @@ impl<W: World> Attempt<'_, W> {
             .flatten();
         let content = Some((&block, note.as_ref()));
         let me = self.membership.host_id();
-        Ok(self
+        let written = self
             .lease
             .write_block(self.world, image.shape, me, content, limit)
-            .await?)
+            .await;
+        if written.is_err() && mutation!(FailedWriteForgotten) {
+            self.left_behind = None;
+        }
+        Ok(written?)
     }
 
     /// The owner that an input proposes. A block is any host's bytes: what would make a leader that
@@ -279,9 +328,13 @@ impl<W: World> Attempt<'_, W> {
             writer_clock_secs: self.world.clock_secs(),
             clear_short_hold: owner == me,
         });
-        self.lease
+        let written = self
+            .lease
             .write_leader(self.world, image.shape, &leader, self.write_limit()?)
-            .await?;
+            .await;
+        if !mutation!(CommitErrorIgnored) {
+            written?;
+        }
         Ok(leader)
     }
 }
@@ -311,17 +364,25 @@ fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Look {
         blocks
             .iter()
             .filter_map(|seen| seen.block)
-            .filter(|block| block.version >= next)
+            .filter(|block| block.version >= next || mutation!(OlderVersionAdopted))
     };
-    if of_interest().any(|block| block.version > next) {
-        return Look::NewerVersion;
+    if of_interest().any(|block| block.version > next) && !mutation!(NewerVersionIgnored) {
+        witness!(NewerVersion);
+        return mutation!(
+            NewerVersionRetried,
+            Look::HigherBallot(mbal),
+            Look::NewerVersion
+        );
     }
     match of_interest().map(|block| block.mbal).max() {
-        Some(highest) if highest > mbal => Look::HigherBallot(highest),
+        Some(highest) if highest > mbal && !mutation!(MbalIgnored) => {
+            witness!(Overtaken);
+            Look::HigherBallot(highest)
+        }
         _ => {
             let accepted = of_interest()
                 .filter_map(accepted_of)
-                .max_by_key(|&(bal, _)| bal);
+                .max_by_key(|&(bal, _)| mutation!(HighestBalIgnored, 0, bal));
             Look::Clear {
                 accepted: accepted.map(|(_, input)| input),
             }

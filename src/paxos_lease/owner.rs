@@ -4,6 +4,7 @@
 //! enough; or when the owner said itself that it released, and only another host's late commit
 //! makes the leader look owned.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader,
 };
+use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World};
 
@@ -118,20 +120,25 @@ impl<W: World> Attempt<'_, W> {
         let Some(owner) = leader.owner_id().filter(|_| !leader.is_free()) else {
             return Ok(Ownership::Free);
         };
-        let membership = self.membership;
-        if owner == membership.host_id() {
-            return if leader.generation() <= membership.generation() {
-                // Ours: of an earlier life, or of this one without a holder.
-                Ok(Ownership::Over { waited: false })
-            } else {
-                Err(AcquireError::FromTheFuture {
-                    host_id: owner,
-                    on_lease: leader.generation(),
-                    in_lockspace: membership.generation(),
-                })
-            };
+        if mutation!(OwnerNotJudged) {
+            return Ok(Ownership::Over { waited: false });
+        }
+        if owner == self.membership.host_id() {
+            return self.judge_ourselves(owner, leader);
         }
         self.watch_other(image, owner).await
+    }
+
+    /// The leader names this host: of an earlier life, or of this one without a holder.
+    fn judge_ourselves(&self, me: HostId, leader: &PaxosLeader) -> Result<Ownership, AcquireError> {
+        let in_lockspace = self.membership.generation();
+        match leader.generation().cmp(&in_lockspace) {
+            Ordering::Less if !mutation!(OwnEarlierLifeRefused) => witness!(OwnEarlierLife),
+            Ordering::Equal => witness!(OwnLeftover),
+            Ordering::Greater if mutation!(FutureLifeTaken) => {}
+            _ => return Err(from_the_future(me, leader, in_lockspace)),
+        }
+        Ok(Ownership::Over { waited: false })
     }
 
     async fn watch_other(
@@ -140,6 +147,9 @@ impl<W: World> Attempt<'_, W> {
         owner: HostId,
     ) -> Result<Ownership, AcquireError> {
         let leader = &image.leader;
+        if mutation!(TableBelieved) && self.state_in_table(owner).is_over() {
+            return Ok(Ownership::Over { waited: true });
+        }
         let mut watch = self.watch_from_table(leader, owner);
         loop {
             let read_begun = self.world.now();
@@ -148,44 +158,60 @@ impl<W: World> Attempt<'_, W> {
                 .area()
                 .read_sector(self.world, owner, self.io())
                 .await;
-            let found = sector.map_err(|error| AcquireError::OwnerUnreadable { owner, error })?;
+            let found = match sector {
+                Ok(found) => found,
+                Err(_) if mutation!(UnreadableOwnerOver) => {
+                    return Ok(Ownership::Over { waited: true });
+                }
+                Err(error) => {
+                    witness!(OwnerUnreadable);
+                    return Err(AcquireError::OwnerUnreadable { owner, error });
+                }
+            };
             let now = self.world.now();
-            if found.leader.generation() < leader.generation() {
-                // The lockspace was made anew, or is not the one that the owner renews in. What it
-                // shows, a free host id above all, says nothing of the owner.
-                return Err(AcquireError::FromTheFuture {
-                    host_id: owner,
-                    on_lease: leader.generation(),
-                    in_lockspace: found.leader.generation(),
-                });
+            let life = found.leader.generation();
+            if life < leader.generation() && !mutation!(OlderLifeBelieved) {
+                return Err(from_the_future(owner, leader, life));
             }
-            if found.leader.is_free() || found.leader.generation() > leader.generation() {
+            if found.leader.is_free() {
+                witness!(OwnerFreedTakeover);
                 return Ok(Ownership::Over { waited: true });
             }
+            if life > leader.generation() && !mutation!(LaterLifeIgnored) {
+                witness!(OwnerRejoinedTakeover);
+                return Ok(Ownership::Over { waited: true });
+            }
+            // Silence counts from the end of the read that showed this content first. It counts up
+            // to the beginning of the last one: a read may take as long as our own io timeout
+            // allows, and has seen nothing that came after its beginning.
+            let silent_from = mutation!(OwnerSilenceFromReadBegin, read_begun, now);
+            let silent_to = mutation!(OwnerSilenceToReadEnd, now, read_begun);
+            let stamp = found.leader.timestamp_secs();
             let watch = watch.get_or_insert_with(|| Watch {
-                timestamp_secs: found.leader.timestamp_secs(),
+                timestamp_secs: stamp,
                 io_timeout: found.io_timeout(),
-                unchanged_since: now,
+                unchanged_since: silent_from,
                 renewal_seen: false,
             });
-            if watch.timestamp_secs != found.leader.timestamp_secs() {
-                watch.timestamp_secs = found.leader.timestamp_secs();
+            if watch.timestamp_secs != stamp && !mutation!(OwnerRenewalIgnored) {
+                watch.timestamp_secs = stamp;
                 watch.io_timeout = found.io_timeout();
-                watch.unchanged_since = now;
+                watch.unchanged_since = silent_from;
                 watch.renewal_seen = true;
             }
             watch.io_timeout = watch.io_timeout.max(found.io_timeout());
-            if self.owner_has_released(image, owner).await? {
+            if self.owner_has_released(image, owner).await? && !mutation!(ReleasedNotBelieved) {
+                witness!(ReleasedBelieved);
                 return Ok(Ownership::Over { waited: true });
             }
             // N is the owner's, from its own sector; never a default, never ours.
-            let own = self.membership.timing().fire_timeout();
-            let fire_timeout = found.timing(own).fire_timeout();
-            let timing = Timing::new(watch.io_timeout, fire_timeout);
+            let own = self.membership.timing();
+            let io_timeout = mutation!(OwnerTimeoutIsOwn, own.io_timeout(), watch.io_timeout);
+            let fire_timeout = found.timing(own.fire_timeout()).fire_timeout();
+            let timing = Timing::new(io_timeout, fire_timeout);
             let silent_for = now.since(watch.unchanged_since);
-            // Silence counts up to the beginning of the read that shows it: a read may take as long
-            // as our own io timeout allows, and has seen nothing that came after its beginning.
-            if read_begun.since(watch.unchanged_since) > timing.dead_after() {
+            if silent_to.since(watch.unchanged_since) > timing.dead_after() {
+                witness!(TakeoverOfDead);
                 return Ok(Ownership::Over { waited: true });
             }
             let alive = watch.renewal_seen && silent_for <= timing.lost_after();
@@ -194,6 +220,7 @@ impl<W: World> Attempt<'_, W> {
                 Patience::WaitForDeath { until } => until.is_some_and(|until| now >= until),
             };
             if alive || out_of_patience {
+                witness!(OwnerRefused);
                 let seen = if alive {
                     OwnerSeen::Alive {
                         renewed_ago: silent_for,
@@ -212,7 +239,8 @@ impl<W: World> Attempt<'_, W> {
                 .lease
                 .read_leader(self.world, image.shape, self.io())
                 .await?;
-            if leader_now != *leader {
+            if leader_now != *leader && !mutation!(LeaderNotWatched) {
+                witness!(LeaderChangedWhileWatched);
                 return Ok(Ownership::Changed);
             }
         }
@@ -222,7 +250,8 @@ impl<W: World> Attempt<'_, W> {
     /// the owner.
     fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
         let record = self.membership.observed(owner)?;
-        (record.generation == leader.generation() && record.damage.is_none()).then_some(Watch {
+        let is_this_life = record.generation == leader.generation() || mutation!(TableOfOtherLife);
+        (is_this_life && record.damage.is_none()).then_some(Watch {
             timestamp_secs: record.timestamp_secs,
             io_timeout: record.io_timeout,
             unchanged_since: record.changed_at,
@@ -241,7 +270,7 @@ impl<W: World> Attempt<'_, W> {
         owner: HostId,
     ) -> Result<bool, AcquireError> {
         let leader = &image.leader;
-        if leader.write_id() == u64::from(owner) {
+        if leader.write_id() == u64::from(owner) && !mutation!(ReleasedAlwaysBelieved) {
             return Ok(false);
         }
         let sector = self
@@ -256,7 +285,7 @@ impl<W: World> Attempt<'_, W> {
             }
             _ => false,
         };
-        Ok(!noted_as_held && sector.released)
+        Ok(sector.released && (!noted_as_held || mutation!(ReleasedFlagTrusted)))
     }
 
     /// The refusal, with all that can be told of the holder. A note that cannot be read makes it
@@ -303,11 +332,19 @@ impl<W: World> Attempt<'_, W> {
     }
 
     /// The state of `host` as the table has it, for decisions that only refuse.
-    pub(super) fn seems_live(&self, host: HostId) -> bool {
+    pub(super) fn state_in_table(&self, host: HostId) -> HostState {
         let now = self.world.now();
-        matches!(
-            self.membership.hosts(|table| table.state(host, now)),
-            HostState::Live
-        )
+        self.membership.hosts(|table| table.state(host, now))
+    }
+}
+
+/// The lockspace was made anew, or is not the one that `owner` renews in: what it shows, a free host
+/// id above all, says nothing of the owner.
+fn from_the_future(owner: HostId, leader: &PaxosLeader, in_lockspace: Generation) -> AcquireError {
+    witness!(FromTheFuture);
+    AcquireError::FromTheFuture {
+        host_id: owner,
+        on_lease: leader.generation(),
+        in_lockspace,
     }
 }

@@ -1,8 +1,11 @@
 //! Giving a lease back, and looking whether it is still ours.
 
+use std::time::Duration;
+
 use super::{HeldLease, LeaseArea, LeaseIoError};
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, Generation, HostId, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, Generation, HostId, LeaseVersion};
+use crate::probe::{mutation, witness};
 use crate::world::World;
 
 /// Why a lease was not given back, or not by us.
@@ -51,41 +54,81 @@ pub async fn release<W: World>(
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
 ) -> Result<(), ReleaseError> {
-    let io = membership.timing().io();
-    let me = membership.host_id();
-    let write_limit = || {
-        membership
-            .write_limit(world.now())
-            .ok_or(ReleaseError::LockspaceLost)
-    };
-
     // INV-RELEASED-FIRST: should another host's commit of this very version land after our free
     // leader, the mark tells everyone that it means nothing.
-    let block = released(held.block);
-    lease
-        .write_block(world, held.shape, me, Some((&block, None)), write_limit()?)
-        .await?;
+    if mutation!(LeaderFreedFirst) {
+        free_leader(world, membership, lease, held).await?;
+        return mark_released(world, membership, lease, held).await;
+    }
+    mark_released(world, membership, lease, held).await?;
+    free_leader(world, membership, lease, held).await
+}
 
-    let leader = lease.read_leader(world, held.shape, io).await?;
+/// INV-MEMBER: the time limit of a write, to be asked for right before it.
+fn write_limit<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+) -> Result<Duration, ReleaseError> {
+    let limit = membership.write_limit(world.now());
+    limit.ok_or(ReleaseError::LockspaceLost)
+}
+
+async fn mark_released<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), ReleaseError> {
+    if mutation!(ReleaseUnmarked) {
+        return Ok(());
+    }
+    let values = mutation!(
+        ReleaseZeroes,
+        Dblock::for_version(LeaseVersion::new(0)),
+        held.block
+    );
+    let block = released(values);
+    let me = membership.host_id();
+    let limit = write_limit(world, membership)?;
+    Ok(lease
+        .write_block(world, held.shape, me, Some((&block, None)), limit)
+        .await?)
+}
+
+async fn free_leader<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), ReleaseError> {
+    let me = membership.host_id();
+    let found = lease
+        .read_leader(world, held.shape, membership.timing().io())
+        .await?;
+    let leader = mutation!(ReleaseBlind, held.leader, found);
     // INV-WRITER: another host's late commit of what made us the owner, or of what was before, is
     // left alone; our mark speaks. All else means that the lease was taken.
     let written_by_us = leader.write_id() == u64::from(me);
-    if !written_by_us
-        && (leader.version() < held.version()
-            || leader.version() == held.version() && leader.input() == held.leader.input())
-    {
-        return Ok(());
-    }
-    if !written_by_us || leader != held.leader {
+    let makes_us_owner =
+        (leader.version(), leader.input()) == (held.version(), held.leader.input());
+    let is_ours = written_by_us && leader == held.leader;
+    if !(is_ours || makes_us_owner && mutation!(ReleaseWriterIgnored)) {
+        let was_late = makes_us_owner || leader.version() < held.version();
+        if !written_by_us && was_late {
+            witness!(ReleaseLeftLeader);
+            return Ok(());
+        }
+        witness!(ReleaseNotOurs);
         return Err(ReleaseError::NotOurs {
             version: leader.version(),
             writer: leader.write_id(),
         });
     }
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
-    Ok(lease
-        .write_leader(world, held.shape, &freed, write_limit()?)
-        .await?)
+    let limit = write_limit(world, membership)?;
+    lease.write_leader(world, held.shape, &freed, limit).await?;
+    witness!(ReleaseFreedLeader);
+    Ok(())
 }
 
 /// Why a lease cannot be confirmed to be ours.
@@ -121,8 +164,8 @@ pub async fn verify<W: World>(
     let leader = lease
         .read_leader(world, held.shape, membership.timing().io())
         .await?;
-    let made_us_owner = |leader: &PaxosLeader| (leader.version(), leader.input());
-    if made_us_owner(&leader) == made_us_owner(&held.leader) && !leader.is_free() {
+    let is_same_owner = leader.input() == held.leader.input() || mutation!(VerifyByVersion);
+    if leader.version() == held.version() && is_same_owner && !leader.is_free() {
         return Ok(());
     }
     let owner = leader.owner_id().filter(|_| !leader.is_free());

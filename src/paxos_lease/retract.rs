@@ -6,9 +6,10 @@
 //! and a leader that we wrote and that names us is freed.
 
 use super::release::released;
-use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape};
+use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape, names_us};
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, LeaseVersion};
+use crate::probe::{mutation, witness};
 use crate::world::World;
 
 /// What this host may have left on a lease without holding it. To be settled with [`retract()`].
@@ -42,6 +43,11 @@ impl Debt {
 
     pub(super) const fn version(&self) -> LeaseVersion {
         self.block.version
+    }
+
+    /// Whether the block went beyond announcing a ballot.
+    pub(super) const fn is_of_phase_2(&self) -> bool {
+        self.block.bal == self.block.mbal
     }
 }
 
@@ -85,24 +91,38 @@ pub async fn retract<W: World>(
             .ok_or(RetractError::LockspaceLost)
     };
 
-    let block = released(debt.block);
+    let values = mutation!(
+        RetractZeroes,
+        Dblock::for_version(LeaseVersion::new(0)),
+        debt.block
+    );
+    let block = mutation!(RetractUnmarked, values, released(values));
     lease
         .write_block(world, debt.shape, me, Some((&block, None)), write_limit()?)
         .await?;
 
     // A commit of ours that is still under way would land over what is read and written now.
-    if lease.has_leader_write_in_flight(world, debt.shape) {
+    let in_flight = lease.has_leader_write_in_flight(world, debt.shape);
+    if in_flight && !mutation!(RetractInFlightIgnored) {
+        witness!(RetractInFlight);
         return Err(RetractError::WriteInFlight);
     }
     let leader = lease.read_leader(world, debt.shape, io).await?;
-    let names_us = leader.owner_id() == Some(me) && leader.generation() == membership.generation();
+    let is_owned = !leader.is_free() && !mutation!(RetractLeavesLeader);
+    let by_us = names_us(&leader, membership) || mutation!(RetractOwnerIgnored);
+    if !is_owned || !by_us {
+        return Ok(());
+    }
     // INV-WRITER: where another host committed us, RELEASED speaks; our write could clobber a newer
     // leader.
-    if leader.is_free() || !names_us || leader.write_id() != u64::from(me) {
+    if leader.write_id() != u64::from(me) && !mutation!(RetractWriterIgnored) {
+        witness!(RetractLeftLeader);
         return Ok(());
     }
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
-    Ok(lease
+    lease
         .write_leader(world, debt.shape, &freed, write_limit()?)
-        .await?)
+        .await?;
+    witness!(RetractFreedLeader);
+    Ok(())
 }

@@ -5,7 +5,9 @@ use super::acquire::{AcquireError, Attempt};
 use super::area::{LeaseImage, sharer};
 use super::release::release;
 use super::{HeldLease, LeaseIoError};
+use crate::delta_lease::HostState;
 use crate::format::{Generation, HostId};
+use crate::probe::{mutation, witness};
 use crate::world::World;
 
 impl<W: World> Attempt<'_, W> {
@@ -16,11 +18,13 @@ impl<W: World> Attempt<'_, W> {
             .blocks
             .iter()
             .filter_map(|seen| Some((seen.host, seen.shared?)))
-            .filter(|&(host, generation)| self.respects(host, generation) && self.seems_live(host))
+            .filter(|&(host, generation)| self.respects(host, generation))
+            .filter(|&(host, _)| matches!(self.state_in_table(host), HostState::Live))
             .collect();
-        if hosts.is_empty() {
+        if hosts.is_empty() || mutation!(SharersIgnored) {
             Ok(())
         } else {
+            witness!(SharerRefused);
             Err(AcquireError::HeldShared { hosts })
         }
     }
@@ -31,6 +35,7 @@ impl<W: World> Attempt<'_, W> {
         host != self.membership.host_id()
             && generation.get() != 0
             && !self.is_dead(host, generation)
+            && !mutation!(LiveSharerCleared)
     }
 
     /// The lease is won. Clears away the shared locks of the dead, and gives the lease back if a
@@ -61,7 +66,10 @@ impl<W: World> Attempt<'_, W> {
                 self.left_behind = None;
                 return Ok(held);
             }
-            None => AcquireError::HeldShared { hosts: alive },
+            None => {
+                witness!(SharerRespected);
+                AcquireError::HeldShared { hosts: alive }
+            }
         };
         if release(self.world, self.membership, self.lease, &held)
             .await
@@ -86,6 +94,7 @@ impl<W: World> Attempt<'_, W> {
         match sharer(&sector, host) {
             Some(generation) if self.respects(host, generation) => Ok(Some(generation)),
             Some(generation) if generation.get() != 0 => {
+                witness!(SharerCleared);
                 let limit = self.write_limit()?;
                 let cleared: Result<(), LeaseIoError> = self
                     .lease

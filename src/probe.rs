@@ -1,0 +1,74 @@
+//! For tests of the algorithms alone: rules that can be taken out one by one, and counts of what
+//! happened. Without the private feature `__sim` there is nothing of it in the crate.
+//!
+//! Each rule of the protocol that a programmer could get wrong stands in one place, and there
+//! `mutation!(Name)` is the switch that gets it wrong: `if block.mbal > mbal &&
+//! !mutation!(MbalIgnored)`. A simulator that does not find the wrong variant cannot be relied upon
+//! to find the next mistake. `witness!(Name)` counts that something rare was reached at all.
+//!
+//! Both are of the thread: a simulation with all its hosts runs on one, and several may run side by
+//! side.
+
+#[cfg(feature = "__sim")]
+mod mutations;
+#[cfg(feature = "__sim")]
+mod witnesses;
+
+#[cfg(feature = "__sim")]
+pub use mutations::{Mutation, Mutations, NoSuchMutation, Switched};
+#[cfg(feature = "__sim")]
+pub use witnesses::{Witness, WitnessCounts};
+
+/// `mutation!(Name)`: whether the rule at this place is to be got wrong. `mutation!(Name, wrong,
+/// right)`: the one value or the other.
+#[cfg(feature = "__sim")]
+macro_rules! mutation {
+    ($name:ident) => {
+        $crate::probe::Mutation::$name.is_on()
+    };
+    ($name:ident, $wrong:expr, $right:expr $(,)?) => {
+        if $crate::probe::Mutation::$name.is_on() {
+            $wrong
+        } else {
+            $right
+        }
+    };
+}
+
+#[cfg(not(feature = "__sim"))]
+macro_rules! mutation {
+    ($name:ident) => {
+        $crate::probe::never(stringify!($name))
+    };
+    ($name:ident, $wrong:expr, $right:expr $(,)?) => {
+        if $crate::probe::never(stringify!($name)) {
+            $wrong
+        } else {
+            $right
+        }
+    };
+}
+
+/// Counts that the algorithms came by here.
+#[cfg(feature = "__sim")]
+macro_rules! witness {
+    ($name:ident) => {
+        $crate::probe::Witness::$name.count()
+    };
+}
+
+#[cfg(not(feature = "__sim"))]
+macro_rules! witness {
+    ($name:ident) => {
+        ()
+    };
+}
+
+pub(crate) use {mutation, witness};
+
+/// `false`, in words that no lint takes for one and the same condition.
+#[cfg(not(feature = "__sim"))]
+#[inline(always)]
+pub(crate) const fn never(_: &str) -> bool {
+    false
+}

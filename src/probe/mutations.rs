@@ -1,0 +1,159 @@
+//! The wrong variants: each gets one rule wrong, in the one place where that rule stands.
+//!
+//! `docs/testing.md` has the same list with the places.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::BitOr;
+use std::str::FromStr;
+
+mod list;
+
+pub use list::Mutation;
+
+thread_local! {
+    static ON: Cell<u128> = const { Cell::new(0) };
+}
+
+impl Mutation {
+    #[expect(clippy::as_conversions, reason = "the number of a variant")]
+    const fn bit(self) -> u128 {
+        1 << (self as u32)
+    }
+
+    /// Whether the rule is got wrong on this thread.
+    #[inline]
+    pub(crate) fn is_on(self) -> bool {
+        ON.get() & self.bit() != 0
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No wrong variant has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no wrong variant {0:?}")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "only for this package's own tests"
+)]
+pub struct NoSuchMutation(pub String);
+
+impl FromStr for Mutation {
+    type Err = NoSuchMutation;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchMutation> {
+        let found = Self::ALL.iter().find(|mutation| mutation.name() == name);
+        found
+            .copied()
+            .ok_or_else(|| NoSuchMutation(name.to_owned()))
+    }
+}
+
+/// Rules that are got wrong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mutations(u128);
+
+impl Mutations {
+    /// All rules as they are.
+    pub const NONE: Self = Self(0);
+
+    /// I: success needs this acquire's own input in the leader.
+    pub const RULE_I: Self = Self::of(&[
+        Mutation::LeaderNamesUsSuffices,
+        Mutation::CommitNamesUsSuffices,
+    ]);
+    /// C: phase 1 keeps what was accepted.
+    pub const RULE_C: Self = Self::of(&[Mutation::AcceptedForgotten]);
+    /// N: the version is not older than any block's, and a stale leader's owner is not judged.
+    pub const RULE_N: Self = Self::of(&[Mutation::BlocksNotCounted]);
+    /// L: a newer version leads back to the start.
+    pub const RULE_L: Self = Self::of(&[Mutation::NewerVersionRetried]);
+    /// P: a failed phase 1 is retracted too.
+    pub const RULE_P: Self = Self::of(&[Mutation::Phase1NotRetracted]);
+    /// The proof that a re-join needs, where sanlock takes the name for it.
+    pub const REJOIN_BY_NAME: Self =
+        Self::of(&[Mutation::RejoinMarkIgnored, Mutation::RejoinProofIgnored]);
+    /// All that the paxos lease has beyond sanlock's own protocol taken away: the rules I, C, N, L
+    /// and P, inputs that differ, values kept by a retraction, and the waiting for own writes in
+    /// flight. What differs for host ids is not in it.
+    pub const SANLOCK: Self = Self::of(&[
+        Mutation::LeaderNamesUsSuffices,
+        Mutation::CommitNamesUsSuffices,
+        Mutation::InputNotUnique,
+        Mutation::AcceptedForgotten,
+        Mutation::BlocksNotCounted,
+        Mutation::NewerVersionRetried,
+        Mutation::Phase1NotRetracted,
+        Mutation::RetractZeroes,
+        Mutation::WriteInFlightIgnored,
+        Mutation::RetractInFlightIgnored,
+    ]);
+
+    /// These.
+    #[must_use]
+    pub const fn of(mutations: &[Mutation]) -> Self {
+        let mut bits = 0;
+        let mut rest = mutations;
+        while let [first, others @ ..] = rest {
+            bits |= first.bit();
+            rest = others;
+        }
+        Self(bits)
+    }
+
+    /// Those that are in it, in the order of the list.
+    pub fn iter(self) -> impl Iterator<Item = Mutation> {
+        let all = Mutation::ALL.iter().copied();
+        all.filter(move |mutation| self.0 & mutation.bit() != 0)
+    }
+
+    /// Gets these rules wrong on this thread, and no others, until something else is set.
+    pub fn set(self) {
+        ON.set(self.0);
+    }
+
+    /// The same until the guard is dropped.
+    #[must_use = "they are set only while the guard lives"]
+    pub fn switch(self) -> Switched {
+        Switched {
+            before: Self(ON.replace(self.0)),
+        }
+    }
+}
+
+impl From<Mutation> for Mutations {
+    fn from(mutation: Mutation) -> Self {
+        Self(mutation.bit())
+    }
+}
+
+impl From<Option<Mutation>> for Mutations {
+    fn from(mutation: Option<Mutation>) -> Self {
+        mutation.map_or(Self::NONE, Self::from)
+    }
+}
+
+impl BitOr for Mutations {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Rules are got wrong while this lives; then as it was before.
+#[derive(Debug)]
+pub struct Switched {
+    before: Mutations,
+}
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        self.before.set();
+    }
+}

@@ -1,0 +1,329 @@
+//! The list of wrong variants. Each says which rule is broken, and what goes wrong without it.
+
+/// Declares the enum, the list of all, and their names.
+macro_rules! mutations {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// One rule got wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(clippy::exhaustive_enums, reason = "only for this package's own tests")]
+        pub enum Mutation {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Mutation {
+            /// All of them, in the order of the list.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name as it stands in the source.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+
+        const _: () = assert!(Mutation::ALL.len() <= 128, "as many as the set has bits");
+    };
+}
+
+mutations! {
+    // Times.
+
+    /// A takeover after 8N: the holder has just been told, and its guest still writes.
+    TakeoverAtLost,
+    /// A takeover after 8N + F sharp: with a clock that is a little fast the holder is not stopped yet.
+    MarginDropped,
+    /// The own leases are believed in for 8N + F: nothing is left in which to stop the guest.
+    LostTooLate,
+
+    // Taking a host id.
+
+    /// A dead owner's id is claimed after 8N: its old guest runs, and its leases are void.
+    ClaimAtLost,
+    /// The wait for a dead owner goes by the claimant's N: too short beside an owner with a longer one.
+    ClaimByOwnTimeout,
+    /// Silence counts from the begin of the first read: a renewal that it shows may be younger.
+    ClaimSilenceFromReadBegin,
+    /// Silence counts to the end of the last read: it has not seen what came after its begin.
+    ClaimSilenceToReadEnd,
+    /// An owner that renews while it is waited for is not noticed: a live host loses its id.
+    ClaimRenewalIgnored,
+    /// A re-join without a wait under another name: what stands there is another host's.
+    RejoinNameIgnored,
+    /// A re-join without a wait though boot and life mark are not those of the lock that is held: two
+    /// machines of one name void each other's leases.
+    RejoinMarkIgnored,
+    /// A re-join without a wait and without the life lock: the earlier process may still run.
+    RejoinProofIgnored,
+    /// A claim keeps the generation: leases of the earlier life are taken for those of the new one.
+    GenerationKept,
+    /// The sector is read back at once: two claimants see each their own write.
+    ShortDelaySkipped,
+    /// The delay before the read-back, and the limit of the write, go by the claimant's own N: others
+    /// of the same sector go by what stands there.
+    ShortDelayByOwnTimeout,
+    /// The read-back is not compared: both claimants own the id.
+    ConfirmUnchecked,
+    /// From the read to the end of the write it may take any time: the write lands over a claim that
+    /// was confirmed in between.
+    TooSlowIgnored,
+    /// A claim with a long way to its confirmation is not renewed: it looks dead, or is expired, when
+    /// it is confirmed.
+    ClaimNotRenewed,
+    /// A claim is renewed whenever it was looked at last, and though it is expired: it writes over who
+    /// has taken the id.
+    ClaimRenewedLate,
+    /// The expiry counts from the confirmation, not from before the write: others begin 2N earlier.
+    ClaimCountedFromConfirm,
+    /// A claim that failed leaves the id owned: everybody has to wait it out.
+    UndoSkipped,
+    /// A claim that failed frees whatever it finds: another host's id, whose leases are void then.
+    UndoUnchecked,
+    /// A claim that failed frees its late write, which may lie over a confirmed claim.
+    UndoLate,
+    /// After a write that timed out, and may land at any time, the undo counts as in time as if it had
+    /// ended.
+    UndoAfterTimeout,
+
+    // Keeping and leaving it.
+
+    /// The expiry counts from the end of the renewal's write (INV-RENEW): others began to count when it
+    /// reached the disk.
+    RenewalCountedFromEnd,
+    /// A renewal does not look at its own sector: it writes over who has taken the id.
+    RenewalUnchecked,
+    /// A renewal does not compare owner, life and name: after a write that failed, nobody is noticed.
+    RenewalOwnerUnchecked,
+    /// A renewal does not compare the whole record: another process under the same id, name and life
+    /// goes unnoticed.
+    RenewalChangeUnchecked,
+    /// A renewal that was asked for in time is written after the leases are lost: over who has taken the
+    /// id meanwhile.
+    RenewedAfterExpiry,
+    /// A renewal's write may begin after the leases are lost.
+    RenewalBeyondExpiry,
+    /// A renewal within the same second, or after a failed one, uses the same stamp: no sign of life.
+    StampReused,
+    /// After a write that failed the old record is still expected: one that landed looks like somebody
+    /// else's, and a good lease is lost.
+    FailedRenewalKnown,
+    /// A renewal whose write failed or timed out counts as good: nobody else saw it.
+    RenewalErrorIgnored,
+    /// A sector that is somebody else's is a failed renewal like any other: two hosts of one id go on
+    /// until 8N.
+    TakenOverNotFatal,
+    /// An id is freed after its leases are lost: it is somebody else's by now.
+    IdFreedAfterLoss,
+    /// An id is freed though it is not known what the disk holds.
+    IdFreedAfterFailedRenewal,
+    /// An id is freed, and its leases still believed in.
+    IdFreedWhileHeld,
+
+    // Believing in the own leases.
+
+    /// A renewal brings back what was lost (EXP-1): a holder was told, and others have taken over.
+    LossNotSticky,
+    /// A renewal that ended after the deadline saves the leases.
+    LateRenewalCounts,
+    /// The question does not read the clock (EXP-2): who was stopped believes until a thread has noticed.
+    DeadlineUnchecked,
+    /// A renewal moves the deadline back (EXP-3).
+    DeadlineMovesBack,
+    /// Leases are written though the own are lost (INV-MEMBER): over the next owner.
+    WrittenAfterExpiry,
+    /// A write that was asked for in time may begin after the leases are lost.
+    WriteBegunAfterExpiry,
+    /// Two acquires within a second propose the same input (INV-STAMP): the one takes the other's commit
+    /// for its own.
+    InputNotUnique,
+
+    // The other hosts.
+
+    /// The N in the sector is believed though the note, which has a checksum, says a longer one.
+    TimeoutFieldTrusted,
+    /// An N that no host can have written stands for 10 s: too short where it was longer.
+    BadTimeoutDefaulted,
+    /// F is always the own: a host with a longer one is not stopped yet.
+    FireTimeoutIsOwn,
+    /// The table counts silence from the begin of the first read.
+    TableSilenceFromReadBegin,
+    /// The table counts silence to the end of the last read.
+    TableSilenceToReadEnd,
+    /// A host is dead by the clock though nobody has looked: scans are rare, or fail.
+    TableDeadUnseen,
+    /// A damaged sector counts as unchanged: a live host dies of a bit.
+    TableDamageIsSilence,
+    /// A new life with the stamp of the one before counts as unchanged.
+    TableLivesMixed,
+    /// The N of an unchanged record may get shorter: by damage.
+    TableTimeoutShrinks,
+    /// A host of which nothing was seen yet counts as dead: its shared lock is cleared away.
+    UnseenSharerDead,
+    /// The checksum of leaders is not compared: damage decides who owns an id, or a lease.
+    LeaderChecksumIgnored,
+    /// The checksum of blocks is not compared.
+    BlockChecksumIgnored,
+
+    // Judging an owner.
+
+    /// The owner is not asked for: a live one loses the lease.
+    OwnerNotJudged,
+    /// A lease of an own earlier life is not known as own: with no other host, it is lost for ever.
+    OwnEarlierLifeRefused,
+    /// A lease of an own generation to come is taken for own: the lockspace was made anew, and the owner
+    /// may run.
+    FutureLifeTaken,
+    /// The owner's death goes by the acquirer's N.
+    OwnerTimeoutIsOwn,
+    /// Silence of an owner counts from the begin of the read that showed its content first.
+    OwnerSilenceFromReadBegin,
+    /// Silence of an owner counts to the end of the last read.
+    OwnerSilenceToReadEnd,
+    /// A renewal while the owner is watched does not begin the silence anew.
+    OwnerRenewalIgnored,
+    /// A free or silent sector of an older generation than the owner's is believed.
+    OlderLifeBelieved,
+    /// An owner that re-joined is waited for as if it still held: the lease is never free.
+    LaterLifeIgnored,
+    /// The watch goes on from the table though it has seen another life.
+    TableOfOtherLife,
+    /// The table is believed without a look at the sector: an id that was free may be owned again.
+    TableBelieved,
+    /// An owner whose sector cannot be read counts as dead.
+    UnreadableOwnerOver,
+    /// RELEASED is not looked at: a late commit leaves a live owner that knows nothing of it.
+    ReleasedNotBelieved,
+    /// RELEASED is believed though the owner wrote the leader itself. No harm among disklease hosts; next
+    /// to sanlock's it can leave a lease that nobody can take.
+    ReleasedAlwaysBelieved,
+    /// RELEASED, which no checksum covers, is believed against the owner's note.
+    ReleasedFlagTrusted,
+    /// The leader is not read while its owner is watched: who waits does not see it freed.
+    LeaderNotWatched,
+
+    // Acquiring.
+
+    /// The version that the caller expects is not compared: a guest resumes over another's writes.
+    ExpectedVersionIgnored,
+    /// A commit counts though the leases are lost meanwhile.
+    MemberUnchecked,
+    /// An acquire begins while a write of this host to the lease is in flight: it reads what is about to
+    /// change.
+    WriteInFlightIgnored,
+    /// The same where the lease turned out to be larger than was looked at.
+    GrownInFlightIgnored,
+    /// Rule N: the version is the leader's + 1, and a stale leader's owner is judged: aborted for ever.
+    BlocksNotCounted,
+    /// A stale leader's owner is judged, who may live and know nothing of it.
+    StaleOwnerJudged,
+    /// The version is newer than every block's: the newest may be held, and its owner was never judged.
+    VersionAboveBlocks,
+    /// What was left behind is forgotten at each restart: it is committed later, without a holder.
+    DebtForgottenAtRestart,
+    /// An acquire that failed is not retracted: another host commits it, without a holder.
+    RetractSkipped,
+    /// A retraction that failed is forgotten.
+    DebtDropped,
+    /// Rule P: an acquire that failed in phase 1 is not retracted.
+    Phase1NotRetracted,
+
+    // The ballot.
+
+    /// The leader is not read again before a ballot that comes later.
+    LeaderNotReread,
+    /// Rule I, before a ballot: a leader that names this host and life counts, for whatever acquire it
+    /// was written.
+    LeaderNamesUsSuffices,
+    /// Rule I, after the commit: a value that names this host counts, of whatever life and acquire.
+    CommitNamesUsSuffices,
+    /// Phase 1 is left out: what others accepted is not seen.
+    Phase1Skipped,
+    /// Phase 2 is not read back: a higher ballot that has not seen our value goes unnoticed.
+    Phase2ReadSkipped,
+    /// Larger ballot numbers do not matter.
+    MbalIgnored,
+    /// Newer versions do not matter: one that was given out long ago is given out again.
+    NewerVersionIgnored,
+    /// Rule L: a newer version leads to the next ballot number for the old one: overtaken for ever.
+    NewerVersionRetried,
+    /// What was accepted for an older version is proposed for this one.
+    OlderVersionAdopted,
+    /// Of several accepted values any is taken, not that of the highest ballot.
+    HighestBalIgnored,
+    /// What others accepted is not taken over: every host chooses itself.
+    AcceptedIgnored,
+    /// Rule C: phase 1 zeroes what this host accepted.
+    AcceptedForgotten,
+    /// What was accepted in an earlier acquire of the same version is not kept.
+    EarlierAcceptForgotten,
+    /// Ballot numbers count up by one: two hosts use the same.
+    BallotNumberShared,
+    /// A ballot that was overtaken is tried again with the same number.
+    BallotNumberKept,
+    /// A block's write that failed or timed out counts as not done: nothing is retracted.
+    FailedWriteForgotten,
+    /// A commit whose write failed or timed out counts as done.
+    CommitErrorIgnored,
+    /// A damaged block is skipped: an accepted value may be in it.
+    DamagedBlockSkipped,
+
+    // Giving back.
+
+    /// A release does not mark its block: a late commit makes an owner that knows nothing of it.
+    ReleaseUnmarked,
+    /// A release frees the leader first, then marks its block.
+    LeaderFreedFirst,
+    /// A release zeroes its block: the value that others rely on is gone.
+    ReleaseZeroes,
+    /// A release writes the leader without a look at it.
+    ReleaseBlind,
+    /// A release frees a leader that another host wrote (INV-WRITER): the next owner may have come
+    /// between look and write.
+    ReleaseWriterIgnored,
+    /// A retraction zeroes the block: version and value are given out twice.
+    RetractZeroes,
+    /// A retraction does not mark the block.
+    RetractUnmarked,
+    /// A retraction frees a leader that another host wrote (INV-WRITER).
+    RetractWriterIgnored,
+    /// A retraction frees whatever leader this host wrote: one that it committed for another.
+    RetractOwnerIgnored,
+    /// A retraction does not look at the leader: a commit that landed stays, without a holder.
+    RetractLeavesLeader,
+    /// A retraction reads the leader while its own commit is in flight.
+    RetractInFlightIgnored,
+    /// Whether a lease is still held is asked of its version alone.
+    VerifyByVersion,
+
+    // Shared holders.
+
+    /// Shared holders are not looked at.
+    SharersIgnored,
+    /// The mark of a live shared holder is cleared away.
+    LiveSharerCleared,
+    /// The generation in a shared mark, which no checksum covers, is believed against the block's.
+    SharerMarkTrusted,
+
+    // The live lockspace.
+
+    /// A lease is given to the next guard though a debt of it stands, which is thereby forgotten.
+    AcquiredWhileOwing,
+    /// The lockspace is left while guards hold leases.
+    LeftWhileHeld,
+    /// The host id is freed while I/O is under way, which then lands over the next owner's.
+    LeftWithIoInFlight,
+    /// A new life begins while I/O of the old one is under way.
+    RejoinedWithIoInFlight,
+    /// Children do not keep the life lock: a guest outlives the process that held its leases.
+    LifeLockNotInherited,
+    /// The life lock counts where writes outlive their process, on a network file system.
+    NetworkIoForgotten,
+    /// Another host's other F is not noticed at the join.
+    OtherFireTimeoutJoined,
+    /// The deadline is not waited for while a renewal hangs: the holder is told too late.
+    ExpiryNotWatched,
+    /// A sector is written again while a write to it is in flight: the older one lands last. (Also a
+    /// rule of each simulated world.)
+    SectorWrittenAgain,
+}
