@@ -57,21 +57,39 @@ fn nothing_breaks() {
 }
 
 #[test]
-fn speed() {
-    for profile in [0u64, 9, 13, 15] {
-        let begun = Instant::now();
-        let mut steps = 0;
-        let mut total = sim::referee::Tally::default();
-        for k in 0..1000 {
-            let v = sim::trial::run_seed(profile + 16 * k);
-            steps += v.steps;
-            total.add(&v.tally);
+fn hunt() {
+    use disklease::__sim::probe::{Mutation, Mutations};
+    let budget: u64 = std::env::var("SIM_BUDGET").map_or(20_000, |t| t.parse().unwrap());
+    let only = std::env::var("SIM_ONLY").ok();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(&mutation) = Mutation::ALL.get(at) else { return };
+                    if only.as_ref().is_some_and(|o| !o.split(',').any(|x| x == mutation.name())) {
+                        continue;
+                    }
+                    let begun = Instant::now();
+                    let _on = Mutations::from(mutation).switch();
+                    let mut hit = None;
+                    for seed in 0..budget {
+                        let verdict = sim::trial::run_seed(seed);
+                        if let Some(broken) = verdict.broken {
+                            hit = Some((seed, broken));
+                            break;
+                        }
+                    }
+                    match hit {
+                        Some((seed, broken)) => {
+                            println!("FOUND {mutation}: {seed} {:?} {:?} {broken}", sim::scenario::Profile::of(seed), begun.elapsed());
+                        }
+                        None => println!("NOT {mutation}: {:?}", begun.elapsed()),
+                    }
+                }
+            });
         }
-        println!(
-            "{profile}: {steps} steps {:?} acq {} ref {}",
-            begun.elapsed(),
-            total.acquires,
-            total.refusals
-        );
-    }
+    });
 }

@@ -23,7 +23,8 @@ impl Mutation {
 
     /// Whether the rule is got wrong on this thread.
     #[inline]
-    pub(crate) fn is_on(self) -> bool {
+    #[must_use]
+    pub fn is_on(self) -> bool {
         ON.get() & self.bit() != 0
     }
 }

@@ -105,6 +105,31 @@ pub struct Faults {
     /// I/O that takes much longer than the rest, and how long that takes at most.
     pub slow: u64,
     pub slow_max: Duration,
+    /// Which I/O that may befall.
+    pub slow_at: SlowAt,
+}
+
+/// Some of all I/O. Disk 0 has the lockspace, the others leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowAt {
+    #[default]
+    Everything,
+    Reads,
+    LockspaceWrites,
+    LeaderWrites,
+    BlockWrites,
+}
+
+impl SlowAt {
+    fn hits(self, is_read: bool, disk: SimDisk, offset: u64) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Reads => is_read,
+            Self::LockspaceWrites => !is_read && disk.0 == 0,
+            Self::LeaderWrites => !is_read && disk.0 != 0 && offset == 0,
+            Self::BlockWrites => !is_read && disk.0 != 0 && offset != 0,
+        }
+    }
 }
 
 /// What becomes of I/O that is begun while storage cannot be reached.
@@ -140,6 +165,16 @@ impl Plan {
 }
 
 impl Faults {
+    /// As they are for one I/O.
+    pub fn for_io(&self, is_read: bool, disk: SimDisk, offset: u64) -> Self {
+        let slow = if self.slow_at.hits(is_read, disk, offset) {
+            self.slow
+        } else {
+            0
+        };
+        Self { slow, ..*self }
+    }
+
     /// Some latency and nothing else.
     pub fn latency(min: Duration, max: Duration) -> Self {
         Self {

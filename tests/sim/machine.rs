@@ -29,7 +29,7 @@ use super::clock::TrueTime;
 use super::disk::SimDisk;
 use super::io::IoKind;
 use super::referee::{Life, Referee, offset_of};
-use super::rig::{host_id, secs};
+use super::rig::{host_id, secs, timing};
 use super::scenario::{Scenario, Setup};
 use super::sched::{HostIx, Sim};
 use super::script::Pending;
@@ -42,7 +42,6 @@ const QUIET_PAUSE_MILLIS: u64 = 600;
 pub struct Field {
     pub sim: Sim,
     pub scenario: Scenario,
-    pub timing: Timing,
     pub space: LockspaceArea<SimDisk>,
     pub leases: Vec<LeaseArea<SimDisk>>,
     pub guests: SimDisk,
@@ -58,6 +57,7 @@ pub struct Host {
     pub field: Rc<Field>,
     pub world: SimWorld,
     setup: Setup,
+    pub timing: Timing,
     /// Rises with each restart under another name.
     name: Cell<u32>,
     /// Rises with each reset of the machine.
@@ -91,6 +91,7 @@ impl Host {
             field: Rc::clone(field),
             world: SimWorld::new(&field.sim, host),
             setup,
+            timing: timing(setup.n, field.scenario.f),
             name: Cell::new(0),
             boot: Cell::new(setup.machine * 32),
             leaving: Cell::new(false),
@@ -139,7 +140,7 @@ impl Host {
         Claimant {
             host_id: host_id(self.setup.host_id),
             host_name: HostName::new(&name).unwrap(),
-            timing: self.field.timing,
+            timing: self.timing,
             pid: 1,
             boot_id: [self.boot.get(); 16],
             life_mark: 99,
@@ -159,7 +160,7 @@ impl Host {
             let table = HostTable::new(
                 field.space.geometry,
                 field.space.name,
-                field.timing.fire_timeout(),
+                self.timing.fire_timeout(),
                 Some(delta.host_id()),
             );
             (delta, table)
@@ -375,12 +376,16 @@ impl Host {
         let until = world.now() + Duration::from_nanos(world.random(nanos(hold) + 1));
         while is_held() {
             field.referee.writes(lease, life, version);
-            let takes = Duration::from_nanos(world.random(nanos(scenario.guest_write_max) + 1));
+            let takes = match world.random(3) {
+                0 => Duration::from_millis(1),
+                1 => Duration::from_nanos(world.random(nanos(scenario.guest_write_max) + 1)),
+                _ => scenario.guest_write_max,
+            };
             world.write_for(field.guests, offset_of(lease), takes).await;
             if world.now() >= until || self.leaving.get() {
                 break;
             }
-            let rest = nanos(hold) / 4 + 1_000_000;
+            let rest = nanos(hold) / 16 + 1_000_000;
             world.sleep(Duration::from_nanos(world.random(rest))).await;
         }
         if !is_held() {

@@ -5,30 +5,39 @@ use std::time::Duration;
 
 use super::choice::{Chooser, On, Stream};
 use super::clock::TrueTime;
-use super::disk::{CutOff, Faults};
+use super::disk::{CutOff, Faults, SlowAt};
 
 /// What a run is mostly about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Hosts that have joined ballot for a lease, over storage that is late, fails and times out.
     Ballots,
-    /// Hosts join, crash, come back, stand still, are cut off, leave; leases are taken over.
+    /// A host uses a lease for long; something befalls it; another waits for its death.
+    Takeover,
+    /// Hosts join, crash, come back, stand still, are cut off, leave.
     Lives,
     /// Hosts that were given one host id by mistake, or that come back under another name.
     Ids,
-    /// As the first two, with a record that is damaged at some time.
+    /// As one of the others, with a record that is damaged at some time.
     Damage,
 }
 
 impl Profile {
-    pub const ALL: [Self; 4] = [Self::Ballots, Self::Lives, Self::Ids, Self::Damage];
+    pub const ALL: [Self; 5] = [
+        Self::Ballots,
+        Self::Takeover,
+        Self::Lives,
+        Self::Ids,
+        Self::Damage,
+    ];
 
-    /// The profile of a seed: the first two have the lion's share.
+    /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 16 {
-            0..=8 => Self::Ballots,
-            9..=12 => Self::Lives,
-            13 | 14 => Self::Ids,
+            0..=5 => Self::Ballots,
+            6..=9 => Self::Takeover,
+            10..=11 => Self::Lives,
+            12..=14 => Self::Ids,
             _ => Self::Damage,
         }
     }
@@ -67,6 +76,8 @@ pub enum Blow {
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub host_id: u64,
+    /// N, in seconds.
+    pub n: u64,
     /// Which machine it runs on: those of one machine have the boot in common.
     pub machine: u8,
     /// Parts in a million by which its clock is too fast.
@@ -77,8 +88,9 @@ pub struct Setup {
 pub struct Scenario {
     pub hosts: Vec<Setup>,
     pub leases: usize,
-    /// N and F, in seconds.
-    pub n: u64,
+    /// What the lockspace was formatted with as N, in seconds.
+    pub formatted_n: u64,
+    /// F, in seconds.
     pub f: u64,
     /// All hosts have joined when the run begins.
     pub joined: bool,
@@ -128,20 +140,22 @@ impl Scenario {
         let mut draw = Draw(On(chooser, Stream::RUN));
         match profile {
             Profile::Ballots => Self::ballots(&mut draw),
+            Profile::Takeover => Self::takeover(&mut draw),
             Profile::Lives => Self::lives(&mut draw),
             Profile::Ids => Self::ids(&mut draw),
             Profile::Damage => Self::damage(&mut draw),
         }
     }
 
-    fn hosts(draw: &mut Draw<'_>, count: u64, n: u64, f: u64) -> Vec<Setup> {
+    fn hosts(draw: &mut Draw<'_>, count: u64, ns: &[u64], f: u64) -> Vec<Setup> {
         // The margin of a takeover is a second at least: clocks may differ by as much of the wait.
-        let wait = 8 * n + f;
-        let most = i64::try_from(1_000_000 / (2 * (wait + 1))).unwrap();
+        let longest = ns.iter().max().copied().unwrap_or(1);
+        let most = i64::try_from(1_000_000 / (2 * (8 * longest + f + 1))).unwrap();
         let drifts = draw.rarely(2);
         (1..=count)
             .map(|id| Setup {
                 host_id: id,
+                n: draw.one_of(ns),
                 machine: id as u8,
                 ppm_fast: if drifts {
                     draw.one_of(&[0, most, -most])
@@ -155,7 +169,14 @@ impl Scenario {
     /// From no faults at all to storage that is hardly of any use; latencies of all orders.
     fn faults(draw: &mut Draw<'_>, latencies: &[u64], slow: &[u64], late_max: u64) -> Faults {
         let badness = draw.one_of(&[0, 0, 0, 20, 100]);
-        let slow_share = draw.one_of(&[0, 0, 60, 250]);
+        let slow_share = draw.one_of(&[0, 0, 60, 250, 500]);
+        let slow_at = draw.one_of(&[
+            SlowAt::Everything,
+            SlowAt::LeaderWrites,
+            SlowAt::BlockWrites,
+            SlowAt::LockspaceWrites,
+            SlowAt::Reads,
+        ]);
         Faults {
             latency_min: Duration::ZERO,
             latency_max: millis(draw.one_of(latencies)),
@@ -167,27 +188,24 @@ impl Scenario {
             torn_read: draw.one_of(&[0, 300]),
             slow: slow_share,
             slow_max: millis(draw.one_of(slow)),
+            slow_at,
         }
     }
 
     fn ballots(draw: &mut Draw<'_>) -> Self {
-        let (n, f) = (10, draw.one_of(&[60, 5]));
+        let f = draw.one_of(&[60, 5]);
         let count = 2 + draw.one_of(&[0, 0, 1]);
-        let mut hosts = Self::hosts(draw, count, n, f);
+        let mut hosts = Self::hosts(draw, count, &[10], f);
         for host in &mut hosts {
             host.ppm_fast = 0;
         }
-        let faults = Self::faults(
-            draw,
-            &[1, 5, 50, 1000],
-            &[20, 200, 2000, 9000, 16_000],
-            4000,
-        );
+        let latencies = [1, 5, 50, 1000];
+        let faults = Self::faults(draw, &latencies, &[20, 200, 2000, 9000, 16_000], 4000);
         let busy = faults.latency_max.max(millis(20));
         Self {
             hosts,
             leases: 1,
-            n,
+            formatted_n: 10,
             f,
             joined: true,
             fenced: true,
@@ -202,13 +220,57 @@ impl Scenario {
         }
     }
 
-    fn lives(draw: &mut Draw<'_>) -> Self {
-        let (n, f) = (1, draw.one_of(&[1, 2, 4]));
+    /// With a fence, what hangs is ended by it. Without one it must not hang for longer than F.
+    fn late_max(fenced: bool, f: u64) -> u64 {
+        if fenced { 12_000 } else { f * 1000 - 500 }
+    }
+
+    fn takeover(draw: &mut Draw<'_>) -> Self {
+        let f = draw.one_of(&[1, 1, 2, 4]);
         let count = 2 + draw.one_of(&[0, 0, 0, 1]);
-        let hosts = Self::hosts(draw, count, n, f);
+        let ns = draw.one_of(&[&[1][..], &[1][..], &[1, 2][..], &[1, 3][..]]);
+        let hosts = Self::hosts(draw, count, ns, f);
         let fenced = draw.below(2) == 0;
-        // Without a fence nothing ends a write that hangs: it must not hang for longer than F.
-        let late_max = if fenced { 12_000 } else { f * 1000 - 500 };
+        let late_max = Self::late_max(fenced, f);
+        let faults = Self::faults(
+            draw,
+            &[1, 20],
+            &[100, late_max, 7900.min(late_max)],
+            late_max,
+        );
+        let lost_at = 8000 * hosts[0].n;
+        let mut blows = Vec::new();
+        for _ in 0..draw.one_of(&[1, 1, 2]) {
+            let at = TrueTime(0).after(draw.millis(500, 8000));
+            blows.push((at, 0, Self::blow(draw, lost_at, f, fenced, 1)));
+        }
+        blows.sort_by_key(|&(at, _, _)| at);
+        let hanging = if fenced { 20_000 } else { f * 1000 - 100 };
+        Self {
+            hosts,
+            leases: 1,
+            formatted_n: 1,
+            f,
+            joined: draw.rarely(4),
+            fenced,
+            faults,
+            turns: 4,
+            pause_max: millis(500),
+            hold_max: draw.one_of(&[millis(20_000), millis(20_000), millis(2000)]),
+            guest_write_max: draw.one_of(&[millis(hanging), millis(300), millis(f * 1000 - 100)]),
+            blows,
+            quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
+            all_get_it: true,
+        }
+    }
+
+    fn lives(draw: &mut Draw<'_>) -> Self {
+        let f = draw.one_of(&[1, 2, 4]);
+        let count = 2 + draw.one_of(&[0, 0, 0, 1]);
+        let ns = draw.one_of(&[&[1][..], &[1][..], &[1, 2][..]]);
+        let hosts = Self::hosts(draw, count, ns, f);
+        let fenced = draw.below(2) == 0;
+        let late_max = Self::late_max(fenced, f);
         let mut faults = Self::faults(draw, &[1, 20, 100], &[100, 800, late_max], late_max);
         if draw.below(2) == 0 {
             faults.slow = 0;
@@ -219,13 +281,14 @@ impl Scenario {
         for _ in 0..draw.one_of(&[1, 1, 2, 3, 5]) {
             let at = TrueTime(0).after(draw.millis(1, ends));
             let victim = draw.below(count) as usize;
-            blows.push((at, victim, Self::blow(draw, f, fenced, leases)));
+            let lost_at = 8000 * hosts[victim].n;
+            blows.push((at, victim, Self::blow(draw, lost_at, f, fenced, leases)));
         }
         blows.sort_by_key(|&(at, _, _)| at);
         Self {
             hosts,
             leases,
-            n,
+            formatted_n: draw.one_of(&[1, 1, 3]),
             f,
             joined: draw.below(4) != 3,
             fenced,
@@ -240,32 +303,32 @@ impl Scenario {
         }
     }
 
-    fn blow(draw: &mut Draw<'_>, f: u64, fenced: bool, leases: usize) -> Blow {
+    /// `lost_at`: 8N of the victim, in milliseconds.
+    fn blow(draw: &mut Draw<'_>, lost_at: u64, f: u64, fenced: bool, leases: usize) -> Blow {
         let restart = match draw.below(4) {
             0 => None,
             1 => Some(millis(1)),
-            _ => Some(draw.millis(1, 12_000)),
+            _ => Some(draw.millis(1, lost_at + 4000)),
         };
         let renamed = draw.rarely(3);
         // As long as one may expect, just short of the end, or longer than anyone waits.
         let lasts = match draw.below(4) {
             0 => draw.millis(1, 2500),
-            1 => draw.millis(2000, 8000),
-            2 => draw.millis(7500, 8000 + f * 1000 + 500),
-            _ => draw.millis(8000 + f * 1000, 14_000 + f * 1000),
+            1 => draw.millis(2000, lost_at),
+            2 => draw.millis(lost_at - 500, lost_at + f * 1000 + 500),
+            _ => draw.millis(lost_at + f * 1000, lost_at + f * 1000 + 6000),
         };
         // What stands still in an outage lands at its end; see `late_max`.
-        let outage = if fenced {
-            lasts
-        } else {
-            lasts.min(millis(f * 1000 - 500))
-        };
         let how = if draw.below(2) == 0 {
             CutOff::Fails
         } else {
             CutOff::Hangs
         };
-        let outage = if how == CutOff::Fails { lasts } else { outage };
+        let outage = if fenced || how == CutOff::Fails {
+            lasts
+        } else {
+            lasts.min(millis(f * 1000 - 500))
+        };
         match draw.below(9) {
             0 | 1 => Blow::Kill { restart, renamed },
             2 => Blow::Reset { restart, renamed },
@@ -286,9 +349,11 @@ impl Scenario {
         scenario.hosts.truncate(2);
         scenario.hosts.push(Setup {
             host_id: 2,
+            n: draw.one_of(&[1, 1, 2]),
             machine: draw.one_of(&[3, 3, 2]),
             ppm_fast: 0,
         });
+        // All join at once, or one comes by after the other.
         scenario.joined = false;
         scenario.all_get_it = false;
         scenario.quiet_at = TrueTime(0).after(millis(24_000));
@@ -300,10 +365,10 @@ impl Scenario {
     }
 
     fn damage(draw: &mut Draw<'_>) -> Self {
-        let mut scenario = if draw.below(2) == 0 {
-            Self::ballots(draw)
-        } else {
-            Self::lives(draw)
+        let mut scenario = match draw.below(3) {
+            0 => Self::ballots(draw),
+            1 => Self::takeover(draw),
+            _ => Self::lives(draw),
         };
         let at = TrueTime(draw.below(scenario.quiet_at.0));
         let blow = Blow::Flip {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use disklease::__sim::probe::Mutation;
 use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
 
 use super::choice::On;
@@ -26,7 +27,8 @@ impl Core {
         plan: Option<Plan>,
     ) -> IoId {
         let life = self.hosts[host.0].life;
-        let in_the_way = kind == IoKind::Write
+        let in_the_way = !Mutation::SectorWrittenAgain.is_on()
+            && kind == IoKind::Write
             && self.ios.values().any(|io| {
                 io.host == host
                     && io.life == life
@@ -116,17 +118,15 @@ impl Core {
         }
         let cut_off = self.hosts[io.host.0].cut_off.or(self.outages[io.disk.0]);
         let mut chooser = On(&mut *self.chooser, io.host.stream());
+        let is_read = io.kind == IoKind::Read;
+        let faults = self.faults.for_io(is_read, io.disk, io.offset);
         let plan = match (plan, cut_off.filter(|&(until, _)| now < until)) {
             (Some(plan), _) => plan,
-            (None, Some((until, how))) => {
-                self.faults
-                    .plan_cut_off(&mut chooser, how, until.since(now))
+            (None, Some((until, how))) => faults.plan_cut_off(&mut chooser, how, until.since(now)),
+            (None, None) if is_read => {
+                faults.plan_read(&mut chooser, io.buf.len() / 512, io.timeout)
             }
-            (None, None) if io.kind == IoKind::Read => {
-                self.faults
-                    .plan_read(&mut chooser, io.buf.len() / 512, io.timeout)
-            }
-            (None, None) => self.faults.plan_write(&mut chooser, io.timeout),
+            (None, None) => faults.plan_write(&mut chooser, io.timeout),
         };
         self.schedule(id, plan);
         Some(now.after(plan.end))

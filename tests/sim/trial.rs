@@ -45,7 +45,8 @@ pub struct Verdict {
 
 /// Runs that begin with all hosts joined start from here.
 pub struct Joined {
-    n: u64,
+    /// N of each host, and F.
+    ns: [u64; HOSTS as usize],
     f: u64,
     disk: Sectors,
     hosts: Vec<(DeltaLease, u64)>,
@@ -101,20 +102,20 @@ fn clock_of(host: usize) -> HostClock {
 }
 
 impl Joined {
-    fn of(n: u64, f: u64) -> Rc<Self> {
+    fn of(ns: [u64; HOSTS as usize], f: u64) -> Rc<Self> {
         JOINED.with_borrow_mut(|made| {
-            if let Some(found) = made.iter().find(|joined| (joined.n, joined.f) == (n, f)) {
+            if let Some(found) = made.iter().find(|joined| (joined.ns, joined.f) == (ns, f)) {
                 return Rc::clone(found);
             }
-            let new = Rc::new(Self::make(n, f));
+            let new = Rc::new(Self::make(ns, f));
             made.push(Rc::clone(&new));
             new
         })
     }
 
-    fn make(n: u64, f: u64) -> Self {
+    fn make(ns: [u64; HOSTS as usize], f: u64) -> Self {
         let sim = Sim::without_log(First);
-        let space = space_on(sim.add_disk(lockspace_disk(n)));
+        let space = space_on(sim.add_disk(lockspace_disk(ns[0])));
         let claims: Vec<_> = (0..usize::from(HOSTS))
             .map(|host| {
                 let ix = sim.add_host(clock_of(host));
@@ -123,7 +124,7 @@ impl Joined {
                     host_id: host_id(host as u64 + 1),
                     host_name: HostName::new(&format!("{}-0", ["alpha", "beta", "gamma"][host]))
                         .unwrap(),
-                    timing: timing(n, f),
+                    timing: timing(ns[host], f),
                     pid: 1,
                     boot_id: [(host as u8 + 1) * 32; 16],
                     life_mark: 99,
@@ -142,7 +143,7 @@ impl Joined {
         let hosts = claims.iter().map(|claim| sim.run(claim)).collect();
         let disk = sim.core.borrow().disks[0].clone();
         sim.end();
-        Self { n, f, disk, hosts }
+        Self { ns, f, disk, hosts }
     }
 }
 
@@ -180,10 +181,16 @@ fn run(profile: Profile, mut chooser: Box<dyn Chooser>, with_log: bool) -> Verdi
 }
 
 fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
-    let joined = scenario.joined.then(|| Joined::of(scenario.n, scenario.f));
+    let joined = scenario.joined.then(|| {
+        let mut ns = [1; HOSTS as usize];
+        for (n, setup) in ns.iter_mut().zip(&scenario.hosts) {
+            *n = setup.n;
+        }
+        Joined::of(ns, scenario.f)
+    });
     let disk = match &joined {
         Some(joined) => joined.disk.clone(),
-        None => lockspace_disk_cached(scenario.n),
+        None => lockspace_disk_cached(scenario.formatted_n),
     };
     let space = space_on(sim.add_disk(disk));
     let leases: Vec<_> = (0..scenario.leases)
@@ -220,7 +227,6 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
     });
     let field = Rc::new(Field {
         sim: sim.clone(),
-        timing: timing(scenario.n, scenario.f),
         referee: Referee::new(sim, scenario.leases, guests),
         hardware: SimWorld::new(sim, hardware),
         finished: Cell::new(0),
@@ -332,7 +338,8 @@ fn strike(field: &Field, host: &Rc<Host>, blow: Blow) {
 /// Lets everything happen until all are content or something is broken.
 fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
     let scenario = &field.scenario;
-    let dead_after = field.timing.dead_after();
+    let longest = hosts.iter().map(|host| host.timing.dead_after()).max();
+    let dead_after = longest.unwrap_or_default();
     // Whoever is down when the blows end may have to wait for its own old life, then for another's;
     // and a process that stands still, for as long as it does.
     let patience = 3 * dead_after + Duration::from_secs(60);
