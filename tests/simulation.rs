@@ -1,4 +1,12 @@
-//! Random runs of whole hosts.
+//! Whole hosts in random schedules: nothing breaks, and everything happens.
+//!
+//! `tests/sim/machine.rs` says what a host does, `scenario.rs` what befalls it, `disk.rs` what the
+//! storage may do wrong, `referee.rs` what must never be. A run is all in its seed:
+//!
+//! * `DISKLEASE_SEED=123` runs that one alone and prints its history;
+//! * `DISKLEASE_SCHEDULES=2000000` sets how many are run, `DISKLEASE_SECONDS=3600` for how long
+//!   instead, `DISKLEASE_FIRST_SEED=1` where to begin.
+
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
@@ -28,68 +36,92 @@
 #[path = "sim/harness.rs"]
 mod sim;
 
-use std::time::Instant;
+use std::time::Duration;
 
-#[test]
-fn nothing_breaks() {
-    let runs: u64 = std::env::var("SIM_RUNS").map_or(10_000, |t| t.parse().unwrap());
-    let from: u64 = std::env::var("SIM_FROM").map_or(0, |t| t.parse().unwrap());
-    let mut total = sim::referee::Tally::default();
-    let mut steps = 0;
-    let begun = Instant::now();
-    let mut failures = std::collections::BTreeMap::<String, (u64, u64)>::new();
-    for seed in from..from + runs {
-        let verdict = sim::trial::run_seed(seed);
-        total.add(&verdict.tally);
-        steps += verdict.steps;
-        if let Some(broken) = verdict.broken {
-            let key = format!(
-                "{:?} {}",
-                sim::scenario::Profile::of(seed),
-                broken.split(':').next().unwrap()
-            );
-            let entry = failures.entry(key).or_insert((0, seed));
-            entry.0 += 1;
-        }
-    }
-    println!("{:#?} {steps} steps {:?}", total, begun.elapsed());
-    println!("{failures:#?}");
+use disklease::__sim::probe::{Mutations, Witness};
+
+use sim::fleet::{Broken, Budget, explain, run};
+use sim::trial;
+
+/// What a run of the gate makes.
+const SCHEDULES: u64 = 2_000_000;
+
+/// Things that no schedule of this simulation brings about: nobody holds leases in shared mode, and
+/// no lockspace is made anew.
+const NOT_HERE: &[Witness] = &[
+    Witness::SharerRefused,
+    Witness::SharerRespected,
+    Witness::SharerCleared,
+    Witness::VersionChanged,
+];
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+    )
 }
 
 #[test]
-fn hunt() {
-    use disklease::__sim::probe::{Mutation, Mutations};
-    let budget: u64 = std::env::var("SIM_BUDGET").map_or(20_000, |t| t.parse().unwrap());
-    let only = std::env::var("SIM_ONLY").ok();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    std::panic::set_hook(Box::new(|_| {}));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(&mutation) = Mutation::ALL.get(at) else { return };
-                    if only.as_ref().is_some_and(|o| !o.split(',').any(|x| x == mutation.name())) {
-                        continue;
-                    }
-                    let begun = Instant::now();
-                    let _on = Mutations::from(mutation).switch();
-                    let mut hit = None;
-                    for seed in 0..budget {
-                        let verdict = sim::trial::run_seed(seed);
-                        if let Some(broken) = verdict.broken {
-                            hit = Some((seed, broken));
-                            break;
-                        }
-                    }
-                    match hit {
-                        Some((seed, broken)) => {
-                            println!("FOUND {mutation}: {seed} {:?} {:?} {broken}", sim::scenario::Profile::of(seed), begun.elapsed());
-                        }
-                        None => println!("NOT {mutation}: {:?}", begun.elapsed()),
-                    }
-                }
-            });
+fn random_schedules_break_nothing_and_reach_everything() {
+    if let Some(seed) = number("DISKLEASE_SEED") {
+        return show(seed);
+    }
+    let first = number("DISKLEASE_FIRST_SEED").unwrap_or(0);
+    let budget = match number("DISKLEASE_SECONDS") {
+        Some(seconds) => Budget::Time(Duration::from_secs(seconds)),
+        None => Budget::Runs(number("DISKLEASE_SCHEDULES").unwrap_or(SCHEDULES)),
+    };
+    let report = run(first, budget, Mutations::NONE);
+    println!("seeds from {first} on: {}", report.summary());
+    if let Some(broken) = &report.broken {
+        panic!("{}", explain(broken, Mutations::NONE));
+    }
+    let never: Vec<_> = report
+        .witnessed
+        .iter()
+        .filter(|(witness, count)| *count == 0 && !NOT_HERE.contains(witness))
+        .map(|(witness, _)| witness.name())
+        .chain(
+            report
+                .tally
+                .fields()
+                .iter()
+                .filter(|(_, count)| *count == 0)
+                .map(|(name, _)| (*name).to_owned()),
+        )
+        .collect();
+    assert!(never.is_empty(), "these never happened: {never:?}");
+}
+
+fn show(seed: u64) {
+    let verdict = trial::run_seed(seed);
+    match verdict.broken {
+        Some(what) => panic!("{}", explain(&Broken { seed, what }, Mutations::NONE)),
+        None => {
+            let (_, drawn) = trial::record_seed(seed);
+            let profile = sim::scenario::Profile::of(seed);
+            let verdict = trial::run_drawn(profile, &drawn, true);
+            println!(
+                "{}\nseed {seed} breaks nothing",
+                verdict.history.unwrap_or_default()
+            );
         }
-    });
+    }
+}
+
+/// A run is all in its seed, and all in the numbers that it draws.
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    for seed in 0..160 {
+        let (first, drawn) = trial::record_seed(seed);
+        let again = trial::run_seed(seed);
+        let told = trial::run_drawn(sim::scenario::Profile::of(seed), &drawn, true);
+        for other in [&again, &told] {
+            assert_eq!(first.steps, other.steps, "seed {seed}");
+            assert_eq!(first.tally.fields(), other.tally.fields(), "seed {seed}");
+            assert_eq!(first.broken, other.broken, "seed {seed}");
+        }
+    }
 }

@@ -121,7 +121,7 @@ pub enum SlowAt {
 }
 
 impl SlowAt {
-    fn hits(self, is_read: bool, disk: SimDisk, offset: u64) -> bool {
+    pub fn hits(self, is_read: bool, disk: SimDisk, offset: u64) -> bool {
         match self {
             Self::Everything => true,
             Self::Reads => is_read,

@@ -23,7 +23,7 @@ use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{Generation, HolderNote, HostName, LeaseVersion};
 use disklease::timing::Timing;
 use futures_util::future::{Either, join, join_all, select};
-use futures_util::pin_mut;
+use futures_util::{FutureExt, pin_mut};
 
 use super::clock::TrueTime;
 use super::disk::SimDisk;
@@ -136,7 +136,8 @@ impl Host {
 
     fn claimant(&self) -> Claimant {
         let names = ["alpha", "beta", "gamma", "delta"];
-        let name = format!("{}-{}", names[self.ix().0], self.name.get());
+        let own = usize::from(self.setup.name) - 1;
+        let name = format!("{}-{}", names[own], self.name.get());
         Claimant {
             host_id: host_id(self.setup.host_id),
             host_name: HostName::new(&name).unwrap(),
@@ -229,7 +230,12 @@ impl Host {
             (0..self.field.leases.len()).map(|lease| self.guest(membership, &table, lease));
         let guests = join_all(guests);
         pin_mut!(background, guests);
-        if let Either::Left(((), guests)) = select(background, guests).await {
+        // On one thread somebody comes first: not always the same.
+        if self.world.random(2) == 0 {
+            if let Either::Left(((), guests)) = select(background, guests).await {
+                guests.await;
+            }
+        } else if let Either::Right(((), guests)) = select(guests.map(drop), background).await {
             guests.await;
         }
         if let Err(leases) = table.close() {

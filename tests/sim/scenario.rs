@@ -43,6 +43,19 @@ impl Profile {
     }
 }
 
+/// When a blow falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    At(TrueTime),
+    /// Right after the host begins its nth I/O of a kind, from 1, after `from`; or a little later.
+    Io {
+        from: TrueTime,
+        at: SlowAt,
+        nth: u64,
+        delay: Duration,
+    },
+}
+
 /// Something that befalls a host, a disk or a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
@@ -80,6 +93,8 @@ pub struct Setup {
     pub n: u64,
     /// Which machine it runs on: those of one machine have the boot in common.
     pub machine: u8,
+    /// Which host's name it has.
+    pub name: u8,
     /// Parts in a million by which its clock is too fast.
     pub ppm_fast: i64,
 }
@@ -102,8 +117,8 @@ pub struct Scenario {
     pub pause_max: Duration,
     pub hold_max: Duration,
     pub guest_write_max: Duration,
-    /// What befalls which host at what time.
-    pub blows: Vec<(TrueTime, usize, Blow)>,
+    /// What befalls which host, and when.
+    pub blows: Vec<(When, usize, Blow)>,
     /// From now on nothing goes wrong any more.
     pub quiet_at: TrueTime,
     /// Whether everybody must get the lease after that.
@@ -157,6 +172,7 @@ impl Scenario {
                 host_id: id,
                 n: draw.one_of(ns),
                 machine: id as u8,
+                name: id as u8,
                 ppm_fast: if drifts {
                     draw.one_of(&[0, most, -most])
                 } else {
@@ -228,23 +244,27 @@ impl Scenario {
     fn takeover(draw: &mut Draw<'_>) -> Self {
         let f = draw.one_of(&[1, 1, 2, 4]);
         let count = 2 + draw.one_of(&[0, 0, 0, 1]);
-        let ns = draw.one_of(&[&[1][..], &[1][..], &[1, 2][..], &[1, 3][..]]);
-        let hosts = Self::hosts(draw, count, ns, f);
+        let ns = draw.one_of(&[&[1][..], &[2][..], &[3][..], &[3, 1][..]]);
+        let mut hosts = Self::hosts(draw, count, ns, f);
+        if hosts.iter().any(|host| host.ppm_fast != 0) && draw.below(2) == 0 {
+            // The worst that clocks may be: the owner's slow, the others' fast.
+            let most = hosts.iter().map(|host| host.ppm_fast.abs()).max();
+            let most = most.unwrap_or(0);
+            for (n, host) in hosts.iter_mut().enumerate() {
+                host.ppm_fast = if n == 0 { -most } else { most };
+            }
+        }
         let fenced = draw.below(2) == 0;
         let late_max = Self::late_max(fenced, f);
-        let faults = Self::faults(
-            draw,
-            &[1, 20],
-            &[100, late_max, 7900.min(late_max)],
-            late_max,
-        );
+        let n = 1000 * hosts[1].n;
+        let slow = [100, n - 100, late_max, (8 * n - 100).min(late_max)];
+        let faults = Self::faults(draw, &[1, 20], &slow, late_max);
         let lost_at = 8000 * hosts[0].n;
         let mut blows = Vec::new();
         for _ in 0..draw.one_of(&[1, 1, 2]) {
-            let at = TrueTime(0).after(draw.millis(500, 8000));
+            let at = Self::when(draw, 500, 8000);
             blows.push((at, 0, Self::blow(draw, lost_at, f, fenced, 1)));
         }
-        blows.sort_by_key(|&(at, _, _)| at);
         let hanging = if fenced { 20_000 } else { f * 1000 - 100 };
         Self {
             hosts,
@@ -267,28 +287,28 @@ impl Scenario {
     fn lives(draw: &mut Draw<'_>) -> Self {
         let f = draw.one_of(&[1, 2, 4]);
         let count = 2 + draw.one_of(&[0, 0, 0, 1]);
-        let ns = draw.one_of(&[&[1][..], &[1][..], &[1, 2][..]]);
+        let ns = draw.one_of(&[&[1][..], &[2][..], &[3][..], &[3, 1][..]]);
         let hosts = Self::hosts(draw, count, ns, f);
         let fenced = draw.below(2) == 0;
         let late_max = Self::late_max(fenced, f);
-        let mut faults = Self::faults(draw, &[1, 20, 100], &[100, 800, late_max], late_max);
+        let n = 1000 * hosts[1].n;
+        let mut faults = Self::faults(draw, &[1, 20, 100], &[100, n - 100, late_max], late_max);
         if draw.below(2) == 0 {
             faults.slow = 0;
         }
         let leases = 1 + draw.one_of(&[0, 0, 0, 1]) as usize;
-        let ends = draw.one_of(&[4000, 14_000, 25_000]);
+        let ends = draw.one_of(&[4000, 14_000, 14 * n]);
         let mut blows = Vec::new();
         for _ in 0..draw.one_of(&[1, 1, 2, 3, 5]) {
-            let at = TrueTime(0).after(draw.millis(1, ends));
+            let at = Self::when(draw, 1, ends);
             let victim = draw.below(count) as usize;
             let lost_at = 8000 * hosts[victim].n;
             blows.push((at, victim, Self::blow(draw, lost_at, f, fenced, leases)));
         }
-        blows.sort_by_key(|&(at, _, _)| at);
         Self {
             hosts,
             leases,
-            formatted_n: draw.one_of(&[1, 1, 3]),
+            formatted_n: draw.one_of(&[1, 1, 3, 10]),
             f,
             joined: draw.below(4) != 3,
             fenced,
@@ -300,6 +320,25 @@ impl Scenario {
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
+        }
+    }
+
+    fn when(draw: &mut Draw<'_>, from: u64, to: u64) -> When {
+        let at = TrueTime(0).after(draw.millis(from, to));
+        if draw.below(2) == 0 {
+            return When::At(at);
+        }
+        When::Io {
+            from: at,
+            at: draw.one_of(&[
+                SlowAt::LockspaceWrites,
+                SlowAt::LeaderWrites,
+                SlowAt::BlockWrites,
+                SlowAt::Everything,
+                SlowAt::Reads,
+            ]),
+            nth: 1 + draw.below(3),
+            delay: draw.one_of(&[Duration::ZERO, millis(1), millis(30)]),
         }
     }
 
@@ -349,14 +388,21 @@ impl Scenario {
         scenario.hosts.truncate(2);
         scenario.hosts.push(Setup {
             host_id: 2,
-            n: draw.one_of(&[1, 1, 2]),
-            machine: draw.one_of(&[3, 3, 2]),
+            n: scenario.hosts[1].n.max(draw.one_of(&[1, 1, 2])),
+            machine: 3,
+            name: 3,
             ppm_fast: 0,
         });
+        match draw.below(4) {
+            0 => scenario.hosts[2].machine = 2,
+            1 => scenario.hosts[2].name = 2,
+            _ => {}
+        }
         // All join at once, or one comes by after the other.
         scenario.joined = false;
         scenario.all_get_it = false;
-        scenario.quiet_at = TrueTime(0).after(millis(24_000));
+        scenario.quiet_at = TrueTime(0).after(millis(20_000 + 2000 * scenario.hosts[1].n));
+        scenario.turns = 6;
         let count = scenario.hosts.len() as u64;
         for (_, victim, _) in &mut scenario.blows {
             *victim = draw.below(count) as usize;
@@ -376,8 +422,7 @@ impl Scenario {
             pick: draw.below(1 << 16),
             bit: draw.below(1 << 16),
         };
-        scenario.blows.push((at, 0, blow));
-        scenario.blows.sort_by_key(|&(at, _, _)| at);
+        scenario.blows.push((When::At(at), 0, blow));
         scenario.all_get_it = false;
         scenario
     }

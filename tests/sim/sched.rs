@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::choice::{Chooser, Stream};
 use super::clock::{HostClock, TrueTime};
-use super::disk::{CutOff, Faults, Sectors, SimDisk};
+use super::disk::{CutOff, Faults, Sectors, SimDisk, SlowAt};
 use super::io::{IoId, IoRecord, Ios};
 use super::script::HoldRule;
 
@@ -99,6 +99,8 @@ pub struct Core {
     pub log: Option<Vec<IoRecord>>,
     /// What else is worth telling of a run with a log.
     pub notes: Vec<Note>,
+    /// Who waits for a certain I/O to begin.
+    pub triggers: Vec<Trigger>,
     /// The soonest first; of those of one instant, the one that was planned first.
     events: BinaryHeap<Reverse<(TrueTime, u64, Event)>>,
     next_id: u64,
@@ -111,6 +113,15 @@ pub struct Sim {
     tasks: Rc<RefCell<Vec<TaskSlot>>>,
     /// Whether a task may be ready.
     pub any_ready: Arc<AtomicBool>,
+}
+
+/// Goes off when a host begins its `left`th I/O of a kind, counted from 1.
+pub struct Trigger {
+    pub id: u64,
+    pub host: HostIx,
+    pub at: SlowAt,
+    pub left: u64,
+    pub waker: Option<Waker>,
 }
 
 /// Something that was said of a run: when, of which host, what.
@@ -150,6 +161,7 @@ impl Sim {
             rules: Vec::new(),
             log: Some(Vec::new()),
             notes: Vec::new(),
+            triggers: Vec::new(),
             events: BinaryHeap::new(),
             next_id: 0,
         };

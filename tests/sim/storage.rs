@@ -119,6 +119,19 @@ impl Core {
         let cut_off = self.hosts[io.host.0].cut_off.or(self.outages[io.disk.0]);
         let mut chooser = On(&mut *self.chooser, io.host.stream());
         let is_read = io.kind == IoKind::Read;
+        for trigger in &mut self.triggers {
+            if trigger.host == io.host
+                && trigger.left > 0
+                && trigger.at.hits(is_read, io.disk, io.offset)
+            {
+                trigger.left -= 1;
+                if trigger.left == 0
+                    && let Some(waker) = trigger.waker.take()
+                {
+                    waker.wake();
+                }
+            }
+        }
         let faults = self.faults.for_io(is_read, io.disk, io.offset);
         let plan = match (plan, cut_off.filter(|&(until, _)| now < until)) {
             (Some(plan), _) => plan,

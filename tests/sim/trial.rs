@@ -19,7 +19,7 @@ use super::disk::{Faults, Sectors, SimDisk};
 use super::machine::{Field, Host};
 use super::referee::{Referee, Tally};
 use super::rig::{host_id, secs, timing};
-use super::scenario::{Blow, Profile, Scenario};
+use super::scenario::{Blow, Profile, Scenario, When};
 use super::sched::Sim;
 use super::timeline;
 use super::world::SimWorld;
@@ -284,7 +284,22 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
             hardware.clone(),
         );
         field.sim.clone().spawn(hardware.host, async move {
-            world.sleep_until(Timestamp::from_nanos(at.0)).await;
+            match at {
+                When::At(at) => world.sleep_until(Timestamp::from_nanos(at.0)).await,
+                When::Io {
+                    from,
+                    at,
+                    nth,
+                    delay,
+                } => {
+                    world.sleep_until(Timestamp::from_nanos(from.0)).await;
+                    world.until_io(host.world.host, at, nth).await;
+                    world.sleep(delay).await;
+                }
+            }
+            if field.is_quiet() {
+                return;
+            }
             strike(&field, &host, blow);
         });
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use disklease::__sim::world::{ReadError, SectorBuf, Timestamp, World, WriteError};
 
-use super::disk::{Plan, SimDisk};
+use super::disk::{Plan, SimDisk, SlowAt};
 use super::io::{IoId, IoKind, Outcome};
-use super::sched::{Event, HostIx, Sim};
+use super::sched::{Event, HostIx, Sim, Trigger};
 
 /// The world of one host.
 #[derive(Clone)]
@@ -24,6 +24,41 @@ impl SimWorld {
             sim: sim.clone(),
             host,
         }
+    }
+
+    /// Ends when `host` begins its `nth` I/O of a kind from now on.
+    pub async fn until_io(&self, host: HostIx, at: SlowAt, nth: u64) {
+        let id = {
+            let mut core = self.sim.core.borrow_mut();
+            let id = core.new_id();
+            core.triggers.push(Trigger {
+                id,
+                host,
+                at,
+                left: nth,
+                waker: None,
+            });
+            id
+        };
+        std::future::poll_fn(|context| {
+            let mut core = self.sim.core.borrow_mut();
+            let found = core
+                .triggers
+                .iter_mut()
+                .position(|trigger| trigger.id == id);
+            match found.map(|found| (found, &mut core.triggers[found])) {
+                Some((_, trigger)) if trigger.left > 0 => {
+                    trigger.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Some((found, _)) => {
+                    core.triggers.swap_remove(found);
+                    Poll::Ready(())
+                }
+                None => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
     /// A write that takes just this long, whatever is the matter with the storage otherwise, and

@@ -1,0 +1,154 @@
+//! Many runs, on all cores; and what to print when one breaks.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use disklease::__sim::probe::{Mutations, Witness, WitnessCounts};
+
+use super::referee::Tally;
+use super::scenario::Profile;
+use super::shrink::shrink;
+use super::trial::{record_seed, run_drawn, run_seed};
+
+/// Seeds that a thread takes at a time.
+const BATCH: u64 = 256;
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub enum Budget {
+    Runs(u64),
+    Time(Duration),
+}
+
+/// A run that broke something.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub seed: u64,
+    pub what: String,
+}
+
+/// What many runs came to.
+pub struct Report {
+    pub runs: u64,
+    pub steps: u64,
+    pub took: Duration,
+    pub tally: Tally,
+    pub witnessed: WitnessCounts,
+    pub broken: Option<Broken>,
+}
+
+/// Runs the seeds from `first` on, on all cores, with these rules got wrong, until one breaks
+/// something or the budget is used up.
+pub fn run(first: u64, budget: Budget, wrong: Mutations) -> Report {
+    run_on(cores(), first, budget, wrong)
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The same on so many threads.
+pub fn run_on(threads: usize, first: u64, budget: Budget, wrong: Mutations) -> Report {
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    let report = Mutex::new(Report {
+        runs: 0,
+        steps: 0,
+        took: Duration::ZERO,
+        tally: Tally::default(),
+        witnessed: WitnessCounts::none(),
+        broken: None,
+    });
+    let work = || {
+        let _switched = wrong.switch();
+        drop(Witness::take_counts());
+        let (mut runs, mut steps, mut tally) = (0, 0, Tally::default());
+        let mut broken: Option<Broken> = None;
+        while broken.is_none() && !over.load(Ordering::Relaxed) {
+            let from = next.fetch_add(BATCH, Ordering::Relaxed);
+            let most = match budget {
+                Budget::Runs(most) => most,
+                Budget::Time(time) if begun.elapsed() >= time => 0,
+                Budget::Time(_) => u64::MAX,
+            };
+            if from >= most {
+                break;
+            }
+            for seed in from..(from + BATCH).min(most) {
+                let verdict = run_seed(first + seed);
+                runs += 1;
+                steps += verdict.steps;
+                tally.add(&verdict.tally);
+                if let Some(what) = verdict.broken {
+                    let seed = first + seed;
+                    broken = Some(Broken { seed, what });
+                    over.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+        }
+        let mut report = report.lock().unwrap();
+        report.runs += runs;
+        report.steps += steps;
+        report.tally.add(&tally);
+        report.witnessed.add(&Witness::take_counts());
+        report.broken = match (report.broken.take(), broken) {
+            (Some(one), Some(other)) if other.seed < one.seed => Some(other),
+            (None, found) => found,
+            (one, _) => one,
+        };
+    };
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    }
+    let mut report = report.into_inner().unwrap();
+    report.took = begun.elapsed();
+    report
+}
+
+impl Report {
+    pub fn summary(&self) -> String {
+        let rate = self.runs as f64 / self.took.as_secs_f64();
+        let mut text = format!(
+            "{} schedules, {} steps in {:.1?}: {rate:.0} schedules a second\n",
+            self.runs, self.steps, self.took
+        );
+        for (name, count) in self.tally.fields() {
+            let _ = write!(text, "{name}: {count}; ");
+        }
+        text.push('\n');
+        for (witness, count) in self.witnessed.iter() {
+            let _ = write!(text, "{}: {count}; ", witness.name());
+        }
+        text
+    }
+}
+
+/// All that there is to tell of a run that broke something: its seed, and the shortest history that
+/// could be found in which the same breaks.
+pub fn explain(broken: &Broken, wrong: Mutations) -> String {
+    let _switched = wrong.switch();
+    let profile = Profile::of(broken.seed);
+    let (verdict, drawn) = record_seed(broken.seed);
+    let Some(what) = verdict.broken else {
+        return format!("seed {} broke something, but not again", broken.seed);
+    };
+    let shortest = shrink(profile, drawn, &what);
+    let verdict = run_drawn(profile, &shortest, true);
+    format!(
+        "seed {}: {what}\nDISKLEASE_SEED={} shows it again. The shortest history found in which such a thing happens:\n\n{}\n{}",
+        broken.seed,
+        broken.seed,
+        verdict.history.unwrap_or_default(),
+        verdict.broken.unwrap_or_default(),
+    )
+}
