@@ -160,6 +160,9 @@ mutations! {
     TableTimeoutShrinks,
     /// A host of which nothing was seen yet counts as dead: its shared lock is cleared away.
     UnseenSharerDead,
+    /// An earlier life of a host, free or dead in the last scan, speaks for the present one: its shared
+    /// lock is cleared away.
+    EarlierLifeOfSharer,
     /// The checksum of leaders is not compared: damage decides who owns an id, or a lease.
     LeaderChecksumIgnored,
     /// The checksum of blocks is not compared.
