@@ -21,6 +21,15 @@ macro_rules! mutations {
                     $(Self::$name => stringify!($name),)*
                 }
             }
+
+            /// What is got wrong, and what comes of it.
+            #[must_use]
+            pub fn rule(self) -> &'static str {
+                let lines = match self {
+                    $(Self::$name => concat!($($doc),*),)*
+                };
+                lines.trim_start()
+            }
         }
 
         const _: () = assert!(Mutation::ALL.len() <= 128, "as many as the set has bits");
