@@ -40,13 +40,22 @@ impl Expiry {
     /// One load in the usual case. Never waits.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
+        mutation!(
+            DeadlineUnchecked,
+            self.deadline().is_some(),
+            !self.expire(now)
+        )
+    }
+
+    /// Makes the loss final if the deadline has passed at `now`. Gives whether the leases are lost.
+    pub fn expire(&self, now: Timestamp) -> bool {
         let mut deadline = self.deadline.load(Ordering::Acquire);
         loop {
             if deadline == LOST {
-                return false;
-            }
-            if now.as_nanos() < deadline || mutation!(DeadlineUnchecked) {
                 return true;
+            }
+            if now.as_nanos() < deadline {
+                return false;
             }
             // A renewal may move the deadline at this very moment; then its word counts, not ours.
             match self.deadline.compare_exchange(
@@ -57,7 +66,7 @@ impl Expiry {
             ) {
                 Ok(_) => {
                     witness!(ExpiredByDeadline);
-                    return false;
+                    return true;
                 }
                 Err(moved) => deadline = moved,
             }

@@ -105,6 +105,10 @@ impl<D> Membership<D> {
         self.hosts(|table| match table.record(host) {
             None => !mutation!(UnseenSharerDead),
             Some(record) if record.generation > generation => false,
+            // It began after the last scan; what that showed was an earlier life.
+            Some(record) if record.generation < generation && !mutation!(EarlierLifeOfSharer) => {
+                true
+            }
             Some(_) => !table.state(host, now).is_over(),
         })
     }

@@ -11,7 +11,7 @@ use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, LeaseArea, retract};
-use crate::probe::mutation;
+use crate::probe::{mutation, witness};
 use crate::world::World;
 
 /// Which lease on which disk: two requests with the same key are for the same lease.
@@ -197,6 +197,7 @@ pub async fn settle_debts<W: World, K: Copy + Ord>(
             for (key, owed) in table.debts() {
                 match retract(world, membership, &owed.lease, &owed.debt).await {
                     Ok(()) => {
+                        witness!(DebtSettled);
                         tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is settled");
                         table.leases.lock().remove(&key);
                     }

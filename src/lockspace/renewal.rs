@@ -84,7 +84,7 @@ async fn wait_for_expiry<W: World>(world: &W, membership: &Membership<W::Disk>) 
             std::future::pending::<()>().await;
         }
         world.sleep_until(deadline).await;
-        if !membership.expiry().is_held(world.now()) {
+        if membership.expiry().expire(world.now()) {
             return LossReason::NotRenewed;
         }
     }

@@ -111,6 +111,8 @@ witnesses! {
     Retracted,
     /// An acquire that failed could not be retracted yet.
     DebtOwed,
+    /// A debt was settled later.
+    DebtSettled,
     /// A retraction freed the leader.
     RetractFreedLeader,
     /// A retraction left a leader alone that named this host: another host wrote it.

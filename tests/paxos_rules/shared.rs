@@ -4,7 +4,7 @@ use disklease::__sim::paxos_lease::AcquireError;
 use disklease::format::{Dblock, Generation, LeaseVersion, ModeBlock};
 
 use super::setup::{joined, lease_writes};
-use super::sim::rig::secs;
+use super::sim::rig::{host_id, secs};
 use super::sim::{Member, Pending, Rig};
 
 /// Host `id` shares the lease, in this generation.
@@ -91,6 +91,30 @@ fn the_mark_of_a_dead_sharer_is_cleared() {
     rig.join_on(&b.world, again).keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     cleared(&rig, &a);
+}
+
+/// A sharer whose present life the scans have not seen is respected, whatever became of the life
+/// before: they saw the id free, and it is in use again.
+#[test]
+fn a_sharer_in_a_life_not_seen_yet_is_respected() {
+    let (rig, [a]) = joined();
+    let (_, world) = rig.add_host();
+    rig.join_on(&world, rig.claimant(2, "quick", 1));
+    rig.put_delta(2, &rig.delta(2).leader.released());
+    rig.sim.run_for(secs(25));
+    // Between two scans of A's.
+    let scanned = a.membership.observed(host_id(2)).unwrap().unchanged_until;
+    rig.sim
+        .run_until(|| a.membership.observed(host_id(2)).unwrap().unchanged_until > scanned);
+    let again = rig.join_on(&world, rig.claimant(2, "quick", 1));
+    assert_eq!(again.membership.generation(), Generation::new(2));
+    assert_eq!(
+        a.membership.observed(host_id(2)).unwrap().generation,
+        Generation::new(1)
+    );
+    share(&rig, 2, 2);
+    assert_eq!(sharers(a.acquire_error()), [2]);
+    assert_eq!(rig.block_sector(2).shared, Some(Generation::new(2)));
 }
 
 /// A mark without a generation says nothing, and is left where it is.

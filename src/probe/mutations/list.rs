@@ -21,6 +21,15 @@ macro_rules! mutations {
                     $(Self::$name => stringify!($name),)*
                 }
             }
+
+            /// What is got wrong, and what comes of it.
+            #[must_use]
+            pub fn rule(self) -> &'static str {
+                let lines = match self {
+                    $(Self::$name => concat!($($doc),*),)*
+                };
+                lines.trim_start()
+            }
         }
 
         const _: () = assert!(Mutation::ALL.len() <= 128, "as many as the set has bits");
@@ -160,6 +169,9 @@ mutations! {
     TableTimeoutShrinks,
     /// A host of which nothing was seen yet counts as dead: its shared lock is cleared away.
     UnseenSharerDead,
+    /// An earlier life of a host, free or dead in the last scan, speaks for the present one: its shared
+    /// lock is cleared away.
+    EarlierLifeOfSharer,
     /// The checksum of leaders is not compared: damage decides who owns an id, or a lease.
     LeaderChecksumIgnored,
     /// The checksum of blocks is not compared.

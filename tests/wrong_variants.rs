@@ -1,0 +1,150 @@
+//! The list of wrong variants in `src/probe`, the places where they are used, and the table of them
+//! in `docs/testing.md` agree; and a switch changes what it is said to change, while it is held.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use disklease::__sim::probe::{Mutation, Mutations, NoSuchMutation, Witness};
+use disklease::timing::{FireTimeout, IoTimeout, Timing};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All source files of the library but those of `probe`, by their path below `src`.
+fn sources() -> Vec<(String, String)> {
+    let src = root().join("src");
+    let mut dirs = vec![src.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let below_src = |path: &PathBuf| path.strip_prefix(&src).unwrap().display().to_string();
+    let with_text = files.iter().map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        (below_src(path), text)
+    });
+    with_text
+        .filter(|(name, _)| !name.starts_with("probe"))
+        .collect()
+}
+
+/// Where each name is used with `macro_name!`.
+fn uses(macro_name: &str) -> BTreeMap<String, Vec<String>> {
+    let call = format!("{macro_name}!(");
+    let mut uses: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (file, text) in sources() {
+        for rest in text.split(&call).skip(1) {
+            let name: String = rest
+                .trim_start()
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            uses.entry(name).or_default().push(file.clone());
+        }
+    }
+    uses
+}
+
+#[track_caller]
+fn each_is_used_once(macro_name: &str, names: &[&str]) -> BTreeMap<String, String> {
+    let mut uses = uses(macro_name);
+    let once = names.iter().map(|&name| {
+        let files = uses.remove(name).unwrap_or_default();
+        assert_eq!(files.len(), 1, "{macro_name}!({name}) is in {files:?}");
+        (name.to_owned(), files.concat())
+    });
+    let once = once.collect();
+    assert!(uses.is_empty(), "not in the list: {uses:?}");
+    once
+}
+
+#[test]
+fn each_rule_is_got_wrong_in_one_place_and_the_table_names_it() {
+    let names: Vec<_> = Mutation::ALL
+        .iter()
+        .map(|mutation| mutation.name())
+        .collect();
+    let places = each_is_used_once("mutation", &names);
+    let mut table = String::new();
+    for mutation in Mutation::ALL {
+        let (name, rule) = (mutation.name(), mutation.rule());
+        writeln!(table, "| `{name}` | {rule} | `{}` |", places[name]).unwrap();
+    }
+    let docs = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    let (_, section) = docs.split_once("\n## Wrong variants\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows: String = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .fold(String::new(), |rows, line| rows + line + "\n");
+    assert!(rows == table, "the table should be\n{table}");
+}
+
+#[test]
+fn each_witness_is_counted_in_one_place() {
+    let names: Vec<_> = Witness::ALL.iter().map(|witness| witness.name()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    each_is_used_once("witness", &names);
+}
+
+#[test]
+fn names_go_to_mutations_and_back() {
+    for mutation in Mutation::ALL {
+        assert_eq!(mutation.name().parse(), Ok(*mutation));
+    }
+    let nonsense: Result<Mutation, _> = "Nonsense".parse();
+    assert_eq!(nonsense, Err(NoSuchMutation("Nonsense".to_owned())));
+}
+
+#[test]
+fn a_set_holds_what_was_put_in() {
+    let set = Mutations::RULE_I | Mutation::MbalIgnored.into() | None.into();
+    let expected = [
+        Mutation::LeaderNamesUsSuffices,
+        Mutation::CommitNamesUsSuffices,
+        Mutation::MbalIgnored,
+    ];
+    assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(Mutations::NONE.iter().count(), 0);
+    let all = Mutations::of(Mutation::ALL);
+    assert_eq!(all.iter().collect::<Vec<_>>(), Mutation::ALL);
+}
+
+#[test]
+fn a_switch_holds_on_its_thread_while_it_lives() {
+    let io = IoTimeout::new(Duration::from_secs(10)).unwrap();
+    let timing = Timing::new(io, FireTimeout::DEFAULT);
+    let dead_after = || timing.dead_after().as_secs();
+    assert_eq!(dead_after(), 141);
+    let outer = Mutations::from(Mutation::MarginDropped).switch();
+    assert_eq!(dead_after(), 140);
+    {
+        let _inner = Mutations::of(&[Mutation::TakeoverAtLost, Mutation::MarginDropped]).switch();
+        assert_eq!(dead_after(), 80);
+        let elsewhere = std::thread::scope(|scope| scope.spawn(dead_after).join().unwrap());
+        assert_eq!(elsewhere, 141);
+    }
+    assert_eq!(dead_after(), 140);
+    drop(outer);
+    assert_eq!(dead_after(), 141);
+}
