@@ -68,8 +68,13 @@ fn hunt() {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(&mutation) = Mutation::ALL.get(at) else { return };
-                    if only.as_ref().is_some_and(|o| !o.split(',').any(|x| x == mutation.name())) {
+                    let Some(&mutation) = Mutation::ALL.get(at) else {
+                        return;
+                    };
+                    if only
+                        .as_ref()
+                        .is_some_and(|o| !o.split(',').any(|x| x == mutation.name()))
+                    {
                         continue;
                     }
                     let begun = Instant::now();
@@ -84,7 +89,11 @@ fn hunt() {
                     }
                     match hit {
                         Some((seed, broken)) => {
-                            println!("FOUND {mutation}: {seed} {:?} {:?} {broken}", sim::scenario::Profile::of(seed), begun.elapsed());
+                            println!(
+                                "FOUND {mutation}: {seed} {:?} {:?} {broken}",
+                                sim::scenario::Profile::of(seed),
+                                begun.elapsed()
+                            );
                         }
                         None => println!("NOT {mutation}: {:?}", begun.elapsed()),
                     }

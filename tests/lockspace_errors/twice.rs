@@ -65,42 +65,6 @@ fn who_left_may_come_again_at_once_and_is_somebody_else() {
     assert_eq!(joined.generation().get(), 5);
 }
 
-#[test]
-fn hosts_with_another_fire_timeout_do_not_share_a_lockspace() {
-    if let Some((role, dir)) = child_role() {
-        assert_eq!(role, "fire");
-        let joined = options(&dir, "alpha").fire_timeout(Duration::from_secs(61));
-        let joined = joined.join(lockspace_in(&dir), host_id(1)).unwrap();
-        say("joined");
-        wait_for_parent();
-        joined.leave().unwrap();
-        return;
-    }
-    let dir = scratch();
-    let entry = "twice::hosts_with_another_fire_timeout_do_not_share_a_lockspace";
-    let mut child = Child::start(entry, "fire", dir.path());
-    assert_eq!(child.hear(SOON), "joined");
-    let error = try_join(dir.path(), 2, "beta").unwrap_err();
-    let JoinError::FireTimeoutDiffers {
-        other,
-        theirs,
-        ours,
-        ..
-    } = error
-    else {
-        panic!("{error}");
-    };
-    assert_eq!(
-        (other, theirs.as_secs(), ours.as_secs()),
-        (host_id(1), 61, 60)
-    );
-    child.let_go();
-    // Nor does the refused host leave its id owned.
-    let (took, joined) = timed(|| try_join(dir.path(), 2, "beta"));
-    assert_eq!(joined.unwrap().generation().get(), 2);
-    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
-}
-
 /// Waits until nobody holds the life lock of the one host called `name`: children that other tests
 /// of this process started meanwhile may have inherited it.
 pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
