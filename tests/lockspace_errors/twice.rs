@@ -9,8 +9,8 @@ use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosMa
 use rustix::fs::{FlockOperation, flock};
 
 use crate::support::{
-    Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options, say,
-    scratch, timed, try_join, wait_for_parent, wait_until,
+    AT_ONCE, Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options,
+    say, scratch, timed, try_join, wait_for_parent, wait_until,
 };
 
 #[test]
@@ -28,7 +28,7 @@ fn a_process_joins_a_lockspace_once_by_whatever_name() {
             matches!(&error, JoinError::AlreadyJoined { as_host, .. } if as_host.get() == 1),
             "{error}"
         );
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
     }
     let fd = OpenOptions::new()
         .read(true)
@@ -49,15 +49,12 @@ fn who_left_may_come_again_at_once_and_is_somebody_else() {
     for generation in 1..=3 {
         let (took, joined) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
         assert_eq!(joined.generation().get(), generation);
-        assert!(
-            took >= 2 * N && took < 2 * N + Duration::from_secs(2),
-            "{took:?}"
-        );
+        assert!(took >= 2 * N && took < 2 * N + AT_ONCE, "{took:?}");
         joined.leave().unwrap();
     }
     // Under another name, too: the id is free.
     let (took, joined) = timed(|| try_join(dir.path(), 1, "beta").unwrap());
-    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
+    assert!(took < 2 * N + AT_ONCE, "{took:?}");
     assert_eq!(joined.generation().get(), 4);
     // The last handle that is dropped leaves as well.
     drop(joined);
@@ -76,6 +73,8 @@ pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
     wait_until("the life lock", 4 * SOON, || {
         flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
     });
+    // Not by closing it: a child that is just being started may have it open, too.
+    flock(&locks[0], FlockOperation::Unlock).unwrap();
 }
 
 #[test]
@@ -99,7 +98,7 @@ fn nobody_leaves_while_guards_hold_leases() {
 
     let (took, left) = timed(|| host.lockspace().clone().leave());
     left.unwrap();
-    assert!(took < N + Duration::from_secs(1), "{took:?}");
+    assert!(took < N + AT_ONCE, "{took:?}");
     assert!(!host.lockspace().is_held());
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     host.lockspace().clone().leave().unwrap();
@@ -135,7 +134,10 @@ fn no_guard_is_ever_held_by_a_host_that_has_left() {
                             rounds += 1;
                         }
                     });
-                    while host.lockspace().clone().leave().is_err() {}
+                    while host.lockspace().clone().leave().is_err() {
+                        // Time for the others, and for other tests.
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
                     acquirer.join().unwrap();
                 });
             });
@@ -171,7 +173,7 @@ fn a_host_id_that_another_host_uses_is_refused_as_soon_as_that_host_renews() {
         assert_eq!((owner.text(), generation.get()), (&b"beta"[..], 1));
         assert!(error.to_string().contains("host id 1"), "{error}");
         // It renews every 2N, and is looked at every N.
-        assert!(took < 3 * N + Duration::from_secs(3), "{took:?}");
+        assert!(took < 3 * N + AT_ONCE, "{took:?}");
     }
     // The two did not disturb it, nor do they stand in the way of another id.
     let joined = try_join(dir.path(), 2, "alpha").unwrap();
