@@ -12,9 +12,11 @@
 //! | keep it | [`renew()`] |
 //! | give it back | [`release()`] |
 //! | judge the others | [`HostTable`] |
+//! | go by one fire timeout with them | [`agree()`] |
 //! | whether this host may still believe in its own leases | [`Expiry`] |
 
 mod acquire;
+mod agree;
 mod area;
 mod expiry;
 mod liveness;
@@ -23,6 +25,7 @@ mod release;
 mod renew;
 
 pub use acquire::{ClaimError, ClaimProgress, Claimant, EarlierLife, acquire};
+pub use agree::{AgreeError, Agreement, InDoubt, agree, judge};
 pub use area::{DeltaRecord, DeltaSectorError, LockspaceArea};
 pub use expiry::Expiry;
 pub use liveness::{HostRecord, HostState, HostTable};
@@ -42,6 +45,8 @@ pub struct DeltaLease {
     timing: Timing,
     leader: DeltaLeader,
     note: HostNote,
+    /// When the write that claimed the id had ended, and so was on the disk.
+    claimed_at: Timestamp,
     /// When the last write that is known to have reached the disk was begun.
     renewed_at: Timestamp,
     /// The latest time that was given to any write, also to one that failed.
@@ -62,6 +67,12 @@ impl DeltaLease {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.leader.generation()
+    }
+
+    /// From when on every look at the sector showed others that the id is claimed.
+    #[must_use]
+    pub const fn claimed_at(&self) -> Timestamp {
+        self.claimed_at
     }
 
     /// The instant just before the last good write was begun. Everything is counted from here.

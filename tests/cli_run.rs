@@ -18,6 +18,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::{Ended, command, run, scratch};
@@ -69,11 +70,10 @@ impl Place {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Running { child, stdout }
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Running { child, stdout };
+        assert_eq!(running.line(), "ready\n");
+        running
     }
 
     fn status(&self) -> Value {
@@ -100,6 +100,13 @@ struct Running {
 impl Running {
     fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The next line that its command prints.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
     }
 
     /// Its exit code, the rest of what its command printed, and its messages.
@@ -138,7 +145,7 @@ fn the_exit_code_is_that_of_the_command() {
 #[test]
 fn a_held_disk_is_refused_with_its_holder_or_waited_for() {
     let place = Place::new();
-    let holder = place.start(1, "echo ready; exec sleep 60");
+    let holder = place.start(1, "echo ready; exec sleep 300");
     let second = place.run(2, &[], &["echo", "never"]);
     second_is_refused(&second);
     let hosts = place.status()["hosts"].clone();
@@ -151,7 +158,7 @@ fn a_held_disk_is_refused_with_its_holder_or_waited_for() {
         .spawn()
         .unwrap();
     // So that it has joined and waits for the disk.
-    std::thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(5));
     assert_eq!(place.status()["held"][0]["host_id"], 1);
     holder.send(Signal::TERM);
     assert_eq!(holder.end().0, Some(128 + 15));
@@ -181,21 +188,24 @@ fn second_is_refused(ended: &Ended) {
 #[test]
 fn signals_are_the_commands() {
     let place = Place::new();
+    let go = place.0.path().join("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", go.display());
     for (signal, name, code) in [(Signal::TERM, "TERM", 3), (Signal::INT, "INT", 3)] {
         let script = format!(
-            "trap 'echo got {name}; sleep 1; exit 3' {name}; echo ready; while :; do sleep 0.1; done"
+            "trap 'echo got {name}; {wait}; exit 3' {name}; echo ready; while :; do sleep 0.1; done"
         );
-        let running = place.start(1, &script);
+        let mut running = place.start(1, &script);
         running.send(signal);
+        assert_eq!(running.line(), format!("got {name}\n"));
         // The command takes its time, and keeps its disk for it.
-        std::thread::sleep(Duration::from_millis(500));
         assert_eq!(place.status()["held"][0]["host_id"], 1);
+        fs::write(&go, "").unwrap();
         let (ended, printed, _) = running.end();
-        assert_eq!(ended, Some(code));
-        assert_eq!(printed, format!("got {name}\n"));
+        assert_eq!((ended, &*printed), (Some(code), ""));
         place.assert_free();
+        fs::remove_file(&go).unwrap();
     }
-    let running = place.start(1, "echo ready; exec sleep 30");
+    let running = place.start(1, "echo ready; exec sleep 300");
     running.send(Signal::TERM);
     assert_eq!(running.end().0, Some(128 + 15));
     place.assert_free();
@@ -204,21 +214,26 @@ fn signals_are_the_commands() {
 #[test]
 fn a_signal_before_the_command_starts_ends_the_run() {
     let place = Place::new();
-    let holder = place.start(1, "echo ready; exec sleep 30");
-    // Host 2 joins, which takes two seconds and more, and then waits for the disk.
-    for wait in [1, 5] {
+    let holder = place.start(1, "echo ready; exec sleep 300");
+    // Host 2 begins to join, which takes two seconds and more, and then waits for the disk.
+    for wait in [0, 5] {
         let mut command = place.command(2, &["--wait", "60"], &["echo", "never"]);
-        let child = command
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_secs(wait));
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        stderr.read_line(&mut said).unwrap();
+        assert!(said.contains("claiming host id 2"), "{said}");
+        thread::sleep(Duration::from_secs(wait));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let said = std::io::read_to_string(&mut stderr).unwrap();
         let ended = Ended::of(child.wait_with_output().unwrap());
-        assert_eq!(ended.code, Some(128 + 2), "{ended:?}");
+        assert_eq!(ended.code, Some(128 + 2), "{ended:?}: {said}");
         assert_eq!(ended.stdout, "");
-        assert!(ended.stderr.contains("SIGINT: ended before the command"));
+        assert!(said.contains("SIGINT: ended before the command"), "{said}");
     }
     holder.send(Signal::TERM);
     holder.end();
@@ -243,10 +258,17 @@ fn a_command_whose_locks_are_lost_is_told_to_end() {
         .write(true)
         .open(place.leases().join(LOCKSPACE_NAME))
         .unwrap();
-    lockspace.write_all_at(&[0; 512], 0).unwrap();
     let began = Instant::now();
-    let (ended, printed, messages) = running.end();
-    assert!(began.elapsed() < Duration::from_secs(15));
+    let (ended, printed, messages) = thread::scope(|scope| {
+        let running = scope.spawn(|| running.end());
+        // A renewal that was under way may have overwritten it in its turn.
+        while !running.is_finished() {
+            lockspace.write_all_at(&[0; 512], 0).unwrap();
+            thread::sleep(Duration::from_millis(200));
+        }
+        running.join().unwrap()
+    });
+    assert!(began.elapsed() < Duration::from_secs(30));
     assert_eq!(ended, Some(4), "{messages}");
     assert_eq!(printed, "told\n");
     assert!(

@@ -30,7 +30,8 @@ use kit::{SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resou
 use serde_json::Value;
 
 const DISK: &str = "/dev/disk/by-id/guest-1";
-const LIMIT: Duration = Duration::from_secs(15);
+/// For what must happen soon, on a machine that is busy with something else.
+const LIMIT: Duration = Duration::from_secs(40);
 
 fn status(dir: &Path, more: &[&str]) -> Ended {
     let args = ["status", "--lease-dir"].map(OsStr::new);
@@ -56,8 +57,8 @@ impl Holder {
         let host = ["--host-id", host_id, "--host-name", "alpha"].map(OsStr::new);
         let job = ["--disk", DISK, "--guest", "web\u{1b}[1m"].map(OsStr::new);
         let rest = [OsStr::new("--lease-dir"), dir.as_os_str()];
-        // Short, for it outlives a holder that is killed.
-        let sleep = ["--", "sleep", "25"].map(OsStr::new);
+        // Not for long, since it outlives a holder that is killed.
+        let sleep = ["--", "sleep", "120"].map(OsStr::new);
         let args = [&args[..], &fire, &host, &job, &rest, &sleep].concat();
         let holder = Self(
             command(&args)
@@ -83,6 +84,15 @@ impl Drop for Holder {
     }
 }
 
+/// What is shown once the only host was seen to renew: usually by the first look, which takes for that as long as
+/// two of its io timeouts and 2 s.
+fn live(dir: &Path) -> Value {
+    wait_until("the host is seen to renew", LIMIT, || {
+        let shown = status_json(dir, &[]);
+        (shown["hosts"][0]["state"] == "live").then_some(shown)
+    })
+}
+
 /// All that the files of a directory are.
 fn files(dir: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
@@ -103,9 +113,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
     let scratch = scratch();
     let dir = scratch.path().join("leases");
     let mut holder = Holder::start(&dir, "3");
-    let began = Instant::now();
-    let shown = status_json(&dir, &[]);
-    assert!(began.elapsed() < Duration::from_secs(4), "2 x 1 s + 2 s");
+    let shown = live(&dir);
     assert_eq!(shown["document"], "disklease status 1");
     assert_eq!(shown["lease_dir"], dir.to_str().unwrap());
     assert_eq!(shown["direct_io"], true);
@@ -114,7 +122,6 @@ fn a_holder_is_shown_alive_and_then_silent() {
     let host = &shown["hosts"][0];
     assert_eq!(host["host_id"], 3);
     assert_eq!(host["host_name"], "alpha");
-    assert_eq!(host["state"], "live");
     assert_eq!(host["silent_secs"], Value::Null);
     assert_eq!(host["io_timeout_secs"], 1);
     assert_eq!(host["note"]["pid"], holder.0.id());
@@ -154,8 +161,13 @@ fn a_holder_is_shown_alive_and_then_silent() {
     assert_eq!(shown["held"][0]["host_state"], "silent");
     let shown = status_json(&dir, &["--watch", "9"]);
     assert_eq!(shown["hosts"][0]["state"], "failing", "8 x 1 s");
-    let text = status(&dir, &["--watch", "3"]);
-    assert!(text.text().contains("silent: not seen to renew for 3 s"));
+    let ended = status(&dir, &["--watch", "3"]);
+    let (_, secs) = ended
+        .text()
+        .split_once("silent: not seen to renew for ")
+        .unwrap();
+    let (secs, _) = secs.split_once(" s").unwrap();
+    assert!((3..8).contains(&secs.parse().unwrap()), "{secs} s");
 }
 
 #[test]
@@ -165,7 +177,7 @@ fn one_look_knows_nothing_of_life_and_dead_is_dead() {
     drop(Holder::start_with(&dir, "7", "1"));
     let began = Instant::now();
     let shown = status_json(&dir, &["--no-wait"]);
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(5), "no wait");
     assert_eq!(shown["hosts"][0]["state"], "unknown");
     assert_eq!(shown["held"][0]["host_state"], "unknown");
     // 8 x 1 s + 1 s + 1 s
@@ -194,11 +206,10 @@ fn a_sanlock_host_is_shown_without_a_note() {
         } else {
             client.acquire(&resource, LIMIT).unwrap();
         }
-        let shown = status_json(scratch.path(), &[]);
+        let shown = live(scratch.path());
         assert_eq!(shown["problems"], serde_json::json!([]));
         let host = &shown["hosts"][0];
         assert_eq!(host["host_name"], "beta");
-        assert_eq!(host["state"], "live");
         assert_eq!(host["note"], Value::Null);
         let held = shown["held"].as_array().unwrap();
         assert_eq!(held.len(), 1, "{shown}");

@@ -29,6 +29,8 @@
 #[path = "sim/harness.rs"]
 mod sim;
 
+#[path = "delta_rules/fire_timeouts.rs"]
+mod fire_timeouts;
 #[path = "delta_rules/hosts.rs"]
 mod hosts;
 #[path = "delta_rules/join.rs"]

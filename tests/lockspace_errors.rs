@@ -17,6 +17,8 @@ mod support;
 
 #[path = "lockspace_errors/files.rs"]
 mod files;
+#[path = "lockspace_errors/fire_timeouts.rs"]
+mod fire_timeouts;
 #[path = "lockspace_errors/lives.rs"]
 mod lives;
 #[path = "lockspace_errors/loss.rs"]

@@ -34,7 +34,9 @@ use kit::{
 };
 
 /// For what waits for no dead host.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(40);
+/// How much later than that a host may be followed by another which looks once a second and is busy.
+const SLACK: Duration = Duration::from_secs(20);
 /// 8N + F: for so long after its last renewal a host may not be followed by another.
 const DEAD_AFTER: Duration = Duration::from_secs(68);
 const DISK: &str = "/var/lib/libvirt/images/demo.img";
@@ -155,14 +157,14 @@ impl LastRenewal {
         seen.unwrap()
     }
 
-    /// `taken_over` is not too early, and at most `slack` too late.
-    fn judge(&self, who: &str, taken_over: Instant, slack: Duration) {
+    /// `taken_over` is not too early, nor much too late.
+    fn judge(&self, who: &str, taken_over: Instant) {
         let at_most = taken_over.duration_since(self.not_before);
         let at_least = taken_over.duration_since(self.not_after);
         println!("time: {who} took over {at_least:?} to {at_most:?} after the last renewal");
         assert!(at_most > DEAD_AFTER, "{who}: {at_most:?}: two owners");
         assert!(
-            at_least < DEAD_AFTER + slack,
+            at_least < DEAD_AFTER + SLACK,
             "{who}: {at_least:?}: too late"
         );
     }
@@ -191,7 +193,8 @@ fn a_crash_of_ours_is_waited_out_by_sanlock() {
     let lockspace = &directory.lockspace;
     daemon.wait_for_host(lockspace, OUR_ID, HostState::Live, LIMIT);
     let mut client = SanlockClient::register(&daemon);
-    assert_eq!(client.acquire(&directory.resource, LIMIT), Err(-243));
+    let refused = client.acquire(&directory.resource, LIMIT);
+    assert!(matches!(refused, Err(-243 | -244)), "{refused:?}");
 
     let (last, taken_over) = thread::scope(|scope| {
         let (tell, crashed) = std::sync::mpsc::channel();
@@ -206,7 +209,7 @@ fn a_crash_of_ours_is_waited_out_by_sanlock() {
         });
         (last, waiting.join().expect("sanlock's client"))
     });
-    last.judge("sanlock", taken_over.0, Duration::from_secs(8));
+    last.judge("sanlock", taken_over.0);
     let leader = read_resource_leader(&directory.resource).expect("the lease");
     assert_eq!(leader.number("owner_id"), SANLOCK_ID);
     assert_eq!(leader.number("lver"), version + 1);
@@ -239,11 +242,7 @@ fn a_crash_of_sanlock_is_waited_out_by_us() {
         });
         (last, waiting.join().expect("the waiting thread"))
     });
-    last.judge(
-        "disklease",
-        taken_over,
-        3 * IO_TIMEOUT + Duration::from_secs(2),
-    );
+    last.judge("disklease", taken_over);
     assert!(guard.is_held());
     guard.verify().unwrap();
     let leader = read_resource_leader(&directory.resource).expect("the lease");

@@ -280,11 +280,12 @@ impl<W: World> Claim<'_, W> {
         note.boot_id = *boot_id;
         note.life_mark = *life_mark;
         let renewed_at = self.world.now();
-        let lease = DeltaLease {
+        let mut lease = DeltaLease {
             host_id,
             timing: *timing,
             leader,
             note,
+            claimed_at: renewed_at,
             renewed_at,
             last_stamp_secs: leader.timestamp_secs(),
             leader_is_on_disk: true,
@@ -294,7 +295,8 @@ impl<W: World> Claim<'_, W> {
         let written = self
             .write_sector(&lease, &lease.leader, timing.io().min(limit))
             .await;
-        let took = self.world.now().since(read_begun);
+        lease.claimed_at = self.world.now();
+        let took = lease.claimed_at.since(read_begun);
         match written {
             Err(error) => {
                 let has_ended = !matches!(error, WriteError::TimedOut(_));

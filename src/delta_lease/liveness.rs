@@ -131,6 +131,7 @@ pub struct HostTable {
     own: Option<HostId>,
     /// One for each host id that a scan has reached, from 1 on.
     records: Vec<Option<HostRecord>>,
+    scanned_from: Option<Timestamp>,
 }
 
 impl HostTable {
@@ -148,6 +149,7 @@ impl HostTable {
             fire_timeout,
             own,
             records: Vec::new(),
+            scanned_from: None,
         }
     }
 
@@ -177,6 +179,12 @@ impl HostTable {
             .filter_map(|(id, record)| Some((HostId::new(id).ok()?, record.as_ref()?)))
     }
 
+    /// When the last scan that was taken in was begun. What came after that was not seen.
+    #[must_use]
+    pub const fn scanned_from(&self) -> Option<Timestamp> {
+        self.scanned_from
+    }
+
     /// Takes in the whole area, from a read that was begun at `read_begun` and ended at
     /// `read_ended`.
     ///
@@ -186,6 +194,7 @@ impl HostTable {
     /// came after the start may not have been seen. Hosts with a short io timeout renew, and die,
     /// faster than a host with a long one looks.
     pub fn observe(&mut self, area: &[u8], read_begun: Timestamp, read_ended: Timestamp) {
+        self.scanned_from = Some(read_begun);
         let sectors = area
             .chunks_exact(self.geometry.sector_size())
             .take(usize::from(self.geometry.max_hosts()));

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::*;
 
-/// Long enough to be noticed, short enough to be waited for.
-const SHORT: Duration = Duration::from_millis(60);
+/// Long enough for a worker to begin what it was asked for, also on a busy machine; short enough to be
+/// waited for.
+const SHORT: Duration = Duration::from_millis(400);
 
 /// Never reached in a test that passes.
 const LONG: Duration = Duration::from_secs(20);

@@ -169,12 +169,17 @@ mod tests {
 
     const EIO: ReadError = ReadError::Failed(OsError(5));
 
+    /// With a limit that is not reached.
     fn source(storage: &HangingDisk) -> Source {
+        source_with(storage, Duration::from_secs(20))
+    }
+
+    fn source_with(storage: &HangingDisk, timeout: Duration) -> Source {
         let pool = IoPool::new("test", 1..=1).unwrap();
         Source {
             disk: storage.open(&pool),
             _pool: pool,
-            timeout: Duration::from_millis(50),
+            timeout,
         }
     }
 
@@ -230,7 +235,7 @@ mod tests {
         assert!(matches!(failed, Err(LookError::Read { error: EIO, .. })));
         storage.fail_reads(0..0);
         storage.hang(0);
-        let hung = area_at(&source(&storage), 0);
+        let hung = area_at(&source_with(&storage, Duration::from_millis(50)), 0);
         assert!(matches!(
             hung,
             Err(LookError::Read {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::disk::OpenError;
 use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
@@ -140,7 +141,8 @@ pub enum JoinError {
         geometry: Geometry,
     },
     /// A live host of the lockspace goes by another fire timeout: it would take leases over at
-    /// another time than this host expects.
+    /// another time than this host expects. Or it would count as dead by now, but its sector was
+    /// damaged meanwhile.
     #[error(
         "host {other} of {path:?} has a fire timeout of {theirs:?}, this host one of {ours:?}: all hosts of a lockspace must have the same"
     )]
@@ -153,6 +155,16 @@ pub enum JoinError {
         theirs: Duration,
         /// This host's.
         ours: Duration,
+    },
+    /// The host id was won, and lost again before the join was done.
+    #[error("host id {host_id} of {path:?} was lost while it was being joined: {reason}")]
+    Lost {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// Why.
+        reason: LossReason,
     },
     /// Another host owns the host id.
     #[error(

@@ -1,9 +1,9 @@
-//! Joining: open, recognise, claim the host id while watching the others, start the thread.
+//! Joining: open, recognise, claim the host id while watching the others, start the thread, and see
+//! that the others go by the same fire timeout.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,10 +15,10 @@ use super::options::{JoinProgress, LockspaceOptions, Watchdog};
 use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
-use super::{Inner, LeaseTable, Lockspace, LossBoard, Shared};
+use super::{Inner, LeaseTable, Lockspace, LossBoard, LossReason, Shared};
 use crate::delta_lease::{
-    ClaimProgress, Claimant, DeltaLease, EarlierLife, HostState, HostTable, LockspaceArea,
-    Membership,
+    AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
+    LockspaceArea, Membership, agree,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::format::{Hex, HostId, HostName};
@@ -38,8 +38,9 @@ impl LockspaceOptions {
     ///
     /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for
     /// 8N + F and a second more when it was left owned by a crash. Meanwhile the other hosts are
-    /// watched, so that afterwards their life is known. Symbolic links are followed below `/dev`
-    /// only.
+    /// watched, so that afterwards their life is known. A host that tells another fire timeout, and
+    /// was not seen to live, is waited for like the owner of an id: a join beside one that lives is
+    /// refused. Symbolic links are followed below `/dev` only.
     ///
     /// # Errors
     ///
@@ -134,7 +135,6 @@ impl LockspaceOptions {
             }
         };
 
-        let differing = differing_fire_timeout(&hosts, timing.fire_timeout());
         let membership = Membership::new(area, &lease, hosts);
         let shared = Arc::new(Shared {
             membership,
@@ -153,7 +153,7 @@ impl LockspaceOptions {
             life_lock: Mutex::new(life_lock),
             shared,
         };
-        inner.begin(&lease, differing)
+        inner.begin(&lease, &self)
     }
 
     /// Claims the host id, and watches all hosts until that is done.
@@ -187,6 +187,26 @@ impl LockspaceOptions {
                 remaining: until.since(now),
             },
         };
+        self.hear(event);
+    }
+
+    fn tell_doubt(&self, doubt: InDoubt) {
+        let InDoubt {
+            host_id,
+            theirs,
+            dead_at,
+        } = doubt;
+        let fire_timeout = theirs.as_duration();
+        let remaining = dead_at.since(clock::now());
+        tracing::info!(%host_id, ?fire_timeout, ?remaining, "waiting for a host with another fire timeout");
+        self.hear(JoinProgress::WaitingForHost {
+            host_id,
+            fire_timeout,
+            remaining,
+        });
+    }
+
+    fn hear(&self, event: JoinProgress) {
         if let Some(hear) = &self.on_progress {
             hear(event);
         }
@@ -195,27 +215,22 @@ impl LockspaceOptions {
 
 impl Inner {
     /// Starts the life that was claimed with `lease`, or frees its host id again.
-    fn begin(
-        self,
-        lease: &DeltaLease,
-        differing: Option<(HostId, Duration)>,
-    ) -> Result<Lockspace, JoinError> {
+    fn begin(self, lease: &DeltaLease, options: &LockspaceOptions) -> Result<Lockspace, JoinError> {
         let membership = &self.shared.membership;
-        if let Some((other, theirs)) = differing {
-            self.free(lease);
-            return Err(JoinError::FireTimeoutDiffers {
-                path: membership.area().disk.info().path().to_owned(),
-                other,
-                theirs,
-                ours: membership.timing().fire_timeout().as_duration(),
-            });
-        }
         match RenewalThread::start(&self.shared, lease.clone(), self.named.clone()) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => {
                 self.free(lease);
                 return Err(JoinError::Threads { error });
             }
+        }
+        // Already with the thread: it may take longer than the claim lasts, and the scans of the
+        // renewals are what the others are judged by. One reader at a time feeds their table: with
+        // two the older scan could be taken in last.
+        let tell = |doubt| options.tell_doubt(doubt);
+        let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
+        if let Err(error) = block_on(agreed) {
+            return Err(self.give_up(error));
         }
         tracing::info!(
             lockspace = %membership.area().name,
@@ -228,6 +243,32 @@ impl Inner {
             inner: Arc::new(self),
         })
     }
+
+    /// Leaves again, before anybody could use the join.
+    fn give_up(self, error: AgreeError) -> JoinError {
+        if let Err(error) = self.leave() {
+            tracing::warn!(%error, "a join that failed could not free its host id");
+        }
+        let membership = &self.shared.membership;
+        let path = membership.area().disk.info().path().to_owned();
+        match error {
+            AgreeError::Differs { host_id, theirs } => JoinError::FireTimeoutDiffers {
+                path,
+                other: host_id,
+                theirs: theirs.as_duration(),
+                ours: membership.timing().fire_timeout().as_duration(),
+            },
+            AgreeError::Lost => JoinError::Lost {
+                path,
+                host_id: membership.host_id(),
+                // Where the clock alone told it, nobody has announced it before the leave.
+                reason: match self.shared.losses.reason() {
+                    None | Some(LossReason::Left) => LossReason::NotRenewed,
+                    Some(reason) => reason,
+                },
+            },
+        }
+    }
 }
 
 fn not_entered(error: NotEntered, path: &Path) -> JoinError {
@@ -236,17 +277,6 @@ fn not_entered(error: NotEntered, path: &Path) -> JoinError {
         NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path, as_host },
         NotEntered::IoInFlight => JoinError::IoInFlight { path },
     }
-}
-
-/// A live host that goes by another fire timeout, and that one. Only disklease hosts tell theirs.
-fn differing_fire_timeout(hosts: &HostTable, own: FireTimeout) -> Option<(HostId, Duration)> {
-    let now = clock::now();
-    hosts.iter().find_map(|(host, record)| {
-        let theirs = FireTimeout::from_secs(record.note.as_ref()?.fire_timeout_secs)?;
-        let live = matches!(record.state(own, now), HostState::Live);
-        (live && theirs != own && !mutation!(OtherFireTimeoutJoined))
-            .then(|| (host, theirs.as_duration()))
-    })
 }
 
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::format::{Generation, HostName, LockspaceName, NameBytes};
+use crate::format::{Generation, HostId, HostName, LockspaceName, NameBytes};
 
 /// What stops a holder that may no longer write, when nothing nearer has stopped it.
 ///
@@ -37,6 +37,16 @@ pub enum JoinProgress {
     /// over.
     Confirming {
         /// How much longer.
+        remaining: Duration,
+    },
+    /// The host id is won, but another host tells another fire timeout, and may live or not. If it
+    /// renews, the join is refused; if not, the join goes on after `remaining`, and not much later.
+    WaitingForHost {
+        /// The other host.
+        host_id: HostId,
+        /// Its fire timeout.
+        fire_timeout: Duration,
+        /// How much longer it must stay silent.
         remaining: Duration,
     },
 }
@@ -90,7 +100,8 @@ impl LockspaceOptions {
 
     /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace
     /// must have the same**; with sanlock hosts it is 60 s. A join beside a live disklease host
-    /// that has another is refused; sanlock hosts do not tell theirs.
+    /// that has another is refused, and one that may live or not is waited for: for 8N + F and a
+    /// second, by the longer F, where it is dead. sanlock hosts do not tell theirs.
     pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
         self.fire_timeout = fire_timeout;
         self

@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(enter().unwrap_err(), NotEntered::Joined(HostId::FIRST));
         let lock = life_lock(dir.path());
         let sector = SectorBuf::zeroed(512);
-        let limit = Duration::from_millis(10);
+        // Long enough for the worker to begin it.
+        let limit = Duration::from_millis(400);
         let written = block_on(StorageWorld.write(&disk, 0, sector, limit));
         assert_eq!(written, Err(WriteError::TimedOut(limit)));
         joined.end_after(vec![pool.watch()], lock);

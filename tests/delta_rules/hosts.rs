@@ -10,39 +10,39 @@ use disklease::timing::{FireTimeout, IoTimeout};
 use super::sim::rig::{SPACE, host_id, names, secs, timing};
 
 /// A lockspace as bytes, and a table that looks at them.
-struct Watch {
+pub struct Watch {
     area: Vec<u8>,
-    table: HostTable,
+    pub table: HostTable,
 }
 
-const TICK: Duration = Duration::from_nanos(1);
+pub const TICK: Duration = Duration::from_nanos(1);
 
-fn at(after: Duration) -> Timestamp {
+pub fn at(after: Duration) -> Timestamp {
     Timestamp::from_nanos(1) + secs(1000) + after
 }
 
 impl Watch {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut area = vec![0; SPACE.area_size()];
         lockspace_image(&mut area, SPACE, &names().0, 10).unwrap();
         let table = HostTable::new(SPACE, names().0, FireTimeout::DEFAULT, Some(host_id(3)));
         Self { area, table }
     }
 
-    fn sector(&mut self, id: u64) -> &mut [u8] {
+    pub fn sector(&mut self, id: u64) -> &mut [u8] {
         let start = SPACE.delta_offset(host_id(id)) as usize;
         &mut self.area[start..start + 4096]
     }
 
-    fn leader(&mut self, id: u64) -> DeltaLeader {
+    pub fn leader(&mut self, id: u64) -> DeltaLeader {
         DeltaLeader::decode(self.sector(id), host_id(id)).unwrap()
     }
 
-    fn put(&mut self, id: u64, leader: DeltaLeader) {
+    pub fn put(&mut self, id: u64, leader: DeltaLeader) {
         leader.write_to(self.sector(id)).unwrap();
     }
 
-    fn join(&mut self, id: u64, io_secs: u16) {
+    pub fn join(&mut self, id: u64, io_secs: u16) {
         let name = HostName::new("other").unwrap();
         let leader = self
             .leader(id)
@@ -51,18 +51,18 @@ impl Watch {
         self.put(id, leader);
     }
 
-    fn renew(&mut self, id: u64) {
+    pub fn renew(&mut self, id: u64) {
         let leader = self.leader(id);
         let next = leader.renewed(leader.timestamp_secs() + 1, leader.io_timeout_secs());
         self.put(id, next);
     }
 
     /// A scan that takes no time.
-    fn scan(&mut self, when: Duration) {
+    pub fn scan(&mut self, when: Duration) {
         self.scan_taking(when, when);
     }
 
-    fn scan_taking(&mut self, begun: Duration, ended: Duration) {
+    pub fn scan_taking(&mut self, begun: Duration, ended: Duration) {
         self.table.observe(&self.area, at(begun), at(ended));
     }
 

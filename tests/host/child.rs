@@ -13,6 +13,9 @@ use super::{boottime, disk, join};
 /// How often a guard that is watched is asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Who did not run for longer than this was stopped. A busy machine lets a process wait for less.
+const STOP_SECS: f64 = 5.0;
+
 /// What a process holds.
 #[derive(Default)]
 pub(crate) struct Host {
@@ -88,7 +91,7 @@ pub(crate) fn text<'a>(command: &'a Value, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {key} in {command}"))
 }
 
-/// Asks the guard all the time until this process was stopped for more than a second, or the guard says
+/// Asks the guard all the time until this process was stopped for a while, or the guard says
 /// that it is lost. Reports how long it was not running, what the guard said the very first time after that, and
 /// what it says a little later.
 fn notice_stop(guard: &LockGuard) -> Value {
@@ -100,9 +103,9 @@ fn notice_stop(guard: &LockGuard) -> Value {
         let held = guard.is_held();
         let after = boottime();
         let gap = after.saturating_sub(before).as_secs_f64();
-        if gap > 1.0 {
+        if gap > STOP_SECS {
             // Stopped before the answer: `now` shows it already. Stopped after it: ask now.
-            let stopped_before_the_answer = now.saturating_sub(before).as_secs_f64() > 1.0;
+            let stopped_before_the_answer = now.saturating_sub(before).as_secs_f64() > STOP_SECS;
             let first = if stopped_before_the_answer {
                 held
             } else {

@@ -16,7 +16,7 @@ pub(super) const MARK: &str = "DISKLEASE_TEST_HOST_PROCESS";
 pub(super) const ANSWER: &str = "@answer ";
 
 /// For what waits for nobody else.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(40);
 
 /// A child process of ours. Killed (SIGKILL) on drop.
 #[derive(Debug)]

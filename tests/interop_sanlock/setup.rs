@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use disklease::format::{self, LockspaceName, ResourceName};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use disklease::lockspace::HostLife;
 use disklease::{LeaseDirectory, LeaseSpec, LockRequest, Owner, PaxosManager};
 
 use crate::host::{self, IO_TIMEOUT, IO_TIMEOUT_SECS, timed};
 use crate::kit::{
     Geometry, HostState, Lockspace, Resource, SanlockClient, SanlockDaemon, ScratchLease,
-    init_lockspace, init_resource,
+    init_lockspace, init_resource, wait_until,
 };
 
 /// For what waits for no dead host.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 /// Sanlock's host in these tests.
 pub(crate) const SANLOCK_ID: u64 = 1;
@@ -127,6 +128,13 @@ pub(crate) fn hosts(
         sanlock
             .daemon
             .wait_for_host(lockspace, OUR_ID, HostState::Live, LIMIT);
+        wait_until("sanlock's host is live to us", LIMIT, || {
+            let hosts = ours.lockspace().hosts();
+            let sanlock = hosts
+                .iter()
+                .find(|host| u64::from(host.host_id) == SANLOCK_ID);
+            sanlock.filter(|host| host.life == HostLife::Live).map(drop)
+        });
         (sanlock, ours)
     })
 }

@@ -1,11 +1,9 @@
 //! A shared holder of sanlock's keeps our exclusive acquire out.
 
-use std::time::Duration;
-
 use disklease::{AcquireError, LockManager as _};
 
 use crate::DISK;
-use crate::exchange::owner_on_disk;
+use crate::exchange::{HANDOVER, REFUSAL, owner_on_disk};
 use crate::host::timed;
 use crate::setup::{Directory, LIMIT, Maker, OUR_ID, SANLOCK_ID};
 
@@ -24,7 +22,7 @@ fn a_sharer_keeps_us_out_until_it_releases() {
     let (refused, took) = timed(|| ours.acquire(lease.request()));
     let error = refused.expect_err("sanlock shares it");
     println!("time: refusal by us {took:?}: {error}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < REFUSAL, "{took:?}");
     let AcquireError::HeldShared { hosts, .. } = &error else {
         panic!("not shared: {error}");
     };
@@ -39,7 +37,7 @@ fn a_sharer_keeps_us_out_until_it_releases() {
     assert_eq!(sanlock.client.release(&lease.resource), Ok(()));
     let (guard, took) = timed(|| ours.acquire(lease.request()).expect("nobody shares it"));
     println!("time: acquire after the sharer's release {took:?}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < HANDOVER, "{took:?}");
     assert_eq!(owner_on_disk(&lease).owner_id, OUR_ID);
 
     // Nor is there a way around us.

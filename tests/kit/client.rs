@@ -18,7 +18,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const SCRIPT: &str = include_str!("client.py");
 
 /// For all that does not wait for other hosts.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(40);
 
 /// A host named by the lease of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::command::{Ended, done_result, finish, pid_of, run, sanlock, spawn, st
 use super::{Lockspace, SanlockResult, wait_until};
 
 /// For all that does not wait for other hosts.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(40);
 
 /// The state of a host as a daemon sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

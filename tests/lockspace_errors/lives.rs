@@ -2,12 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use disklease::lockspace::JoinProgress;
 
 use crate::support::{
-    Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, try_join,
+    AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, try_join,
     wait_for_parent,
 };
 
@@ -63,7 +62,7 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
     // In this process, too: it is the same host, with the same directory for its life locks.
     let (took, joined) = crate::support::timed(|| try_join(dir.path(), 1, "alpha").unwrap());
     assert_eq!(joined.generation().get(), 3);
-    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
+    assert!(took < 2 * N + AT_ONCE, "{took:?}");
     joined.leave().unwrap();
 }
 

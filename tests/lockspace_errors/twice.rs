@@ -9,8 +9,8 @@ use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosMa
 use rustix::fs::{FlockOperation, flock};
 
 use crate::support::{
-    Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options, say,
-    scratch, timed, try_join, wait_for_parent, wait_until,
+    AT_ONCE, Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options,
+    say, scratch, timed, try_join, wait_for_parent, wait_until,
 };
 
 #[test]
@@ -28,7 +28,7 @@ fn a_process_joins_a_lockspace_once_by_whatever_name() {
             matches!(&error, JoinError::AlreadyJoined { as_host, .. } if as_host.get() == 1),
             "{error}"
         );
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
     }
     let fd = OpenOptions::new()
         .read(true)
@@ -49,56 +49,17 @@ fn who_left_may_come_again_at_once_and_is_somebody_else() {
     for generation in 1..=3 {
         let (took, joined) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
         assert_eq!(joined.generation().get(), generation);
-        assert!(
-            took >= 2 * N && took < 2 * N + Duration::from_secs(2),
-            "{took:?}"
-        );
+        assert!(took >= 2 * N && took < 2 * N + AT_ONCE, "{took:?}");
         joined.leave().unwrap();
     }
     // Under another name, too: the id is free.
     let (took, joined) = timed(|| try_join(dir.path(), 1, "beta").unwrap());
-    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
+    assert!(took < 2 * N + AT_ONCE, "{took:?}");
     assert_eq!(joined.generation().get(), 4);
     // The last handle that is dropped leaves as well.
     drop(joined);
     let joined = try_join(dir.path(), 1, "alpha").unwrap();
     assert_eq!(joined.generation().get(), 5);
-}
-
-#[test]
-fn hosts_with_another_fire_timeout_do_not_share_a_lockspace() {
-    if let Some((role, dir)) = child_role() {
-        assert_eq!(role, "fire");
-        let joined = options(&dir, "alpha").fire_timeout(Duration::from_secs(61));
-        let joined = joined.join(lockspace_in(&dir), host_id(1)).unwrap();
-        say("joined");
-        wait_for_parent();
-        joined.leave().unwrap();
-        return;
-    }
-    let dir = scratch();
-    let entry = "twice::hosts_with_another_fire_timeout_do_not_share_a_lockspace";
-    let mut child = Child::start(entry, "fire", dir.path());
-    assert_eq!(child.hear(SOON), "joined");
-    let error = try_join(dir.path(), 2, "beta").unwrap_err();
-    let JoinError::FireTimeoutDiffers {
-        other,
-        theirs,
-        ours,
-        ..
-    } = error
-    else {
-        panic!("{error}");
-    };
-    assert_eq!(
-        (other, theirs.as_secs(), ours.as_secs()),
-        (host_id(1), 61, 60)
-    );
-    child.let_go();
-    // Nor does the refused host leave its id owned.
-    let (took, joined) = timed(|| try_join(dir.path(), 2, "beta"));
-    assert_eq!(joined.unwrap().generation().get(), 2);
-    assert!(took < 2 * N + Duration::from_secs(2), "{took:?}");
 }
 
 /// Waits until nobody holds the life lock of the one host called `name`: children that other tests
@@ -112,6 +73,8 @@ pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
     wait_until("the life lock", 4 * SOON, || {
         flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
     });
+    // Not by closing it: a child that is just being started may have it open, too.
+    flock(&locks[0], FlockOperation::Unlock).unwrap();
 }
 
 #[test]
@@ -135,7 +98,7 @@ fn nobody_leaves_while_guards_hold_leases() {
 
     let (took, left) = timed(|| host.lockspace().clone().leave());
     left.unwrap();
-    assert!(took < N + Duration::from_secs(1), "{took:?}");
+    assert!(took < N + AT_ONCE, "{took:?}");
     assert!(!host.lockspace().is_held());
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     host.lockspace().clone().leave().unwrap();
@@ -171,7 +134,10 @@ fn no_guard_is_ever_held_by_a_host_that_has_left() {
                             rounds += 1;
                         }
                     });
-                    while host.lockspace().clone().leave().is_err() {}
+                    while host.lockspace().clone().leave().is_err() {
+                        // Time for the others, and for other tests.
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
                     acquirer.join().unwrap();
                 });
             });
@@ -207,7 +173,7 @@ fn a_host_id_that_another_host_uses_is_refused_as_soon_as_that_host_renews() {
         assert_eq!((owner.text(), generation.get()), (&b"beta"[..], 1));
         assert!(error.to_string().contains("host id 1"), "{error}");
         // It renews every 2N, and is looked at every N.
-        assert!(took < 3 * N + Duration::from_secs(3), "{took:?}");
+        assert!(took < 3 * N + AT_ONCE, "{took:?}");
     }
     // The two did not disturb it, nor do they stand in the way of another id.
     let joined = try_join(dir.path(), 2, "alpha").unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use disklease::{AcquireError, LockManager as _, OwnerSeen, WaitLimit};
 
 use crate::support::{
-    Child, SOON, child_role, disks, manager, say, scratch, timed, wait_for_parent, wait_until,
+    AT_ONCE, Child, SOON, child_role, disks, manager, say, scratch, timed, wait_for_parent,
+    wait_until,
 };
 
 const DISK: &str = "/refusal/disk";
@@ -30,7 +31,7 @@ fn a_refusal_names_the_holder_and_ends_when_it_releases() {
     assert_eq!(child.hear(SOON), "held");
 
     let (took, refused) = timed(|| host.acquire(disks(&[DISK])).map(drop));
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     let text = refused.unwrap_err().to_string();
     let guest = format!("for guest \"guest-1\", process {}", child.pid());
     for part in [DISK, "host 2 \"beta\" (generation 1)", &guest] {
@@ -59,10 +60,7 @@ fn a_refusal_names_the_holder_and_ends_when_it_releases() {
             .map(drop)
     });
     assert!(refused.unwrap_err().is_held());
-    assert!(
-        took >= limit && took < limit + Duration::from_secs(3),
-        "{took:?}"
-    );
+    assert!(took >= limit && took < limit + AT_ONCE, "{took:?}");
 
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| host.acquire(disks(&[DISK]).wait(WaitLimit::For(SOON))));

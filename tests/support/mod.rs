@@ -40,7 +40,10 @@ pub(crate) use files::{bytes_of, copy_dir, overwrite, set_age};
 pub(crate) const N: Duration = Duration::from_secs(1);
 
 /// For what must happen soon, on a machine that is busy with something else.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// What waits for nobody takes less than this, on such a machine too; and is then not what waits for 8 N.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A directory on a file system with direct I/O, gone when dropped.
 pub(crate) fn scratch() -> tempfile::TempDir {

@@ -248,6 +248,15 @@ fn tell_progress(host_id: HostId, progress: &JoinProgress) {
             "claiming host id {host_id}, {} s",
             secs(remaining)
         )),
+        JoinProgress::WaitingForHost {
+            host_id,
+            fire_timeout,
+            remaining,
+        } => complain(&format_args!(
+            "host {host_id} has a fire timeout of {} s, not ours: waiting to see whether it still lives, up to {} s",
+            fire_timeout.as_secs(),
+            secs(remaining)
+        )),
         _ => {}
     }
 }

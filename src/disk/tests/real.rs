@@ -163,5 +163,10 @@ fn a_thousand_reads_leave_no_thread_and_no_descriptor() {
     drop(disk);
     assert_eq!(descriptors(), 0);
     drop(pool);
-    assert_eq!(threads_named("thousand-"), 0);
+    // A thread is listed for a moment after it was joined, and one that is late was not waited for.
+    let until = clock::now() + LONG;
+    while threads_named("thousand-") > 0 {
+        assert!(clock::now() < until, "threads are left");
+        std::thread::yield_now();
+    }
 }
