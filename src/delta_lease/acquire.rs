@@ -29,8 +29,9 @@ pub struct Claimant {
     pub pid: u32,
     /// This boot of this machine, for the host note.
     pub boot_id: [u8; 16],
-    /// Written into the host note: which life lock this process holds, 0 for none. Two processes
-    /// with the same mark exclude each other by a lock of their own host.
+    /// Written into the host note with each renewal, though not with the claim itself: which life
+    /// lock this process holds, 0 for none. Two processes with the same mark exclude each other by a
+    /// lock of their own host.
     pub life_mark: u32,
     /// What is known of an earlier life under the same name.
     pub earlier_life: EarlierLife,
@@ -145,6 +146,7 @@ pub async fn acquire<W: World>(
         .await
     {
         Ok(()) => {
+            lease.note.life_mark = claimant.life_mark;
             if mutation!(ClaimCountedFromConfirm) {
                 lease.renewed_at = world.now();
             }
@@ -278,7 +280,10 @@ impl<W: World> Claim<'_, W> {
         note.fire_timeout_secs = timing.fire_timeout().as_secs();
         note.pid = *pid;
         note.boot_id = *boot_id;
-        note.life_mark = *life_mark;
+        // INV-MARK: a claim is no life yet. Its write may land late, over the record of a host that
+        // was taken into the lockspace meanwhile; whoever then found its own mark there would take
+        // that host's life for its own earlier one, and end it.
+        note.life_mark = mutation!(UnconfirmedMarked, *life_mark, 0);
         let renewed_at = self.world.now();
         let mut lease = DeltaLease {
             host_id,

@@ -113,15 +113,22 @@ fn each_join_raises_the_generation() {
 }
 
 /// The own name is no proof that the earlier life is over. It is waited for like a stranger, unless
-/// it is proven to be over and the sector shows the same boot and life mark.
+/// it is proven to be over and the sector shows the same boot and life mark, which only a renewal
+/// writes (INV-MARK).
 #[test]
 fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
-    let proven = |life_mark, boot| {
+    let proven = |life_mark, boot, renewed| {
         let rig = rig();
         let (_, world) = rig.add_host();
         let mut claimant = rig.claimant(1, "me", 10);
         claimant.life_mark = life_mark;
-        rig.join_on(&world, claimant);
+        let member = rig.join_on(&world, claimant);
+        if renewed {
+            let me = member.clone();
+            rig.sim
+                .run_on(world.host, async move { me.renew().await })
+                .unwrap();
+        }
         let mut again = rig.claimant(1, "me", 10);
         again.boot_id = [boot; 16];
         again.earlier_life = EarlierLife::ProvenOver;
@@ -132,10 +139,11 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
     };
     let short = secs(20);
     let long = timing(10, 60).dead_after() + short;
-    assert_eq!(proven(99, 7), short, "the proof fits");
-    assert_eq!(proven(98, 7), long, "another mark");
-    assert_eq!(proven(0, 7), long, "no mark");
-    assert_eq!(proven(99, 8), long, "another boot");
+    assert_eq!(proven(99, 7, true), short, "the proof fits");
+    assert_eq!(proven(98, 7, true), long, "another mark");
+    assert_eq!(proven(0, 7, true), long, "no mark");
+    assert_eq!(proven(99, 8, true), long, "another boot");
+    assert_eq!(proven(99, 7, false), long, "a claim that was never renewed");
 
     let rig = rig();
     let (_, world) = rig.add_host();

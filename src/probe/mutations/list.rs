@@ -63,6 +63,9 @@ mutations! {
     /// A re-join without a wait though boot and life mark are not those of the lock that is held: two
     /// machines of one name void each other's leases.
     RejoinMarkIgnored,
+    /// A claim carries the life mark before it is confirmed: when it lands late, over another host's
+    /// record, that host's life is taken for an earlier one of the claimant.
+    UnconfirmedMarked,
     /// A re-join without a wait and without the life lock: the earlier process may still run.
     RejoinProofIgnored,
     /// A claim keeps the generation: leases of the earlier life are taken for those of the new one.
