@@ -3,7 +3,8 @@
 //! `tests/sim/machine.rs` says what a host does, `scenario.rs` what befalls it, `disk.rs` what the
 //! storage may do wrong, `referee.rs` what must never be. A run is all in its seed:
 //!
-//! * `DISKLEASE_SEED=123` runs that one alone and prints its history;
+//! * `DISKLEASE_SEED=123` runs that one alone and prints its history; `DISKLEASE_PROFILE=Lives` makes
+//!   it, or all, of this profile;
 //! * `DISKLEASE_SCHEDULES=2000000` sets how many are run, `DISKLEASE_SECONDS=3600` for how long
 //!   instead, `DISKLEASE_FIRST_SEED=1` where to begin.
 
@@ -40,7 +41,8 @@ use std::time::Duration;
 
 use disklease::__sim::probe::{Mutations, Witness};
 
-use sim::fleet::{Broken, Budget, explain, run};
+use sim::fleet::{Broken, Budget, Seeds, explain, run};
+use sim::scenario::Profile;
 use sim::trial;
 
 /// What a run of the gate makes.
@@ -65,15 +67,19 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn random_schedules_break_nothing_and_reach_everything() {
+    let profile = std::env::var("DISKLEASE_PROFILE").ok().map(|name| {
+        Profile::named(&name)
+            .unwrap_or_else(|| panic!("{name} is none of the profiles {:?}", Profile::ALL))
+    });
     if let Some(seed) = number("DISKLEASE_SEED") {
-        return show(seed);
+        return show(profile.unwrap_or_else(|| Profile::of(seed)), seed);
     }
     let first = number("DISKLEASE_FIRST_SEED").unwrap_or(0);
     let budget = match number("DISKLEASE_SECONDS") {
         Some(seconds) => Budget::Time(Duration::from_secs(seconds)),
         None => Budget::Runs(number("DISKLEASE_SCHEDULES").unwrap_or(SCHEDULES)),
     };
-    let report = run(first, budget, Mutations::NONE);
+    let report = run(Seeds { first, profile }, budget, Mutations::NONE);
     println!("seeds from {first} on: {}", report.summary());
     if let Some(broken) = &report.broken {
         panic!("{}", explain(broken, Mutations::NONE));
@@ -95,13 +101,19 @@ fn random_schedules_break_nothing_and_reach_everything() {
     assert!(never.is_empty(), "these never happened: {never:?}");
 }
 
-fn show(seed: u64) {
-    let verdict = trial::run_seed(seed);
+fn show(profile: Profile, seed: u64) {
+    let verdict = trial::run_seed(profile, seed);
     match verdict.broken {
-        Some(what) => panic!("{}", explain(&Broken { seed, what }, Mutations::NONE)),
+        Some(what) => {
+            let broken = Broken {
+                profile,
+                seed,
+                what,
+            };
+            panic!("{}", explain(&broken, Mutations::NONE));
+        }
         None => {
-            let (_, drawn) = trial::record_seed(seed);
-            let profile = sim::scenario::Profile::of(seed);
+            let (_, drawn) = trial::record_seed(profile, seed);
             let verdict = trial::run_drawn(profile, &drawn, true);
             println!(
                 "{}\nseed {seed} breaks nothing",
@@ -115,9 +127,10 @@ fn show(seed: u64) {
 #[test]
 fn a_seed_gives_the_same_run_again() {
     for seed in 0..160 {
-        let (first, drawn) = trial::record_seed(seed);
-        let again = trial::run_seed(seed);
-        let told = trial::run_drawn(sim::scenario::Profile::of(seed), &drawn, true);
+        let profile = Profile::ALL[seed as usize % Profile::ALL.len()];
+        let (first, drawn) = trial::record_seed(profile, seed);
+        let again = trial::run_seed(profile, seed);
+        let told = trial::run_drawn(profile, &drawn, true);
         for other in [&again, &told] {
             assert_eq!(first.steps, other.steps, "seed {seed}");
             assert_eq!(first.tally.fields(), other.tally.fields(), "seed {seed}");

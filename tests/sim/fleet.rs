@@ -22,9 +22,24 @@ pub enum Budget {
     Time(Duration),
 }
 
+/// Which seeds to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    pub first: u64,
+    /// Of this profile alone, or each of its own.
+    pub profile: Option<Profile>,
+}
+
+impl Seeds {
+    pub fn profile_of(self, seed: u64) -> Profile {
+        self.profile.unwrap_or_else(|| Profile::of(seed))
+    }
+}
+
 /// A run that broke something.
 #[derive(Clone, Debug)]
 pub struct Broken {
+    pub profile: Profile,
     pub seed: u64,
     pub what: String,
 }
@@ -39,10 +54,10 @@ pub struct Report {
     pub broken: Option<Broken>,
 }
 
-/// Runs the seeds from `first` on, on all cores, with these rules got wrong, until one breaks
-/// something or the budget is used up.
-pub fn run(first: u64, budget: Budget, wrong: Mutations) -> Report {
-    run_on(cores(), first, budget, wrong)
+/// Runs these seeds, on all cores, with these rules got wrong, until one breaks something or the
+/// budget is used up.
+pub fn run(seeds: Seeds, budget: Budget, wrong: Mutations) -> Report {
+    run_on(cores(), seeds, budget, wrong)
 }
 
 pub fn cores() -> usize {
@@ -50,7 +65,7 @@ pub fn cores() -> usize {
 }
 
 /// The same on so many threads.
-pub fn run_on(threads: usize, first: u64, budget: Budget, wrong: Mutations) -> Report {
+pub fn run_on(threads: usize, seeds: Seeds, budget: Budget, wrong: Mutations) -> Report {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let over = AtomicBool::new(false);
@@ -78,13 +93,18 @@ pub fn run_on(threads: usize, first: u64, budget: Budget, wrong: Mutations) -> R
                 break;
             }
             for seed in from..(from + BATCH).min(most) {
-                let verdict = run_seed(first + seed);
+                let seed = seeds.first + seed;
+                let profile = seeds.profile_of(seed);
+                let verdict = run_seed(profile, seed);
                 runs += 1;
                 steps += verdict.steps;
                 tally.add(&verdict.tally);
                 if let Some(what) = verdict.broken {
-                    let seed = first + seed;
-                    broken = Some(Broken { seed, what });
+                    broken = Some(Broken {
+                        profile,
+                        seed,
+                        what,
+                    });
                     over.store(true, Ordering::Relaxed);
                     break;
                 }
@@ -137,15 +157,15 @@ impl Report {
 /// could be found in which the same breaks.
 pub fn explain(broken: &Broken, wrong: Mutations) -> String {
     let _switched = wrong.switch();
-    let profile = Profile::of(broken.seed);
-    let (verdict, drawn) = record_seed(broken.seed);
+    let profile = broken.profile;
+    let (verdict, drawn) = record_seed(profile, broken.seed);
     let Some(what) = verdict.broken else {
         return format!("seed {} broke something, but not again", broken.seed);
     };
     let shortest = shrink(profile, drawn, &what);
     let verdict = run_drawn(profile, &shortest, true);
     format!(
-        "seed {}: {what}\nDISKLEASE_SEED={} shows it again. The shortest history found in which such a thing happens:\n\n{}\n{}",
+        "seed {} of {profile:?}: {what}\nDISKLEASE_SEED={} DISKLEASE_PROFILE={profile:?} shows it again. The shortest history found in which such a thing happens:\n\n{}\n{}",
         broken.seed,
         broken.seed,
         verdict.history.unwrap_or_default(),

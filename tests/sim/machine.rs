@@ -16,8 +16,7 @@ use disklease::__sim::lockspace::{
     LeaseTable, Reservation, claim_watching, keep_renewed, settle_debts,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, Debt, HeldLease, Holding, LeaseArea, LeaseIoError,
-    Patience, ReleaseError,
+    self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{Generation, HolderNote, HostName, LeaseVersion};
@@ -194,6 +193,7 @@ impl Host {
                 let generation = membership.generation().get();
                 format!("is host {}, generation {generation}", self.setup.host_id)
             });
+            self.leaving.set(false);
             self.watch(&membership);
             self.run_guests(&membership, &mut delta).await;
             self.leave(&membership, &delta).await;
@@ -201,7 +201,6 @@ impl Host {
                 self.finish();
                 return;
             }
-            self.leaving.set(false);
             world.sleep(Duration::from_millis(world.random(500))).await;
         }
     }
@@ -313,23 +312,44 @@ impl Host {
                 continue;
             };
             let holding = self.holding(membership);
-            match paxos_lease::acquire(world, membership, area, &holding).await {
-                Ok(held) => self.hold(membership, lease, held, reservation).await,
-                Err(failure) => {
-                    self.note(|| format!("does not get the lease: {}", failure.error));
-                    field.referee.count(|tally| tally.refusals += 1);
-                    let AcquireFailure { error, debt } = failure;
-                    if let Some(debt) = debt {
-                        field.referee.count(|tally| tally.debts += 1);
-                        reservation.owe(area.clone(), debt);
+            let mut failure = match paxos_lease::acquire(world, membership, area, &holding).await {
+                Ok(held) => {
+                    self.hold(membership, lease, held, reservation).await;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            self.refused(&failure.error);
+            if let Some(debt) = failure.debt.take_if(|_| world.random(4) == 0) {
+                // What an acquire left half-way need not be settled for the next to be right.
+                match paxos_lease::acquire(world, membership, area, &holding).await {
+                    Ok(held) => {
+                        self.hold(membership, lease, held, reservation).await;
+                        continue;
                     }
-                    if matches!(error, AcquireError::Lease(LeaseIoError::Format { .. })) {
-                        // Nothing mends a damaged record but whoever writes it next.
-                        world.sleep(Duration::from_secs(2)).await;
+                    Err(again) => {
+                        self.refused(&again.error);
+                        failure.debt = again.debt.or(Some(debt));
                     }
                 }
             }
+            if let Some(debt) = failure.debt {
+                field.referee.count(|tally| tally.debts += 1);
+                reservation.owe(area.clone(), debt);
+            }
+            if matches!(
+                failure.error,
+                AcquireError::Lease(LeaseIoError::Format { .. })
+            ) {
+                // Nothing mends a damaged record but whoever writes it next.
+                world.sleep(Duration::from_secs(2)).await;
+            }
         }
+    }
+
+    fn refused(&self, error: &AcquireError) {
+        self.note(|| format!("does not get the lease: {error}"));
+        self.field.referee.count(|tally| tally.refusals += 1);
     }
 
     fn holding(&self, membership: &Membership<SimDisk>) -> Holding {
@@ -432,8 +452,8 @@ impl Host {
         let sim = self.field.sim.clone();
         let fires_after = membership.timing().fire_timeout().as_duration();
         let clock = sim.core.borrow().hosts[self.ix().0].clock;
+        let mut good_until = membership.expiry().deadline().unwrap_or_default();
         self.field.sim.spawn(hardware.host, async move {
-            let mut good_until = membership.expiry().deadline().unwrap_or_default();
             loop {
                 let fires_at = clock.reaches((good_until + fires_after).as_nanos());
                 let looks = membership.timing().renewal_interval();

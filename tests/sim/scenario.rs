@@ -34,12 +34,19 @@ impl Profile {
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 16 {
-            0..=5 => Self::Ballots,
-            6..=9 => Self::Takeover,
-            10..=11 => Self::Lives,
-            12..=14 => Self::Ids,
+            0..=9 => Self::Ballots,
+            10 | 11 => Self::Takeover,
+            12 | 13 => Self::Lives,
+            14 => Self::Ids,
             _ => Self::Damage,
         }
+    }
+
+    /// The profile of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = Self::ALL.into_iter();
+        all.into_iter()
+            .find(|profile| format!("{profile:?}") == name)
     }
 }
 

@@ -383,14 +383,14 @@ fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
 }
 
 /// The run of a seed.
-pub fn run_seed(seed: u64) -> Verdict {
-    run(Profile::of(seed), Box::new(Seeded::new(seed)), false)
+pub fn run_seed(profile: Profile, seed: u64) -> Verdict {
+    run(profile, Box::new(Seeded::new(seed)), false)
 }
 
 /// The same, with all the numbers that it drew.
-pub fn record_seed(seed: u64) -> (Verdict, Drawn) {
+pub fn record_seed(profile: Profile, seed: u64) -> (Verdict, Drawn) {
     let (chooser, drawn) = Recorded::new(Seeded::new(seed));
-    let verdict = run(Profile::of(seed), Box::new(chooser), false);
+    let verdict = run(profile, Box::new(chooser), false);
     let drawn = drawn.take();
     (verdict, drawn)
 }
