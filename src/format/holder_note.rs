@@ -102,7 +102,7 @@ impl HolderNote {
     fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
         let structure = Structure::HolderNote(host);
         let raw: RawHolderNote = record::read(structure, sector, OFFSET)?;
-        if bytemuck::bytes_of(&raw).iter().all(|&byte| byte == 0) {
+        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawHolderNote::zeroed()) {
             return Ok(None);
         }
         let found = raw.magic.get();

@@ -90,7 +90,7 @@ impl HostNote {
     fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
         let structure = Structure::HostNote;
         let raw: RawHostNote = record::read(structure, sector, OFFSET)?;
-        if bytemuck::bytes_of(&raw).iter().all(|&byte| byte == 0) {
+        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawHostNote::zeroed()) {
             return Ok(None);
         }
         let found = raw.magic.get();
