@@ -82,6 +82,7 @@ fn random_schedules_break_nothing_and_reach_everything() {
     let report = run(Seeds { first, profile }, budget, Mutations::NONE);
     println!("seeds from {first} on: {}", report.summary());
     if let Some(broken) = &report.broken {
+        println!("{broken:?}: looking for a shorter history");
         panic!("{}", explain(broken, Mutations::NONE));
     }
     let never: Vec<_> = report
