@@ -162,7 +162,12 @@ pub fn explain(broken: &Broken, wrong: Mutations) -> String {
     let Some(what) = verdict.broken else {
         return format!("seed {} broke something, but not again", broken.seed);
     };
-    let shortest = shrink(profile, drawn, &what);
+    let whole = std::env::var_os("DISKLEASE_WHOLE").is_some();
+    let shortest = if whole {
+        drawn
+    } else {
+        shrink(profile, drawn, &what)
+    };
     let verdict = run_drawn(profile, &shortest, true);
     format!(
         "seed {} of {profile:?}: {what}\nDISKLEASE_SEED={} DISKLEASE_PROFILE={profile:?} shows it again. The shortest history found in which such a thing happens:\n\n{}\n{}",

@@ -403,6 +403,7 @@ impl Host {
         while is_held() {
             field.referee.writes(lease, life, version);
             let takes = match world.random(3) {
+                _ if field.is_quiet() => Duration::from_millis(1),
                 0 => Duration::from_millis(1),
                 1 => Duration::from_nanos(world.random(nanos(scenario.guest_write_max) + 1)),
                 _ => scenario.guest_write_max,

@@ -3,12 +3,15 @@
 //! Numbers are taken out, made 0 or made smaller, one stream at a time, for as long as the run still
 //! breaks and gets shorter or plainer by it.
 
+use std::time::{Duration, Instant};
+
 use super::choice::Drawn;
 use super::scenario::Profile;
 use super::trial::{Verdict, run_drawn};
 
-/// How many runs are spent on it.
+/// How many runs are spent on it, and how long.
 const TRIES_MAX: usize = 4000;
+const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What is broken, without the names and numbers of this run.
 pub fn kind_of(broken: &str) -> &str {
@@ -21,6 +24,7 @@ struct Shrink {
     best: Drawn,
     cost: Cost,
     tries: usize,
+    begun: Instant,
 }
 
 /// How long and how intricate a run is: its steps, then its numbers that are not 0, then their size.
@@ -41,6 +45,7 @@ pub fn shrink(profile: Profile, drawn: Drawn, broken: &str) -> Drawn {
         cost: cost(&verdict, &drawn),
         best: drawn,
         tries: 0,
+        begun: Instant::now(),
     };
     loop {
         let before = shrink.cost;
@@ -57,7 +62,7 @@ pub fn shrink(profile: Profile, drawn: Drawn, broken: &str) -> Drawn {
 
 impl Shrink {
     fn is_tired(&self) -> bool {
-        self.tries >= TRIES_MAX
+        self.tries >= TRIES_MAX || self.begun.elapsed() > TIME_MAX
     }
 
     fn accepts(&mut self, stream: usize, change: impl FnOnce(&mut Vec<u64>)) -> bool {
