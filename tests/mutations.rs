@@ -36,8 +36,8 @@ use sim::scenario::Profile;
 use sim::trial;
 
 /// How many schedules of each profile a wrong variant survives. Prints, and checks nothing: to find
-/// out where a new one is best looked for. `DISKLEASE_SCHEDULES` of each profile, `DISKLEASE_ONLY`
-/// some names.
+/// out where a new one is best looked for. `DISKLEASE_SCHEDULES` of each profile, or of
+/// `DISKLEASE_PROFILE` alone; `DISKLEASE_ONLY` some names.
 #[test]
 #[ignore = "a tool"]
 fn survey() {
@@ -47,6 +47,12 @@ fn survey() {
     let wanted = |mutation: &&Mutation| {
         only.as_ref()
             .is_none_or(|only| only.split(',').any(|name| name == mutation.name()))
+    };
+    let named = std::env::var("DISKLEASE_PROFILE").ok();
+    let asked = |profile| {
+        named
+            .as_ref()
+            .is_none_or(|name| Profile::named(name) == Some(profile))
     };
     let work: Vec<_> = Mutation::ALL.iter().filter(wanted).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -63,6 +69,7 @@ fn survey() {
                     let _switched = Mutations::from(mutation).switch();
                     let found: Vec<_> = Profile::ALL
                         .into_iter()
+                        .filter(|&profile| asked(profile))
                         .filter_map(|profile| {
                             (0..most).find_map(|seed| {
                                 let broken = trial::run_seed(profile, seed).broken?;

@@ -269,7 +269,15 @@ impl Host {
         let quiet_at = self.field.scenario.quiet_at;
         let now = self.field.now();
         if now >= quiet_at {
-            return Ok(());
+            return match self.field.scenario.taker {
+                Some(taker) if taker != self.ix().0 => {
+                    if self.field.finished.get() > 0 {
+                        self.had_last.borrow_mut()[lease] = true;
+                    }
+                    Err(Duration::from_secs(1))
+                }
+                _ => Ok(()),
+            };
         }
         let mut turns = self.turns_left.borrow_mut();
         match turns[lease].checked_sub(1) {

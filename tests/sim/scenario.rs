@@ -130,6 +130,8 @@ pub struct Scenario {
     pub quiet_at: TrueTime,
     /// Whether everybody must get the lease after that.
     pub all_get_it: bool,
+    /// This host alone, instead, while the others stay joined and want nothing.
+    pub taker: Option<usize>,
 }
 
 fn millis(ms: u64) -> Duration {
@@ -224,6 +226,15 @@ impl Scenario {
         }
         let latencies = [1, 5, 50, 1000];
         let faults = Self::faults(draw, &latencies, &[20, 200, 2000, 9000, 16_000], 4000);
+        let mut faults = faults;
+        let mut taker = None;
+        if draw.below(2) == 0 {
+            // Where no write lands after its caller was told otherwise, nothing that is released or
+            // given up may need just the host that did so to become free.
+            faults.write_timeout = 0;
+            faults.slow_max = faults.slow_max.min(millis(9000));
+            taker = Some(draw.below(count) as usize);
+        }
         let busy = faults.latency_max.max(millis(20));
         Self {
             hosts,
@@ -240,6 +251,7 @@ impl Scenario {
             blows: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
+            taker,
         }
     }
 
@@ -288,6 +300,7 @@ impl Scenario {
             blows,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
+            taker: None,
         }
     }
 
@@ -327,6 +340,7 @@ impl Scenario {
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
+            taker: None,
         }
     }
 
@@ -430,6 +444,7 @@ impl Scenario {
             bit: draw.below(1 << 16),
         };
         scenario.blows.push((When::At(at), 0, blow));
+        scenario.taker = None;
         scenario.all_get_it = false;
         scenario
     }
