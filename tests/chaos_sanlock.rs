@@ -60,8 +60,14 @@ mod peer;
 mod place;
 #[path = "chaos_sanlock/plan.rs"]
 mod plan;
+#[path = "chaos_sanlock/plan_alone.rs"]
+mod plan_alone;
+#[path = "chaos_sanlock/plan_mixed.rs"]
+mod plan_mixed;
 #[path = "chaos_sanlock/run.rs"]
 mod run;
+#[path = "chaos_sanlock/start.rs"]
+mod start;
 #[path = "chaos_sanlock/storage_works.rs"]
 mod storage_works;
 #[path = "chaos_sanlock/verdicts.rs"]
@@ -127,8 +133,8 @@ fn five_machines_of_ours() {
     Run {
         name: "alone",
         fire_timeout: Duration::from_secs(2),
-        disks: plan::alone::DISKS,
-        plans: plan::alone::plans(),
+        disks: plan_alone::DISKS,
+        plans: plan_alone::plans(),
         secs: 60,
         has_aftermath: true,
         musts: ALONE,
@@ -141,8 +147,8 @@ fn two_machines_with_sanlock_and_three_of_ours() {
     Run {
         name: "mixed",
         fire_timeout: Duration::from_secs(60),
-        disks: plan::mixed::DISKS,
-        plans: plan::mixed::plans(),
+        disks: plan_mixed::DISKS,
+        plans: plan_mixed::plans(),
         secs: 120,
         // Deaths take a minute here.
         has_aftermath: false,
