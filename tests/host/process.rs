@@ -122,6 +122,16 @@ impl HostProcess {
         kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
     }
 
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// True if the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
     /// Kills it (SIGKILL), as a crash of its host would.
     pub(crate) fn kill9(&mut self) {
         // Both fail only for a process that has ended already.

@@ -1,0 +1,167 @@
+//! Processes of ours, and sanlock daemons, that are killed, stopped and cut off from their storage at any moment,
+//! while each raises counters under leases that all of them want: no update is lost, no two hold at once, nobody is
+//! told that it holds when its time is over, and nobody is followed too early.
+//!
+//! # What is honestly tested
+//!
+//! A guard answers by the clock. What comes between its answer and the write is the holder's, and a process can be
+//! stopped right there. Then something else must keep it from ever going on, a deadman timer or a watchdog, which
+//! is not built yet. So there are two kinds of stops here:
+//!
+//! * at **random** instants, of any length: the test's own watchdog resets the machine before 8N + F are over (see
+//!   `watchdog.rs`), so it goes on before that or not at all;
+//! * **parked**: the process stops itself right *before* it asks, for as long as it likes, while others take over,
+//!   and goes on. Nothing but the guard's answer is then between it and a lost update.
+//!
+//! I/O that hangs in the storage is done late as long as its machine lives, and never once that was reset.
+//!
+//! `DISKLEASE_CHAOS_SECS` says how long the chaos lasts; `DISKLEASE_CHAOS_SEED` is what it follows from.
+
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test in real time: it fails by panicking, and tells what it counted"
+)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "test code: a panic is how it fails"
+)]
+
+mod host;
+mod kit;
+mod storage;
+
+#[path = "chaos_sanlock/control.rs"]
+mod control;
+#[path = "chaos_sanlock/counter.rs"]
+mod counter;
+#[path = "chaos_sanlock/figures.rs"]
+mod figures;
+#[path = "chaos_sanlock/guest.rs"]
+mod guest;
+#[path = "chaos_sanlock/history.rs"]
+mod history;
+#[path = "chaos_sanlock/holds.rs"]
+mod holds;
+#[path = "chaos_sanlock/judge.rs"]
+mod judge;
+#[path = "chaos_sanlock/machine.rs"]
+mod machine;
+#[path = "chaos_sanlock/moves.rs"]
+mod moves;
+#[path = "chaos_sanlock/peer.rs"]
+mod peer;
+#[path = "chaos_sanlock/place.rs"]
+mod place;
+#[path = "chaos_sanlock/plan.rs"]
+mod plan;
+#[path = "chaos_sanlock/plan_alone.rs"]
+mod plan_alone;
+#[path = "chaos_sanlock/plan_mixed.rs"]
+mod plan_mixed;
+#[path = "chaos_sanlock/run.rs"]
+mod run;
+#[path = "chaos_sanlock/start.rs"]
+mod start;
+#[path = "chaos_sanlock/storage_works.rs"]
+mod storage_works;
+#[path = "chaos_sanlock/verdicts.rs"]
+mod verdicts;
+#[path = "chaos_sanlock/watchdog.rs"]
+mod watchdog;
+
+use std::time::Duration;
+
+use run::Run;
+
+/// What has to have happened to machines of ours alone.
+const ALONE: &[&str] = &[
+    "disklease: dead by kill",
+    "disklease: dead by kill while it holds",
+    "disklease: dead by reset",
+    "disklease: stopped, shorter than its expiry",
+    "disklease: stopped, past its expiry",
+    "disklease: stopped until the reset",
+    "disklease: parked until another had the lease",
+    "disklease: storage fault Hold",
+    "disklease: storage fault Fail",
+    "disklease: storage hung past the expiry",
+    "disklease: storage hung until the reset",
+    "disklease: I/O refused",
+    "disklease: lease writes landed after the io timeout",
+    "disklease: lockspace writes landed after the io timeout",
+    "disklease: writes landed after the process died",
+    "disklease: loss found out before a write",
+    "disklease: lockspace lost",
+    "disklease: joined anew at once after a kill",
+    "takeover after death: disklease from disklease",
+];
+
+/// What has to have happened where sanlock is among them.
+const MIXED: &[&str] = &[
+    "sanlock: dead by kill",
+    "sanlock: dead by kill while it holds",
+    "sanlock: client killed",
+    "sanlock: dead by reset",
+    "sanlock: stopped, shorter than its expiry",
+    "sanlock: stopped, past its expiry",
+    "sanlock: stopped until the reset",
+    "sanlock: storage fault Hold",
+    "sanlock: storage hung past the expiry",
+    "sanlock: clients killed by their daemon after its expiry",
+    "disklease: dead by kill while it holds",
+    "disklease: stopped, shorter than its expiry",
+    "disklease: stopped, past its expiry",
+    "disklease: parked until another had the lease",
+    "disklease: storage fault Hold",
+    "disklease: storage fault Fail",
+    "disklease: storage hung past the expiry",
+    "disklease: I/O refused",
+    "disklease: loss found out before a write",
+    "disklease: lockspace lost",
+    "takeover after death: disklease from sanlock",
+    "takeover after death: sanlock from disklease",
+];
+
+#[test]
+fn five_machines_of_ours() {
+    Run {
+        name: "alone",
+        fire_timeout: Duration::from_secs(2),
+        disks: plan_alone::DISKS,
+        plans: plan_alone::plans(),
+        secs: 60,
+        has_aftermath: true,
+        musts: ALONE,
+    }
+    .play();
+}
+
+#[test]
+fn two_machines_with_sanlock_and_three_of_ours() {
+    Run {
+        name: "mixed",
+        fire_timeout: Duration::from_secs(60),
+        disks: plan_mixed::DISKS,
+        plans: plan_mixed::plans(),
+        secs: 120,
+        // Deaths take a minute here.
+        has_aftermath: false,
+        musts: MIXED,
+    }
+    .play();
+}
+
+#[test]
+#[ignore = "not a test: a host of ours that tests start as a process of its own"]
+fn host_process() {
+    host::child::serve(|_, command| match host::child::text(command, "do") {
+        "chaos" => Ok(guest::run(command)),
+        other => Err(format!("not a command: {other}")),
+    });
+}
