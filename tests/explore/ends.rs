@@ -1,0 +1,122 @@
+//! When all is over: whether the lease can be taken.
+
+use super::hosts::{Input, Op};
+use super::spec::{Stuck, Violation};
+use super::state::State;
+use super::work::{Root, Work};
+use super::world::World;
+
+/// Acquires that a host makes alone before it counts as stuck.
+const ATTEMPTS: usize = 4;
+/// What nobody disturbs and still takes more steps than these never ends.
+const STEPS_MAX: usize = 2000;
+
+/// What a host that runs alone came to.
+enum Alone {
+    Holds,
+    Refused,
+    Rests,
+}
+
+impl World {
+    /// How stuck the hosts are, when all is over but for hosts that are parked: these go on first,
+    /// one after the other, in any order.
+    pub fn who_is_stuck(&mut self, state: &State) -> Result<Stuck, Violation> {
+        let parked: Vec<_> = (0..self.layout.hosts)
+            .filter(|&host| self.is_parked(state.hosts[host]))
+            .collect();
+        let mut worst = Stuck::Nobody;
+        for &host in &parked {
+            let mut state = *state;
+            while !matches!(self.run_alone(&mut state, host)?, Alone::Rests) {}
+            worst = worst.max(self.who_is_stuck(&state)?);
+        }
+        if parked.is_empty() {
+            worst = self.who_is_stuck_at_rest(state)?;
+        }
+        Ok(worst)
+    }
+
+    fn who_is_stuck_at_rest(&mut self, state: &State) -> Result<Stuck, Violation> {
+        let state = if state.dead == 0 {
+            *state
+        } else {
+            self.with_time_passed(*state)
+        };
+        let living: Vec<_> = (0..self.layout.hosts)
+            .filter(|&host| !state.is_dead(host))
+            .collect();
+        let mut stuck = 0;
+        for &host in &living {
+            let mut state = state;
+            let mut acquired = false;
+            for _ in 0..ATTEMPTS {
+                acquired = acquired || self.acquires(&mut state, host)?;
+            }
+            stuck += usize::from(!acquired);
+        }
+        if stuck == 0 {
+            return Ok(Stuck::Nobody);
+        }
+        if stuck < living.len() {
+            return Ok(Stuck::Some);
+        }
+        let mut in_turn = state;
+        for _ in 0..ATTEMPTS {
+            for &host in &living {
+                if self.acquires(&mut in_turn, host)? {
+                    return Ok(Stuck::All);
+                }
+            }
+        }
+        Ok(Stuck::ForGood)
+    }
+
+    /// One acquire of a host that is at rest, while nobody else does anything.
+    fn acquires(&mut self, state: &mut State, host: usize) -> Result<bool, Violation> {
+        let rest = self.hosts.root_of(state.hosts[host]).clone();
+        state.hosts[host] = self.hosts.begin(Root {
+            left: 1,
+            work: Work::Acquire,
+            ..rest
+        });
+        match self.run_alone(state, host)? {
+            Alone::Holds => Ok(true),
+            Alone::Refused => {
+                while !matches!(self.run_alone(state, host)?, Alone::Rests) {}
+                Ok(false)
+            }
+            Alone::Rests => Ok(false),
+        }
+    }
+
+    /// Up to the next thing that is of interest.
+    fn run_alone(&mut self, state: &mut State, host: usize) -> Result<Alone, Violation> {
+        for _ in 0..STEPS_MAX {
+            let input = match self.hosts.node(state.hosts[host]).op {
+                Op::Read { first, end } => {
+                    Input::Read(self.hosts.rows.id_of(&state.sectors[first..end]))
+                }
+                Op::Write { slot, content } => {
+                    state.sectors[slot] = content;
+                    Input::Written
+                }
+                Op::Begin => Input::Begin,
+                Op::Rest => return Ok(Alone::Rests),
+                Op::Dead => unreachable!("only the living try"),
+            };
+            let edge = self.hosts.edge(state.hosts[host], input, 0);
+            state.hosts[host] = edge.to;
+            if let Some(violation) = self.judge(state, host, edge) {
+                return Err(violation);
+            }
+            if edge.holds != 0 {
+                return Ok(Alone::Holds);
+            }
+            if edge.refused {
+                return Ok(Alone::Refused);
+            }
+        }
+        panic!("host {host} never comes to an end");
+    }
+}
