@@ -7,10 +7,12 @@
 
 use std::collections::HashMap;
 
+use disklease::__sim::probe::{take_waypoint, watch_waypoints};
 use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
 use disklease::format::DblockSector;
 
 use super::contents::{ContentId, Contents, Rows};
+use super::hash::Quick;
 use super::layout::{Layout, SECTOR, Slot, StepDisk, host_id, timing};
 use super::members::{MemberId, Members};
 use super::port::{Answer, Asked};
@@ -66,8 +68,19 @@ pub struct Node {
     last_mbal: u64,
 }
 
+/// What makes two nodes the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum NodeKey {
+    /// At the beginning of a piece of work, with what was told of writes in flight.
+    Root(u32, u64),
+    /// Right after a waypoint of the library's code: all that it and the host keep.
+    Waypoint(String),
+    /// The same way to it: from where, by which answer, and what was told of writes in flight.
+    Way(NodeId, Input, u64),
+}
+
 /// Where an answer leads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge {
     pub to: NodeId,
     /// The version that is held from now on, 0 for none.
@@ -83,6 +96,9 @@ pub struct Edge {
 /// Runners that are kept at the nodes where they stand, lest they be replayed.
 const RUNNERS_MAX: usize = 4000;
 
+/// One in so many ways to a node that is known already is kept, to see whether it is the same.
+const MERGED_TO_COMPARED: u64 = 50;
+
 pub struct Hosts {
     pub layout: Layout,
     pub contents: Contents,
@@ -92,9 +108,13 @@ pub struct Hosts {
     roots: Vec<Root>,
     root_ids: HashMap<String, u32>,
     nodes: Vec<Node>,
-    /// By where they come from, the answer, and what was told of writes in flight.
-    node_ids: HashMap<(Option<NodeId>, u32, Option<Input>, u64), NodeId>,
-    edges: HashMap<(NodeId, Input, u32), Edge, super::hash::Quick>,
+    node_ids: HashMap<NodeKey, NodeId, Quick>,
+    /// Other ways to some of the nodes, by which it is seen that they are the same.
+    other_ways: HashMap<NodeId, (NodeId, Input, u32), Quick>,
+    merged: u64,
+    /// Transitions that were run in two ways, and came to the same.
+    pub compared: u64,
+    edges: HashMap<(NodeId, Input, u32), Edge, Quick>,
     texts: Vec<String>,
     text_ids: HashMap<String, u32>,
     runners: HashMap<NodeId, Runner>,
@@ -105,6 +125,12 @@ pub struct Hosts {
 /// EIO.
 const IO_ERROR: OsError = OsError(5);
 
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        watch_waypoints(false);
+    }
+}
+
 impl Hosts {
     /// And the sectors as they are when all hosts have joined, and the hosts' memberships.
     pub fn new(layout: Layout) -> (Self, Vec<ContentId>, Vec<MemberId>) {
@@ -112,6 +138,7 @@ impl Hosts {
         let (sectors, request_record) = layout.formatted();
         let mut sectors: Vec<_> = sectors.iter().map(|bytes| contents.id_of(bytes)).collect();
         let mut members = Members::new(layout);
+        watch_waypoints(true);
         let joined = members.join_all(&mut contents, &mut sectors[layout.deltas()]);
         let hosts = Self {
             layout,
@@ -122,7 +149,10 @@ impl Hosts {
             roots: Vec::new(),
             root_ids: HashMap::new(),
             nodes: Vec::new(),
-            node_ids: HashMap::new(),
+            node_ids: HashMap::default(),
+            other_ways: HashMap::default(),
+            merged: 0,
+            compared: 0,
             edges: HashMap::default(),
             texts: vec![String::new()],
             text_ids: HashMap::from([(String::new(), 0)]),
@@ -189,11 +219,14 @@ impl Hosts {
         self.feed(&mut runner, node, input);
         if let Input::Epoch(member) = input {
             // Nobody is polled: what the host waits for has not come.
-            let to = self.add_node((Some(id), node.root, Some(input), 1), || Node {
-                from: Some((id, input)),
-                member,
-                ..node
-            });
+            let to = self.add_node(
+                NodeKey::Way(id, input, 1),
+                Node {
+                    from: Some((id, input)),
+                    member,
+                    ..node
+                },
+            );
             self.runners.insert(to, runner);
             return Edge {
                 to,
@@ -204,13 +237,25 @@ impl Hosts {
                 text: 0,
             };
         }
-        self.proceed(
-            runner,
-            node.root,
-            Some((id, input)),
-            in_flight,
-            Told::default(),
-        )
+        let from = Some((id, input));
+        let edge = self.proceed(runner, node.root, from, in_flight, Told::default());
+        if let Some(&(before, by, then_in_flight)) = self.other_ways.get(&id) {
+            let other = Node {
+                from: Some((before, by)),
+                in_flight: then_in_flight,
+                ..node
+            };
+            let mut runner = self.replayed(other);
+            runner.port.set_in_flight(in_flight);
+            self.feed(&mut runner, node, input);
+            let again = self.proceed(runner, node.root, from, in_flight, Told::default());
+            assert_eq!(
+                again, edge,
+                "a waypoint tells too little: {node:?} {other:?} {input:?}"
+            );
+            self.compared += 1;
+        }
+        edge
     }
 
     /// Gives an answer, without the poll that takes it in.
@@ -278,13 +323,16 @@ impl Hosts {
         if let Some(runner) = self.runners.remove(&id) {
             return runner;
         }
+        self.replayed(*self.node(id))
+    }
+
+    /// A runner that was given all the answers on the way to a node.
+    fn replayed(&mut self, node: Node) -> Runner {
         let mut path = Vec::new();
-        let mut at = id;
-        let mut first = *self.node(at);
+        let mut first = node;
         while let Some((before, input)) = first.from {
             path.push((before, input, first.in_flight));
-            at = before;
-            first = *self.node(at);
+            first = *self.node(before);
         }
         let root = &self.roots[first.root as usize];
         let mut runner = Runner::start(self.layout, root, self.members.get(root.member));
@@ -303,6 +351,7 @@ impl Hosts {
             }
         }
         runner.port.take_told_in_flight();
+        take_waypoint();
         runner
     }
 
@@ -325,16 +374,19 @@ impl Hosts {
             _ => None,
         };
         if let Some(op) = rests {
-            let to = self.add_node((None, id, None, 1), || Node {
-                root: id,
-                from: None,
-                in_flight,
-                op,
-                member: root.member,
-                holds: false,
-                ballots: 0,
-                last_mbal: 0,
-            });
+            let to = self.add_node(
+                NodeKey::Root(id, 1),
+                Node {
+                    root: id,
+                    from: None,
+                    in_flight,
+                    op,
+                    member: root.member,
+                    holds: false,
+                    ballots: 0,
+                    last_mbal: 0,
+                },
+            );
             return self.edge_to(to, &told, false);
         }
         let runner = Runner::start(self.layout, &root, self.members.get(root.member));
@@ -352,6 +404,7 @@ impl Hosts {
         mut told: Told,
     ) -> Edge {
         let ended = runner.poll();
+        let waypoint = take_waypoint();
         let told_in_flight = runner.port.take_told_in_flight();
         let saw_in_flight = told_in_flight.count_ones() > 1;
         let root = self.roots[root_id as usize].clone();
@@ -384,23 +437,32 @@ impl Hosts {
                 last_mbal = mbal;
             }
         }
-        let holds = from.is_none() && matches!(root.work, Work::Release(_));
-        let key = (
-            from.map(|(before, _)| before),
-            root_id,
-            from.map(|(_, input)| input),
-            told_in_flight,
+        let key = match (waypoint, from) {
+            (Some(kept), Some(_)) => {
+                let Root {
+                    host, left, stamp, ..
+                } = root;
+                let now = runner.port.nanos();
+                NodeKey::Waypoint(format!(
+                    "{host} {left} {stamp} {member} {now} {op:?} {ballots} {last_mbal} {kept}"
+                ))
+            }
+            (None, Some((before, input))) => NodeKey::Way(before, input, told_in_flight),
+            (_, None) => NodeKey::Root(root_id, told_in_flight),
+        };
+        let to = self.add_node(
+            key,
+            Node {
+                root: root_id,
+                from,
+                in_flight,
+                op,
+                member,
+                holds: from.is_none() && matches!(root.work, Work::Release(_)),
+                ballots,
+                last_mbal,
+            },
         );
-        let to = self.add_node(key, || Node {
-            root: root_id,
-            from,
-            in_flight,
-            op,
-            member,
-            holds,
-            ballots,
-            last_mbal,
-        });
         if self.runners.len() >= RUNNERS_MAX {
             self.runners.clear();
         }
@@ -430,16 +492,20 @@ impl Hosts {
         }
     }
 
-    fn add_node(
-        &mut self,
-        key: (Option<NodeId>, u32, Option<Input>, u64),
-        node: impl FnOnce() -> Node,
-    ) -> NodeId {
+    fn add_node(&mut self, key: NodeKey, node: Node) -> NodeId {
         if let Some(&id) = self.node_ids.get(&key) {
+            let known = *self.node(id);
+            assert_eq!(known.op, node.op, "the same host waits for the same");
+            if let Some((before, input)) = node.from.filter(|_| known.from != node.from) {
+                self.merged += 1;
+                if self.merged.is_multiple_of(MERGED_TO_COMPARED) {
+                    self.other_ways.insert(id, (before, input, node.in_flight));
+                }
+            }
             return id;
         }
         let id = u32::try_from(self.nodes.len()).unwrap();
-        self.nodes.push(node());
+        self.nodes.push(node);
         self.node_ids.insert(key, id);
         id
     }

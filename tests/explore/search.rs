@@ -86,6 +86,7 @@ pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
     });
     report.local_states = world.hosts.len();
     report.polls = world.hosts.polls;
+    report.compared = world.hosts.compared;
     report.took = begun.elapsed();
     report
 }

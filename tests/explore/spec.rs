@@ -143,6 +143,8 @@ pub struct Report {
     /// Local states of hosts, and answers that the library's code was given to find them.
     pub local_states: usize,
     pub polls: u64,
+    /// Of the local states that were come to in several ways, so many were compared.
+    pub compared: u64,
     /// Every state was visited: no limit cut it short, and no violation.
     pub complete: bool,
     pub violation: Option<History>,
@@ -184,7 +186,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{}: {end}; {} states, {} steps, depth {}, {} with parked hosts, {} ends, {:?} stuck; \
-             {} local states by {} polls; {:.1} s, {} states/s",
+             {} local states by {} polls, {} compared; {:.1} s, {} states/s",
             self.world,
             self.states,
             self.steps,
@@ -194,6 +196,7 @@ impl fmt::Display for Report {
             &self.stuck[1..],
             self.local_states,
             self.polls,
+            self.compared,
             self.took.as_secs_f64(),
             self.states as u128 * 1000 / millis,
         )
