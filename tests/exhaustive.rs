@@ -69,9 +69,29 @@ fn by_env() {
             "l" => spec.late(v),
             "f" => spec.failures(v),
             "t" => spec.torn_reads(),
+            "o" => spec.only(explore::Kind::ALL[v as usize]),
             "s" => spec.may_be_stuck(Stuck::ALL[v as usize]),
             _ => panic!(),
         };
+    }
+    let _switched;
+    if let Ok(names) = std::env::var("M") {
+        use disklease::__sim::probe::{Mutation, Mutations};
+        let m = match &names[..] {
+            "SANLOCK" => Mutations::SANLOCK,
+            "I" => Mutations::RULE_I,
+            "C" => Mutations::RULE_C,
+            "N" => Mutations::RULE_N,
+            "L" => Mutations::RULE_L,
+            "P" => Mutations::RULE_P,
+            names => Mutations::of(
+                &names
+                    .split(',')
+                    .map(|n| n.parse::<Mutation>().unwrap())
+                    .collect::<Vec<_>>(),
+            ),
+        };
+        _switched = m.switch();
     }
     check(spec);
 }

@@ -125,12 +125,6 @@ pub struct Hosts {
 /// EIO.
 const IO_ERROR: OsError = OsError(5);
 
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        watch_waypoints(false);
-    }
-}
-
 impl Hosts {
     /// And the sectors as they are when all hosts have joined, and the hosts' memberships.
     pub fn new(layout: Layout) -> (Self, Vec<ContentId>, Vec<MemberId>) {
@@ -138,7 +132,6 @@ impl Hosts {
         let (sectors, request_record) = layout.formatted();
         let mut sectors: Vec<_> = sectors.iter().map(|bytes| contents.id_of(bytes)).collect();
         let mut members = Members::new(layout);
-        watch_waypoints(true);
         let joined = members.join_all(&mut contents, &mut sectors[layout.deltas()]);
         let hosts = Self {
             layout,
@@ -351,7 +344,6 @@ impl Hosts {
             }
         }
         runner.port.take_told_in_flight();
-        take_waypoint();
         runner
     }
 
@@ -403,8 +395,10 @@ impl Hosts {
         in_flight: u32,
         mut told: Told,
     ) -> Edge {
+        watch_waypoints(true);
         let ended = runner.poll();
         let waypoint = take_waypoint();
+        watch_waypoints(false);
         let told_in_flight = runner.port.take_told_in_flight();
         let saw_in_flight = told_in_flight.count_ones() > 1;
         let root = self.roots[root_id as usize].clone();
@@ -439,10 +433,8 @@ impl Hosts {
         }
         let key = match (waypoint, from) {
             (Some(kept), Some(_)) => {
-                let Root {
-                    host, left, stamp, ..
-                } = root;
-                let now = runner.port.nanos();
+                let Root { host, left, .. } = root;
+                let (now, stamp) = (runner.port.nanos(), runner.last_stamp());
                 NodeKey::Waypoint(format!(
                     "{host} {left} {stamp} {member} {now} {op:?} {ballots} {last_mbal} {kept}"
                 ))

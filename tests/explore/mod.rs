@@ -14,4 +14,4 @@ pub mod work;
 pub mod world;
 
 pub use search::explore;
-pub use spec::{History, Limits, Report, Stuck, Violation, WorldSpec};
+pub use spec::{History, Kind, Limits, Report, Stuck, Violation, WorldSpec};

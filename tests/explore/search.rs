@@ -113,21 +113,28 @@ fn visit_all(
             report.parked += usize::from(is_any_parked(world, state));
             if is_over(world, state) {
                 report.ends += 1;
-                match world.who_is_stuck(state) {
+                let violation = match world.who_is_stuck(state) {
                     Ok(stuck) => {
                         report.stuck[stuck as usize] += 1;
-                        if stuck > world.spec.stuck {
-                            return Some((Violation::Stuck(stuck), ways.to(number)));
-                        }
+                        Some(Violation::Stuck(stuck)).filter(|_| stuck > world.spec.stuck)
                     }
-                    Err(violation) => return Some((violation, ways.to(number))),
+                    Err(violation) => Some(violation),
+                };
+                if let Some(violation) = violation {
+                    if !world.passes_over(&violation) {
+                        return Some((violation, ways.to(number)));
+                    }
+                    report.passed_over += 1;
                 }
             }
             for step in &steps {
                 if let Some(violation) = &step.violation {
-                    let mut events = ways.to(number);
-                    events.push(step.event);
-                    return Some((violation.clone(), events));
+                    if !world.passes_over(violation) {
+                        let mut events = ways.to(number);
+                        events.push(step.event);
+                        return Some((violation.clone(), events));
+                    }
+                    report.passed_over += 1;
                 }
                 if visited.insert(step.to.key()) {
                     ways.from.push(u32::try_from(number).unwrap());

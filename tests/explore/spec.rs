@@ -22,6 +22,43 @@ pub struct WorldSpec {
     pub torn_reads: bool,
     /// Who may be unable to get the lease by itself, in the end.
     pub stuck: Stuck,
+    /// Violations that are counted, and do not end the exploration.
+    pub passed_over: Vec<Kind>,
+}
+
+/// What a [`Violation`] is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    TwoHolders,
+    VersionHeldTwice,
+    VersionFell,
+    NotNamed,
+    Trouble,
+    Stuck,
+}
+
+impl Kind {
+    pub const ALL: [Self; 6] = [
+        Self::TwoHolders,
+        Self::VersionHeldTwice,
+        Self::VersionFell,
+        Self::NotNamed,
+        Self::Trouble,
+        Self::Stuck,
+    ];
+}
+
+impl Violation {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::TwoHolders => Kind::TwoHolders,
+            Self::VersionHeldTwice => Kind::VersionHeldTwice,
+            Self::VersionFell => Kind::VersionFell,
+            Self::NotNamed => Kind::NotNamed,
+            Self::Trouble(_) => Kind::Trouble,
+            Self::Stuck(_) => Kind::Stuck,
+        }
+    }
 }
 
 /// What may be found when all is over: nobody holds the lease, nothing is in flight.
@@ -49,6 +86,18 @@ impl WorldSpec {
             failures: 0,
             torn_reads: false,
             stuck: Stuck::Nobody,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Ends at nothing but this.
+    pub fn only(self, kind: Kind) -> Self {
+        Self {
+            passed_over: Kind::ALL
+                .into_iter()
+                .filter(|&other| other != kind)
+                .collect(),
+            ..self
         }
     }
 
@@ -140,6 +189,8 @@ pub struct Report {
     pub ends: usize,
     /// Those of them in which somebody is stuck, by [`Stuck`].
     pub stuck: [usize; 4],
+    /// Steps to violations that were passed over.
+    pub passed_over: usize,
     /// Local states of hosts, and answers that the library's code was given to find them.
     pub local_states: usize,
     pub polls: u64,
@@ -185,7 +236,7 @@ impl fmt::Display for Report {
         let millis = self.took.as_millis().max(1);
         write!(
             f,
-            "{}: {end}; {} states, {} steps, depth {}, {} with parked hosts, {} ends, {:?} stuck; \
+            "{}: {end}; {} states, {} steps, depth {}, {} with parked hosts, {} ends, {:?} stuck, {} violations passed over; \
              {} local states by {} polls, {} compared; {:.1} s, {} states/s",
             self.world,
             self.states,
@@ -194,6 +245,7 @@ impl fmt::Display for Report {
             self.parked,
             self.ends,
             &self.stuck[1..],
+            self.passed_over,
             self.local_states,
             self.polls,
             self.compared,

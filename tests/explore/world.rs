@@ -137,6 +137,10 @@ impl World {
         (world, state)
     }
 
+    pub fn passes_over(&self, violation: &Violation) -> bool {
+        self.spec.passed_over.contains(&violation.kind())
+    }
+
     /// Whether a host would have to begin one ballot too many to go on.
     pub fn is_parked(&self, node: NodeId) -> bool {
         self.hosts.node(node).ballots > self.spec.ballots
