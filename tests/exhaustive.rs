@@ -69,6 +69,8 @@ fn by_env() {
             "l" => spec.late(v),
             "f" => spec.failures(v),
             "t" => spec.torn_reads(),
+            "w" => spec.owing(),
+            "p" => spec.patient(),
             "o" => spec.only(explore::Kind::ALL[v as usize]),
             "s" => spec.may_be_stuck(Stuck::ALL[v as usize]),
             _ => panic!(),

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::hash::Quick;
+
 pub type ContentId = u32;
 
 #[derive(Default)]
 pub struct Contents {
     bytes: Vec<Box<[u8]>>,
-    ids: HashMap<Box<[u8]>, ContentId>,
+    ids: HashMap<Box<[u8]>, ContentId, Quick>,
 }
 
 impl Contents {
@@ -33,7 +35,7 @@ impl Contents {
 /// Rows of numbers, each under a number of its own. The empty row is 0.
 pub struct Rows {
     rows: Vec<Box<[u32]>>,
-    ids: HashMap<Box<[u32]>, u32>,
+    ids: HashMap<Box<[u32]>, u32, Quick>,
 }
 
 impl Rows {
@@ -42,7 +44,7 @@ impl Rows {
     pub fn new() -> Self {
         let mut rows = Self {
             rows: Vec::new(),
-            ids: HashMap::new(),
+            ids: HashMap::default(),
         };
         rows.id_of(&[]);
         rows

@@ -16,6 +16,8 @@ enum Alone {
     Holds,
     Refused,
     Rests,
+    /// It waits for an owner, for ever.
+    Waits,
 }
 
 impl World {
@@ -28,7 +30,7 @@ impl World {
         let mut worst = Stuck::Nobody;
         for &host in &parked {
             let mut state = *state;
-            while !matches!(self.run_alone(&mut state, host)?, Alone::Rests) {}
+            self.run_to_rest(&mut state, host)?;
             worst = worst.max(self.who_is_stuck(&state)?);
         }
         if parked.is_empty() {
@@ -74,24 +76,32 @@ impl World {
 
     /// One acquire of a host that is at rest, while nobody else does anything.
     fn acquires(&mut self, state: &mut State, host: usize) -> Result<bool, Violation> {
-        let rest = self.hosts.root_of(state.hosts[host]).clone();
-        state.hosts[host] = self.hosts.begin(Root {
-            left: 1,
-            work: Work::Acquire,
-            ..rest
-        });
+        if self.hosts.node(state.hosts[host]).op == Op::Rest {
+            let rest = self.hosts.root_of(state.hosts[host]).clone();
+            state.hosts[host] = self.hosts.begin(Root {
+                left: 1,
+                work: Work::Acquire,
+                ..rest
+            });
+        }
         match self.run_alone(state, host)? {
             Alone::Holds => Ok(true),
             Alone::Refused => {
-                while !matches!(self.run_alone(state, host)?, Alone::Rests) {}
+                self.run_to_rest(state, host)?;
                 Ok(false)
             }
-            Alone::Rests => Ok(false),
+            Alone::Rests | Alone::Waits => Ok(false),
         }
+    }
+
+    fn run_to_rest(&mut self, state: &mut State, host: usize) -> Result<(), Violation> {
+        while !matches!(self.run_alone(state, host)?, Alone::Rests | Alone::Waits) {}
+        Ok(())
     }
 
     /// Up to the next thing that is of interest.
     fn run_alone(&mut self, state: &mut State, host: usize) -> Result<Alone, Violation> {
+        let mut slept = false;
         for _ in 0..STEPS_MAX {
             let input = match self.hosts.node(state.hosts[host]).op {
                 Op::Read { first, end } => {
@@ -100,6 +110,12 @@ impl World {
                 Op::Write { slot, content } => {
                     state.sectors[slot] = content;
                     Input::Written
+                }
+                // Nothing changes any more: one look is enough.
+                Op::Sleep if slept => return Ok(Alone::Waits),
+                Op::Sleep => {
+                    slept = true;
+                    Input::Woken
                 }
                 Op::Begin => Input::Begin,
                 Op::Rest => return Ok(Alone::Rests),

@@ -16,7 +16,7 @@ use super::hash::Quick;
 use super::layout::{Layout, SECTOR, Slot, StepDisk, host_id, timing};
 use super::members::{MemberId, Members};
 use super::port::{Answer, Asked};
-use super::work::{Root, Runner, Told, Work};
+use super::work::{Manner, Root, Runner, Told, Work};
 
 pub type NodeId = u32;
 
@@ -31,6 +31,8 @@ pub enum Op {
         slot: Slot,
         content: ContentId,
     },
+    /// It looks again when something has changed.
+    Sleep,
     /// It begins anew when none of its writes is in flight.
     Begin,
     /// Nothing.
@@ -48,6 +50,7 @@ pub enum Input {
     WriteFailed,
     WriteTimedOut,
     WriteNotBegun,
+    Woken,
     Begin,
     /// Time has passed, in which it renewed.
     Epoch(MemberId),
@@ -59,6 +62,8 @@ pub struct Node {
     /// Where it came from, by which answer, with which of its writes in flight.
     from: Option<(NodeId, Input)>,
     in_flight: u32,
+    /// Answers since the beginning of the piece of work, on the shortest known way.
+    length: u32,
     pub op: Op,
     pub member: MemberId,
     /// It holds the lease.
@@ -101,6 +106,7 @@ const MERGED_TO_COMPARED: u64 = 50;
 
 pub struct Hosts {
     pub layout: Layout,
+    manner: Manner,
     pub contents: Contents,
     pub rows: Rows,
     pub members: Members,
@@ -127,14 +133,19 @@ const IO_ERROR: OsError = OsError(5);
 
 impl Hosts {
     /// And the sectors as they are when all hosts have joined, and the hosts' memberships.
-    pub fn new(layout: Layout) -> (Self, Vec<ContentId>, Vec<MemberId>) {
+    pub fn new(layout: Layout, manner: Manner) -> (Self, Vec<ContentId>, Vec<MemberId>) {
         let mut contents = Contents::default();
         let (sectors, request_record) = layout.formatted();
         let mut sectors: Vec<_> = sectors.iter().map(|bytes| contents.id_of(bytes)).collect();
         let mut members = Members::new(layout);
-        let joined = members.join_all(&mut contents, &mut sectors[layout.deltas()]);
+        let joined = members.join_all(
+            &mut contents,
+            &mut sectors[layout.deltas()],
+            !manner.patient,
+        );
         let hosts = Self {
             layout,
+            manner,
             contents,
             rows: Rows::new(),
             members,
@@ -216,6 +227,7 @@ impl Hosts {
                 NodeKey::Way(id, input, 1),
                 Node {
                     from: Some((id, input)),
+                    length: node.length + 1,
                     member,
                     ..node
                 },
@@ -285,6 +297,7 @@ impl Hosts {
             Input::WriteFailed => Answer::Wrote(Err(WriteError::Failed(IO_ERROR))),
             Input::WriteTimedOut => Answer::Wrote(Err(WriteError::TimedOut(io))),
             Input::WriteNotBegun => Answer::Wrote(Err(WriteError::NotBegun(io))),
+            Input::Woken => Answer::Woken,
             Input::Begin => panic!("it has begun"),
         };
         self.polls += 1;
@@ -328,7 +341,12 @@ impl Hosts {
             first = *self.node(before);
         }
         let root = &self.roots[first.root as usize];
-        let mut runner = Runner::start(self.layout, root, self.members.get(root.member));
+        let mut runner = Runner::start(
+            self.layout,
+            self.manner,
+            root,
+            self.members.get(root.member),
+        );
         let polled = |runner: &mut Runner| {
             assert!(runner.poll().is_none(), "it went on when it was run before");
             runner.port.take_asked().expect("it waits for something");
@@ -372,6 +390,7 @@ impl Hosts {
                     root: id,
                     from: None,
                     in_flight,
+                    length: 0,
                     op,
                     member: root.member,
                     holds: false,
@@ -381,7 +400,12 @@ impl Hosts {
             );
             return self.edge_to(to, &told, false);
         }
-        let runner = Runner::start(self.layout, &root, self.members.get(root.member));
+        let runner = Runner::start(
+            self.layout,
+            self.manner,
+            &root,
+            self.members.get(root.member),
+        );
         runner.port.set_in_flight(in_flight);
         self.proceed(runner, id, None, in_flight, told)
     }
@@ -405,7 +429,7 @@ impl Hosts {
         let member = from.map_or(root.member, |(before, _)| self.node(before).member);
         if let Some(end) = ended {
             let (now, stamp) = (runner.port.nanos(), runner.last_stamp());
-            let (next, more) = root.after(end, member, now, stamp);
+            let (next, more) = root.after(self.manner, end, member, now, stamp);
             if !told.text.is_empty() {
                 told.text.push_str("; ");
             }
@@ -433,10 +457,12 @@ impl Hosts {
         }
         let key = match (waypoint, from) {
             (Some(kept), Some(_)) => {
-                let Root { host, left, .. } = root;
+                let Root {
+                    host, left, debt, ..
+                } = root;
                 let (now, stamp) = (runner.port.nanos(), runner.last_stamp());
                 NodeKey::Waypoint(format!(
-                    "{host} {left} {stamp} {member} {now} {op:?} {ballots} {last_mbal} {kept}"
+                    "{host} {left} {stamp} {member} {now} {op:?} {ballots} {last_mbal} {debt:?} {kept}"
                 ))
             }
             (None, Some((before, input))) => NodeKey::Way(before, input, told_in_flight),
@@ -448,6 +474,7 @@ impl Hosts {
                 root: root_id,
                 from,
                 in_flight,
+                length: before.map_or(0, |node| node.length + 1),
                 op,
                 member,
                 holds: from.is_none() && matches!(root.work, Work::Release(_)),
@@ -486,8 +513,14 @@ impl Hosts {
 
     fn add_node(&mut self, key: NodeKey, node: Node) -> NodeId {
         if let Some(&id) = self.node_ids.get(&key) {
-            let known = *self.node(id);
+            let known = &mut self.nodes[id as usize];
             assert_eq!(known.op, node.op, "the same host waits for the same");
+            if node.length < known.length {
+                known.from = node.from;
+                known.in_flight = node.in_flight;
+                known.length = node.length;
+                return id;
+            }
             if let Some((before, input)) = node.from.filter(|_| known.from != node.from) {
                 self.merged += 1;
                 if self.merged.is_multiple_of(MERGED_TO_COMPARED) {
@@ -522,7 +555,7 @@ impl Hosts {
                     content: self.contents.id_of(&bytes),
                 }
             }
-            Asked::Sleep { .. } => panic!("nobody waits for anything here"),
+            Asked::Sleep { .. } => Op::Sleep,
         }
     }
 

@@ -72,11 +72,19 @@ impl Members {
         u32::try_from(self.list.len() - 1).unwrap()
     }
 
-    /// All hosts join, and see each other renew.
-    pub fn join_all(&mut self, contents: &mut Contents, deltas: &mut [ContentId]) -> Vec<MemberId> {
+    /// All hosts join, and see each other renew or not.
+    pub fn join_all(
+        &mut self,
+        contents: &mut Contents,
+        deltas: &mut [ContentId],
+        see_renewals: bool,
+    ) -> Vec<MemberId> {
         let members: Vec<_> = (0..self.layout.hosts)
             .map(|host| self.join(contents, host, clock_start(host), deltas))
             .collect();
+        if !see_renewals {
+            return members;
+        }
         let all = (1 << self.layout.hosts) - 1;
         let epoch = self.pass_time(contents, all, &members, deltas);
         deltas.copy_from_slice(&epoch.deltas);

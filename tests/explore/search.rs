@@ -1,6 +1,6 @@
 //! Visits every state of a world, nearest first.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use super::hosts::Op;
 use super::spec::{History, Limits, Report, Stuck, Violation, WorldSpec};
@@ -72,7 +72,7 @@ impl Ways {
 
 /// Explores the world, up to the first violation.
 pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
-    let begun = Instant::now();
+    let begun = processor_time();
     let (mut world, start) = World::new(spec.clone());
     let mut report = Report {
         world: spec.to_string(),
@@ -87,8 +87,14 @@ pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
     report.local_states = world.hosts.len();
     report.polls = world.hosts.polls;
     report.compared = world.hosts.compared;
-    report.took = begun.elapsed();
+    report.took = processor_time().saturating_sub(begun);
     report
+}
+
+/// What this thread has used.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(used).unwrap()
 }
 
 fn visit_all(
@@ -162,10 +168,12 @@ fn is_any_parked(world: &World, state: &State) -> bool {
 }
 
 /// Whether all hosts are at rest, dead or parked, and nothing is in flight.
-fn is_over(world: &World, state: &State) -> bool {
+fn is_over(world: &mut World, state: &State) -> bool {
     state.late.iter().all(Option::is_none)
-        && state.hosts[..world.layout.hosts].iter().all(|&node| {
-            matches!(world.hosts.node(node).op, Op::Rest | Op::Dead) || world.is_parked(node)
+        && (0..world.layout.hosts).all(|host| match world.hosts.node(state.hosts[host]).op {
+            Op::Rest | Op::Dead => true,
+            Op::Sleep => !world.wakes(state, host),
+            _ => world.is_parked(state.hosts[host]),
         })
 }
 

@@ -20,6 +20,10 @@ pub struct WorldSpec {
     pub failures: u8,
     /// A read of several sectors looks at them one after another, not at once.
     pub torn_reads: bool,
+    /// Hosts do not settle their debts before their next acquire, only after the last one.
+    pub owing: bool,
+    /// Hosts wait for an owner that may be dead; and have not seen any other host renew.
+    pub patient: bool,
     /// Who may be unable to get the lease by itself, in the end.
     pub stuck: Stuck,
     /// Violations that are counted, and do not end the exploration.
@@ -85,6 +89,8 @@ impl WorldSpec {
             late: 0,
             failures: 0,
             torn_reads: false,
+            owing: false,
+            patient: false,
             stuck: Stuck::Nobody,
             passed_over: Vec::new(),
         }
@@ -128,6 +134,20 @@ impl WorldSpec {
         }
     }
 
+    pub fn owing(self) -> Self {
+        Self {
+            owing: true,
+            ..self
+        }
+    }
+
+    pub fn patient(self) -> Self {
+        Self {
+            patient: true,
+            ..self
+        }
+    }
+
     pub fn may_be_stuck(self, stuck: Stuck) -> Self {
         Self { stuck, ..self }
     }
@@ -152,8 +172,14 @@ impl fmt::Display for WorldSpec {
                 write!(f, ", {count} {what}")?;
             }
         }
-        if self.torn_reads {
-            write!(f, ", torn reads")?;
+        for (is, what) in [
+            (self.torn_reads, "torn reads"),
+            (self.owing, "owing"),
+            (self.patient, "patient"),
+        ] {
+            if is {
+                write!(f, ", {what}")?;
+            }
         }
         Ok(())
     }
@@ -199,6 +225,7 @@ pub struct Report {
     /// Every state was visited: no limit cut it short, and no violation.
     pub complete: bool,
     pub violation: Option<History>,
+    /// Of the processor's time.
     pub took: Duration,
 }
 

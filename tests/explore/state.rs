@@ -13,7 +13,8 @@ pub struct State {
     pub sectors: [ContentId; SLOTS_MAX],
     /// Where each host stands.
     pub hosts: [NodeId; HOSTS_MAX],
-    /// What a host has read so far of several sectors, as a row; 0 is nothing.
+    /// What a host has read so far of several sectors, as a row; 0 is nothing. Of a host that
+    /// watches an owner: all sectors as they were when it read the leader.
     pub seen: [u32; HOSTS_MAX],
     /// A host that was answered and has not gone on: the answer, as [`Late`]s go; 0 is none.
     pub answered: [u8; HOSTS_MAX],

@@ -40,8 +40,19 @@ pub struct Root {
     /// Acquires that are left to it, this one included.
     pub left: u32,
     pub work: Work,
+    /// What it is to settle when its acquires have failed, or are over.
+    pub debt: Option<Debt>,
     /// It waits until no write of its own is in flight before it begins.
     pub waits: bool,
+}
+
+/// What is the same for all hosts of a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Hosts do not settle their debts before their next acquire, only after the last one.
+    pub owing: bool,
+    /// Hosts wait for an owner that may be dead.
+    pub patient: bool,
 }
 
 /// How a piece ended.
@@ -71,18 +82,23 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn start(layout: Layout, root: &Root, member: &Member) -> Self {
+    pub fn start(layout: Layout, manner: Manner, root: &Root, member: &Member) -> Self {
         let port = Port::new(layout, root.now);
         let membership = Rc::new(member.membership(layout));
         if root.stamp != 0 {
             membership.unique_stamp_secs(root.stamp);
         }
+        let patience = if manner.patient {
+            Patience::WaitForDeath { until: None }
+        } else {
+            Patience::Refuse
+        };
         let (world, me, lease) = (port.clone(), membership.clone(), layout.lease_area());
         let future: Pin<Box<dyn Future<Output = End>>> = match root.work.clone() {
             Work::Acquire => Box::pin(async move {
                 let note = HolderNote::new(me.host_id(), Generation::new(0), LeaseVersion::new(0));
                 let holding = Holding {
-                    patience: Patience::Refuse,
+                    patience,
                     note: Some(note.with_guest_name("guest")),
                     expected_version: None,
                 };
@@ -121,7 +137,14 @@ impl Runner {
 
 impl Root {
     /// The work that comes after a piece that ended so, and what that end means.
-    pub fn after(&self, end: End, member: MemberId, now: u64, stamp: u64) -> (Self, Told) {
+    pub fn after(
+        &self,
+        manner: Manner,
+        end: End,
+        member: MemberId,
+        now: u64,
+        stamp: u64,
+    ) -> (Self, Told) {
         let next = |work, left| Self {
             host: self.host,
             member,
@@ -129,11 +152,17 @@ impl Root {
             stamp,
             left,
             work,
+            debt: None,
             waits: false,
         };
-        let over = || match self.left.saturating_sub(1) {
-            0 => next(Work::Rest, 0),
-            left => next(Work::Acquire, left),
+        let over = |debt: Option<Debt>| match (self.left.saturating_sub(1), debt) {
+            (0, Some(debt)) => next(Work::Settle(debt), self.left),
+            (_, Some(debt)) if !manner.owing => next(Work::Settle(debt), self.left),
+            (0, None) => next(Work::Rest, 0),
+            (left, debt) => Self {
+                debt,
+                ..next(Work::Acquire, left)
+            },
         };
         let mut told = Told::default();
         let root = match end {
@@ -146,47 +175,44 @@ impl Root {
                 told.text = format!("acquire: {}", failure.error);
                 told.trouble = !may_be_refused_with(&failure.error);
                 let in_flight = failure.error == AcquireError::WriteInFlight;
-                match failure.debt {
+                if in_flight && failure.debt.is_none() {
                     // Nothing was tried: it tries again when that has changed.
-                    None if in_flight => Self {
+                    Self {
                         waits: true,
+                        debt: self.debt.clone(),
                         ..next(Work::Acquire, self.left)
-                    },
-                    None => {
-                        told.refused = true;
-                        over()
                     }
-                    Some(debt) => {
-                        told.refused = true;
-                        next(Work::Settle(debt), self.left)
-                    }
+                } else {
+                    told.refused = true;
+                    // The later debt is of the block that stands there now.
+                    over(failure.debt.or_else(|| self.debt.clone()))
                 }
             }
             End::Released(_, Ok(())) => {
                 told.text = "released".to_owned();
-                over()
+                over(None)
             }
             End::Released(held, Err(error)) => {
                 told.text = format!("release: {error}");
                 match error {
                     ReleaseError::Lease(LeaseIoError::Read { .. } | LeaseIoError::Write { .. }) => {
-                        next(Work::Settle(Debt::of_release(&held)), self.left)
+                        over(Some(Debt::of_release(&held)))
                     }
                     // Once the mark is on the disk others may take the lease before the leader is read.
                     ReleaseError::NotOurs { version, writer }
                         if version > held.version() && writer != self.host as u64 + 1 =>
                     {
-                        over()
+                        over(None)
                     }
                     _ => {
                         told.trouble = true;
-                        over()
+                        over(None)
                     }
                 }
             }
             End::Settled(_, Ok(())) => {
                 told.text = "debt settled".to_owned();
-                over()
+                over(None)
             }
             End::Settled(debt, Err(error)) => {
                 told.text = format!("debt not settled: {error}");
@@ -208,7 +234,6 @@ fn may_be_refused_with(error: &AcquireError) -> bool {
     matches!(
         error,
         AcquireError::Held(_)
-            | AcquireError::Contended { .. }
             | AcquireError::WriteInFlight
             | AcquireError::Lease(LeaseIoError::Read { .. } | LeaseIoError::Write { .. })
             | AcquireError::OwnerUnreadable {

@@ -7,7 +7,7 @@ use super::hosts::{Edge, Hosts, Input, NodeId, Op};
 use super::layout::{HOSTS_MAX, Layout, SLOTS_MAX, host_id};
 use super::spec::{Violation, WorldSpec};
 use super::state::{LATE_MAX, Late, State};
-use super::work::{Root, Work};
+use super::work::{Manner, Root, Work};
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,13 @@ impl World {
             hosts: spec.acquires.len(),
         };
         assert!(layout.hosts <= HOSTS_MAX && usize::from(spec.late) <= LATE_MAX);
-        let (mut hosts, joined, members) = Hosts::new(layout);
+        // Both use the same place in a state.
+        assert!(!spec.patient || !spec.torn_reads && spec.late == 0);
+        let manner = Manner {
+            owing: spec.owing,
+            patient: spec.patient,
+        };
+        let (mut hosts, joined, members) = Hosts::new(layout, manner);
         let mut sectors = [0; SLOTS_MAX];
         sectors[..joined.len()].copy_from_slice(&joined);
         let mut nodes = [0; HOSTS_MAX];
@@ -113,6 +119,7 @@ impl World {
                 stamp: 0,
                 left: spec.acquires[host],
                 work: Work::Acquire,
+                debt: None,
                 waits: false,
             });
         }
@@ -143,7 +150,18 @@ impl World {
 
     /// Whether a host would have to begin one ballot too many to go on.
     pub fn is_parked(&self, node: NodeId) -> bool {
-        self.hosts.node(node).ballots > self.spec.ballots
+        let node = self.hosts.node(node);
+        node.ballots > self.spec.ballots && matches!(node.op, Op::Write { .. })
+    }
+
+    /// Whether a host that sleeps while it watches an owner would see anything new. Otherwise it
+    /// would only sleep again.
+    pub fn wakes(&mut self, state: &State, host: usize) -> bool {
+        self.all_sectors(state) != state.seen[host]
+    }
+
+    pub fn all_sectors(&mut self, state: &State) -> u32 {
+        self.hosts.rows.id_of(&state.sectors[..self.layout.slots()])
     }
 
     /// All that can happen in `state`.
@@ -182,7 +200,8 @@ impl World {
             return;
         }
         let mut to = *state;
-        let input = match self.hosts.node(state.hosts[host]).op {
+        let op = self.hosts.node(state.hosts[host]).op;
+        let input = match op {
             Op::Read { first, end } => {
                 let row = if self.spec.torn_reads && end - first > 1 {
                     let mut row = self.hosts.rows.get(state.seen[host]).to_vec();
@@ -202,7 +221,9 @@ impl World {
                 } else {
                     self.hosts.rows.id_of(&state.sectors[first..end])
                 };
-                to.seen[host] = Rows::EMPTY;
+                if !self.spec.patient {
+                    to.seen[host] = Rows::EMPTY;
+                }
                 Input::Read(row)
             }
             Op::Write { slot, content } => {
@@ -213,8 +234,9 @@ impl World {
                 to.sectors[slot] = content;
                 Input::Written
             }
+            Op::Sleep if self.wakes(state, host) => Input::Woken,
             Op::Begin if state.in_flight(host) == 0 => Input::Begin,
-            Op::Begin | Op::Rest | Op::Dead => return,
+            Op::Sleep | Op::Begin | Op::Rest | Op::Dead => return,
         };
         self.answer(to, Act::Go, host, input, steps);
     }
@@ -318,6 +340,7 @@ impl World {
             stamp: 0,
             left,
             work: Work::Dead,
+            debt: None,
             waits: false,
             host,
         });
@@ -420,6 +443,9 @@ impl World {
                 text: 0,
             });
         }
+        if self.spec.patient {
+            to.seen[host] = self.watched(&to, host, edge.to);
+        }
         to.hosts[host] = edge.to;
         let violation = self.judge(&mut to, host, edge);
         steps.push(Step {
@@ -428,6 +454,28 @@ impl World {
             violation,
             text: edge.text,
         });
+    }
+
+    /// All sectors as they were when a host read the leader last, if it watches the owner from
+    /// then on, until it does something else.
+    fn watched(&mut self, state: &State, host: usize, goes_to: NodeId) -> u32 {
+        let deltas = self.layout.deltas().start;
+        let op = self.hosts.node(state.hosts[host]).op;
+        let has_read_leader = matches!(
+            op,
+            Op::Read {
+                first: Layout::LEADER,
+                ..
+            }
+        );
+        match self.hosts.node(goes_to).op {
+            Op::Read { first, .. } if first >= deltas && has_read_leader => self.all_sectors(state),
+            Op::Read { first, end } if first != Layout::LEADER && end - first == 1 => {
+                state.seen[host]
+            }
+            Op::Sleep => state.seen[host],
+            _ => Rows::EMPTY,
+        }
     }
 
     /// What is wrong, when a host has gone on.
