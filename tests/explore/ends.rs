@@ -1,17 +1,20 @@
 //! When all is over: whether the lease can be taken.
 
+use super::events::Act;
 use super::hosts::{Input, Op};
-use super::spec::{Stuck, Violation};
+use super::report::{Stuck, Violation};
 use super::state::State;
+use super::telling::letter;
 use super::work::{Root, Work};
 use super::world::World;
 
 /// Acquires that a host makes alone before it counts as stuck.
 const ATTEMPTS: usize = 4;
 /// What nobody disturbs and still takes more steps than these never ends.
-const STEPS_MAX: usize = 2000;
+const STEPS_MAX: usize = 1000;
 
 /// What a host that runs alone came to.
+#[derive(PartialEq, Eq)]
 enum Alone {
     Holds,
     Refused,
@@ -24,17 +27,18 @@ impl World {
     /// How stuck the hosts are, when all is over but for hosts that are parked: these go on first,
     /// one after the other, in any order.
     pub fn who_is_stuck(&mut self, state: &State) -> Result<Stuck, Violation> {
-        let parked: Vec<_> = (0..self.layout.hosts)
+        let hosts = 0..self.layout.hosts;
+        let parked: Vec<_> = hosts
             .filter(|&host| self.is_parked(state.hosts[host]))
             .collect();
+        if parked.is_empty() {
+            return self.who_is_stuck_at_rest(state);
+        }
         let mut worst = Stuck::Nobody;
-        for &host in &parked {
+        for host in parked {
             let mut state = *state;
             self.run_to_rest(&mut state, host)?;
             worst = worst.max(self.who_is_stuck(&state)?);
-        }
-        if parked.is_empty() {
-            worst = self.who_is_stuck_at_rest(state)?;
         }
         Ok(worst)
     }
@@ -74,7 +78,7 @@ impl World {
         Ok(Stuck::ForGood)
     }
 
-    /// One acquire of a host that is at rest, while nobody else does anything.
+    /// One acquire of a host that is at rest or asleep, while nobody else does anything.
     fn acquires(&mut self, state: &mut State, host: usize) -> Result<bool, Violation> {
         if self.hosts.node(state.hosts[host]).op == Op::Rest {
             let rest = self.hosts.root_of(state.hosts[host]).clone();
@@ -84,14 +88,11 @@ impl World {
                 ..rest
             });
         }
-        match self.run_alone(state, host)? {
-            Alone::Holds => Ok(true),
-            Alone::Refused => {
-                self.run_to_rest(state, host)?;
-                Ok(false)
-            }
-            Alone::Rests | Alone::Waits => Ok(false),
+        let came_to = self.run_alone(state, host)?;
+        if came_to == Alone::Refused {
+            self.run_to_rest(state, host)?;
         }
+        Ok(came_to == Alone::Holds)
     }
 
     fn run_to_rest(&mut self, state: &mut State, host: usize) -> Result<(), Violation> {
@@ -103,6 +104,7 @@ impl World {
     fn run_alone(&mut self, state: &mut State, host: usize) -> Result<Alone, Violation> {
         let mut slept = false;
         for _ in 0..STEPS_MAX {
+            let before = *state;
             let input = match self.hosts.node(state.hosts[host]).op {
                 Op::Read { first, end } => {
                     Input::Read(self.hosts.rows.id_of(&state.sectors[first..end]))
@@ -123,6 +125,10 @@ impl World {
             };
             let edge = self.hosts.edge(state.hosts[host], input, 0);
             state.hosts[host] = edge.to;
+            if self.told.is_some() {
+                let line = self.line(&before, Act::Go.of(host), edge.text);
+                self.told.as_mut().unwrap().push(line);
+            }
             if let Some(violation) = self.judge(state, host, edge) {
                 return Err(violation);
             }
@@ -133,6 +139,8 @@ impl World {
                 return Ok(Alone::Refused);
             }
         }
-        panic!("host {host} never comes to an end");
+        let host = letter(host);
+        let text = format!("host {host} never comes to an end, though nobody disturbs it");
+        Err(Violation::Trouble(text))
     }
 }

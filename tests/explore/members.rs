@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use disklease::__sim::delta_lease::{self, DeltaLease, HostTable, Membership};
 use disklease::__sim::world::World;
@@ -51,6 +52,17 @@ pub struct Members {
 /// Where a host's clock begins: hosts are told apart by the stamps that they give.
 fn clock_start(host: usize) -> u64 {
     (host as u64 + 1) * 1_000_000_000_000
+}
+
+/// How long hosts that do not renew are silent when they are seen to be dead: so many renewals of the
+/// others.
+fn renewals_of_epoch() -> u32 {
+    let secs = |time: Duration| u32::try_from(time.as_secs()).unwrap();
+    secs(timing().dead_after()).div_ceil(secs(timing().renewal_interval())) + 1
+}
+
+pub fn time_of_epoch() -> Duration {
+    timing().renewal_interval() * renewals_of_epoch()
 }
 
 impl Members {
@@ -158,10 +170,8 @@ impl Members {
                 (member, port)
             })
             .collect();
-        let mut left = timing().dead_after();
         let interval = timing().renewal_interval();
-        while !left.is_zero() {
-            left = left.saturating_sub(interval);
+        for _ in 0..renewals_of_epoch() {
             for (member, port) in &mut living {
                 port.advance_to((port.now() + interval).as_nanos());
                 let membership = member.membership(self.layout);

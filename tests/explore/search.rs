@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::hosts::Op;
-use super::spec::{History, Limits, Report, Stuck, Violation, WorldSpec};
+use disklease::__sim::probe::{Witness, WitnessCounts};
+
+use super::events::Event;
+use super::report::{History, Report, Violation};
+use super::spec::{Limits, WorldSpec};
 use super::state::State;
-use super::world::{Event, World};
+use super::world::World;
 
 /// The keys of the visited states: open addressing, half full at most. 0 is an empty place.
 struct Visited {
@@ -70,23 +73,35 @@ impl Ways {
     }
 }
 
-/// Explores the world, up to the first violation.
+/// Explores the world, up to the first violation. All on this thread, so with the rules that are got
+/// wrong on it.
 pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
     let begun = processor_time();
+    let _ = Witness::take_counts();
     let (mut world, start) = World::new(spec.clone());
     let mut report = Report {
         world: spec.to_string(),
-        ..Report::default()
+        states: 1,
+        steps: 0,
+        depth: 0,
+        parked: 0,
+        ends: 0,
+        stuck: [0; 4],
+        passed_over: 0,
+        local_states: 0,
+        polls: 0,
+        compared: 0,
+        witnesses: WitnessCounts::none(),
+        complete: false,
+        violation: None,
+        took: Duration::ZERO,
     };
     let found = visit_all(&mut world, start, limits, &mut report);
-    report.complete = found.is_none() && report.complete;
-    report.violation = found.map(|(what, events)| History {
-        what,
-        lines: world.tell(start, &events),
-    });
+    report.witnesses = Witness::take_counts();
     report.local_states = world.hosts.len();
     report.polls = world.hosts.polls;
     report.compared = world.hosts.compared;
+    report.violation = found.map(|(what, events)| world.history(what, start, &events));
     report.took = processor_time().saturating_sub(begun);
     report
 }
@@ -109,38 +124,26 @@ fn visit_all(
     visited.insert(start.key());
     let mut level = vec![start];
     let mut first_of_level = 0;
-    report.complete = true;
-    report.states = 1;
-    while !level.is_empty() {
+    while !level.is_empty() && report.states <= limits.states {
         let mut next = Vec::new();
         for (state, number) in level.iter().zip(first_of_level..) {
+            let is_parked = |&host: &u32| world.is_parked(host);
+            let hosts = &state.hosts[..world.layout.hosts];
+            report.parked += usize::from(hosts.iter().any(is_parked));
+            if let Some(violation) = end(world, state, report)
+                && !passed_over(world, &violation, report)
+            {
+                return Some((violation, ways.to(number)));
+            }
             world.steps(state, &mut steps);
             report.steps += steps.len();
-            report.parked += usize::from(is_any_parked(world, state));
-            if is_over(world, state) {
-                report.ends += 1;
-                let violation = match world.who_is_stuck(state) {
-                    Ok(stuck) => {
-                        report.stuck[stuck as usize] += 1;
-                        Some(Violation::Stuck(stuck)).filter(|_| stuck > world.spec.stuck)
-                    }
-                    Err(violation) => Some(violation),
-                };
-                if let Some(violation) = violation {
-                    if !world.passes_over(&violation) {
-                        return Some((violation, ways.to(number)));
-                    }
-                    report.passed_over += 1;
-                }
-            }
             for step in &steps {
-                if let Some(violation) = &step.violation {
-                    if !world.passes_over(violation) {
-                        let mut events = ways.to(number);
-                        events.push(step.event);
-                        return Some((violation.clone(), events));
-                    }
-                    report.passed_over += 1;
+                if let Some(violation) = &step.violation
+                    && !passed_over(world, violation, report)
+                {
+                    let mut events = ways.to(number);
+                    events.push(step.event);
+                    return Some((violation.clone(), events));
                 }
                 if visited.insert(step.to.key()) {
                     ways.from.push(u32::try_from(number).unwrap());
@@ -150,33 +153,48 @@ fn visit_all(
                 }
             }
         }
-        if report.states > limits.states {
-            report.complete = false;
-            return None;
-        }
         first_of_level += level.len();
         level = next;
         report.depth += usize::from(!level.is_empty());
     }
+    report.complete = level.is_empty();
     None
 }
 
-fn is_any_parked(world: &World, state: &State) -> bool {
-    state.hosts[..world.layout.hosts]
-        .iter()
-        .any(|&node| world.is_parked(node))
+/// What is wrong in a state in which all is over.
+fn end(world: &mut World, state: &State, report: &mut Report) -> Option<Violation> {
+    if !world.is_over(state) {
+        return None;
+    }
+    report.ends += 1;
+    match world.who_is_stuck(state) {
+        Ok(stuck) => {
+            report.stuck[stuck as usize] += 1;
+            (stuck > world.spec.stuck).then_some(Violation::Stuck(stuck))
+        }
+        Err(violation) => Some(violation),
+    }
 }
 
-/// Whether all hosts are at rest, dead or parked, and nothing is in flight.
-fn is_over(world: &mut World, state: &State) -> bool {
-    state.late.iter().all(Option::is_none)
-        && (0..world.layout.hosts).all(|host| match world.hosts.node(state.hosts[host]).op {
-            Op::Rest | Op::Dead => true,
-            Op::Sleep => !world.wakes(state, host),
-            _ => world.is_parked(state.hosts[host]),
-        })
+fn passed_over(world: &World, violation: &Violation, report: &mut Report) -> bool {
+    let passes = world.passes_over(violation);
+    report.passed_over += usize::from(passes);
+    passes
 }
 
-impl Stuck {
-    pub const ALL: [Self; 4] = [Self::Nobody, Self::Some, Self::All, Self::ForGood];
+impl World {
+    fn history(&mut self, what: Violation, start: State, events: &[Event]) -> History {
+        let (mut lines, last) = self.tell(start, events);
+        if self.is_over(&last) {
+            self.told = Some(Vec::new());
+            // That it comes to the same is known.
+            let _ = self.who_is_stuck(&last);
+            lines.extend(self.told.take().into_iter().flatten());
+        }
+        History {
+            what,
+            steps: events.len(),
+            lines,
+        }
+    }
 }

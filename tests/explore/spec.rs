@@ -1,7 +1,9 @@
-//! Which world is explored, how far, and what came of it.
+//! Which world is explored, and how far.
 
 use std::fmt;
-use std::time::Duration;
+use std::str::FromStr;
+
+use super::report::{Kind, Stuck};
 
 /// A small world.
 #[derive(Clone, Debug)]
@@ -12,14 +14,16 @@ pub struct WorldSpec {
     pub ballots: u8,
     /// Hosts that may die. Their death is seen by all others.
     pub deaths: u8,
-    /// Hosts that may enter a new life, after their death was seen or before.
+    /// Hosts that may stand still for so long that others see them as dead, and then go on.
+    pub stalls: u8,
+    /// Hosts that may enter a new life, after their death was seen or, if deaths are left, before.
     pub rejoins: u8,
     /// Writes that may time out, to land at any later time, or never.
     pub late: u8,
     /// Reads and writes that may fail; a write that fails has landed or not.
     pub failures: u8,
     /// A read of several sectors looks at them one after another, not at once.
-    pub torn_reads: bool,
+    pub torn: bool,
     /// Hosts do not settle their debts before their next acquire, only after the last one.
     pub owing: bool,
     /// Hosts wait for an owner that may be dead; and have not seen any other host renew.
@@ -30,54 +34,6 @@ pub struct WorldSpec {
     pub passed_over: Vec<Kind>,
 }
 
-/// What a [`Violation`] is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    TwoHolders,
-    VersionHeldTwice,
-    VersionFell,
-    NotNamed,
-    Trouble,
-    Stuck,
-}
-
-impl Kind {
-    pub const ALL: [Self; 6] = [
-        Self::TwoHolders,
-        Self::VersionHeldTwice,
-        Self::VersionFell,
-        Self::NotNamed,
-        Self::Trouble,
-        Self::Stuck,
-    ];
-}
-
-impl Violation {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::TwoHolders => Kind::TwoHolders,
-            Self::VersionHeldTwice => Kind::VersionHeldTwice,
-            Self::VersionFell => Kind::VersionFell,
-            Self::NotNamed => Kind::NotNamed,
-            Self::Trouble(_) => Kind::Trouble,
-            Self::Stuck(_) => Kind::Stuck,
-        }
-    }
-}
-
-/// What may be found when all is over: nobody holds the lease, nothing is in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stuck {
-    /// Each host can acquire the lease alone.
-    Nobody,
-    /// Some host cannot, as long as no other host tries.
-    Some,
-    /// No host can alone.
-    All,
-    /// Nor when they try in turn.
-    ForGood,
-}
-
 impl WorldSpec {
     /// One lease, as many acquires for each host as are given, two ballots each, no faults.
     pub fn new(acquires: &[u32]) -> Self {
@@ -85,25 +41,15 @@ impl WorldSpec {
             acquires: acquires.to_vec(),
             ballots: 2,
             deaths: 0,
+            stalls: 0,
             rejoins: 0,
             late: 0,
             failures: 0,
-            torn_reads: false,
+            torn: false,
             owing: false,
             patient: false,
             stuck: Stuck::Nobody,
             passed_over: Vec::new(),
-        }
-    }
-
-    /// Ends at nothing but this.
-    pub fn only(self, kind: Kind) -> Self {
-        Self {
-            passed_over: Kind::ALL
-                .into_iter()
-                .filter(|&other| other != kind)
-                .collect(),
-            ..self
         }
     }
 
@@ -113,6 +59,10 @@ impl WorldSpec {
 
     pub fn deaths(self, deaths: u8) -> Self {
         Self { deaths, ..self }
+    }
+
+    pub fn stalls(self, stalls: u8) -> Self {
+        Self { stalls, ..self }
     }
 
     pub fn rejoins(self, rejoins: u8) -> Self {
@@ -127,11 +77,8 @@ impl WorldSpec {
         Self { failures, ..self }
     }
 
-    pub fn torn_reads(self) -> Self {
-        Self {
-            torn_reads: true,
-            ..self
-        }
+    pub fn torn(self) -> Self {
+        Self { torn: true, ..self }
     }
 
     pub fn owing(self) -> Self {
@@ -151,37 +98,73 @@ impl WorldSpec {
     pub fn may_be_stuck(self, stuck: Stuck) -> Self {
         Self { stuck, ..self }
     }
+
+    /// Ends at violations of this kind only.
+    pub fn only(self, kind: Kind) -> Self {
+        let all = Kind::ALL.into_iter();
+        Self {
+            passed_over: all.filter(|&other| other != kind).collect(),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for WorldSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let acquires: String = self.acquires.iter().map(u32::to_string).collect();
-        write!(
-            f,
-            "{} hosts {acquires}/{}",
-            self.acquires.len(),
-            self.ballots
-        )?;
+        write!(f, "{acquires}/{}", self.ballots)?;
         for (count, what) in [
             (self.deaths, "deaths"),
+            (self.stalls, "stalls"),
             (self.rejoins, "rejoins"),
-            (self.late, "late writes"),
+            (self.late, "late"),
             (self.failures, "failures"),
         ] {
             if count > 0 {
-                write!(f, ", {count} {what}")?;
+                write!(f, " {what} {count}")?;
             }
         }
         for (is, what) in [
-            (self.torn_reads, "torn reads"),
+            (self.torn, "torn"),
             (self.owing, "owing"),
             (self.patient, "patient"),
         ] {
             if is {
-                write!(f, ", {what}")?;
+                write!(f, " {what}")?;
             }
         }
         Ok(())
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) writes.
+impl FromStr for WorldSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("no world: {text:?}");
+        let number = |word: Option<&str>| word.and_then(|word| word.parse().ok()).ok_or_else(wrong);
+        let mut words = text.split_whitespace();
+        let (acquires, ballots) = words
+            .next()
+            .and_then(|word| word.split_once('/'))
+            .ok_or_else(wrong)?;
+        let acquires: Option<Vec<u32>> = acquires.chars().map(|digit| digit.to_digit(10)).collect();
+        let mut spec = Self::new(&acquires.ok_or_else(wrong)?).ballots(number(Some(ballots))?);
+        while let Some(word) = words.next() {
+            spec = match word {
+                "deaths" => spec.deaths(number(words.next())?),
+                "stalls" => spec.stalls(number(words.next())?),
+                "rejoins" => spec.rejoins(number(words.next())?),
+                "late" => spec.late(number(words.next())?),
+                "failures" => spec.failures(number(words.next())?),
+                "torn" => spec.torn(),
+                "owing" => spec.owing(),
+                "patient" => spec.patient(),
+                _ => return Err(wrong()),
+            };
+        }
+        Ok(spec)
     }
 }
 
@@ -192,102 +175,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// Four gigabytes.
     fn default() -> Self {
         Self {
-            states: 400_000_000,
+            states: 130_000_000,
         }
-    }
-}
-
-/// What was found.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub world: String,
-    /// Distinct states.
-    pub states: usize,
-    /// Steps from one to another.
-    pub steps: usize,
-    /// Steps of the longest way that was gone.
-    pub depth: usize,
-    /// States in which a host is parked.
-    pub parked: usize,
-    /// States in which all is over.
-    pub ends: usize,
-    /// Those of them in which somebody is stuck, by [`Stuck`].
-    pub stuck: [usize; 4],
-    /// Steps to violations that were passed over.
-    pub passed_over: usize,
-    /// Local states of hosts, and answers that the library's code was given to find them.
-    pub local_states: usize,
-    pub polls: u64,
-    /// Of the local states that were come to in several ways, so many were compared.
-    pub compared: u64,
-    /// Every state was visited: no limit cut it short, and no violation.
-    pub complete: bool,
-    pub violation: Option<History>,
-    /// Of the processor's time.
-    pub took: Duration,
-}
-
-/// A way to a violation, in as few steps as there are to any.
-#[derive(Clone, Debug)]
-pub struct History {
-    pub what: Violation,
-    /// One line for each step.
-    pub lines: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// Two hosts hold the lease.
-    TwoHolders,
-    /// A version is held that was held before.
-    VersionHeldTwice,
-    /// A version is held that is older than one that was held before.
-    VersionFell,
-    /// A host holds the lease although the leader does not name this life of it.
-    NotNamed,
-    /// An error that nothing explains.
-    Trouble(String),
-    /// All is over, and the lease cannot be taken.
-    Stuck(Stuck),
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = match &self.violation {
-            Some(history) => format!("{:?} in {} steps", history.what, history.lines.len()),
-            None if self.complete => "complete".to_owned(),
-            None => "CUT".to_owned(),
-        };
-        let millis = self.took.as_millis().max(1);
-        write!(
-            f,
-            "{}: {end}; {} states, {} steps, depth {}, {} with parked hosts, {} ends, {:?} stuck, {} violations passed over; \
-             {} local states by {} polls, {} compared; {:.1} s, {} states/s",
-            self.world,
-            self.states,
-            self.steps,
-            self.depth,
-            self.parked,
-            self.ends,
-            &self.stuck[1..],
-            self.passed_over,
-            self.local_states,
-            self.polls,
-            self.compared,
-            self.took.as_secs_f64(),
-            self.states as u128 * 1000 / millis,
-        )
-    }
-}
-
-impl fmt::Display for History {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}", self.what)?;
-        for (number, line) in (1..).zip(&self.lines) {
-            writeln!(f, "{number:>3}  {line}")?;
-        }
-        Ok(())
     }
 }

@@ -5,64 +5,66 @@ use disklease::format::{
 };
 
 use super::contents::ContentId;
+use super::events::{Act, Event};
 use super::hosts::Op;
 use super::layout::{Layout, Slot, host_id};
 use super::state::State;
-use super::world::{Act, Event, World};
+use super::world::World;
 
 /// The column of each host.
 const WIDTH: usize = 4;
 
 impl World {
-    /// The way that `events` go from `state`.
-    pub fn tell(&mut self, start: State, events: &[Event]) -> Vec<String> {
+    /// The way that `events` go from `start`, and where it ends.
+    pub fn tell(&mut self, start: State, events: &[Event]) -> (Vec<String>, State) {
         let mut state = start;
         let mut lines = Vec::new();
         let mut steps = Vec::new();
         for &event in events {
             self.steps(&state, &mut steps);
-            let step = steps
-                .iter()
-                .find(|step| step.event == event)
-                .expect("what happened can happen again");
-            let host = match event.act {
-                Act::Land | Act::Vanish => {
-                    usize::from(state.late[usize::from(event.of)].unwrap().host)
-                }
-                _ => usize::from(event.of),
-            };
-            let mut line = format!(
-                "{:indent$}{} {}",
-                "",
-                letter(host),
-                self.deed(&state, event, host),
-                indent = host * WIDTH
-            );
-            if event.later {
-                line.push_str("; goes on later");
-            }
-            let text = self.hosts.text(step.text);
-            if !text.is_empty() {
-                line.push_str("  => ");
-                line.push_str(text);
-            }
-            lines.push(line);
+            let step = steps.iter().find(|step| step.event == event);
+            let step = step.expect("what happened can happen again");
+            lines.push(self.line(&state, event, step.text));
             state = step.to;
         }
-        lines
+        (lines, state)
+    }
+
+    /// What happens in `state`, and what the host says to it.
+    pub fn line(&self, state: &State, event: Event, text: u32) -> String {
+        let who = usize::from(event.who);
+        let host = match event.act {
+            Act::Land | Act::Vanish => usize::from(state.late[who].unwrap().host),
+            _ => who,
+        };
+        let deed = self.deed(state, event, host);
+        let indent = host * WIDTH;
+        let mut line = format!("{:indent$}{} {deed}", "", letter(host));
+        if event.later {
+            line.push_str("; goes on later");
+        }
+        if text != 0 {
+            line.push_str("  => ");
+            line.push_str(self.hosts.text(text));
+        }
+        line
     }
 
     fn deed(&self, state: &State, event: Event, host: usize) -> String {
         match event.act {
             Act::Go => match self.hosts.node(state.hosts[host]).op {
                 Op::Read { first, end } => {
-                    let from = first + self.hosts.rows.get(state.seen[host]).len();
-                    let to = if self.spec.torn_reads { from + 1 } else { end };
+                    let (mut from, mut to) = (first, end);
+                    if self.spec.torn {
+                        from += self.hosts.rows.get(state.seen[host]).len();
+                        to = from + 1;
+                    }
                     let seen = (from..to).map(|slot| self.sector(slot, state.sectors[slot]));
-                    format!("reads  {}", seen.collect::<Vec<_>>().join("; "))
+                    format!("reads {}", seen.collect::<Vec<_>>().join("; "))
                 }
                 Op::Write { slot, content } => format!("writes {}", self.sector(slot, content)),
-                op => format!("{op:?}"),
+                Op::Sleep => "looks again".to_owned(),
+                _ => "begins, as nothing of its own is in flight any more".to_owned(),
             },
             Act::NotBegun => format!("cannot begin to write {}", self.written(state, host)),
             Act::FailUndone => format!("fails to write {}", self.written(state, host)),
@@ -76,7 +78,7 @@ impl World {
                 self.written(state, host)
             ),
             Act::Land | Act::Vanish => {
-                let late = state.late[usize::from(event.of)].unwrap();
+                let late = state.late[usize::from(event.who)].unwrap();
                 let sector = self.sector(usize::from(late.slot), late.content);
                 let deed = if event.act == Act::Land {
                     "lands"
@@ -86,6 +88,7 @@ impl World {
                 format!("its late write {deed}: {sector}")
             }
             Act::Die => "is dead, and seen to be".to_owned(),
+            Act::Stall => "stands still until all others see it as dead".to_owned(),
             Act::Rejoin => "died, and joins anew".to_owned(),
         }
     }

@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use disklease::__sim::delta_lease::Membership;
+use disklease::__sim::delta_lease::{DeltaSectorError, Membership};
 use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, Debt, HeldLease, Holding, LeaseIoError, Patience,
     ReleaseError, RetractError,
 };
 use disklease::format::{Generation, HolderNote, LeaseVersion};
 
-use super::layout::{Layout, StepDisk};
+use super::layout::{Layout, StepDisk, host_id};
 use super::members::{Member, MemberId};
-use super::port::Port;
+use super::port::{Asked, Port};
 
 /// One piece. Between two pieces a host keeps nothing but what is in [`Root`].
 #[derive(Clone, Debug)]
@@ -69,15 +69,33 @@ pub struct Told {
     pub holds: Option<u64>,
     /// An acquire came to its end without success.
     pub refused: bool,
-    /// An error that no history may lead to.
+    /// An error that no history may lead to, or success that none may.
     pub trouble: bool,
     pub text: String,
+}
+
+impl Told {
+    /// This, and then more at once.
+    pub fn and(mut self, more: Self) -> Self {
+        if !self.text.is_empty() {
+            self.text.push_str("; ");
+        }
+        self.text.push_str(&more.text);
+        Self {
+            holds: self.holds.or(more.holds),
+            refused: self.refused | more.refused,
+            trouble: self.trouble | more.trouble,
+            text: self.text,
+        }
+    }
 }
 
 /// A piece under way.
 pub struct Runner {
     pub port: Port,
     pub membership: Rc<Membership<StepDisk>>,
+    /// What it waits for.
+    pub asked: Option<Asked>,
     future: Pin<Box<dyn Future<Output = End>>>,
 }
 
@@ -88,20 +106,10 @@ impl Runner {
         if root.stamp != 0 {
             membership.unique_stamp_secs(root.stamp);
         }
-        let patience = if manner.patient {
-            Patience::WaitForDeath { until: None }
-        } else {
-            Patience::Refuse
-        };
         let (world, me, lease) = (port.clone(), membership.clone(), layout.lease_area());
         let future: Pin<Box<dyn Future<Output = End>>> = match root.work.clone() {
             Work::Acquire => Box::pin(async move {
-                let note = HolderNote::new(me.host_id(), Generation::new(0), LeaseVersion::new(0));
-                let holding = Holding {
-                    patience,
-                    note: Some(note.with_guest_name("guest")),
-                    expected_version: None,
-                };
+                let holding = manner.holding();
                 End::Acquired(paxos_lease::acquire(&world, &me, &lease, &holding).await)
             }),
             Work::Release(held) => Box::pin(async move {
@@ -117,44 +125,73 @@ impl Runner {
         Self {
             port,
             membership,
+            asked: None,
             future,
         }
     }
 
+    /// On to the next thing that it waits for, or to its end.
     pub fn poll(&mut self) -> Option<End> {
         let mut context = Context::from_waker(Waker::noop());
         match self.future.as_mut().poll(&mut context) {
             Poll::Ready(end) => Some(end),
-            Poll::Pending => None,
+            Poll::Pending => {
+                self.asked = self.port.take_asked();
+                None
+            }
         }
     }
+}
 
-    /// The last stamp that was given out, 0 for none.
-    pub fn last_stamp(&self) -> u64 {
-        self.membership.last_stamp_secs()
+impl Manner {
+    fn holding(self) -> Holding {
+        let (host, generation) = (host_id(0), Generation::new(0));
+        let note = HolderNote::new(host, generation, LeaseVersion::new(0));
+        Holding {
+            patience: if self.patient {
+                Patience::WaitForDeath { until: None }
+            } else {
+                Patience::Refuse
+            },
+            note: Some(note.with_guest_name("guest")),
+            expected_version: None,
+        }
     }
 }
 
 impl Root {
-    /// The work that comes after a piece that ended so, and what that end means.
-    pub fn after(
-        &self,
-        manner: Manner,
-        end: End,
-        member: MemberId,
-        now: u64,
-        stamp: u64,
-    ) -> (Self, Told) {
-        let next = |work, left| Self {
-            host: self.host,
+    /// A host that has just joined.
+    pub fn first(host: usize, member: MemberId, now: u64, left: u32) -> Self {
+        Self {
+            host,
             member,
             now,
-            stamp,
+            stamp: 0,
+            left,
+            work: Work::Acquire,
+            debt: None,
+            waits: false,
+        }
+    }
+
+    pub fn dead(host: usize, member: MemberId, left: u32) -> Self {
+        Self {
+            work: Work::Dead,
+            ..Self::first(host, member, 0, left)
+        }
+    }
+
+    /// The work that comes after a piece that ended so, and what that end means. `self` is the root of
+    /// that piece, but for what has changed since.
+    pub fn after(&self, manner: Manner, end: End) -> (Self, Told) {
+        let next = |work, left| Self {
             left,
             work,
             debt: None,
             waits: false,
+            ..self.clone()
         };
+        // An acquire is over, with its release if there was one.
         let over = |debt: Option<Debt>| match (self.left.saturating_sub(1), debt) {
             (0, Some(debt)) => next(Work::Settle(debt), self.left),
             (_, Some(debt)) if !manner.owing => next(Work::Settle(debt), self.left),
@@ -174,8 +211,7 @@ impl Root {
             End::Acquired(Err(failure)) => {
                 told.text = format!("acquire: {}", failure.error);
                 told.trouble = !may_be_refused_with(&failure.error);
-                let in_flight = failure.error == AcquireError::WriteInFlight;
-                if in_flight && failure.debt.is_none() {
+                if failure.error == AcquireError::WriteInFlight && failure.debt.is_none() {
                     // Nothing was tried: it tries again when that has changed.
                     Self {
                         waits: true,
@@ -194,21 +230,9 @@ impl Root {
             }
             End::Released(held, Err(error)) => {
                 told.text = format!("release: {error}");
-                match error {
-                    ReleaseError::Lease(LeaseIoError::Read { .. } | LeaseIoError::Write { .. }) => {
-                        over(Some(Debt::of_release(&held)))
-                    }
-                    // Once the mark is on the disk others may take the lease before the leader is read.
-                    ReleaseError::NotOurs { version, writer }
-                        if version > held.version() && writer != self.host as u64 + 1 =>
-                    {
-                        over(None)
-                    }
-                    _ => {
-                        told.trouble = true;
-                        over(None)
-                    }
-                }
+                told.trouble = !self.may_be_released_with(&held, error);
+                let owes = matches!(error, ReleaseError::Lease(_));
+                over(owes.then(|| Debt::of_release(&held)))
             }
             End::Settled(_, Ok(())) => {
                 told.text = "debt settled".to_owned();
@@ -216,10 +240,10 @@ impl Root {
             }
             End::Settled(debt, Err(error)) => {
                 told.text = format!("debt not settled: {error}");
-                told.trouble = matches!(
-                    error,
-                    RetractError::LockspaceLost | RetractError::Lease(LeaseIoError::Format { .. })
-                );
+                told.trouble = match error {
+                    RetractError::Lease(error) => !is_io(error),
+                    error => error != RetractError::WriteInFlight,
+                };
                 Self {
                     waits: true,
                     ..next(Work::Settle(debt), self.left)
@@ -228,23 +252,54 @@ impl Root {
         };
         (root, told)
     }
+
+    /// The same for a host whose own leases are lost: it must find that out before it writes, and
+    /// does nothing more in this life.
+    pub fn after_loss(&self, end: End) -> (Self, Told) {
+        let mut told = Told::default();
+        match end {
+            End::Acquired(Ok(held)) => {
+                told.trouble = true;
+                let version = held.version().get();
+                told.text =
+                    format!("believes to hold version {version}, though its leases are lost");
+            }
+            End::Acquired(Err(failure)) => told.text = format!("acquire: {}", failure.error),
+            End::Released(_, released) => told.text = format!("release: {released:?}"),
+            End::Settled(_, settled) => told.text = format!("debt: {settled:?}"),
+        }
+        let left = self.left.saturating_sub(1);
+        (Self::dead(self.host, self.member, left), told)
+    }
+
+    /// Whether a host that did nothing wrong, and that nobody else harmed, may see this error.
+    fn may_be_released_with(&self, held: &HeldLease, error: ReleaseError) -> bool {
+        match error {
+            ReleaseError::Lease(error) => is_io(error),
+            // Once the mark is on the disk others may take the lease before the leader is read.
+            ReleaseError::NotOurs { version, writer } => {
+                version > held.version() && writer != u64::from(host_id(self.host))
+            }
+            _ => false,
+        }
+    }
 }
 
 fn may_be_refused_with(error: &AcquireError) -> bool {
-    matches!(
-        error,
-        AcquireError::Held(_)
-            | AcquireError::WriteInFlight
-            | AcquireError::Lease(LeaseIoError::Read { .. } | LeaseIoError::Write { .. })
-            | AcquireError::OwnerUnreadable {
-                error: disklease::__sim::delta_lease::DeltaSectorError::Read { .. },
-                ..
-            }
-    )
+    match error {
+        AcquireError::Held(_) | AcquireError::WriteInFlight => true,
+        AcquireError::Lease(error) => is_io(*error),
+        AcquireError::OwnerUnreadable { error, .. } => {
+            matches!(error, DeltaSectorError::Read { .. })
+        }
+        _ => false,
+    }
 }
 
-impl Work {
-    pub fn is_rest(&self) -> bool {
-        matches!(self, Self::Rest)
-    }
+/// An error of the storage, not of what it holds.
+fn is_io(error: LeaseIoError) -> bool {
+    matches!(
+        error,
+        LeaseIoError::Read { .. } | LeaseIoError::Write { .. }
+    )
 }

@@ -1,82 +1,13 @@
-//! What can happen next in a world, and what the judge says to it.
-
-use disklease::format::PaxosLeader;
+//! What can happen next in a world.
 
 use super::contents::Rows;
-use super::hosts::{Edge, Hosts, Input, NodeId, Op};
-use super::layout::{HOSTS_MAX, Layout, SLOTS_MAX, host_id};
-use super::spec::{Violation, WorldSpec};
+use super::events::{Act, Event, Step};
+use super::hosts::{Hosts, Input, Lost, NodeId, Op};
+use super::layout::{HOSTS_MAX, Layout, SLOTS_MAX};
+use super::report::Violation;
+use super::spec::WorldSpec;
 use super::state::{LATE_MAX, Late, State};
-use super::work::{Manner, Root, Work};
-
-/// What happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// What a host waits for happens, and it goes on.
-    Go,
-    /// A write is refused, because an earlier one of its host to the same sector has not ended.
-    NotBegun,
-    /// A write fails, and has not landed.
-    FailUndone,
-    /// A write fails, but has landed.
-    FailDone,
-    FailRead,
-    /// A write times out, and is in flight from then on.
-    TimeOut,
-    /// The write in flight of this number lands.
-    Land,
-    /// It ends without having landed.
-    Vanish,
-    /// A host has died, and all others see it.
-    Die,
-    /// A host has died, and is there again in a new life.
-    Rejoin,
-}
-
-const ACTS: [Act; 10] = [
-    Act::Go,
-    Act::NotBegun,
-    Act::FailUndone,
-    Act::FailDone,
-    Act::FailRead,
-    Act::TimeOut,
-    Act::Land,
-    Act::Vanish,
-    Act::Die,
-    Act::Rejoin,
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub act: Act,
-    /// The host, or the number of the write in flight.
-    pub of: u8,
-    /// The host is answered, but goes on only when a write of its own that is in flight has ended.
-    pub later: bool,
-}
-
-impl Event {
-    pub fn code(self) -> u8 {
-        (self.act as u8) << 3 | self.of << 1 | u8::from(self.later)
-    }
-
-    pub fn of_code(code: u8) -> Self {
-        Self {
-            act: ACTS[usize::from(code >> 3)],
-            of: code >> 1 & 3,
-            later: code & 1 == 1,
-        }
-    }
-}
-
-/// One thing that can happen, and where that leads.
-pub struct Step {
-    pub event: Event,
-    pub to: State,
-    pub violation: Option<Violation>,
-    /// What the host that went on says, by number.
-    pub text: u32,
-}
+use super::work::{Manner, Root};
 
 /// Answers that wait for their host, as [`State::answered`] has them. The row of a read is in
 /// [`State::seen`].
@@ -93,6 +24,8 @@ pub struct World {
     pub spec: WorldSpec,
     pub layout: Layout,
     pub hosts: Hosts,
+    /// What hosts that run alone do is told here, if anybody listens.
+    pub told: Option<Vec<String>>,
 }
 
 impl World {
@@ -101,8 +34,8 @@ impl World {
             hosts: spec.acquires.len(),
         };
         assert!(layout.hosts <= HOSTS_MAX && usize::from(spec.late) <= LATE_MAX);
-        // Both use the same place in a state.
-        assert!(!spec.patient || !spec.torn_reads && spec.late == 0);
+        // These use the same place in a state.
+        assert!(!spec.patient || !spec.torn && spec.late == 0);
         let manner = Manner {
             owing: spec.owing,
             patient: spec.patient,
@@ -112,16 +45,8 @@ impl World {
         sectors[..joined.len()].copy_from_slice(&joined);
         let mut nodes = [0; HOSTS_MAX];
         for (host, &member) in members.iter().enumerate() {
-            nodes[host] = hosts.begin(Root {
-                host,
-                member,
-                now: hosts.members.get(member).now,
-                stamp: 0,
-                left: spec.acquires[host],
-                work: Work::Acquire,
-                debt: None,
-                waits: false,
-            });
+            let now = hosts.members.get(member).now;
+            nodes[host] = hosts.begin(Root::first(host, member, now, spec.acquires[host]));
         }
         let state = State {
             sectors,
@@ -130,6 +55,7 @@ impl World {
             answered: [0; HOSTS_MAX],
             late: [None; LATE_MAX],
             deaths: spec.deaths,
+            stalls: spec.stalls,
             rejoins: spec.rejoins,
             late_left: spec.late,
             failures: spec.failures,
@@ -140,28 +66,36 @@ impl World {
             spec,
             layout,
             hosts,
+            told: None,
         };
         (world, state)
-    }
-
-    pub fn passes_over(&self, violation: &Violation) -> bool {
-        self.spec.passed_over.contains(&violation.kind())
     }
 
     /// Whether a host would have to begin one ballot too many to go on.
     pub fn is_parked(&self, node: NodeId) -> bool {
         let node = self.hosts.node(node);
-        node.ballots > self.spec.ballots && matches!(node.op, Op::Write { .. })
+        let is_next = matches!(node.op, Op::Write { .. }) && node.lost == Lost::Not;
+        node.ballots > self.spec.ballots && is_next
     }
 
-    /// Whether a host that sleeps while it watches an owner would see anything new. Otherwise it
-    /// would only sleep again.
+    /// Whether a host that sleeps while it watches an owner would see anything new. If not, it
+    /// would only go to sleep again.
     pub fn wakes(&mut self, state: &State, host: usize) -> bool {
         self.all_sectors(state) != state.seen[host]
     }
 
-    pub fn all_sectors(&mut self, state: &State) -> u32 {
+    fn all_sectors(&mut self, state: &State) -> u32 {
         self.hosts.rows.id_of(&state.sectors[..self.layout.slots()])
+    }
+
+    /// Whether all hosts are at rest, dead, asleep for good or parked, and nothing is in flight.
+    pub fn is_over(&mut self, state: &State) -> bool {
+        state.late.iter().all(Option::is_none)
+            && (0..self.layout.hosts).all(|host| match self.hosts.node(state.hosts[host]).op {
+                Op::Rest | Op::Dead => true,
+                Op::Sleep => !self.wakes(state, host),
+                _ => self.is_parked(state.hosts[host]),
+            })
     }
 
     /// All that can happen in `state`.
@@ -174,23 +108,24 @@ impl World {
         for host in 0..self.layout.hosts {
             self.go(state, host, steps);
             self.fail(state, host, steps);
-            self.die(state, host, steps);
+            self.live_and_die(state, host, steps);
         }
         for number in 0..LATE_MAX {
             self.end_late(state, number, steps);
         }
     }
 
-    /// A host whose next step no other step can make a difference to, nor be made one to by it: it
-    /// reads delta sectors, and those change no more. Then all else can as well happen afterwards.
+    /// A host whose next step makes no difference to any other step, now or later, and no other step
+    /// to it: it reads a delta sector, and those change no more. Then all else can as well happen
+    /// afterwards, and is not followed up here.
     fn reads_what_nobody_writes(&self, state: &State) -> Option<usize> {
-        if state.deaths != 0 || state.rejoins != 0 || state.failures != 0 {
+        if state.deaths + state.stalls + state.rejoins + state.failures != 0 {
             return None;
         }
         (0..self.layout.hosts).find(|&host| {
             let op = self.hosts.node(state.hosts[host]).op;
-            state.answered[host] == 0
-                && matches!(op, Op::Read { first, .. } if first >= self.layout.deltas().start)
+            let deltas = self.layout.deltas().start;
+            state.answered[host] == 0 && matches!(op, Op::Read { first, .. } if first >= deltas)
         })
     }
 
@@ -200,37 +135,28 @@ impl World {
             return;
         }
         let mut to = *state;
-        let op = self.hosts.node(state.hosts[host]).op;
-        let input = match op {
-            Op::Read { first, end } => {
-                let row = if self.spec.torn_reads && end - first > 1 {
-                    let mut row = self.hosts.rows.get(state.seen[host]).to_vec();
-                    row.push(state.sectors[first + row.len()]);
-                    let id = self.hosts.rows.id_of(&row);
-                    if row.len() < end - first {
-                        to.seen[host] = id;
-                        steps.push(Step {
-                            event: event(Act::Go, host),
-                            to,
-                            violation: None,
-                            text: 0,
-                        });
-                        return;
-                    }
-                    id
-                } else {
-                    self.hosts.rows.id_of(&state.sectors[first..end])
-                };
-                if !self.spec.patient {
-                    to.seen[host] = Rows::EMPTY;
-                }
-                Input::Read(row)
-            }
-            Op::Write { slot, content } => {
-                if state.is_in_flight(host, slot) {
-                    self.answer(to, Act::NotBegun, host, Input::WriteNotBegun, steps);
+        let node = *self.hosts.node(state.hosts[host]);
+        let input = match node.op {
+            Op::Read { first, end } => match self.read(&mut to, host, first..end) {
+                Some(row) => Input::Read(row),
+                None => {
+                    steps.push(Step::quiet(Act::Go.of(host), to));
                     return;
                 }
+            },
+            Op::Write { slot, .. }
+                if state.is_in_flight(host, slot) || self.is_too_late(state, host) =>
+            {
+                self.answer(
+                    to,
+                    Act::NotBegun.of(host),
+                    host,
+                    Input::WriteNotBegun,
+                    steps,
+                );
+                return;
+            }
+            Op::Write { slot, content } => {
                 to.sectors[slot] = content;
                 Input::Written
             }
@@ -238,27 +164,55 @@ impl World {
             Op::Begin if state.in_flight(host) == 0 => Input::Begin,
             Op::Sleep | Op::Begin | Op::Rest | Op::Dead => return,
         };
-        self.answer(to, Act::Go, host, input, steps);
+        let from = steps.len();
+        self.answer(to, Act::Go.of(host), host, input, steps);
+        if node.lost == Lost::BeforeAsked && matches!(node.op, Op::Write { .. }) {
+            for step in &mut steps[from..] {
+                step.violation = Some(Violation::WrittenThoughLost);
+            }
+        }
+    }
+
+    /// A read of `slots`, as a row. Where sectors are looked at one after another: `None` as long as
+    /// it is not at its end.
+    fn read(&mut self, to: &mut State, host: usize, slots: std::ops::Range<usize>) -> Option<u32> {
+        if !self.spec.torn || slots.len() == 1 {
+            return Some(self.hosts.rows.id_of(&to.sectors[slots]));
+        }
+        let mut row = self.hosts.rows.get(to.seen[host]).to_vec();
+        row.push(to.sectors[slots.start + row.len()]);
+        let id = self.hosts.rows.id_of(&row);
+        let is_over = row.len() == slots.len();
+        to.seen[host] = if is_over { Rows::EMPTY } else { id };
+        is_over.then_some(id)
     }
 
     /// What it waits for goes wrong, as long as faults are left.
     fn fail(&mut self, state: &State, host: usize, steps: &mut Vec<Step>) {
-        if state.answered[host] != 0 || self.is_parked(state.hosts[host]) {
+        let node = *self.hosts.node(state.hosts[host]);
+        let cannot = self.is_parked(state.hosts[host]) || node.lost != Lost::Not;
+        if state.answered[host] != 0 || cannot {
             return;
         }
-        let op = self.hosts.node(state.hosts[host]).op;
         let mut fewer = *state;
         fewer.failures = state.failures.saturating_sub(1);
-        match op {
+        match node.op {
             Op::Read { .. } if state.failures > 0 => {
                 fewer.seen[host] = Rows::EMPTY;
-                self.answer(fewer, Act::FailRead, host, Input::ReadFailed, steps);
+                self.answer(
+                    fewer,
+                    Act::FailRead.of(host),
+                    host,
+                    Input::ReadFailed,
+                    steps,
+                );
             }
             Op::Write { slot, content } if !state.is_in_flight(host, slot) => {
                 if state.failures > 0 {
-                    self.answer(fewer, Act::FailUndone, host, Input::WriteFailed, steps);
+                    let failed = Input::WriteFailed;
+                    self.answer(fewer, Act::FailUndone.of(host), host, failed, steps);
                     fewer.sectors[slot] = content;
-                    self.answer(fewer, Act::FailDone, host, Input::WriteFailed, steps);
+                    self.answer(fewer, Act::FailDone.of(host), host, failed, steps);
                 }
                 if state.late_left > 0 {
                     let mut to = *state;
@@ -268,111 +222,11 @@ impl World {
                         slot: slot as u8,
                         content,
                     });
-                    self.answer(to, Act::TimeOut, host, Input::WriteTimedOut, steps);
+                    self.answer(to, Act::TimeOut.of(host), host, Input::WriteTimedOut, steps);
                 }
             }
             _ => {}
         }
-    }
-
-    /// A host dies, or comes back. That it is dead makes no difference to anybody before it is
-    /// seen: until then it may as well only be slow.
-    fn die(&mut self, state: &State, host: usize, steps: &mut Vec<Step>) {
-        let node = state.hosts[host];
-        let root = self.hosts.root_of(node);
-        let rests = root.work.is_rest();
-        // A host at rest that dies shows nothing new, unless it comes back.
-        if state.deaths > 0 && !state.is_dead(host) && (!rests || state.rejoins > 0) {
-            let mut to = self.without_life(state, host);
-            to.deaths -= 1;
-            to.dead |= 1 << host;
-            to = self.with_time_passed(to);
-            steps.push(Step {
-                event: event(Act::Die, host),
-                to,
-                violation: None,
-                text: 0,
-            });
-        }
-        if state.rejoins > 0 && (state.is_dead(host) || state.deaths > 0) {
-            let mut to = self.without_life(state, host);
-            to.rejoins -= 1;
-            if state.is_dead(host) {
-                to.dead &= !(1 << host);
-            } else {
-                to.deaths -= 1;
-            }
-            let root = self.hosts.root_of(to.hosts[host]).clone();
-            let (deltas, contents) = (self.layout.deltas(), &mut self.hosts.contents);
-            let before = &state.sectors[deltas.clone()];
-            let (member, sector) = self.hosts.members.rejoin(contents, root.member, before);
-            to.sectors[self.layout.delta(host)] = sector;
-            to.hosts[host] = self.hosts.begin(Root {
-                member,
-                now: self.hosts.members.get(member).now,
-                stamp: 0,
-                left: root.left.max(1),
-                work: Work::Acquire,
-                ..root
-            });
-            steps.push(Step {
-                event: event(Act::Rejoin, host),
-                to,
-                violation: None,
-                text: 0,
-            });
-        }
-    }
-
-    /// The same, with nothing left of a host's life: what it waits for will not happen, nor its
-    /// writes in flight. (Had they landed, it may as well have died later.)
-    fn without_life(&mut self, state: &State, host: usize) -> State {
-        let mut to = *state;
-        let node = *self.hosts.node(state.hosts[host]);
-        let root = self.hosts.root_of(state.hosts[host]).clone();
-        let left = match root.work {
-            Work::Rest | Work::Dead => root.left,
-            _ => root.left - 1,
-        };
-        to.hosts[host] = self.hosts.begin(Root {
-            member: node.member,
-            now: 0,
-            stamp: 0,
-            left,
-            work: Work::Dead,
-            debt: None,
-            waits: false,
-            host,
-        });
-        to.seen[host] = Rows::EMPTY;
-        to.answered[host] = 0;
-        for late in &mut to.late {
-            *late = late.filter(|late| usize::from(late.host) != host);
-        }
-        to.late.sort_unstable();
-        to
-    }
-
-    /// So much time has passed that all hosts that live see the dead as dead.
-    pub fn with_time_passed(&mut self, mut state: State) -> State {
-        let hosts = self.layout.hosts;
-        let members: Vec<_> = (0..hosts)
-            .map(|host| self.hosts.node(state.hosts[host]).member)
-            .collect();
-        let alive = (1_u32 << hosts) - 1 & !u32::from(state.dead);
-        let deltas = self.layout.deltas();
-        let contents = &mut self.hosts.contents;
-        let before = &state.sectors[deltas.clone()];
-        let epoch = self
-            .hosts
-            .members
-            .pass_time(contents, alive, &members, before);
-        state.sectors[deltas].copy_from_slice(&epoch.deltas);
-        for host in (0..hosts).filter(|&host| alive >> host & 1 == 1) {
-            let input = Input::Epoch(epoch.members[host]);
-            state.hosts[host] = self.hosts.edge(state.hosts[host], input, 0).to;
-        }
-        state
     }
 
     /// A write in flight ends. Who waited for that goes on.
@@ -388,27 +242,18 @@ impl World {
             }
             to.late[number] = None;
             to.late.sort_unstable();
-            match state.answered[host] {
-                0 => steps.push(Step {
-                    event: event(act, number),
-                    to,
-                    violation: None,
-                    text: 0,
-                }),
-                answer => {
-                    let input = match ANSWERS[usize::from(answer) - 1] {
-                        Input::Read(_) => Input::Read(to.seen[host]),
-                        input => input,
-                    };
-                    to.answered[host] = 0;
-                    to.seen[host] = Rows::EMPTY;
-                    let from = steps.len();
-                    self.answer(to, act, host, input, steps);
-                    for step in &mut steps[from..] {
-                        step.event.of = number as u8;
-                    }
-                }
-            }
+            let event = act.of(number);
+            let Some(answer) = usize::from(state.answered[host]).checked_sub(1) else {
+                steps.push(Step::quiet(event, to));
+                continue;
+            };
+            let input = match ANSWERS[answer] {
+                Input::Read(_) => Input::Read(to.seen[host]),
+                input => input,
+            };
+            to.answered[host] = 0;
+            to.seen[host] = Rows::EMPTY;
+            self.answer(to, event, host, input, steps);
         }
     }
 
@@ -417,7 +262,7 @@ impl World {
     fn answer(
         &mut self,
         mut to: State,
-        act: Act,
+        event: Event,
         host: usize,
         input: Input,
         steps: &mut Vec<Step>,
@@ -429,19 +274,14 @@ impl World {
             if let Input::Read(row) = input {
                 to.seen[host] = row;
             }
-            let same =
-                |answer: &Input| std::mem::discriminant(answer) == std::mem::discriminant(&input);
-            let answer = ANSWERS.iter().position(same).unwrap() as u8 + 1;
-            to.answered[host] = answer;
-            steps.push(Step {
-                event: Event {
-                    later: true,
-                    ..event(act, host)
-                },
-                to,
-                violation: None,
-                text: 0,
-            });
+            let kind = std::mem::discriminant(&input);
+            let mut kinds = ANSWERS.iter().map(std::mem::discriminant);
+            to.answered[host] = 1 + kinds.position(|other| other == kind).unwrap() as u8;
+            let event = Event {
+                later: true,
+                ..event
+            };
+            steps.push(Step::quiet(event, to));
         }
         if self.spec.patient {
             to.seen[host] = self.watched(&to, host, edge.to);
@@ -449,7 +289,7 @@ impl World {
         to.hosts[host] = edge.to;
         let violation = self.judge(&mut to, host, edge);
         steps.push(Step {
-            event: event(act, host),
+            event,
             to,
             violation,
             text: edge.text,
@@ -459,64 +299,18 @@ impl World {
     /// All sectors as they were when a host read the leader last, if it watches the owner from
     /// then on, until it does something else.
     fn watched(&mut self, state: &State, host: usize, goes_to: NodeId) -> u32 {
-        let deltas = self.layout.deltas().start;
-        let op = self.hosts.node(state.hosts[host]).op;
-        let has_read_leader = matches!(
-            op,
-            Op::Read {
-                first: Layout::LEADER,
-                ..
-            }
-        );
+        let is_leader = |slot| slot == Layout::LEADER;
+        let has_read_leader = match self.hosts.node(state.hosts[host]).op {
+            Op::Read { first, .. } => is_leader(first),
+            _ => false,
+        };
         match self.hosts.node(goes_to).op {
-            Op::Read { first, .. } if first >= deltas && has_read_leader => self.all_sectors(state),
-            Op::Read { first, end } if first != Layout::LEADER && end - first == 1 => {
-                state.seen[host]
+            Op::Read { first, .. } if first >= self.layout.deltas().start && has_read_leader => {
+                self.all_sectors(state)
             }
+            Op::Read { first, .. } if !is_leader(first) => state.seen[host],
             Op::Sleep => state.seen[host],
             _ => Rows::EMPTY,
         }
-    }
-
-    /// What is wrong, when a host has gone on.
-    pub fn judge(&self, to: &mut State, host: usize, edge: Edge) -> Option<Violation> {
-        if edge.trouble {
-            return Some(Violation::Trouble(self.hosts.text(edge.text).to_owned()));
-        }
-        if edge.holds == 0 {
-            return None;
-        }
-        let newest = to.newest_held;
-        to.newest_held = newest.max(edge.holds);
-        let mut others = (0..self.layout.hosts).filter(|&other| other != host);
-        let leader = PaxosLeader::decode(self.hosts.contents.bytes(to.sectors[Layout::LEADER]));
-        let leader = leader.expect("hosts write leaders that can be read");
-        let generation = self
-            .hosts
-            .members
-            .get(self.hosts.node(edge.to).member)
-            .generation;
-        let named = leader.owner_id() == Some(host_id(host))
-            && leader.generation().get() == generation
-            && leader.version().get() == u64::from(edge.holds);
-        if others.any(|other| self.hosts.node(to.hosts[other]).holds) {
-            Some(Violation::TwoHolders)
-        } else if edge.holds == newest {
-            Some(Violation::VersionHeldTwice)
-        } else if edge.holds < newest {
-            Some(Violation::VersionFell)
-        } else if !named {
-            Some(Violation::NotNamed)
-        } else {
-            None
-        }
-    }
-}
-
-pub fn event(act: Act, of: usize) -> Event {
-    Event {
-        act,
-        of: of as u8,
-        later: false,
     }
 }
