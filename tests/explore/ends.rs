@@ -82,7 +82,7 @@ impl World {
     fn acquires(&mut self, state: &mut State, host: usize) -> Result<bool, Violation> {
         if self.hosts.node(state.hosts[host]).op == Op::Rest {
             let rest = self.hosts.root_of(state.hosts[host]).clone();
-            state.hosts[host] = self.hosts.begin(Root {
+            state.hosts[host] = self.hosts.begin(&Root {
                 left: 1,
                 work: Work::Acquire,
                 ..rest
@@ -125,9 +125,12 @@ impl World {
             };
             let edge = self.hosts.edge(state.hosts[host], input, 0);
             state.hosts[host] = edge.to;
-            if self.told.is_some() {
-                let line = self.line(&before, Act::Go.of(host), edge.text);
-                self.told.as_mut().unwrap().push(line);
+            let line = self
+                .told
+                .is_some()
+                .then(|| self.line(&before, Act::Go.of(host), edge.text));
+            if let Some(told) = &mut self.told {
+                told.extend(line);
             }
             if let Some(violation) = self.judge(state, host, edge) {
                 return Err(violation);

@@ -55,6 +55,6 @@ impl Hasher for Mixer {
     }
 
     fn write_isize(&mut self, number: isize) {
-        self.mix(number as u64);
+        self.mix(number.cast_unsigned() as u64);
     }
 }

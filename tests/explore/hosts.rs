@@ -187,7 +187,7 @@ impl Hosts {
     }
 
     /// A host at the beginning of some work.
-    pub fn begin(&mut self, root: Root) -> NodeId {
+    pub fn begin(&mut self, root: &Root) -> NodeId {
         self.enter(root, 0, Told::default()).to
     }
 

@@ -46,7 +46,7 @@ impl Layout {
         1 + 2 * self.hosts
     }
 
-    pub fn block(self, host: usize) -> Slot {
+    pub fn block(host: usize) -> Slot {
         1 + host
     }
 

@@ -62,7 +62,7 @@ impl World {
             _ => root.left - 1,
         };
         let dead = Root::dead(host, member, left);
-        to.hosts[host] = self.hosts.begin(dead);
+        to.hosts[host] = self.hosts.begin(&dead);
         to.seen[host] = Rows::EMPTY;
         to.answered[host] = 0;
         to.drop_late_of(host);
@@ -79,7 +79,7 @@ impl World {
         state.sectors[self.layout.delta(host)] = sector;
         let now = self.hosts.members.get(member).now;
         let first = Root::first(host, member, now, dead.left.max(1));
-        state.hosts[host] = self.hosts.begin(first);
+        state.hosts[host] = self.hosts.begin(&first);
     }
 
     /// So much time has passed that all hosts that live see the dead as dead.
@@ -91,7 +91,7 @@ impl World {
         let deltas = self.layout.deltas();
         let contents = &mut self.hosts.contents;
         let before = &state.sectors[deltas.clone()];
-        let alive = (1_u32 << hosts) - 1 & !u32::from(state.dead);
+        let alive = ((1_u32 << hosts) - 1) & !u32::from(state.dead);
         let epoch = (self.hosts.members).pass_time(contents, alive, &members, before);
         state.sectors[deltas].copy_from_slice(&epoch.deltas);
         for host in (0..hosts).filter(|&host| alive >> host & 1 == 1) {

@@ -25,7 +25,7 @@ impl Hosts {
                     waits: false,
                     ..root.clone()
                 };
-                return self.enter(root, in_flight, Told::default());
+                return self.enter(&root, in_flight, Told::default());
             }
             (Op::Begin | Op::Rest, Input::Epoch(member)) => {
                 let root = Root {
@@ -33,7 +33,7 @@ impl Hosts {
                     now: self.members.get(member).now,
                     ..root.clone()
                 };
-                return self.enter(root, in_flight, Told::default());
+                return self.enter(&root, in_flight, Told::default());
             }
             _ => {}
         }
@@ -183,8 +183,8 @@ impl Hosts {
     }
 
     /// Begins a piece of work.
-    pub(super) fn enter(&mut self, root: Root, in_flight: u32, told: Told) -> Edge {
-        let id = self.add_root(&root);
+    pub(super) fn enter(&mut self, root: &Root, in_flight: u32, told: Told) -> Edge {
+        let id = self.add_root(root);
         let rests = match root.work {
             Work::Rest => Some(Op::Rest),
             Work::Dead => Some(Op::Dead),
@@ -193,7 +193,7 @@ impl Hosts {
         };
         let Some(op) = rests else {
             let member = self.members.get(root.member);
-            let runner = Runner::start(self.layout, self.manner, &root, member);
+            let runner = Runner::start(self.layout, self.manner, root, member);
             runner.port.set_in_flight(in_flight);
             return self.proceed(runner, id, None, in_flight, told);
         };
@@ -243,7 +243,7 @@ impl Hosts {
             } else {
                 root.after(self.manner, end)
             };
-            let mut edge = self.enter(next, in_flight, told.and(more));
+            let mut edge = self.enter(&next, in_flight, told.and(&more));
             edge.saw_in_flight |= saw_in_flight;
             return edge;
         }
@@ -252,7 +252,7 @@ impl Hosts {
         let (mut ballots, mut last_mbal) =
             before.map_or((0, 0), |node| (node.ballots, node.last_mbal));
         if let (Work::Acquire, Op::Write { slot, content }) = (&root.work, op)
-            && slot == self.layout.block(root.host)
+            && slot == Layout::block(root.host)
         {
             let mbal = self.mbal_in(content, root.host);
             ballots += u8::from(mbal != last_mbal);

@@ -1,5 +1,7 @@
 //! A way through a world as text: who read and wrote what, one line for each step.
 
+use std::fmt::Write as _;
+
 use disklease::format::{
     Dblock, DblockSector, DeltaLeader, Input as Proposal, NoteState, PaxosLeader,
 };
@@ -162,7 +164,7 @@ fn block(bytes: &[u8], host: usize) -> String {
     } = block;
     let mut text = format!("v{} mbal {mbal}", version.get());
     if let Some(input) = input {
-        text.push_str(&format!(" bal {bal} {}", proposal(input)));
+        let _ = write!(text, " bal {bal} {}", proposal(input));
     }
     if released {
         text.push_str(" RELEASED");

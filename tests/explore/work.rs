@@ -76,7 +76,7 @@ pub struct Told {
 
 impl Told {
     /// This, and then more at once.
-    pub fn and(mut self, more: Self) -> Self {
+    pub fn and(mut self, more: &Self) -> Self {
         if !self.text.is_empty() {
             self.text.push_str("; ");
         }
@@ -225,7 +225,7 @@ impl Root {
                 }
             }
             End::Released(_, Ok(())) => {
-                told.text = "released".to_owned();
+                told.text.push_str("released");
                 over(None)
             }
             End::Released(held, Err(error)) => {
@@ -235,7 +235,7 @@ impl Root {
                 over(owes.then(|| Debt::of_release(&held)))
             }
             End::Settled(_, Ok(())) => {
-                told.text = "debt settled".to_owned();
+                told.text.push_str("debt settled");
                 over(None)
             }
             End::Settled(debt, Err(error)) => {

@@ -46,7 +46,7 @@ impl World {
         let mut nodes = [0; HOSTS_MAX];
         for (host, &member) in members.iter().enumerate() {
             let now = hosts.members.get(member).now;
-            nodes[host] = hosts.begin(Root::first(host, member, now, spec.acquires[host]));
+            nodes[host] = hosts.begin(&Root::first(host, member, now, spec.acquires[host]));
         }
         let state = State {
             sectors,
