@@ -5,17 +5,23 @@
 //! `mutation!(Name)` is the switch that gets it wrong: `if block.mbal > mbal &&
 //! !mutation!(MbalIgnored)`. A simulator that does not find the wrong variant cannot be relied upon
 //! to find the next mistake. `witness!(Name)` counts that something rare was reached at all.
+//! `waypoint!(a, b)` tells that nothing but `a` and `b` is kept from there on: an explorer of all
+//! schedules then knows which of them have led to the same.
 //!
-//! Both are of the thread: a simulation with all its hosts runs on one, and several may run side by
+//! All are of the thread: a simulation with all its hosts runs on one, and several may run side by
 //! side.
 
 #[cfg(feature = "__sim")]
 mod mutations;
 #[cfg(feature = "__sim")]
+pub(crate) mod waypoints;
+#[cfg(feature = "__sim")]
 mod witnesses;
 
 #[cfg(feature = "__sim")]
 pub use mutations::{Mutation, Mutations, NoSuchMutation, Switched};
+#[cfg(feature = "__sim")]
+pub use waypoints::{take_waypoint, watch_waypoints};
 #[cfg(feature = "__sim")]
 pub use witnesses::{Witness, WitnessCounts};
 
@@ -64,7 +70,24 @@ macro_rules! witness {
     };
 }
 
-pub(crate) use {mutation, witness};
+/// Tells all that the algorithm keeps from here on.
+#[cfg(feature = "__sim")]
+macro_rules! waypoint {
+    ($($kept:expr),+ $(,)?) => {
+        if $crate::probe::waypoints::are_watched() {
+            $crate::probe::waypoints::pass(file!(), line!(), &($(&$kept,)+));
+        }
+    };
+}
+
+#[cfg(not(feature = "__sim"))]
+macro_rules! waypoint {
+    ($($kept:expr),+ $(,)?) => {
+        ()
+    };
+}
+
+pub(crate) use {mutation, waypoint, witness};
 
 /// `false`, in words that no lint takes for one and the same condition.
 #[cfg(not(feature = "__sim"))]

@@ -121,6 +121,13 @@ impl<D> Membership<D> {
     pub fn unique_stamp_secs(&self, clock_secs: u64) -> u64 {
         self.stamps.next(clock_secs)
     }
+
+    /// The last one of these values that was given out; 0 for none.
+    #[cfg(feature = "__sim")]
+    #[must_use]
+    pub fn last_stamp_secs(&self) -> u64 {
+        self.stamps.last.load(Ordering::Acquire)
+    }
 }
 
 /// Stamps that rise with each one given out, and follow the clock where they can.

@@ -9,7 +9,7 @@ use super::retract::{Debt, retract};
 use super::{HeldLease, Holder, LeaseArea, LeaseIoError, LeaseShape};
 use crate::delta_lease::{DeltaSectorError, Membership};
 use crate::format::{Dblock, Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader};
-use crate::probe::{mutation, witness};
+use crate::probe::{mutation, waypoint, witness};
 use crate::world::{Timestamp, World};
 
 /// How often an acquire begins anew, because others moved, before it gives up.
@@ -150,6 +150,7 @@ pub async fn acquire<W: World>(
     let Some(debt) = left_behind else {
         return Err(AcquireFailure { error, debt: None });
     };
+    waypoint!(error, debt);
     match retract(world, membership, lease, &debt).await {
         Ok(()) => {
             witness!(Retracted);
@@ -211,6 +212,7 @@ impl<W: World> Attempt<'_, W> {
                 witness!(WriteInFlightRefused);
                 return Err(AcquireError::WriteInFlight);
             }
+            waypoint!(shape, self.own_input, self.left_behind, self.sharers);
             let image = self
                 .lease
                 .read_image(self.world, shape, self.membership.host_id(), self.io())
@@ -224,6 +226,15 @@ impl<W: World> Attempt<'_, W> {
             }
             self.forget_what_was_decided(&image.leader);
             self.check_expected_version(image.leader.version())?;
+            waypoint!(
+                (image.leader, image.shape, image.max_mbal()),
+                (
+                    image.max_version(),
+                    image.block_of(self.membership.host_id())
+                ),
+                image.sharers().collect::<Vec<_>>(),
+                (self.own_input, &self.left_behind, &self.sharers),
+            );
 
             // INV-NEXT: a block newer than the leader shows that the leader is stale: a write of an
             // older version landed late over it. Its owner's time was judged to be over by whoever

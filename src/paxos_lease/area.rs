@@ -125,6 +125,13 @@ impl LeaseImage {
             .map(|block| block.version);
         versions.max().unwrap_or(LeaseVersion::new(0))
     }
+
+    /// Who holds the lease in shared mode, by what stands there.
+    pub(super) fn sharers(&self) -> impl Iterator<Item = (HostId, Generation)> {
+        self.blocks
+            .iter()
+            .filter_map(|seen| Some((seen.host, seen.shared?)))
+    }
 }
 
 /// In which generation `host` holds the lease shared, if it does.

@@ -16,7 +16,7 @@ use super::{HeldLease, names_us};
 use crate::format::{
     Commit, Dblock, FormatError, Generation, HostId, Input, LeaseVersion, PaxosLeader, Structure,
 };
-use crate::probe::{mutation, witness};
+use crate::probe::{mutation, waypoint, witness};
 use crate::world::World;
 
 /// How many ballot numbers one acquire uses for one version before it gives up.
@@ -81,6 +81,11 @@ impl<W: World> Attempt<'_, W> {
             .filter(|block| block.version == next && !mutation!(EarlierAcceptForgotten))
             .and_then(accepted_of);
         for round in 0..ROUNDS_MAX {
+            waypoint!(
+                (image.leader, image.shape, next, mbal, kept),
+                round > 0 || reread_leader,
+                (self.own_input, &self.left_behind, &self.sharers),
+            );
             if (round > 0 || reread_leader) && !mutation!(LeaderNotReread) {
                 match self.reread_leader(image, next).await? {
                     LeaderNow::Unchanged => {}
@@ -203,11 +208,19 @@ impl<W: World> Attempt<'_, W> {
             input: Some(chosen),
             ..announced
         };
+        waypoint!(
+            (image.leader, image.shape, accepting),
+            (self.own_input, &self.left_behind, &self.sharers),
+        );
         match self.phase_2(image, accepting).await? {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
             Look::NewerVersion => return Ok(Round::Restart),
             Look::Clear { .. } => {}
         }
+        waypoint!(
+            (image.leader, image.shape, accepting),
+            (self.own_input, &self.left_behind, &self.sharers),
+        );
 
         // The value is chosen. Make it known.
         let leader = self.commit(image, next, chosen).await?;

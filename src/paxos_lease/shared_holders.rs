@@ -15,9 +15,7 @@ impl<W: World> Attempt<'_, W> {
     /// given back at once.
     pub(super) fn refuse_live_sharers(&self, image: &LeaseImage) -> Result<(), AcquireError> {
         let hosts: Vec<_> = image
-            .blocks
-            .iter()
-            .filter_map(|seen| Some((seen.host, seen.shared?)))
+            .sharers()
             .filter(|&(host, generation)| self.respects(host, generation))
             .filter(|&(host, _)| matches!(self.state_in_table(host), HostState::Live))
             .collect();
