@@ -88,7 +88,8 @@ fn locks(c: &mut Criterion) {
                 rustix::io::pread(&file, &mut *area, 0).expect("a read");
                 write(&area[..512], offset);
             }
-            // The release: own block, a look at the leader, the leader.
+            // The release: a look at the leader, own block, another look, the leader.
+            rustix::io::pread(&file, &mut area[..512], 0).expect("a read");
             write(&area[..512], 1024);
             rustix::io::pread(&file, &mut area[..512], 0).expect("a read");
             write(&area[..512], 0);

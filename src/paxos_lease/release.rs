@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{HeldLease, LeaseArea, LeaseIoError};
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, Generation, HostId, LeaseVersion};
+use crate::format::{Dblock, Generation, HostId, LeaseVersion, PaxosLeader};
 use crate::probe::{mutation, witness};
 use crate::world::World;
 
@@ -16,8 +16,8 @@ pub enum ReleaseError {
     /// retracted.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
-    /// The leader is not what made this host the owner: the lease was taken from it. The leader was
-    /// left as it is.
+    /// The leader was not what made this host the owner, before that was given up: the lease had
+    /// been taken from it. The leader was left as it is.
     #[error(
         "the lease was not ours any more: it is at version {version}, last written by host {writer}"
     )]
@@ -42,7 +42,41 @@ pub(super) fn released(block: Dblock) -> Dblock {
     }
 }
 
+/// What a leader says of an ownership of this host.
+enum Standing {
+    /// We wrote it, for this very ownership.
+    Ours,
+    /// Another host has committed late what made us the owner, or what was before.
+    Late,
+    /// Anything else.
+    Taken,
+}
+
+impl Standing {
+    fn of(leader: &PaxosLeader, held: &HeldLease, me: HostId) -> Self {
+        if leader.write_id() == u64::from(me) {
+            return if *leader == held.leader {
+                Self::Ours
+            } else {
+                Self::Taken
+            };
+        }
+        if leader.version() < held.version() || makes_us_owner(leader, held) {
+            Self::Late
+        } else {
+            Self::Taken
+        }
+    }
+}
+
+fn makes_us_owner(leader: &PaxosLeader, held: &HeldLease) -> bool {
+    (leader.version(), leader.input()) == (held.version(), held.leader.input())
+}
+
 /// Releases `held`. The holder must have stopped writing before.
+///
+/// Four dependent I/Os: the leader is looked at before, the own block marked, the leader looked at
+/// again and freed.
 ///
 /// # Errors
 ///
@@ -54,6 +88,13 @@ pub async fn release<W: World>(
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
 ) -> Result<(), ReleaseError> {
+    // As soon as the mark is on the disk others may take the lease, where another host has committed
+    // our input. So only what the leader shows before it tells whether the lease was taken from us.
+    let before = read_leader(world, membership, lease, held).await?;
+    let taken = matches!(
+        Standing::of(&before, held, membership.host_id()),
+        Standing::Taken
+    );
     // INV-RELEASED-FIRST: should another host's commit of this very version land after our free
     // leader, the mark tells everyone that it means nothing.
     if mutation!(LeaderFreedFirst) {
@@ -61,7 +102,30 @@ pub async fn release<W: World>(
         return mark_released(world, membership, lease, held).await;
     }
     mark_released(world, membership, lease, held).await?;
+    if taken {
+        return Err(not_ours(&before));
+    }
     free_leader(world, membership, lease, held).await
+}
+
+async fn read_leader<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<PaxosLeader, ReleaseError> {
+    let found = lease
+        .read_leader(world, held.shape, membership.timing().io())
+        .await?;
+    Ok(mutation!(ReleaseBlind, held.leader, found))
+}
+
+fn not_ours(leader: &PaxosLeader) -> ReleaseError {
+    witness!(ReleaseNotOurs);
+    ReleaseError::NotOurs {
+        version: leader.version(),
+        writer: leader.write_id(),
+    }
 }
 
 /// INV-MEMBER: the time limit of a write, to be asked for right before it.
@@ -102,27 +166,18 @@ async fn free_leader<W: World>(
     held: &HeldLease,
 ) -> Result<(), ReleaseError> {
     let me = membership.host_id();
-    let found = lease
-        .read_leader(world, held.shape, membership.timing().io())
-        .await?;
-    let leader = mutation!(ReleaseBlind, held.leader, found);
-    // INV-WRITER: another host's late commit of what made us the owner, or of what was before, is
-    // left alone; our mark speaks. All else means that the lease was taken.
+    let leader = read_leader(world, membership, lease, held).await?;
+    // INV-WRITER: what another host wrote is left alone: a late commit of what made us the owner, or
+    // of what was before; our mark speaks. Or the lease was taken by whom the mark allowed it.
     let written_by_us = leader.write_id() == u64::from(me);
-    let makes_us_owner =
-        (leader.version(), leader.input()) == (held.version(), held.leader.input());
-    let is_ours = written_by_us && leader == held.leader;
-    if !(is_ours || makes_us_owner && mutation!(ReleaseWriterIgnored)) {
-        let was_late = makes_us_owner || leader.version() < held.version();
-        if !written_by_us && was_late {
+    match Standing::of(&leader, held, me) {
+        Standing::Ours => {}
+        Standing::Late if makes_us_owner(&leader, held) && mutation!(ReleaseWriterIgnored) => {}
+        Standing::Taken if written_by_us => return Err(not_ours(&leader)),
+        Standing::Late | Standing::Taken => {
             witness!(ReleaseLeftLeader);
             return Ok(());
         }
-        witness!(ReleaseNotOurs);
-        return Err(ReleaseError::NotOurs {
-            version: leader.version(),
-            writer: leader.write_id(),
-        });
     }
     let freed = leader.freed(me, membership.generation(), world.clock_secs());
     let limit = write_limit(world, membership)?;

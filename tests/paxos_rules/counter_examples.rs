@@ -136,7 +136,7 @@ fn t1_t2_a_slow_commit_lands_over_a_newer_version() {
         sim.release_held(&phase_1);
         sim.run_until_held(&commit);
         let v2 = play.acquire(&a);
-        let look = sim.hold_next(a.host, is_leader_read);
+        let look = sim.hold_next(a.host, nth(2, is_leader_read));
         let releasing = play.start_release(&a, &v2);
         sim.run_until_held(&look);
         sim.release_held(&commit);
@@ -342,7 +342,7 @@ fn t7_a_slow_commit_of_a_third_host_lands_two_versions_late() {
     assert!(sim.run(&of_a).is_none());
     play.release(&b, &v2);
     let v3 = play.acquire(&b);
-    let look = sim.hold_next(b.host, is_leader_read);
+    let look = sim.hold_next(b.host, nth(2, is_leader_read));
     let releasing = play.start_release(&b, &v3);
     sim.run_until_held(&look);
     sim.release_held(&commit);

@@ -5,7 +5,7 @@ use disklease::format::{Commit, Generation, LeaseVersion};
 
 use super::setup::{is_block_write, is_leader_read, joined, lease_writes};
 use super::sim::rig::{LEASE_AT, host_id};
-use super::sim::{Member, Rig};
+use super::sim::{Member, Rig, nth};
 
 fn look(rig: &Rig, member: &Member, held: &HeldLease) -> Result<(), VerifyError> {
     let (me, held) = (member.clone(), held.clone());
@@ -85,7 +85,7 @@ fn a_stale_leader_of_another_host_is_left_alone() {
 fn the_mark_comes_before_the_leader() {
     let (rig, [a]) = joined();
     let held = a.acquire().unwrap();
-    let read = rig.sim.hold_next(a.host, is_leader_read);
+    let read = rig.sim.hold_next(a.host, nth(2, is_leader_read));
     let task = a.start_release(&held);
     rig.sim.run_until_held(&read);
     assert!(rig.block(1).released && !rig.leader().is_free());
@@ -137,4 +137,21 @@ fn a_lease_is_verified_by_what_made_us_the_owner() {
         owner: None,
     };
     assert_eq!(look(&rig, &a, &held), Err(free));
+}
+
+/// Where another host has committed our input late, the mark alone gives the lease to whoever comes. That is no
+/// loss, however soon it is.
+#[test]
+fn a_lease_that_was_taken_after_the_mark_was_given_back() {
+    let (rig, [a, b]) = joined();
+    let held = a.acquire().unwrap();
+    rig.patch(LEASE_AT, 512, |sector| sector[176] = 2);
+    let read = rig.sim.hold_next(a.host, nth(2, is_leader_read));
+    let task = a.start_release(&held);
+    rig.sim.run_until_held(&read);
+    let theirs = b.acquire().unwrap();
+    assert_eq!(theirs.version().get(), 2);
+    rig.sim.release_held(&read);
+    rig.sim.run(&task).unwrap();
+    look(&rig, &b, &theirs).unwrap();
 }

@@ -115,6 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Err(error) = lockspace.leave() {
         complain(&error);
     }
+    signals.settle();
     ended
 }
 

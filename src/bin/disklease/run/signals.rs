@@ -69,6 +69,12 @@ impl Signals {
         self.enter(Phase::Running);
     }
 
+    /// Comes back only if no signal is just ending this process: what failed because of that is not
+    /// what the run ended by.
+    pub(crate) fn settle(&self) {
+        drop(self.phase.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn enter(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
