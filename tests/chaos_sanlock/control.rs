@@ -50,7 +50,7 @@ pub(crate) enum Wish {
     /// To go on after that.
     GoOn = 2,
     End = 3,
-    /// To keep the lease that it gets next. Only sanlock's clients do: it is for their daemon to end them.
+    /// To keep the lease that it gets next, and to go on raising the counter.
     Keep = 4,
 }
 

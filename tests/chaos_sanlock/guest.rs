@@ -38,8 +38,8 @@ struct Guest {
     host_name: String,
     host_id: u64,
     fire_timeout: Duration,
-    /// Of 4 joins after a loss, so many are under a new name and host id.
-    renamed_of_4: u64,
+    /// Of 8 joins after a loss, so many are under a new name and host id.
+    renamed_of_8: u64,
     disks: Vec<(usize, PathBuf, Counter)>,
     control: Control,
     history: History,
@@ -51,15 +51,13 @@ pub(crate) fn run(command: &Value) -> Value {
     // Also where it stands still. The player's thread, which started it, lives until it has ended it.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let mut guest = Guest::new(command);
-    let mut is_first = true;
     while guest.control.wish() != Wish::End {
-        if !is_first && random(4) < guest.renamed_of_4 {
-            guest.host_id += 1;
-            guest.host_name = format!("{}.{}", guest.machine, guest.host_id);
-        }
-        is_first = false;
         if let Some(manager) = guest.join() {
             guest.work(&manager);
+            if random(8) < guest.renamed_of_8 {
+                guest.host_id += 1;
+                guest.host_name = format!("{}.{}", guest.machine, guest.host_id);
+            }
         }
     }
     guest.say(State::Ended, 0);
@@ -82,7 +80,7 @@ impl Guest {
             host_name: text(command, "host_name").to_owned(),
             host_id: number("host_id"),
             fire_timeout: Duration::from_secs(number("fire_timeout")),
-            renamed_of_4: number("renamed_of_4"),
+            renamed_of_8: number("renamed_of_8"),
             disks: disks.collect(),
             control: Control::open(Path::new(text(command, "control"))),
             history: History::open(Path::new(text(command, "history"))),
@@ -121,7 +119,7 @@ impl Guest {
                     "not joined",
                     json!({"host": self.host_id, "error": error.to_string()}),
                 );
-                pause(RECOVER);
+                pause(2 * RECOVER);
                 None
             }
         }
@@ -153,8 +151,8 @@ impl Guest {
         let (number, path, _) = &self.disks[pick];
         let number = *number;
         self.say(State::Acquiring, number);
-        let wait = match random(8) {
-            0 => WaitLimit::For(Duration::from_secs(3)),
+        let wait = match random(16) {
+            0 => WaitLimit::For(Duration::from_secs(2)),
             _ => WaitLimit::Try,
         };
         match manager.acquire(disk(path).wait(wait)) {
@@ -199,7 +197,9 @@ impl Guest {
     /// Raises the counter a few times; false if the lock was found lost.
     fn hold(&self, guard: &LockGuard, pick: usize, lock: &Value) -> bool {
         let (number, _, counter) = &self.disks[pick];
-        for _ in 0..=random(3) {
+        let mut rounds = 1 + random(3);
+        while rounds > 0 || self.control.wish() == Wish::Keep {
+            rounds = rounds.saturating_sub(1);
             let found = counter.read();
             let next = found.next(random(u64::MAX));
             let mut about = lock.clone();

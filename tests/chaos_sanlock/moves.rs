@@ -102,7 +102,16 @@ impl Machine {
     }
 
     fn await_moment(&self, when: When) {
-        if let When::At(state) = when {
+        let state = match when {
+            When::Now => None,
+            When::At(state) => Some(state),
+            When::Keeping => {
+                self.want(Wish::Keep);
+                let is_kept = || self.states().contains(&State::Holding);
+                return self.wait_while(2 * PATIENCE, || !is_kept() && !self.is_down());
+            }
+        };
+        if let Some(state) = state {
             self.wait_while(PATIENCE, || !self.states().contains(&state));
         }
         // Not always its very beginning.
@@ -139,6 +148,9 @@ impl Machine {
         if !self.in_time(life, |body| body.signal(part, Signal::STOP)) {
             return;
         }
+        if when == When::Keeping && self.kind != Kind::Peer {
+            self.want(Wish::None);
+        }
         let begun = self.note(
             "stop",
             json!({"part": format!("{part:?}"), "states": format!("{states:?}")}),
@@ -167,8 +179,7 @@ impl Machine {
     /// A client of sanlock's that holds when its host expires is to be ended by its daemon: it keeps what it gets.
     fn keep_if_peer(&self, long: Long) {
         if self.kind == Kind::Peer && matches!(long, Long::PastExpiry(_)) {
-            self.want(Wish::Keep);
-            self.await_moment(When::At(State::Holding));
+            self.await_moment(When::Keeping);
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum When {
     Now,
     /// When a guest is at that, if one is soon.
     At(State),
+    /// When a guest holds, for certain: it is made to keep what it gets.
+    Keeping,
 }
 
 /// How long something lasts.
@@ -142,19 +144,17 @@ pub(crate) const fn kill(when: When, next: Next) -> Move {
     Move::Kill { when, next }
 }
 
-pub(crate) const HOLDING: When = When::At(State::Holding);
-
 pub(crate) fn some_time(chance: &mut Chance) -> When {
     chance.one_of(&[
         When::Now,
-        HOLDING,
+        When::At(State::Holding),
         When::At(State::Acquiring),
         When::At(State::Releasing),
     ])
 }
 
-pub(crate) fn some_pause(chance: &mut Chance) -> Move {
-    Move::Calm(chance.between(200, 2500))
+pub(crate) fn some_pause(chance: &mut Chance, up_to: u64) -> Move {
+    Move::Calm(chance.between(200, up_to))
 }
 
 /// All I/O is slow, but within the io timeout.

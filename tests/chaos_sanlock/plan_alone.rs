@@ -3,7 +3,7 @@
 use super::control::State;
 use super::machine::{Kind, Next};
 use super::plan::{
-    Chance, HOLDING, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
+    Chance, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
     some_pause, some_time, stop,
 };
 use super::storage::gate::Target;
@@ -35,9 +35,9 @@ pub(crate) fn plans() -> Vec<Plan> {
             Kind::Ours,
             vec![
                 Move::Calm(500),
-                kill(HOLDING, Next::RENAMED),
+                kill(When::Keeping, Next::RENAMED),
                 Move::Calm(1000),
-                stop(HOLDING, Part::All, past),
+                stop(When::Keeping, Part::All, past),
             ],
             harsh,
         ),
@@ -45,7 +45,7 @@ pub(crate) fn plans() -> Vec<Plan> {
             Kind::Ours,
             vec![
                 Move::Calm(6000),
-                stop(HOLDING, Part::All, Long::UntilReset),
+                stop(When::Keeping, Part::All, Long::UntilReset),
                 Move::Calm(1000),
                 held(LEASES, false, true, Long::Millis(3000), true),
                 Move::Calm(1000),
@@ -73,7 +73,7 @@ pub(crate) fn plans() -> Vec<Plan> {
             Kind::OursBare,
             vec![
                 Move::Calm(9000),
-                stop(HOLDING, Part::All, Long::Millis(3000)),
+                stop(When::Keeping, Part::All, Long::Millis(3000)),
                 Move::Calm(12_000),
                 kill(When::Now, Next::SAME),
             ],
@@ -93,7 +93,7 @@ fn gentle(chance: &mut Chance) -> Move {
         2 => Move::Park {
             millis: chance.between(100, 4000),
         },
-        _ => some_pause(chance),
+        _ => some_pause(chance, 2500),
     }
 }
 
@@ -101,7 +101,7 @@ fn harsh(chance: &mut Chance) -> Move {
     let past = Long::PastExpiry(chance.between(100, 1200));
     let lasting = chance.one_of(&[past, past, Long::UntilReset]);
     match chance.between(0, 99) {
-        0..30 => some_pause(chance),
+        0..30 => some_pause(chance, 2500),
         30..48 => {
             let next = chance.one_of(&[Next::SAME, Next::NEW, Next::NEW, Next::RENAMED]);
             kill(some_time(chance), next)

@@ -15,13 +15,15 @@
 use super::control::State;
 use super::machine::{Kind, Next};
 use super::plan::{
-    Chance, HOLDING, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
+    Chance, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
     some_pause, some_time, stop,
 };
 use super::storage::gate::Target;
 
-pub(crate) const DISKS: usize = 6;
-const EVERYBODY: &[usize] = &[0, 1, 2];
+pub(crate) const DISKS: usize = 8;
+/// Pauses, in ms at most: a lease of a dead owner is out of use for more than a minute, and some must be left.
+const PAUSE: u64 = 12_000;
+const EVERYBODY: &[usize] = &[0, 1, 2, 6, 7];
 /// Wanted by a sanlock machine, and by one of ours that is to take it over.
 const FROM_PEER: usize = 3;
 /// Wanted by one of ours, and by a sanlock machine that is to take it over.
@@ -50,9 +52,9 @@ pub(crate) fn plans() -> Vec<Plan> {
             everybody_and(&[PARKED]),
             vec![
                 Move::Calm(2000),
-                kill(HOLDING, Next::NEW),
+                kill(When::Keeping, Next::NEW),
                 Move::Calm(2000),
-                stop(HOLDING, Part::All, Long::UntilReset),
+                stop(When::Keeping, Part::All, Long::UntilReset),
                 Move::Calm(1000),
                 held(LOCKSPACE, true, true, past, true),
             ],
@@ -80,9 +82,9 @@ pub(crate) fn plans() -> Vec<Plan> {
             everybody_and(&[]),
             vec![
                 Move::Calm(2000),
-                kill(HOLDING, Next::NEW),
+                kill(When::Keeping, Next::NEW),
                 Move::Calm(1000),
-                stop(HOLDING, Part::All, past),
+                stop(When::Keeping, Part::All, past),
                 Move::Calm(1000),
                 held(LEASES, false, true, Long::Millis(3000), false),
                 Move::Calm(1000),
@@ -119,12 +121,12 @@ pub(crate) fn plans() -> Vec<Plan> {
 fn ours(chance: &mut Chance) -> Move {
     let past = Long::PastExpiry(chance.between(100, 20_000));
     match chance.between(0, 99) {
-        0..35 => some_pause(chance),
-        35..52 => {
+        0..45 => some_pause(chance, PAUSE),
+        45..55 => {
             let next = chance.one_of(&[Next::NEW, Next::NEW, Next::NEW, Next::SAME]);
             kill(some_time(chance), next)
         }
-        52..67 => stop(
+        55..67 => stop(
             some_time(chance),
             Part::All,
             Long::Millis(chance.between(20, 6000)),
@@ -155,12 +157,12 @@ fn ours(chance: &mut Chance) -> Move {
 fn peer(chance: &mut Chance) -> Move {
     let past = Long::PastExpiry(chance.between(1000, 20_000));
     match chance.between(0, 99) {
-        0..35 => some_pause(chance),
-        35..50 => {
+        0..45 => some_pause(chance, PAUSE),
+        45..54 => {
             let next = chance.one_of(&[Next::NEW, Next::NEW, Next::SAME, Next::SAME]);
             kill(some_time(chance), next)
         }
-        50..62 => Move::KillClient,
+        54..62 => Move::KillClient,
         62..72 => stop(
             some_time(chance),
             Part::All,

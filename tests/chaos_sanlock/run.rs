@@ -143,9 +143,6 @@ impl Run {
         let found = violations(&events, &story, &counters(place), &peers, self.rules());
         let missing = figures.missing(self.musts);
         println!("{} violations", found.len());
-        if std::env::var_os("KEEP").is_some() {
-            history::tell(&events, self.name, &[]);
-        }
         if played && found.is_empty() && missing.is_empty() && stuck.is_empty() {
             return;
         }

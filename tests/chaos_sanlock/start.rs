@@ -59,9 +59,9 @@ impl Machine {
             json!({"number": number, "path": disk.path, "counter": disk.counter})
         });
         // To wait for the own death takes a minute and more beside sanlock.
-        let renamed_of_4 = match self.place.fire_timeout {
-            long if long > Duration::from_secs(10) => 3,
-            _ => 1,
+        let renamed_of_8 = match self.place.fire_timeout {
+            long if long > Duration::from_secs(10) => 7,
+            _ => 2,
         };
         let command = json!({
             "do": "chaos",
@@ -72,7 +72,7 @@ impl Machine {
             "host_name": identity.name,
             "host_id": identity.host_id,
             "fire_timeout": self.place.fire_timeout.as_secs(),
-            "renamed_of_4": renamed_of_4,
+            "renamed_of_8": renamed_of_8,
             "disks": disks.collect::<Vec<_>>(),
             "control": path,
             "history": self.place.history.path(),
