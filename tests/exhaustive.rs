@@ -101,7 +101,7 @@ fn two_hosts_that_die() {
             "11/3 deaths 1",
             "11/2 deaths 2",
             "22/1 deaths 2",
-            "22/2 deaths 1",
+            "21/2 deaths 1",
         ],
         &seen,
     );
@@ -316,7 +316,13 @@ fn counter_examples_are_found() {
 #[test]
 #[ignore = "takes minutes"]
 fn larger_worlds() {
-    let worlds = ["33/2", "22/2 late 1 owing", "22/2 late 2"];
+    let worlds = [
+        "33/2",
+        "22/2 deaths 1",
+        "22/2 late 1 owing",
+        "22/2 stalls 1 rejoins 1",
+        "111/2",
+    ];
     all_hold(&worlds, &[]);
 }
 

@@ -110,7 +110,7 @@ pub struct Edge {
 }
 
 /// One in so many ways to a node that is known already is kept, to see whether it is the same.
-const MERGED_TO_COMPARED: u64 = 4;
+const MERGED_TO_COMPARED: u64 = 8;
 
 pub struct Hosts {
     pub layout: Layout,
