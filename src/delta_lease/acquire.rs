@@ -296,7 +296,7 @@ impl<W: World> Claim<'_, W> {
             leader_is_on_disk: true,
         };
 
-        let limit = short_delay_of(found, self.claimant);
+        let limit = write_limit_of(found, self.claimant);
         let written = self
             .write_sector(&lease, &lease.leader, timing.io().min(limit))
             .await;
@@ -447,4 +447,14 @@ fn short_delay_of(found: &DeltaRecord, claimant: &Claimant) -> Duration {
         .filter(|_| !mutation!(ShortDelayByOwnTimeout));
     let io_timeout = on_disk.unwrap_or_else(|| claimant.timing.io_timeout());
     Timing::new(io_timeout, claimant.timing.fire_timeout()).short_delay()
+}
+
+/// How long it may take from the read of the sector to the end of the write over it: no longer than
+/// any claimant waits before it reads back. Where the sector has no N, that may be as little as 2N
+/// of the shortest.
+fn write_limit_of(found: &DeltaRecord, claimant: &Claimant) -> Duration {
+    match IoTimeout::from_secs(found.leader.io_timeout_secs()) {
+        Some(_) => short_delay_of(found, claimant),
+        None => Timing::new(IoTimeout::MIN, claimant.timing.fire_timeout()).short_delay(),
+    }
 }

@@ -7,6 +7,10 @@ use super::record;
 /// Where the bitmap is in a delta sector, of either sector size.
 const OFFSET: usize = 256;
 const LEN: usize = 256;
+/// The bytes whose bits belong to hosts; those behind them have no meaning.
+const HOST_BYTES: usize = 250;
+
+const _: () = assert!(HOST_BYTES * 8 == 2000 && HostId::MAX == 2000);
 
 /// A set of hosts, bytes 256 to 512 of a delta sector: those to which the sector's owner has
 /// something to say.
@@ -48,7 +52,8 @@ impl HostBitmap {
     /// Whether no host is called.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        let bits = self.0.get(..HOST_BYTES);
+        bits.is_some_and(|bits| bits == [0; HOST_BYTES])
     }
 
     /// Calls this host.

@@ -2,6 +2,7 @@
 
 use disklease::__sim::delta_lease::ClaimError;
 use disklease::__sim::paxos_lease::AcquireError;
+use disklease::__sim::world::WriteError;
 
 use super::sim::rig::{formatted, secs};
 use super::sim::{Faults, First, Paths, Rig, Seeded, Sim};
@@ -117,4 +118,41 @@ fn a_claim_that_came_too_late_does_not_free_the_id_of_its_owner() {
     assert!(matches!(other.acquire_error(), AcquireError::Held(_)));
     rig.sim.run_for(secs(20));
     assert!(!owner.is_held(), "it has found out");
+}
+
+/// Where the sector has no good N, claimants have only their own to go by, and one with a long N
+/// must not take longer than one with the shortest waits: here it would write over an owner that
+/// was confirmed, and hold its leases beside it.
+#[test]
+fn without_a_good_n_on_disk_the_longest_own_one_gives_no_more_time() {
+    for nonsense in [0_u16, 256, u16::MAX] {
+        let rig = Rig::new(Sim::new(First), 3);
+        rig.patch(Rig::delta_at(1), 512, |sector| {
+            sector[174..176].copy_from_slice(&nonsense.to_le_bytes());
+        });
+        let (late, late_world) = rig.add_host();
+        let write = rig.sim.hold_next(late, |io| io.is_write());
+        let late_claim = rig.claim(&late_world, rig.claimant(1, "late", 30));
+        rig.sim.run_until_held(&write);
+        let (_, world) = rig.add_host();
+        let claim = rig.claim(&world, rig.claimant(1, "owner", 10));
+        let owner = rig.member(&world, rig.sim.run(&claim).unwrap());
+        owner.keep_alive(&rig.sim);
+        owner.acquire().unwrap();
+        rig.sim.run_for(secs(2));
+        // The owner cannot reach the storage any more, and does not see who comes.
+        rig.sim.hang_io(owner.host);
+        rig.sim.release_held(&write);
+        match rig.sim.run(&late_claim) {
+            Err(ClaimError::Write { error, .. }) => {
+                assert_eq!(error, WriteError::TimedOut(secs(2)));
+            }
+            Err(other) => panic!("{other}"),
+            Ok(delta) => {
+                let late = rig.member(&late_world, delta);
+                let held = late.acquire();
+                panic!("{held:?} while the owner holds it: {}", owner.is_held());
+            }
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl Sectors {
         for (at, bytes) in (offset / CHUNK as u64..).zip(bytes.chunks_exact(CHUNK)) {
             match self.chunks.binary_search_by_key(&at, |&(at, _)| at) {
                 Ok(found) => self.chunks[found].1.copy_from_slice(bytes),
-                Err(_) if bytes.iter().all(|&byte| byte == 0) => {}
+                Err(_) if bytes == [0; CHUNK] => {}
                 Err(place) => self.chunks.insert(place, (at, bytes.try_into().unwrap())),
             }
         }

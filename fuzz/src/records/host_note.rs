@@ -1,0 +1,104 @@
+//! What a host of ours says of itself.
+
+use disklease::format::{FormatError, Generation, HostId, HostNote, NoteState, Structure};
+
+use super::{Case, is_refused_where_it_does_not_fit};
+use crate::bytes::{self, HOST_NOTE, u16_at, u32_at, u64_at};
+use crate::shown;
+
+const OFFSET: usize = HOST_NOTE.0;
+const END: usize = HOST_NOTE.0 + HOST_NOTE.1;
+
+/// Any bytes as the note in a delta sector.
+///
+/// # Panics
+///
+/// If the library is wrong, as all targets.
+pub fn run(data: &[u8]) {
+    let mut case = Case::new(data, OFFSET);
+    if case.seal {
+        bytes::seal_note(&mut case.sector, HOST_NOTE);
+    }
+    let sector = &case.sector[..];
+    let read = HostNote::read_from(sector);
+    assert_eq!(read, judged(sector));
+    match read {
+        NoteState::Present(note) => goes_back(&note, &sector[OFFSET..END]),
+        NoteState::Damaged(error) => shown::error(&error),
+        NoteState::Absent => {}
+    }
+}
+
+/// What these bytes say, or what is wrong with them.
+fn judged(sector: &[u8]) -> NoteState<HostNote> {
+    let structure = Structure::HostNote;
+    let Some(note) = sector.get(OFFSET..END) else {
+        return NoteState::Damaged(FormatError::Short {
+            structure,
+            needed: END,
+            found: sector.len(),
+        });
+    };
+    if note.iter().all(|&byte| byte == 0) {
+        return NoteState::Absent;
+    }
+    let (expected, found) = (0x6c64_6e68, u32_at(note, 0));
+    if found != expected {
+        return NoteState::Damaged(FormatError::Magic {
+            structure,
+            expected,
+            found,
+        });
+    }
+    if let Err(error) = bytes::expect_checksum(structure, &note[8..], u32_at(note, 4)) {
+        return NoteState::Damaged(error);
+    }
+    let found = u64::from(u16_at(note, 48));
+    let Ok(host_id) = HostId::new(found) else {
+        let max = 2000;
+        return NoteState::Damaged(FormatError::OwnerRange {
+            structure,
+            max,
+            found,
+        });
+    };
+    let mut said = HostNote::new(host_id, Generation::new(u64_at(note, 24)));
+    said.protocol = u16_at(note, 8);
+    said.io_timeout_secs = u16_at(note, 10);
+    said.pid = u32_at(note, 12);
+    said.features = u32_at(note, 16);
+    said.life_mark = u32_at(note, 20);
+    said.boot_id.copy_from_slice(&note[32..48]);
+    said.fire_timeout_secs = u16_at(note, 50);
+    NoteState::Present(said)
+}
+
+fn goes_back(note: &HostNote, bytes: &[u8]) {
+    let mut sector = vec![0; END];
+    note.write_to(&mut sector).unwrap();
+    assert!(sector[..OFFSET].iter().all(|&byte| byte == 0));
+    assert_eq!(HostNote::read_from(&sector), NoteState::Present(*note));
+    // Bytes that have no meaning yet are not carried over.
+    assert_eq!(sector[OFFSET..] == *bytes, u32_at(bytes, 52) == 0);
+    is_refused_where_it_does_not_fit(END, |sector| note.write_to(sector));
+}
+
+/// A note of ours, as it is and sealed anew.
+///
+/// # Panics
+///
+/// Never.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut note = HostNote::new(HostId::FIRST, Generation::new(3));
+    note.protocol = 1;
+    note.io_timeout_secs = 10;
+    note.fire_timeout_secs = 60;
+    note.boot_id = [7; 16];
+    let mut sector = vec![0; END];
+    note.write_to(&mut sector).unwrap();
+    let seed = Case::seed(1, OFFSET, &sector);
+    let mut sealed = seed.clone();
+    sealed[0] = 1;
+    vec![seed, sealed]
+}
