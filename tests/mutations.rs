@@ -1,11 +1,18 @@
-//! Each rule, got wrong, is found out.
+//! Rules got wrong, one at a time, in the random simulation: each is found out, by a run that the
+//! right rules pass.
+//!
+//! Others are found by the exhaustive worlds (`exhaustive`) and by the tests of single rules (`wrong` in
+//! `delta_rules` and `paxos_rules`); `wrong_variants` sees to it that none is forgotten.
+
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
     clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::print_stdout,
     clippy::must_use_candidate,
     clippy::items_after_statements,
     clippy::redundant_closure_for_method_calls,
@@ -28,66 +35,174 @@
 #[path = "sim/harness.rs"]
 mod sim;
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use disklease::__sim::probe::{Mutation, Mutations};
 
+use sim::fleet::{Budget, Seeds, cores, explain, run, run_on};
 use sim::scenario::Profile;
-use sim::trial;
+use sim::trial::run_seed;
 
-/// How many schedules of each profile a wrong variant survives. Prints, and checks nothing: to find
-/// out where a new one is best looked for. `DISKLEASE_SCHEDULES` of each profile, or of
-/// `DISKLEASE_PROFILE` alone; `DISKLEASE_ONLY` some names.
+/// Schedules of one profile in which each of its wrong variants must be found.
+const BUDGET: u64 = 40_000;
+
+/// Where each is looked for.
+const TABLE: &[(Profile, &[Mutation])] = &[
+    (Profile::Ballots, BALLOTS),
+    (Profile::Takeover, TAKEOVER),
+    (Profile::Ids, IDS),
+];
+
+const BALLOTS: &[Mutation] = &[
+    Mutation::AcceptedForgotten,
+    Mutation::AcceptedIgnored,
+    Mutation::AcquiredWhileOwing,
+    Mutation::BallotNumberShared,
+    Mutation::BlocksNotCounted,
+    Mutation::CommitNamesUsSuffices,
+    Mutation::DebtDropped,
+    Mutation::EarlierAcceptForgotten,
+    Mutation::FailedWriteForgotten,
+    Mutation::HighestBalIgnored,
+    Mutation::MbalIgnored,
+    Mutation::NewerVersionIgnored,
+    Mutation::OlderVersionAdopted,
+    Mutation::OwnerNotJudged,
+    Mutation::Phase1NotRetracted,
+    Mutation::Phase1Skipped,
+    Mutation::Phase2ReadSkipped,
+    Mutation::ReleaseUnmarked,
+    Mutation::ReleaseZeroes,
+    Mutation::ReleasedNotBelieved,
+    Mutation::RetractLeavesLeader,
+    Mutation::RetractSkipped,
+    Mutation::RetractUnmarked,
+    Mutation::RetractZeroes,
+    Mutation::TableBelieved,
+    Mutation::VersionAboveBlocks,
+];
+
+const TAKEOVER: &[Mutation] = &[
+    Mutation::ClaimAtLost,
+    Mutation::ClaimCountedFromConfirm,
+    Mutation::DeadlineUnchecked,
+    Mutation::LossNotSticky,
+    Mutation::LostTooLate,
+    Mutation::OwnEarlierLifeRefused,
+    Mutation::OwnerRenewalIgnored,
+    Mutation::OwnerTimeoutIsOwn,
+    Mutation::RejoinProofIgnored,
+    Mutation::TakeoverAtLost,
+    Mutation::UnreadableOwnerOver,
+];
+
+const IDS: &[Mutation] = &[
+    Mutation::ClaimByOwnTimeout,
+    Mutation::ClaimRenewalIgnored,
+    Mutation::ConfirmUnchecked,
+    Mutation::RejoinMarkIgnored,
+    Mutation::RejoinNameIgnored,
+    Mutation::ShortDelaySkipped,
+    Mutation::UnconfirmedMarked,
+];
+
+/// Does `work` to each of `items`, on all cores.
+fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..cores() {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(item);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn each_wrong_variant_breaks_something_within_its_budget() {
+    let all: Vec<_> = TABLE
+        .iter()
+        .flat_map(|&(profile, mutations)| mutations.iter().map(move |&wrong| (profile, wrong)))
+        .collect();
+    let unnoticed = Mutex::new(Vec::new());
+    for_each(&all, |&(profile, wrong)| {
+        let seeds = Seeds {
+            first: 0,
+            profile: Some(profile),
+        };
+        let report = run_on(1, seeds, Budget::Runs(BUDGET), wrong.into());
+        match report.broken {
+            Some(broken) => println!(
+                "{wrong}: {profile:?} {}, {:.1?}: {}",
+                broken.seed, report.took, broken.what
+            ),
+            None => unnoticed.lock().unwrap().push(wrong),
+        }
+    });
+    let unnoticed = unnoticed.into_inner().unwrap();
+    assert!(
+        unnoticed.is_empty(),
+        "got wrong and not noticed: {unnoticed:?}"
+    );
+}
+
+/// What the wrong variants are found with finds nothing in the right rules.
+#[test]
+fn the_right_rules_pass_the_same_budget() {
+    for &(profile, _) in TABLE {
+        let seeds = Seeds {
+            first: 0,
+            profile: Some(profile),
+        };
+        let report = run(seeds, Budget::Runs(BUDGET), Mutations::NONE);
+        if let Some(broken) = &report.broken {
+            panic!("{}", explain(broken, Mutations::NONE));
+        }
+        assert_eq!(report.runs, BUDGET);
+    }
+}
+
+/// How many schedules of each profile a wrong variant survives. Checks nothing: to find out where a new
+/// one is best looked for. `DISKLEASE_SCHEDULES` of each profile, or of `DISKLEASE_PROFILE` alone;
+/// `DISKLEASE_ONLY` some names, with commas between.
 #[test]
 #[ignore = "a tool"]
 fn survey() {
-    let most: u64 =
-        std::env::var("DISKLEASE_SCHEDULES").map_or(20_000, |text| text.parse().unwrap());
-    let only = std::env::var("DISKLEASE_ONLY").ok();
+    let asked = |name: &str| std::env::var(name).ok();
+    let most = asked("DISKLEASE_SCHEDULES").map_or(20_000, |text| text.parse().unwrap());
+    let only = asked("DISKLEASE_ONLY");
+    let profile = asked("DISKLEASE_PROFILE").map(|name| Profile::named(&name).unwrap());
     let wanted = |mutation: &&Mutation| {
         only.as_ref()
             .is_none_or(|only| only.split(',').any(|name| name == mutation.name()))
     };
-    let named = std::env::var("DISKLEASE_PROFILE").ok();
-    let asked = |profile| {
-        named
-            .as_ref()
-            .is_none_or(|name| Profile::named(name) == Some(profile))
-    };
-    let work: Vec<_> = Mutation::ALL.iter().filter(wanted).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let mutations: Vec<_> = Mutation::ALL
+        .iter()
+        .copied()
+        .filter(|m| wanted(&m))
+        .collect();
     std::panic::set_hook(Box::new(|_| {}));
-    std::thread::scope(|scope| {
-        for _ in 0..sim::fleet::cores() {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(&&mutation) = work.get(at) else {
-                        return;
-                    };
-                    let begun = Instant::now();
-                    let _switched = Mutations::from(mutation).switch();
-                    let found: Vec<_> = Profile::ALL
-                        .into_iter()
-                        .filter(|&profile| asked(profile))
-                        .filter_map(|profile| {
-                            (0..most).find_map(|seed| {
-                                let broken = trial::run_seed(profile, seed).broken?;
-                                Some(format!(
-                                    "{profile:?} {seed} {:?} {}",
-                                    begun.elapsed(),
-                                    sim::shrink::kind_of(&broken)
-                                ))
-                            })
-                        })
-                        .collect();
-                    if found.is_empty() {
-                        println!("NOT {mutation}");
-                    } else {
-                        println!("FOUND {mutation}: {}", found.join(", "));
-                    }
-                }
-            });
-        }
+    for_each(&mutations, |&wrong| {
+        let begun = Instant::now();
+        let _switched = Mutations::from(wrong).switch();
+        let profiles = Profile::ALL
+            .into_iter()
+            .filter(|&one| profile.is_none_or(|profile| profile == one));
+        let found: Vec<_> = profiles
+            .filter_map(|profile| {
+                let first = (0..most).find_map(|seed| {
+                    let broken = run_seed(profile, seed).broken?;
+                    Some((seed, broken))
+                });
+                let (seed, broken) = first?;
+                let kind = sim::shrink::kind_of(&broken);
+                Some(format!("{profile:?} {seed} {:.1?} {kind}", begun.elapsed()))
+            })
+            .collect();
+        println!("{wrong}: {}", found.join(", "));
     });
 }

@@ -41,7 +41,15 @@ impl Play {
         })
         .map(|(world, task)| {
             let delta = self.rig.sim.run(&task).unwrap();
-            self.rig.member(&world, delta)
+            let member = self.rig.member(&world, delta);
+            // Only renewals carry the life mark, without which nobody comes back quickly.
+            let me = member.clone();
+            let renewed = self
+                .rig
+                .sim
+                .run_on(world.host, async move { me.renew().await });
+            renewed.unwrap();
+            member
         })
     }
 

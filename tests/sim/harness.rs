@@ -33,6 +33,7 @@ pub mod storage;
 pub mod timeline;
 pub mod trial;
 pub mod world;
+pub mod wrong;
 
 pub use choice::{Chooser, First, Paths, Seeded};
 pub use disk::{Faults, SimDisk};

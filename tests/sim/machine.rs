@@ -402,12 +402,12 @@ impl Host {
         if quiet {
             self.had_last.borrow_mut()[lease] = true;
         }
-        let hold = if quiet {
+        let most = if quiet {
             Duration::from_millis(5)
         } else {
             scenario.hold_max
         };
-        let until = world.now() + Duration::from_nanos(world.random(nanos(hold) + 1));
+        let until = world.now() + Duration::from_nanos(world.random(nanos(most) + 1));
         while is_held() {
             field.referee.writes(lease, life, version);
             let takes = match world.random(3) {
@@ -420,7 +420,7 @@ impl Host {
             if world.now() >= until || self.leaving.get() {
                 break;
             }
-            let rest = nanos(hold) / 16 + 1_000_000;
+            let rest = nanos(most) / 16 + 1_000_000;
             world.sleep(Duration::from_nanos(world.random(rest))).await;
         }
         if !is_held() {

@@ -316,7 +316,7 @@ impl Scenario {
         if draw.below(2) == 0 {
             faults.slow = 0;
         }
-        let leases = 1 + draw.one_of(&[0, 0, 0, 1]) as usize;
+        let leases = draw.one_of(&[1, 1, 1, 2]);
         let ends = draw.one_of(&[4000, 14_000, 14 * n]);
         let mut blows = Vec::new();
         for _ in 0..draw.one_of(&[1, 1, 2, 3, 5]) {

@@ -19,6 +19,7 @@ use super::clock::{HostClock, TrueTime};
 use super::disk::{CutOff, Faults, Sectors, SimDisk, SlowAt};
 use super::io::{IoId, IoRecord, Ios};
 use super::script::HoldRule;
+use super::wrong;
 
 /// A host of the simulation, by its number. Says nothing about its host id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +149,7 @@ impl Sim {
     }
 
     pub fn new_boxed(chooser: Box<dyn Chooser>) -> Self {
+        wrong::switch_as_asked();
         let core = Core {
             now: TrueTime(0),
             chooser,

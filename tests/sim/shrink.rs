@@ -37,6 +37,10 @@ fn cost(verdict: &Verdict, drawn: &Drawn) -> Cost {
 }
 
 /// The shortest run that could be found from `drawn`, which breaks something of `kind`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long the simulator itself takes"
+)]
 pub fn shrink(profile: Profile, drawn: Drawn, broken: &str) -> Drawn {
     let verdict = run_drawn(profile, &drawn, false);
     let mut shrink = Shrink {

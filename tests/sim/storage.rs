@@ -16,6 +16,7 @@ const IO_ERROR: OsError = OsError(5);
 
 impl Core {
     /// Takes an I/O in. It begins at once, unless an earlier write is in its way.
+    #[allow(clippy::too_many_arguments, reason = "all that an I/O is")]
     pub fn submit(
         &mut self,
         host: HostIx,

@@ -1,6 +1,7 @@
 //! The history of a run, host by host on one time line, for a person to read.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use disklease::format::{Dblock, DblockSector, DeltaLeader, HostId, PaxosLeader};
 
@@ -35,7 +36,10 @@ pub fn text(sim: &Sim) -> String {
         let Some(text) = describe(io, guests) else {
             continue;
         };
-        let at = io.effect.or(io.told.map(|(at, _)| at)).unwrap_or(io.begun);
+        let at = io
+            .effect
+            .or_else(|| io.told.map(|(at, _)| at))
+            .unwrap_or(io.begun);
         lines.push(Line {
             at,
             host: Some(io.host),
@@ -58,7 +62,7 @@ fn render(lines: &[Line], hosts: usize) -> String {
     }
     out.push('\n');
     for line in lines {
-        let seconds = line.at.0 as f64 / 1e9;
+        let seconds = seconds_of(line.at);
         let Some(host) = line.host else {
             for part in line.text.lines() {
                 let _ = writeln!(out, "{seconds:>14.6}  == {part}");
@@ -78,6 +82,10 @@ fn render(lines: &[Line], hosts: usize) -> String {
         out.push_str(&words);
     }
     out
+}
+
+fn seconds_of(at: TrueTime) -> f64 {
+    Duration::from_nanos(at.0).as_secs_f64()
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
@@ -200,7 +208,7 @@ fn block(bytes: &[u8]) -> String {
 
 /// What became of it, where that is not the plain thing.
 fn fate(io: &IoRecord) -> String {
-    let seconds = |at: TrueTime| at.0 as f64 / 1e9;
+    let seconds = seconds_of;
     let mut text = String::new();
     let told_at = io.told.map(|(at, _)| at);
     match io.told {

@@ -131,13 +131,12 @@ impl Joined {
                     earlier_life: EarlierLife::MayRun,
                 };
                 let space = space.clone();
-                let claim = sim.spawn(ix, async move {
+                sim.spawn(ix, async move {
                     let delta = delta_lease::acquire(&world, &space, &claimant, &|_| {})
                         .await
                         .unwrap();
                     (delta, world.now().as_nanos())
-                });
-                claim
+                })
             })
             .collect();
         let hosts = claims.iter().map(|claim| sim.run(claim)).collect();
