@@ -96,6 +96,7 @@ const ALONE: &[&str] = &[
     "disklease: lease writes landed after the io timeout",
     "disklease: lockspace writes landed after the io timeout",
     "disklease: writes landed after the process died",
+    "disklease: expired after a renewal that was answered late",
     "disklease: loss found out before a write",
     "disklease: lockspace lost",
     "disklease: joined anew at once after a kill",

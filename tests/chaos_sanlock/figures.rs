@@ -109,6 +109,9 @@ impl Figures {
             "lands after death" => {
                 self.add(&format!("{side}: writes landed after the process died"));
             }
+            "last renewal answered late" => {
+                self.add("disklease: expired after a renewal that was answered late");
+            }
             "client killed" => self.add("sanlock: client killed"),
             "clients ended" if event.number("killed") > 0 => {
                 self.add("sanlock: clients killed by their daemon after its expiry");

@@ -15,7 +15,7 @@ use super::kit::SanlockDaemon;
 use super::peer::PeerGuest;
 use super::place::Place;
 use super::storage::Mount;
-use super::storage::gate::Ended;
+use super::storage::gate::{Ended, Fate};
 use super::watchdog::Pulse;
 
 /// So many host ids are each machine's own.
@@ -298,10 +298,12 @@ pub(super) fn send(pid: u32, signal: Signal) {
 
 /// An I/O of the machine has met a fault.
 fn tell_of(place: &Place, machine: &str, ended: &Ended) {
-    let what = match (ended.done, ended.io.write) {
-        (true, true) => "landed",
-        (true, false) => "read late",
-        (false, _) => "refused I/O",
+    let what = match (ended.fate, ended.io.write) {
+        (Fate::Done, true) => "landed",
+        (Fate::Done, false) => "read late",
+        (Fate::Refused, _) => "refused I/O",
+        (Fate::Answered, _) => "answered late",
+        (Fate::Denied, _) => "done and denied",
     };
     let fields = json!({
         "file": ended.io.file,

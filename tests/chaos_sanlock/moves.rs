@@ -14,7 +14,9 @@ use super::host::turns::random;
 use super::machine::{Body, Kind, Machine, Next, send};
 use super::peer::PeerGuest;
 use super::place::{LOST_AFTER, Stage};
-use super::plan::{Chance, HELD_WRITES, Long, Move, Part, Plan, When};
+use super::plan::{
+    Chance, HELD_ANSWERS, HELD_LOCKSPACE, HELD_WRITES, Long, Move, Part, Plan, When,
+};
 use super::storage::gate::{Fault, Mode};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
@@ -88,6 +90,7 @@ impl Machine {
             Move::KillClient => self.kill_client(),
             Move::Stop { when, part, long } => self.stop(when, part, long),
             Move::Park { millis } => self.park(Duration::from_millis(millis)),
+            Move::LateAnswer { millis } => self.late_answer(Duration::from_millis(millis)),
             Move::Storage { fault, long, lands } => self.storage(fault, long, lands),
         }
         self.revive(next, disks);
@@ -279,6 +282,32 @@ impl Machine {
         self.keep_if_peer(long);
         gate.set(fault);
         let has_expired = self.last(life, long);
+        self.end_fault(life, fault, long, lands, has_expired);
+    }
+
+    fn late_answer(&self, after: Duration) {
+        self.await_moment(When::Keeping);
+        let Some(life) = self.life() else { return };
+        let gate = self.mount().gate();
+        gate.set(HELD_ANSWERS);
+        let is_held = || gate.held_since_before(Instant::now()) > 0;
+        self.wait_while(PATIENCE, || !is_held());
+        self.note("renewal unanswered", nothing());
+        self.wait_while(after, || self.life() == Some(life));
+        let long = Long::PastExpiry(1000);
+        if self.in_time(life, |_| gate.go_on_into(HELD_LOCKSPACE)) {
+            self.note("renewal answered", nothing());
+            let has_expired = self.last(life, long);
+            if has_expired {
+                self.note("last renewal answered late", nothing());
+            }
+        }
+        self.want(Wish::None);
+        self.end_fault(life, HELD_LOCKSPACE, long, true, false);
+    }
+
+    fn end_fault(&self, life: u64, fault: Fault, long: Long, lands: bool, has_expired: bool) {
+        let gate = self.mount().gate();
         if fault.mode != Mode::Hold || !lands && long != Long::UntilReset {
             gate.drop_held();
         } else if long == Long::UntilReset || !self.in_time(life, |_| gate.go_on()) {

@@ -76,6 +76,9 @@ pub(crate) enum Move {
     Stop { when: When, part: Part, long: Long },
     /// A process of ours stops itself right before it asks whether it holds.
     Park { millis: u64 },
+    /// The storage answers to a renewal so many ms after it has done it, and does nothing from then on, until past the
+    /// expiry: which counts from when the renewal was done, not from when that was told.
+    LateAnswer { millis: u64 },
     /// The storage has a fault. What it held is done at the end, or dropped.
     Storage {
         fault: Fault,
@@ -102,6 +105,12 @@ pub(crate) const LEASES: Target = Target::AllBut(LOCKSPACE_NAME);
 
 /// Writes to leases hang.
 pub(crate) const HELD_WRITES: Fault = fault(LEASES, false, true, Mode::Hold);
+
+/// Renewals are done and not answered.
+pub(crate) const HELD_ANSWERS: Fault = fault(LOCKSPACE, false, true, Mode::HoldAnswer);
+
+/// The lockspace hangs.
+pub(crate) const HELD_LOCKSPACE: Fault = fault(LOCKSPACE, true, true, Mode::Hold);
 
 const fn fault(target: Target, reads: bool, writes: bool, mode: Mode) -> Fault {
     Fault {

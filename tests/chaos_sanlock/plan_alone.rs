@@ -65,6 +65,8 @@ pub(crate) fn plans() -> Vec<Plan> {
                 failing(LEASES, true, true, 2000),
                 Move::Calm(1000),
                 kill(When::At(State::Acquiring), Next::NEW),
+                Move::Calm(1000),
+                Move::LateAnswer { millis: 4500 },
             ],
             harsh,
         ),
@@ -139,7 +141,10 @@ fn harsh(chance: &mut Chance) -> Move {
             true,
             chance.between(100, 4000),
         ),
-        95..97 => delayed(chance),
+        95..96 => delayed(chance),
+        96..98 => Move::LateAnswer {
+            millis: chance.between(500, 5000),
+        },
         _ => Move::KillInWrite {
             lands_after: chance.between(100, 6000),
             next: chance.one_of(&[Next::SAME, Next::NEW]),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::kit::{ScratchLease, wait_until};
 use super::storage::Mount;
-use super::storage::gate::{Ended, Fault, Mode, Target};
+use super::storage::gate::{Ended, Fate, Fault, Mode, Target};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// For so long it is looked that nothing happens.
@@ -139,9 +139,39 @@ fn a_write_that_hangs_lands_when_it_may_and_nobody_else_waits() {
     assert_eq!(storage.behind(3), 7, "over what is newer");
     let ended = storage.ended.lock().unwrap();
     assert!(
-        ended.len() == 1 && ended[0].done && ended[0].after >= A_MOMENT,
+        ended.len() == 1 && ended[0].fate == Fate::Done && ended[0].after >= A_MOMENT,
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_write_whose_answer_hangs_has_landed() {
+    let storage = Storage::new();
+    storage.set(0, Mode::HoldAnswer);
+    let mut hanging = storage.write(0, 7, 3);
+    storage.held(0);
+    assert_eq!(storage.behind(3), 7);
+    assert!(succeeds(&mut storage.write(1, 8, 3)));
+    thread::sleep(A_MOMENT);
+    assert_eq!(hanging.try_wait().unwrap(), None);
+
+    // One that comes now hangs before it is done.
+    storage.mounts[0].gate().go_on_into(Fault {
+        target: Target::All,
+        reads: false,
+        writes: true,
+        mode: Mode::Hold,
+    });
+    assert!(succeeds(&mut hanging));
+    assert_eq!(storage.behind(3), 8, "it is not done again");
+    let mut next = storage.write(0, 9, 3);
+    storage.held(0);
+    assert_eq!(storage.behind(3), 8);
+    storage.mounts[0].gate().drop_held();
+    assert!(!succeeds(&mut next));
+    let ended = storage.ended.lock().unwrap();
+    let fates: Vec<_> = ended.iter().map(|one| one.fate).collect();
+    assert_eq!(fates, [Fate::Answered, Fate::Refused]);
 }
 
 #[test]

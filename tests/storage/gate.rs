@@ -20,6 +20,8 @@ pub(crate) enum Target {
 pub(crate) enum Mode {
     /// The I/O hangs until [`Gate::go_on`] or [`Gate::drop_held`].
     Hold,
+    /// It is done at once, and its answer hangs until then.
+    HoldAnswer,
     /// It is done late by so much.
     Delay(Duration),
     /// It fails with EIO, and is not done.
@@ -43,14 +45,26 @@ pub(crate) struct Io {
     pub(crate) write: bool,
 }
 
+/// What becomes of an I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is done now.
+    Done,
+    /// It is never done.
+    Refused,
+    /// It was done as soon as it was asked for, and is answered now.
+    Answered,
+    /// The same, and the answer is an error.
+    Denied,
+}
+
 /// An I/O that a fault has met, as it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
     pub(crate) io: Io,
-    /// How long it was kept from being done.
+    /// How long it was kept from its fate.
     pub(crate) after: Duration,
-    /// Whether it was done in the end.
-    pub(crate) done: bool,
+    pub(crate) fate: Fate,
 }
 
 /// One gate for all I/O of a host.
@@ -96,12 +110,17 @@ impl Gate {
 
     /// No fault any more; what hangs is done now.
     pub(crate) fn go_on(&self) {
-        self.end(true);
+        self.end(true, None);
     }
 
-    /// No fault any more; what hangs is never done, and fails with EIO.
+    /// What hangs is done now, and all that comes after it meets this.
+    pub(crate) fn go_on_into(&self, fault: Fault) {
+        self.end(true, Some(fault));
+    }
+
+    /// No fault any more; what hangs is never done, unless it was at once, and fails with EIO.
     pub(crate) fn drop_held(&self) {
-        self.end(false);
+        self.end(false, None);
     }
 
     /// How many reads and writes hang that have come before `instant`.
@@ -114,9 +133,9 @@ impl Gate {
             .count()
     }
 
-    fn end(&self, done: bool) {
+    fn end(&self, done: bool, next: Option<Fault>) {
         let mut state = self.lock();
-        state.fault = None;
+        state.fault = next;
         for (_, end) in state.held.values_mut() {
             end.get_or_insert(done);
         }
@@ -129,41 +148,62 @@ impl Gate {
         !self.lock().fault.is_some_and(|fault| fault.meets(io))
     }
 
-    /// Waits as the fault says; false if the I/O is not to be done.
-    pub(super) fn pass(&self, io: &Io) -> bool {
-        let mut state = self.lock();
+    /// Waits as the fault says, and does `work` when and if it is to be done. `None` if it fails.
+    pub(super) fn pass<T>(&self, io: &Io, work: impl FnOnce() -> T) -> Option<T> {
+        let state = self.lock();
         let Some(fault) = state.fault.filter(|fault| fault.meets(io)) else {
-            return true;
+            drop(state);
+            return Some(work());
         };
         let begun = Instant::now();
-        let done = match fault.mode {
-            Mode::Fail => false,
+        let tell = |fate| {
+            (self.tell)(&Ended {
+                io: io.clone(),
+                after: begun.elapsed(),
+                fate,
+            });
+        };
+        match fault.mode {
+            Mode::Fail => {
+                drop(state);
+                tell(Fate::Refused);
+                None
+            }
             Mode::Delay(by) => {
                 drop(state);
                 thread::sleep(by);
-                true
+                tell(Fate::Done);
+                Some(work())
             }
             Mode::Hold => {
-                let number = state.next;
-                state.next += 1;
-                state.held.insert(number, (begun, None));
-                loop {
-                    if let Some((_, Some(done))) = state.held.get(&number) {
-                        let done = *done;
-                        state.held.remove(&number);
-                        break done;
-                    }
-                    let waited = self.changed.wait(state);
-                    state = waited.unwrap_or_else(PoisonError::into_inner);
-                }
+                let done = self.hold(state, begun);
+                tell(if done { Fate::Done } else { Fate::Refused });
+                done.then(work)
             }
-        };
-        (self.tell)(&Ended {
-            io: io.clone(),
-            after: begun.elapsed(),
-            done,
-        });
-        done
+            Mode::HoldAnswer => {
+                // Under the lock: the fault must not end in between.
+                let answer = work();
+                let good = self.hold(state, begun);
+                tell(if good { Fate::Answered } else { Fate::Denied });
+                good.then_some(answer)
+            }
+        }
+    }
+
+    /// Hangs; gives how it ends.
+    fn hold(&self, mut state: MutexGuard<'_, State>, begun: Instant) -> bool {
+        let number = state.next;
+        state.next += 1;
+        state.held.insert(number, (begun, None));
+        loop {
+            if let Some((_, Some(done))) = state.held.get(&number) {
+                let done = *done;
+                state.held.remove(&number);
+                return done;
+            }
+            let waited = self.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

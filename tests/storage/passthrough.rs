@@ -24,6 +24,7 @@ const TTL: Duration = Duration::from_secs(1);
 /// Alignment of direct I/O on the directory behind.
 const ALIGNMENT: usize = 4096;
 const SECTOR: u64 = 512;
+const EIO: i32 = 5;
 
 /// The files that were there when it was made. None can be made or removed.
 pub(super) struct PassThrough {
@@ -54,25 +55,20 @@ impl PassThrough {
         self.files.get(&inode.0)
     }
 
-    /// Does `work` when the gate lets it through; on a thread of its own if that may take time, for there is one
-    /// only that hears of requests.
-    fn serve<R: Reply + Send + 'static>(
+    /// Does `work` when the gate lets it through, and answers; on a thread of its own if that may take time, for
+    /// there is one only that hears of requests.
+    fn serve<T>(
         &self,
         io: Io,
-        reply: R,
-        work: impl FnOnce(R) + Send + 'static,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+        answer: impl FnOnce(io::Result<T>) + Send + 'static,
     ) {
         if self.gate.is_open(&io) {
-            return work(reply);
+            return answer(work());
         }
         let gate = Arc::clone(&self.gate);
-        thread::spawn(move || {
-            if gate.pass(&io) {
-                work(reply);
-            } else {
-                reply.fail(Errno::EIO);
-            }
-        });
+        let failed = || Err(io::Error::from_raw_os_error(EIO));
+        thread::spawn(move || answer(gate.pass(&io, work).unwrap_or_else(failed)));
     }
 }
 
@@ -152,25 +148,8 @@ fn attributes(inode: u64, kind: FileType, size: u64) -> FileAttr {
     }
 }
 
-/// What can be answered with an error.
-trait Reply {
-    fn fail(self, errno: Errno);
-}
-
-impl Reply for ReplyData {
-    fn fail(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-impl Reply for ReplyWrite {
-    fn fail(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
 fn errno(error: &io::Error) -> Errno {
-    Errno::from_i32(error.raw_os_error().unwrap_or(5))
+    Errno::from_i32(error.raw_os_error().unwrap_or(EIO))
 }
 
 impl Filesystem for PassThrough {
@@ -226,11 +205,11 @@ impl Filesystem for PassThrough {
         };
         let wanted = usize::try_from(size).expect("a size in memory");
         let io = file.io(offset, false);
-        let work = move |reply: ReplyData| match file.read(offset, wanted) {
+        let work = move || file.read(offset, wanted);
+        self.serve(io, work, move |read| match read {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(errno(&error)),
-        };
-        self.serve(io, reply, work);
+        });
     }
 
     fn write(
@@ -250,11 +229,11 @@ impl Filesystem for PassThrough {
         };
         let bytes = bytes.to_vec();
         let io = file.io(offset, true);
-        let work = move |reply: ReplyWrite| match file.write(offset, &bytes) {
+        let work = move || file.write(offset, &bytes);
+        self.serve(io, work, move |written| match written {
             Ok(written) => reply.written(written),
             Err(error) => reply.error(errno(&error)),
-        };
-        self.serve(io, reply, work);
+        });
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
