@@ -129,7 +129,7 @@ impl LockspaceOptions {
     /// Where this host keeps its life locks: a directory on a file system of this host alone, which
     /// is empty after a boot. While a process of ours, or a child of it, lives, a file there is
     /// locked; that is how a restarted process knows whether its earlier life is over, and may
-    /// re-join without waiting. Where the directory cannot be used, or the lockspace lies on a
+    /// re-join without waiting; not after one that ended while it joined. Where the directory cannot be used, or the lockspace lies on a
     /// network file system, it waits.
     ///
     /// **A child that closes the descriptors it inherits is not seen to live.** Who starts guests so

@@ -20,6 +20,7 @@ fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
     let (tell, told) = channel();
     guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
     let path = lockspace_in(dir);
+    crate::lives::wait_for_life_mark(dir);
     let before = &bytes_of(&path)[..512];
     let own = DeltaLeader::decode(before, host_id(1)).unwrap();
 

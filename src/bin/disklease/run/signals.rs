@@ -81,7 +81,7 @@ impl Signals {
 }
 
 /// Ends this process. Whatever it holds is free when the time of its host id is over, or with the
-/// next run of this host id.
+/// next run of this host id. One that is just being joined is waited for by that, too.
 fn give_up(number: i32, name: &str, lockspace: Option<&Lockspace>) -> ! {
     complain(&format_args!(
         "{name}: ended before the command was started"
