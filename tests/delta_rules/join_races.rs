@@ -5,7 +5,7 @@ use disklease::__sim::paxos_lease::AcquireError;
 use disklease::__sim::world::WriteError;
 
 use super::sim::rig::{formatted, secs};
-use super::sim::{Faults, First, Paths, Rig, Seeded, Sim};
+use super::sim::{Faults, First, Paths, Rig, Seeded, Sim, nth};
 
 /// Hosts that claim the same free id at once, by the order in which this run makes their steps.
 /// Gives how many have it 30 s later.
@@ -118,6 +118,49 @@ fn a_claim_that_came_too_late_does_not_free_the_id_of_its_owner() {
     assert!(matches!(other.acquire_error(), AcquireError::Held(_)));
     rig.sim.run_for(secs(20));
     assert!(!owner.is_held(), "it has found out");
+}
+
+/// A claim whose write timed out and landed, and is looked at again only when another host could have
+/// been confirmed in between, is left as it is.
+#[test]
+fn a_claim_that_timed_out_is_not_freed_too_late() {
+    for stands_still_for in [5, 15] {
+        let rig = Rig::new(Sim::new(First), 3);
+        let (late, world) = rig.add_host();
+        let write = rig.sim.hold_next(late, |io| io.is_write());
+        let look = rig.sim.hold_next(late, nth(2, |io| io.is_read()));
+        let claim = rig.claim(&world, rig.claimant(1, "late", 10));
+        rig.sim.run_until_held(&look);
+        rig.sim.pause(late, true);
+        rig.sim.release_held(&write);
+        rig.sim.release_held(&look);
+        rig.sim.run_for(secs(stands_still_for));
+        rig.sim.pause(late, false);
+        let error = rig.sim.run(&claim).unwrap_err();
+        assert!(
+            matches!(error, ClaimError::Write { error, .. } if error == WriteError::TimedOut(secs(10)))
+        );
+        // 10 s for the write, and as much again: 2N since its look.
+        let in_time = stands_still_for <= 10;
+        assert_eq!(rig.delta(1).leader.is_free(), in_time);
+    }
+}
+
+/// A claim that was looked at long ago is not renewed: it may be another host's by now.
+#[test]
+fn a_claim_is_not_renewed_long_after_it_was_looked_at() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (host, world) = rig.add_host();
+    let look = rig.sim.hold_next(host, nth(2, |io| io.is_read()));
+    let claim = rig.claim(&world, rig.claimant(1, "me", 1));
+    rig.sim.run_until_held(&look);
+    rig.sim.pause(host, true);
+    rig.sim.release_held(&look);
+    rig.sim.run_for(secs(3));
+    rig.sim.pause(host, false);
+    let error = rig.sim.run(&claim).unwrap_err();
+    assert!(matches!(error, ClaimError::TooSlow { took, limit, .. }
+        if took == secs(3) && limit == secs(2)));
 }
 
 /// Where the sector has no good N, claimants have only their own to go by, and one with a long N

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::RenewError;
+use disklease::__sim::lockspace::keep_renewed;
 use disklease::__sim::world::{ReadError, WriteError};
+use disklease::LossReason;
 use disklease::format::{DeltaLeader, HostName, LockspaceName};
 
 use super::sim::rig::{SPACE, secs};
@@ -250,4 +252,37 @@ fn a_renewal_write_may_take_until_the_leases_are_lost() {
     assert!(!task.is_done());
     rig.sim.run_for(secs(1));
     assert!(task.is_done());
+}
+
+/// INV-MEMBER: a write to a lease may take N, and no longer than the leases are held; after that it is
+/// not even begun.
+#[test]
+fn the_limit_of_a_write_ends_with_the_leases() {
+    let (rig, member) = joined();
+    let deadline = member.membership.expiry().deadline().unwrap();
+    let limit = |left: u64| {
+        let left = secs(left);
+        rig.sim.run_for(deadline.since(member.now()) - left);
+        member.membership.write_limit(member.now())
+    };
+    assert_eq!(limit(11), Some(secs(10)));
+    assert_eq!(limit(3), Some(secs(3)));
+    assert_eq!(limit(0), None);
+}
+
+/// A renewal that hangs does not keep its host from noticing the end in time.
+#[test]
+fn the_end_is_noticed_while_a_renewal_hangs() {
+    let (rig, member) = joined();
+    let me = member.clone();
+    let mut delta = me.delta.borrow().clone();
+    let renewing = rig.sim.spawn(member.host, async move {
+        let reason = keep_renewed(&me.world, &me.membership, &mut delta).await;
+        (matches!(reason, LossReason::NotRenewed), me.now())
+    });
+    let deadline = member.membership.expiry().deadline().unwrap();
+    rig.sim.hang_io(member.host);
+    rig.sim.run_for(deadline.since(member.now()));
+    assert!(renewing.is_done());
+    assert_eq!(renewing.take(), (true, deadline));
 }

@@ -1,6 +1,9 @@
 //! Storage that fails half-way, and writes that land late: no ownership may be left without a
 //! holder, and nothing may be decided over a write in flight.
 
+use std::sync::Arc;
+
+use disklease::__sim::lockspace::{LeaseTable, NotReserved, settle_debts};
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, LeaseIoError, LeaseShape, Patience, ReleaseError, RetractError, retract,
 };
@@ -8,7 +11,7 @@ use disklease::__sim::world::WriteError;
 use disklease::format::LeaseVersion;
 
 use super::setup::{
-    is_area_read, is_block_write, is_leader_read, is_leader_write, joined, lease_writes,
+    announced, is_area_read, is_block_write, is_leader_read, is_leader_write, joined, lease_writes,
 };
 use super::sim::rig::{LEASE, LEASE_AT, secs};
 use super::sim::{Hold, Member, Rig, nth};
@@ -253,4 +256,47 @@ fn a_retraction_may_fail_and_be_repeated() {
         settle(&rig, &a, &debt).unwrap();
         nothing_is_left(&rig, &b);
     }
+}
+
+/// What was proposed for a version that nobody has got yet is retracted also by an acquire that has
+/// begun anew since, and has written nothing since.
+#[test]
+fn what_is_not_decided_is_retracted_after_a_new_beginning() {
+    let (rig, [a, _]) = joined();
+    let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
+    let task = a.start_acquire(Patience::Refuse);
+    rig.sim.run_until_held(&look);
+    // Another host ballots for a newer version.
+    rig.put_block(2, &announced(2, 9002));
+    let next_look = rig.sim.hold_next(a.host, is_leader_read);
+    rig.sim.release_held(&look);
+    rig.sim.run_until_held(&next_look);
+    rig.sim.fail_held(&next_look, false);
+    let failure = rig.sim.run(&task).unwrap_err();
+    assert!(matches!(failure.error, AcquireError::Lease(_)));
+    assert!(failure.debt.is_none() && rig.block(1).released);
+}
+
+/// A lease that is taken keeps its lockspace; one that owes is given to nobody before it is settled.
+#[test]
+fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let name = a.lease.resource;
+    let reserve = || table.reserve(1, name);
+    let reservation = reserve().unwrap();
+    assert_eq!(reserve().unwrap_err(), NotReserved::Taken);
+    assert_eq!(table.close(), Err(1));
+    reservation.owe(a.lease.clone(), Debt::of_release(&held));
+    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
+    assert_eq!(table.owing(), 1);
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    rig.sim.run_until(|| table.owing() == 0);
+    drop(reserve().unwrap());
+    assert_eq!(table.close(), Ok(()));
+    assert_eq!(reserve().unwrap_err(), NotReserved::Left);
 }

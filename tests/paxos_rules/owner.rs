@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use disklease::__sim::delta_lease::EarlierLife;
 use disklease::__sim::paxos_lease::{AcquireError, Holder, OwnerSeen, Patience};
-use disklease::format::{Commit, DeltaLeader, Generation, LeaseVersion};
+use disklease::format::{Commit, DeltaLeader, Generation, HostName, LeaseVersion};
 use disklease::timing::FireTimeout;
 
 use super::setup::{joined, lease_writes};
@@ -282,6 +282,51 @@ fn a_slow_read_is_no_proof_of_silence() {
     let holder = held_by(rig.sim.run(&task).unwrap_err().error);
     assert_eq!(holder.host_id, host_id(1));
     assert!(a.is_held());
+}
+
+/// Nor does silence count from before the end of the read that showed it first: what that read shows
+/// may have been written while it was under way.
+#[test]
+fn a_slow_first_read_is_no_beginning_of_silence() {
+    let mut rig = Rig::new(super::sim::Sim::new(super::sim::First), 3);
+    rig.fire_timeout = FireTimeout::new(secs(5)).unwrap();
+    let (_, world) = rig.add_host();
+    let b = rig.join_on(&world, rig.claimant(2, "b", 30));
+    let (_, world) = rig.add_host();
+    rig.put_delta(1, &DeltaLeader::free(SPACE, &rig.area.name, 1));
+    let quick = rig.join_on(&world, rig.claimant(1, "quick", 1));
+    quick.acquire().unwrap();
+    let owner_sector = SPACE.delta_offset(host_id(1));
+    let look = rig
+        .sim
+        .hold_next(b.host, move |io| io.is_read() && io.offset == owner_sector);
+    let task = b.start_acquire(FOR_EVER);
+    rig.sim.run_until_held(&look);
+    rig.sim.run_for(secs(20));
+    rig.sim.release_held(&look);
+    rig.sim
+        .run_for(rig.delta(1).timing(rig.fire_timeout).dead_after());
+    assert!(!task.is_done());
+    rig.sim.run(&task).unwrap();
+}
+
+/// The silence of an earlier life is not that of the present one, though its first record shows the
+/// same time: a machine that joins right after it has started may well repeat itself.
+#[test]
+fn the_silence_of_an_earlier_life_does_not_count() {
+    let (rig, [a, b]) = joined();
+    a.acquire().unwrap();
+    rig.sim.crash(a.host, Pending::Vanish);
+    rig.sim.run_for(secs(200));
+    let dead = rig.delta(1).leader;
+    let seen = b.membership.observed(host_id(1)).unwrap().timestamp_secs;
+    assert_eq!(seen, dead.timestamp_secs());
+    let name = HostName::new("host-1").unwrap();
+    rig.put_delta(1, &dead.acquired(host_id(1), &name, seen, 10).unwrap());
+    rig.put_leader(&rig.leader().committed(commit(1, 2)));
+    let holder = held_by(b.acquire_error());
+    assert_eq!(holder.generation, Generation::new(2));
+    assert!(matches!(holder.seen, OwnerSeen::Silent { .. }));
 }
 
 /// A leader that changes while its owner is watched is looked at anew.

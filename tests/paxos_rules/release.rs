@@ -129,6 +129,13 @@ fn a_lease_is_verified_by_what_made_us_the_owner() {
     assert_eq!(look(&rig, &a, &held), Err(taken));
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 
+    taken_by_host_2(&rig, 1);
+    let same_version = VerifyError::NotOurs {
+        version: held.version(),
+        owner,
+    };
+    assert_eq!(look(&rig, &a, &held), Err(same_version));
+
     let (rig, [a]) = joined();
     let held = a.acquire().unwrap();
     a.release(&held).unwrap();

@@ -61,6 +61,16 @@ fn a_sharer_that_may_be_alive_is_respected() {
     );
 }
 
+/// One that no scan has shown yet may be alive.
+#[test]
+fn a_sharer_that_was_never_seen_is_respected() {
+    let (rig, [a]) = joined();
+    share(&rig, 2, 1);
+    assert!(a.membership.observed(host_id(2)).is_none());
+    assert_eq!(sharers(a.acquire_error()), [2]);
+    assert_eq!(rig.block_sector(2).shared, Some(Generation::new(1)));
+}
+
 fn cleared(rig: &Rig, a: &Member) {
     a.acquire().unwrap();
     let sector = rig.block_sector(2);
