@@ -16,6 +16,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::print_stdout,
     clippy::must_use_candidate,
     clippy::items_after_statements,
     clippy::redundant_closure_for_method_calls,
