@@ -29,6 +29,8 @@
 #[path = "sim/harness.rs"]
 mod sim;
 
+#[path = "delta_rules/expiry.rs"]
+mod expiry;
 #[path = "delta_rules/fire_timeouts.rs"]
 mod fire_timeouts;
 #[path = "delta_rules/hosts.rs"]
@@ -39,3 +41,5 @@ mod join;
 mod join_races;
 #[path = "delta_rules/renewal.rs"]
 mod renewal;
+#[path = "delta_rules/wrong.rs"]
+mod wrong;

@@ -45,3 +45,5 @@ mod release;
 mod setup;
 #[path = "paxos_rules/shared.rs"]
 mod shared;
+#[path = "paxos_rules/wrong.rs"]
+mod wrong;

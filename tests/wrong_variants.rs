@@ -100,6 +100,40 @@ fn each_rule_is_got_wrong_in_one_place_and_the_table_names_it() {
     assert!(rows == table, "the table should be\n{table}");
 }
 
+/// Rules of real processes and files: no thread of a test could get them wrong for them. Their tests
+/// stand beside the code, in `lockspace/life_lock.rs` and `lockspace/registry.rs`, and in
+/// `lockspace_errors`.
+const OF_PROCESSES: &[Mutation] = &[
+    Mutation::LeftWithIoInFlight,
+    Mutation::LifeLockNotInherited,
+    Mutation::NetworkIoForgotten,
+    Mutation::RejoinedWithIoInFlight,
+];
+
+#[test]
+fn each_wrong_variant_is_looked_for() {
+    let hunters = [
+        "tests/delta_rules/wrong.rs",
+        "tests/exhaustive.rs",
+        "tests/mutations.rs",
+        "tests/paxos_rules/wrong.rs",
+    ];
+    let sources: String = hunters
+        .iter()
+        .map(|path| fs::read_to_string(root().join(path)).unwrap())
+        .collect();
+    let is_named = |name: &str| {
+        let mark = format!("Mutation::{name}");
+        sources
+            .match_indices(&mark)
+            .any(|(at, _)| !sources[at + mark.len()..].starts_with(char::is_alphanumeric))
+    };
+    for mutation in Mutation::ALL {
+        let somewhere = is_named(mutation.name()) || OF_PROCESSES.contains(mutation);
+        assert!(somewhere, "nobody looks for {mutation}");
+    }
+}
+
 #[test]
 fn each_witness_is_counted_in_one_place() {
     let names: Vec<_> = Witness::ALL.iter().map(|witness| witness.name()).collect();

@@ -8,6 +8,7 @@ use disklease::format::{DeltaLeader, Generation, HostBitmap, HostName, HostNote,
 use disklease::timing::{FireTimeout, IoTimeout};
 
 use super::sim::rig::{SPACE, host_id, names, secs, timing};
+use super::sim::wrong::switch_as_asked;
 
 /// A lockspace as bytes, and a table that looks at them.
 pub struct Watch {
@@ -23,6 +24,7 @@ pub fn at(after: Duration) -> Timestamp {
 
 impl Watch {
     pub fn new() -> Self {
+        switch_as_asked();
         let mut area = vec![0; SPACE.area_size()];
         lockspace_image(&mut area, SPACE, &names().0, 10).unwrap();
         let table = HostTable::new(SPACE, names().0, FireTimeout::DEFAULT, Some(host_id(3)));
