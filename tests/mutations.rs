@@ -77,6 +77,7 @@ const BALLOTS: &[Mutation] = &[
     Mutation::ReleaseZeroes,
     Mutation::ReleasedNotBelieved,
     Mutation::RetractLeavesLeader,
+    Mutation::RetractOwnerIgnored,
     Mutation::RetractSkipped,
     Mutation::RetractUnmarked,
     Mutation::RetractZeroes,
