@@ -50,6 +50,7 @@ mod sim {
     pub mod script;
     pub mod storage;
     pub mod world;
+    pub mod wrong;
 
     pub use choice::{Chooser, First};
     pub use disk::Faults;
