@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -183,14 +184,17 @@ impl Tmpfs {
     }
 
     fn mount(&self, options: &[&str]) {
-        let status = Command::new("mount")
-            .args(options)
-            .arg(self.0.path())
-            .status();
-        assert!(
-            status.expect("needs mount").success(),
-            "mount failed, this test needs root"
-        );
+        // A child that another test has just started has our descriptors, too, until it runs its
+        // program: a file system with one that writes is busy for a read-only mount.
+        for _ in 0..100 {
+            let mut mount = Command::new("mount");
+            let status = mount.args(options).arg(self.0.path()).status();
+            if status.expect("needs mount").success() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("mount failed, this test needs root");
     }
 }
 
