@@ -11,23 +11,43 @@ mod list;
 
 pub use list::Mutation;
 
+/// A bit for each variant, in words that are looked at one by one: a marker stands in hot places.
+type Bits = [u64; WORDS];
+const WORDS: usize = 4;
+/// How many variants there can be.
+const MOST: usize = WORDS * 64;
+
 thread_local! {
-    static ON: Cell<u128> = const { Cell::new(0) };
+    static ON: [Cell<u64>; WORDS] = const { [const { Cell::new(0) }; WORDS] };
 }
 
 impl Mutation {
     #[expect(clippy::as_conversions, reason = "the number of a variant")]
-    const fn bit(self) -> u128 {
-        1 << (self as u32)
+    const fn number(self) -> usize {
+        self as usize
+    }
+
+    const fn word(self) -> usize {
+        self.number() / 64
+    }
+
+    const fn bit(self) -> u64 {
+        1 << (self.number() % 64)
     }
 
     /// Whether the rule is got wrong on this thread.
+    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
     #[inline]
     #[must_use]
     pub fn is_on(self) -> bool {
-        ON.get() & self.bit() != 0
+        ON.with(|on| on[self.word()].get() & self.bit() != 0)
     }
 }
+
+const _: () = assert!(
+    Mutation::ALL.len() <= MOST,
+    "as many as the set has bits"
+);
 
 impl fmt::Display for Mutation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,11 +77,11 @@ impl FromStr for Mutation {
 
 /// Rules that are got wrong together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Mutations(u128);
+pub struct Mutations(Bits);
 
 impl Mutations {
     /// All rules as they are.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self([0; WORDS]);
 
     /// I: success needs this acquire's own input in the leader.
     pub const RULE_I: Self = Self::of(&[
@@ -96,12 +116,13 @@ impl Mutations {
     ]);
 
     /// These.
+    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
     #[must_use]
     pub const fn of(mutations: &[Mutation]) -> Self {
-        let mut bits = 0;
+        let mut bits = [0; WORDS];
         let mut rest = mutations;
         while let [first, others @ ..] = rest {
-            bits |= first.bit();
+            bits[first.word()] |= first.bit();
             rest = others;
         }
         Self(bits)
@@ -110,26 +131,35 @@ impl Mutations {
     /// Those that are in it, in the order of the list.
     pub fn iter(self) -> impl Iterator<Item = Mutation> {
         let all = Mutation::ALL.iter().copied();
-        all.filter(move |mutation| self.0 & mutation.bit() != 0)
+        all.filter(move |&mutation| self.has(mutation))
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
+    const fn has(self, mutation: Mutation) -> bool {
+        self.0[mutation.word()] & mutation.bit() != 0
     }
 
     /// Gets these rules wrong on this thread, and no others, until something else is set.
     pub fn set(self) {
-        ON.set(self.0);
+        ON.with(|on| {
+            for (word, bits) in on.iter().zip(self.0) {
+                word.set(bits);
+            }
+        });
     }
 
     /// The same until the guard is dropped.
     #[must_use = "they are set only while the guard lives"]
     pub fn switch(self) -> Switched {
-        Switched {
-            before: Self(ON.replace(self.0)),
-        }
+        let before = Self(ON.with(|on| on.each_ref().map(Cell::get)));
+        self.set();
+        Switched { before }
     }
 }
 
 impl From<Mutation> for Mutations {
     fn from(mutation: Mutation) -> Self {
-        Self(mutation.bit())
+        Self::of(&[mutation])
     }
 }
 
@@ -143,7 +173,11 @@ impl BitOr for Mutations {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        let mut bits = self.0;
+        for (word, others) in bits.iter_mut().zip(other.0) {
+            *word |= others;
+        }
+        Self(bits)
     }
 }
 
