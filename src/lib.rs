@@ -72,6 +72,7 @@
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
 //! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
+//! | `fence` | making sure that a holder stops: signals to its process, the deadman timer |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
 //! | [`manager`] | lock managers and guards: what an embedder uses |
@@ -105,6 +106,11 @@ mod delta_lease;
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod disk;
+#[allow(
+    unreachable_pub,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod fence;
 pub mod format;
 pub mod inspect;
 pub mod libvirt;
@@ -134,12 +140,14 @@ mod world;
 
 pub use delta_lease::{DeltaReleaseError, DeltaSectorError, RenewError};
 pub use disk::{FileKind, OpenError};
+pub use fence::die_with_this_thread;
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Access, AcquireError, LeaseFault, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager,
-    Owner, PaxosManager, ReleaseError, VerifyError, WaitLimit,
+    Access, AcquireError, Callback, FailureAction, Helper, LeaseFault, LeaseSpec, LockEvent,
+    LockGuard, LockManager, LockRequest, Means, NopManager, Owner, PaxosManager, ReleaseError,
+    VerifyError, WaitLimit,
 };
 pub use paxos_lease::{Holder, OwnerSeen};
 pub use world::{OsError, ReadError, WriteError};

@@ -6,6 +6,7 @@
 //! and event descriptors and callbacks tell it. Then the lockspace can only be left and joined
 //! anew.
 
+mod board;
 #[allow(
     unreachable_pub,
     clippy::exhaustive_enums,
@@ -19,17 +20,20 @@ pub(crate) mod claim;
 )]
 pub(crate) mod debts;
 mod error;
+mod health;
 mod hosts;
 mod join;
 mod leave;
 mod life_lock;
 mod loss;
 mod options;
+mod owners;
 mod recognise;
 mod registry;
 #[allow(
     unreachable_pub,
     clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
     reason = "tests come in here"
 )]
 pub(crate) mod renewal;
@@ -43,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{JoinError, LeaveError};
+pub use health::{Health, Latencies};
 pub use hosts::{HostInfo, HostLife};
 pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
@@ -51,12 +56,15 @@ use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
-use loss::LossBoard;
+use board::HolderBoard;
+use health::RenewalRecord;
+use owners::OwnerWatch;
 use registry::Joined;
 use thread::RenewalThread;
 
+pub(crate) use board::{Holder, Notice, Subscription};
 pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
-pub(crate) use loss::{Listener, Subscription};
+pub(crate) use owners::OwnerEnd;
 
 /// The right to one lease in this process.
 pub(crate) type Reservation = debts::Reservation<Disk, LeaseKey>;
@@ -73,7 +81,8 @@ pub struct Lockspace {
 pub(crate) struct Shared {
     pub(crate) membership: Membership<Disk>,
     pub(crate) leases: Arc<LeaseTable<Disk, LeaseKey>>,
-    pub(crate) losses: LossBoard,
+    pub(crate) board: HolderBoard,
+    renewals: RenewalRecord,
 }
 
 pub(crate) struct Inner {
@@ -83,6 +92,7 @@ pub(crate) struct Inner {
     named: Option<NamedFile>,
     boot_id: [u8; 16],
     pid: u32,
+    pub(crate) owners: Arc<OwnerWatch>,
     /// Dropped first: the thread uses the pools.
     thread: thread::Slot<RenewalThread>,
     /// Workers for the lockspace alone: a lease on a hung disk must not delay a renewal.
@@ -149,10 +159,21 @@ impl Lockspace {
         deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()))
     }
 
+    /// How the join does: renewals that failed, the time that is left, and what renewals take.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let renewals = &self.inner.shared.renewals;
+        Health {
+            missed_renewals: renewals.missed_renewals(),
+            held_for: self.held_for(),
+            renewals: renewals.latencies(),
+        }
+    }
+
     /// Why the leases were lost, if they were.
     #[must_use]
     pub fn loss(&self) -> Option<LossReason> {
-        self.inner.shared.losses.reason()
+        self.inner.shared.board.reason()
     }
 
     /// All host ids that were ever used, as the last scan showed them: at most 2N old.

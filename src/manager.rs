@@ -5,6 +5,7 @@
 //! [`Lockspace`](crate::Lockspace).
 
 mod error;
+mod failure;
 mod guard;
 mod lease;
 mod nop;
@@ -16,7 +17,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
-pub use guard::{LockGuard, LockInfo, Locked};
+pub use failure::{Callback, FailureAction, Helper, Means};
+pub use guard::{LockEvent, LockGuard, LockInfo, Locked};
 pub use nop::NopManager;
 pub use paxos::PaxosManager;
 pub use request::{Access, LeaseSpec, LockRequest, Owner, WaitLimit};

@@ -10,6 +10,8 @@
 //! | 2N | the next renewal is due |
 //! | 6N | renewals are failing: warn |
 //! | 8N | the leases are lost to their holder: [`Timing::lost_after`] |
+//! | 8N + grace | a holder that has not said that it stopped is killed: [`Timing::killed_after`] |
+//! | 8N + grace + a little | the kernel kills a process that did not get so far: [`Timing::deadman_after`] |
 //! | 8N + F | the holder is gone for certain |
 //! | 8N + F + margin | other hosts may take over: [`Timing::dead_after`] |
 //!
@@ -40,6 +42,16 @@ pub const CLOCK_MARGIN: Duration = Duration::from_secs(1);
 /// A takeover waits beyond 8N + F one part in this many of it, at least: clocks may differ by half
 /// a percent.
 pub const CLOCK_DRIFT_PARTS: u32 = 200;
+
+/// How long a holder has to stop by itself after a loss where F is 60 s or more: sanlock's value.
+const GRACE_OF_MINUTES: Duration = Duration::from_secs(40);
+
+/// The same where F is shorter: at most, and never more than half of F.
+const GRACE_AT_MOST: Duration = Duration::from_secs(15);
+
+/// How long after the grace the deadman timer fires, at most, and never later than half-way from
+/// there to the end of F.
+const DEADMAN_SLACK: Duration = Duration::from_secs(1);
 
 /// The watchdog's time where sanlock hosts share the lockspace; sanlock before 4 knows no other.
 pub const SANLOCK_FIRE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -223,6 +235,44 @@ impl Timing {
         self.times(8)
     }
 
+    /// How long after a loss a holder has to stop by itself, before it is killed: 40 s for an F of
+    /// 60 s or more, else 15 s or half of F, whichever is less.
+    ///
+    /// sanlock gives none where F is below 30 s. But whoever would take over waits for all of F in
+    /// any case, and without it nobody could pause a guest in time there.
+    #[must_use]
+    pub fn grace(self) -> Duration {
+        let fire = self.fire_timeout.as_duration();
+        if fire >= SANLOCK_FIRE_TIMEOUT {
+            GRACE_OF_MINUTES
+        } else {
+            half(fire).min(GRACE_AT_MOST)
+        }
+    }
+
+    /// 8N + grace after the last good renewal began: a holder that has not said that it stopped is
+    /// killed.
+    #[must_use]
+    pub fn killed_after(self) -> Duration {
+        let grace = mutation!(
+            GraceBeyondFire,
+            self.fire_timeout
+                .as_duration()
+                .saturating_add(DEADMAN_SLACK),
+            self.grace()
+        );
+        self.lost_after().saturating_add(grace)
+    }
+
+    /// When the deadman timer fires: after [`killed_after`](Self::killed_after) by as much as a
+    /// process needs that is not stuck, and before 8N + F.
+    #[must_use]
+    pub fn deadman_after(self) -> Duration {
+        let killed = self.lost_after().saturating_add(self.grace());
+        let left = self.stopped_by().saturating_sub(killed);
+        killed.saturating_add(half(left).min(DEADMAN_SLACK))
+    }
+
     /// 8N + F: what sanlock waits for before it takes over, and when a stopped holder must be gone.
     #[must_use]
     pub fn stopped_by(self) -> Duration {
@@ -240,6 +290,11 @@ impl Timing {
         let margin = drift.max(CLOCK_MARGIN);
         stopped.saturating_add(mutation!(MarginDropped, Duration::ZERO, margin))
     }
+}
+
+/// Half of a time. `Duration` has no division that cannot panic and is const.
+fn half(time: Duration) -> Duration {
+    time.checked_div(2).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -293,6 +348,27 @@ mod tests {
                 assert!(t.lost_after() > t.warn_after() && t.warn_after() > t.renewal_interval());
             }
         }
+    }
+
+    #[test]
+    fn a_holder_is_killed_and_the_deadman_fires_before_anybody_may_take_over() {
+        for io in 1..=255 {
+            for fire in 1..=600 {
+                let t = timing(io, fire);
+                assert!(t.lost_after() < t.killed_after(), "{t:?}");
+                assert!(t.killed_after() < t.deadman_after(), "{t:?}");
+                assert!(t.deadman_after() < t.stopped_by(), "{t:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_grace_is_sanlock_s_where_that_gives_one() {
+        let millis = |fire| timing(1, fire).grace().as_millis();
+        assert_eq!(
+            [1, 2, 10, 29, 30, 59, 60, 120].map(millis),
+            [500, 1_000, 5_000, 14_500, 15_000, 15_000, 40_000, 40_000]
+        );
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The instant that is earlier by this much; the clock's start if there is none.
+    #[must_use]
+    pub fn before(self, earlier_by: Duration) -> Self {
+        let nanos = u64::try_from(earlier_by.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -134,6 +141,13 @@ impl Sub for Timestamp {
 /// An error number of the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OsError(pub i32);
+
+impl From<std::io::Error> for OsError {
+    /// What has no number of the system's counts as an I/O error.
+    fn from(error: std::io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
 
 impl fmt::Display for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

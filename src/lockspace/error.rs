@@ -9,7 +9,7 @@ use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::disk::OpenError;
 use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
 use crate::timing::TimingError;
-use crate::world::{ReadError, WriteError};
+use crate::world::{OsError, ReadError, WriteError};
 
 /// Why a lockspace was not joined.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,11 @@ pub enum JoinError {
     /// Which boot of this machine it is cannot be told.
     #[error("the boot id of this machine cannot be read: {0}")]
     BootId(io::Error),
+    /// The kernel gives no timer that would kill this process should it stand still with a lock.
+    #[error(
+        "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
+    )]
+    Deadman(OsError),
     /// The file or device could not be opened.
     #[error("the lockspace cannot be opened: {0}")]
     Open(OpenError),

@@ -15,12 +15,15 @@ use super::options::{JoinProgress, LockspaceOptions, Watchdog};
 use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
-use super::{Inner, LeaseTable, Lockspace, LossBoard, LossReason, Shared};
+use super::{
+    HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, RenewalRecord, Shared,
+};
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
     LockspaceArea, Membership, agree,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
+use crate::fence::Deadman;
 use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
 use crate::probe::mutation;
@@ -97,6 +100,8 @@ impl LockspaceOptions {
         let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
             .map_err(|error| not_entered(error, &path))?;
 
+        let deadman = self.deadman.then(Deadman::new).transpose();
+        let deadman = deadman.map_err(JoinError::Deadman)?;
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
@@ -139,13 +144,15 @@ impl LockspaceOptions {
         let shared = Arc::new(Shared {
             membership,
             leases: Arc::new(LeaseTable::default()),
-            losses: LossBoard::default(),
+            board: HolderBoard::new(timing, lease.renewed_at(), deadman),
+            renewals: RenewalRecord::default(),
         });
         let inner = Inner {
             host_name,
             named: named.map(|links| NamedFile::new(path.clone(), links, identity)),
             boot_id,
             pid: std::process::id(),
+            owners: OwnerWatch::new(),
             thread: Mutex::new(None),
             lockspace_pool,
             lease_pool,
@@ -262,7 +269,7 @@ impl Inner {
                 path,
                 host_id: membership.host_id(),
                 // Where the clock alone told it, nobody has announced it before the leave.
-                reason: match self.shared.losses.reason() {
+                reason: match self.shared.board.reason() {
                     None | Some(LossReason::Left) => LossReason::NotRenewed,
                     Some(reason) => reason,
                 },

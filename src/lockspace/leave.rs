@@ -25,6 +25,7 @@ impl Inner {
         let Some(thread) = self.thread.lock().take() else {
             return Ok(());
         };
+        self.owners.close();
         let membership = &self.shared.membership;
         let lease = thread.stop(&self.shared);
         // A write of ours that lands after somebody else took the freed id could undo what that one
@@ -39,7 +40,7 @@ impl Inner {
             }
         };
         membership.expiry().lose();
-        self.shared.losses.announce(&LossReason::Left);
+        self.shared.board.announce(&LossReason::Left, clock::now());
         self.end_life();
         tracing::info!(
             lockspace = %membership.area().name,

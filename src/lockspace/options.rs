@@ -62,11 +62,13 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`host_name`](Self::host_name) | this machine's name and boot | 1 to 47 bytes, unique |
 /// | [`name`](Self::name) | `__LIBVIRT__DISKS__` | 1 to 48 bytes |
 /// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
+/// | deadman timer | on | off by [`without_deadman`](Self::without_deadman) |
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
 #[derive(Clone)]
 #[must_use = "nothing is joined before `join` is called"]
 pub struct LockspaceOptions {
     pub(super) watchdog: Watchdog,
+    pub(super) deadman: bool,
     pub(super) io_timeout: Duration,
     pub(super) fire_timeout: Duration,
     pub(super) host_name: Option<HostName>,
@@ -80,6 +82,7 @@ impl LockspaceOptions {
     pub(super) const fn new(watchdog: Watchdog) -> Self {
         Self {
             watchdog,
+            deadman: true,
             io_timeout: Duration::from_secs(10),
             fire_timeout: Duration::from_secs(60),
             host_name: None,
@@ -104,6 +107,17 @@ impl LockspaceOptions {
     /// second, by the longer F, where it is dead. sanlock hosts do not tell theirs.
     pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
         self.fire_timeout = fire_timeout;
+        self
+    }
+
+    /// Goes without the deadman timer: a timer in the kernel that kills **this process** with
+    /// SIGKILL should it hold a lock that was lost, and neither drop the guard nor end, until a
+    /// little after the grace ([`Timing::deadman_after`](crate::timing::Timing::deadman_after)).
+    ///
+    /// Without it nothing stops a process that is stopped by SIGSTOP, or whose threads all hang,
+    /// and that goes on later to write without asking its guard, but a host watchdog.
+    pub const fn without_deadman(mut self) -> Self {
+        self.deadman = false;
         self
     }
 
@@ -150,6 +164,7 @@ impl fmt::Debug for LockspaceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockspaceOptions")
             .field("watchdog", &self.watchdog)
+            .field("deadman", &self.deadman)
             .field("io_timeout", &self.io_timeout)
             .field("fire_timeout", &self.fire_timeout)
             .field("host_name", &self.host_name)

@@ -3,6 +3,7 @@
 //! An `async fn` over the [`World`], like the algorithms: in production a thread drives it, in
 //! tests the simulator, and it does not assume that it owns either.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -11,10 +12,29 @@ use futures_util::pin_mut;
 use super::loss::LossReason;
 use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
 use crate::probe::mutation;
-use crate::world::World;
+use crate::world::{Timestamp, World};
 
 /// The pause after a renewal that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Hears of renewals as they come. Must not block: it is called between one renewal and the next.
+pub trait Upkeep {
+    /// A renewal was good, whose write was begun at `renewed_at`. Reading and writing took `took`.
+    fn renewed(&self, renewed_at: Timestamp, took: Duration);
+    /// Another renewal was not good: `missed` in a row by now.
+    fn missed(&self, missed: u32);
+    /// No renewal was good for 6N. If none is, the leases are lost after `left`.
+    fn warned(&self, missed: u32, left: Duration);
+}
+
+/// The end of the leases of one life.
+#[derive(Debug)]
+pub struct Loss {
+    /// Why.
+    pub reason: LossReason,
+    /// Since when: by the deadline, or when something was found.
+    pub since: Timestamp,
+}
 
 /// Renews `lease` until the leases of this life are lost, and says why.
 ///
@@ -23,38 +43,52 @@ pub async fn keep_renewed<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
-) -> LossReason {
-    let renewals = renew_for_ever(world, membership, lease);
-    let expiry = wait_for_expiry(world, membership);
-    pin_mut!(renewals, expiry);
-    match select(renewals, expiry).await {
-        Either::Left((reason, _)) | Either::Right((reason, _)) => reason,
-    }
+    upkeep: &impl Upkeep,
+) -> Loss {
+    let failures = Cell::new(0);
+    let reason = {
+        let renewals = renew_for_ever(world, membership, lease, upkeep, &failures);
+        let expiry = wait_for_expiry(world, membership, upkeep, &failures);
+        pin_mut!(renewals, expiry);
+        match select(renewals, expiry).await {
+            Either::Left((reason, _)) | Either::Right((reason, _)) => reason,
+        }
+    };
+    // Also where it is noticed late, as after the process stood still.
+    let since = world.now().min(lease.expires_at());
+    Loss { reason, since }
 }
 
 async fn renew_for_ever<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
+    upkeep: &impl Upkeep,
+    failures: &Cell<u32>,
 ) -> LossReason {
     let timing = membership.timing();
-    let mut failures: u32 = 0;
     loop {
         let due = lease.renewed_at() + timing.renewal_interval();
         let retry = world.now() + RETRY_DELAY;
-        world
-            .sleep_until(if failures == 0 { due } else { retry })
-            .await;
+        let next = if failures.get() == 0 { due } else { retry };
+        world.sleep_until(next).await;
+        let begun = world.now();
         match renew(world, membership, lease).await {
             Ok(()) => {
+                let now = world.now();
                 // A renewal that ended after the deadline comes too late to save anything.
-                if !membership.expiry().extend(world.now(), lease.expires_at()) {
+                if !membership.expiry().extend(now, lease.expires_at()) {
                     return LossReason::NotRenewed;
                 }
-                if failures > 0 {
-                    tracing::info!(host_id = lease.host_id().get(), failures, "renewed again");
+                upkeep.renewed(lease.renewed_at(), now.since(begun));
+                if failures.get() > 0 {
+                    tracing::info!(
+                        host_id = lease.host_id().get(),
+                        failures = failures.get(),
+                        "renewed again"
+                    );
                 }
-                failures = 0;
+                failures.set(0);
             }
             Err(RenewError::Expired { .. }) => return LossReason::NotRenewed,
             Err(error) if error.is_fatal() => {
@@ -62,20 +96,25 @@ async fn renew_for_ever<W: World>(
                 return LossReason::Overwritten(Box::new(error));
             }
             Err(error) => {
-                failures = failures.saturating_add(1);
-                let age = world.now().since(lease.renewed_at());
-                if age >= timing.warn_after() {
-                    tracing::warn!(host_id = lease.host_id().get(), failures, ?age, %error, "renewals are failing");
-                } else {
-                    tracing::debug!(host_id = lease.host_id().get(), failures, %error, "a renewal failed");
-                }
+                failures.set(failures.get().saturating_add(1));
+                tracing::debug!(host_id = lease.host_id().get(), failures = failures.get(), %error, "a renewal failed");
+                upkeep.missed(failures.get());
             }
         }
     }
 }
 
-/// Ends when the deadline has passed, with the loss made final, though a renewal hang meanwhile.
-async fn wait_for_expiry<W: World>(world: &W, membership: &Membership<W::Disk>) -> LossReason {
+/// Warns 2N before the deadline, and ends when it has passed, with the loss made final; both though
+/// a renewal hang meanwhile.
+async fn wait_for_expiry<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    upkeep: &impl Upkeep,
+    failures: &Cell<u32>,
+) -> LossReason {
+    let timing = membership.timing();
+    let warned_before = timing.lost_after().saturating_sub(timing.warn_after());
+    let mut warned_of = None;
     loop {
         let Some(deadline) = membership.expiry().deadline() else {
             return LossReason::NotRenewed;
@@ -83,9 +122,32 @@ async fn wait_for_expiry<W: World>(world: &W, membership: &Membership<W::Disk>) 
         if mutation!(ExpiryNotWatched) {
             std::future::pending::<()>().await;
         }
+        let warn_at = deadline.before(warned_before);
+        if warned_of != Some(deadline) {
+            world.sleep_until(warn_at).await;
+            if membership.expiry().deadline() == Some(deadline) {
+                warned_of = Some(deadline);
+                let left = deadline.since(world.now());
+                tracing::warn!(
+                    host_id = membership.host_id().get(),
+                    failures = failures.get(),
+                    ?left,
+                    "renewals are failing: the leases are lost if none is good soon"
+                );
+                upkeep.warned(failures.get(), left);
+            }
+            continue;
+        }
         world.sleep_until(deadline).await;
         if membership.expiry().expire(world.now()) {
             return LossReason::NotRenewed;
         }
     }
+}
+
+/// For where nobody wants to hear.
+impl Upkeep for () {
+    fn renewed(&self, _: Timestamp, _: Duration) {}
+    fn missed(&self, _: u32) {}
+    fn warned(&self, _: u32, _: Duration) {}
 }

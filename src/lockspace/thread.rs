@@ -6,26 +6,27 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, join3, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
 use super::Shared;
+use super::board::Notice;
 use super::debts::settle_debts;
 use super::loss::LossReason;
-use super::renewal::keep_renewed;
+use super::renewal::{Loss, Upkeep, keep_renewed};
 use super::signal::Signal;
 use super::watch::{Stop, watch_paths};
 use crate::delta_lease::DeltaLease;
 use crate::disk::{NamedFile, StorageWorld};
 use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::world::{Timestamp, World, clock};
 
 /// Something that is taken out once, by whoever comes first.
 pub(super) type Slot<T> = Mutex<Option<T>>;
 
 /// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
-const STACK_SIZE: usize = 512 * 1024;
+pub(super) const STACK_SIZE: usize = 512 * 1024;
 
 /// How long the end of the watching thread is waited for, and how often it is looked for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -59,7 +60,7 @@ impl RenewalThread {
         };
         let callbacks = {
             let shared = Arc::clone(shared);
-            builder("dl-callbacks").spawn(move || shared.losses.run())
+            builder("dl-callbacks").spawn(move || shared.board.run())
         };
         let callbacks = match callbacks {
             Ok(callbacks) => callbacks,
@@ -82,7 +83,7 @@ impl RenewalThread {
             }),
             Err(error) => {
                 stop_watch.set();
-                shared.losses.close();
+                shared.board.close();
                 drop(callbacks.join());
                 Err(error)
             }
@@ -94,7 +95,7 @@ impl RenewalThread {
         self.stop.set();
         self.stop_watch.set();
         let lease = self.renewal.join().ok();
-        shared.losses.close();
+        shared.board.close();
         // A callback may be what drops the last handle; then this is the board's own thread.
         if self.callbacks.thread().id() != std::thread::current().id() {
             drop(self.callbacks.join());
@@ -127,7 +128,8 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
     {
         let work = async {
             let renewal = async {
-                let reason = keep_renewed(&StorageWorld, &shared.membership, &mut lease).await;
+                let Loss { reason, since } =
+                    keep_renewed(&StorageWorld, &shared.membership, &mut lease, shared).await;
                 tracing::error!(
                     lockspace = %shared.membership.area().name,
                     host_id = shared.membership.host_id().get(),
@@ -135,18 +137,19 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
                     %reason,
                     "all leases of this lockspace are lost"
                 );
-                shared.losses.announce(&reason);
+                shared.board.announce(&reason, since);
             };
             // Debts need a membership; they end with it.
             let debts = settle_debts(&StorageWorld, &shared.membership, &shared.leases);
-            join(renewal, debts).await
+            let enforcement = shared.board.enforce(&StorageWorld);
+            join3(renewal, debts, enforcement).await
         };
         let stopped = stop.wait();
         pin_mut!(work, stopped);
         block_on(async {
-            // After a loss there is nothing left to do but to wait for the stop.
-            if let Either::Left((_, stopped)) = select(work, stopped).await {
-                stopped.await;
+            match select(work, stopped).await {
+                Either::Left(((.., never), _)) => match never {},
+                Either::Right(((), _)) => {}
             }
         });
     }
@@ -178,7 +181,27 @@ impl Drop for Death<'_> {
         if !self.ended_well {
             self.shared.membership.expiry().lose();
             tracing::error!("a thread of disklease has died: all leases are lost");
-            self.shared.losses.announce(&LossReason::ThreadDied);
+            let reason = LossReason::ThreadDied;
+            self.shared.board.announce(&reason, clock::now());
         }
+    }
+}
+
+impl Upkeep for Shared {
+    fn renewed(&self, renewed_at: Timestamp, took: Duration) {
+        self.board.renewed(renewed_at);
+        let io_timeout = self.membership.timing().io();
+        if self.renewals.renewed(took, io_timeout) {
+            self.board.notice(Notice::Renewed);
+        }
+    }
+
+    fn missed(&self, missed: u32) {
+        self.renewals.missed(missed);
+    }
+
+    fn warned(&self, missed: u32, left: Duration) {
+        self.renewals.warned();
+        self.board.notice(Notice::Warned { missed, left });
     }
 }

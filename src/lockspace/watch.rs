@@ -51,10 +51,12 @@ fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
             "the lockspace was removed or replaced: all its leases are lost"
         );
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
-        shared.losses.announce(&LossReason::LockspaceReplaced);
+        shared
+            .board
+            .announce(&LossReason::LockspaceReplaced, clock::now());
         shared.membership.expiry().lose();
         return true;
     }
-    shared.losses.check_files();
+    shared.board.check_files(clock::now);
     !shared.membership.expiry().is_held(clock::now())
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
+
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
@@ -31,7 +33,7 @@ pub(super) struct Lease {
     area: LeaseArea<Disk>,
     held: HeldLease,
     /// `None` once the lease was given up.
-    reservation: Option<Reservation>,
+    reservation: Mutex<Option<Reservation>>,
 }
 
 impl Target {
@@ -99,7 +101,7 @@ impl Target {
                     target: self.clone(),
                     area,
                     held,
-                    reservation: Some(reservation),
+                    reservation: Mutex::new(Some(reservation)),
                 };
                 lease.check_name()
             }
@@ -148,7 +150,7 @@ impl Lease {
 
     /// The paths must still name the file that was locked and the lockspace it was locked in:
     /// whoever comes next opens what the paths name.
-    fn check_name(mut self) -> Result<Self, AcquireError> {
+    fn check_name(self) -> Result<Self, AcquireError> {
         if !self.lockspace.inner().is_still_named() {
             self.release_quietly();
             return Err(AcquireError::LockspaceReplaced {
@@ -182,8 +184,8 @@ impl Lease {
     }
 
     /// Gives the lease back. A second call has nothing left to do.
-    pub(super) fn release(&mut self) -> Result<(), ReleaseError> {
-        let Some(reservation) = self.reservation.take() else {
+    pub(super) fn release(&self) -> Result<(), ReleaseError> {
+        let Some(reservation) = self.reservation.lock().take() else {
             return Ok(());
         };
         let released = block_on(release(
@@ -201,7 +203,7 @@ impl Lease {
     }
 
     /// For where there is an error to report already, or nobody to report to.
-    pub(super) fn release_quietly(&mut self) {
+    pub(super) fn release_quietly(&self) {
         if let Err(error) = self.release() {
             tracing::warn!(resource = %self.target.name, %error, "a lease was not given back");
         }

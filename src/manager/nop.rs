@@ -26,8 +26,9 @@ impl LockManager for NopManager {
         "nop"
     }
 
-    fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
+    fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
+        let care = request.take_care()?;
         let disks = request
             .disks
             .into_iter()
@@ -36,6 +37,6 @@ impl LockManager for NopManager {
             lockspace: lease.lockspace,
             name: lease.name,
         });
-        LockGuard::unprotected(disks.chain(leases).collect(), request.on_lost)
+        LockGuard::unprotected(disks.chain(leases).collect(), care)
     }
 }

@@ -234,8 +234,10 @@ impl LockManager for PaxosManager {
         "paxos"
     }
 
-    fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
+    fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
+        // Before anything is waited for: the number may be another's by then.
+        let care = request.take_care()?;
         let targets = self.targets(&request)?;
         let limit = Limit::begin(request.wait);
         let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
@@ -244,14 +246,14 @@ impl LockManager for PaxosManager {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     // All or nothing, in the reverse order.
-                    while let Some(mut lease) = leases.pop() {
+                    while let Some(lease) = leases.pop() {
                         lease.release_quietly();
                     }
                     return Err(error);
                 }
             }
         }
-        let guard = LockGuard::over(&self.lockspace, leases, request.on_lost)?;
+        let guard = LockGuard::over(&self.lockspace, leases, care)?;
         // The lockspace may have been lost between the last acquire and now.
         if guard.is_held() {
             tracing::info!(locks = ?guard, "acquired");

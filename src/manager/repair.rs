@@ -89,7 +89,7 @@ pub(super) fn replace_leftover(
         note: None,
         expected_version: None,
     };
-    let mut lease = loop {
+    let lease = loop {
         match repair.try_acquire(lockspace, &holding) {
             Ok(lease) => break lease,
             // Somebody is at a leftover, perhaps at this one. Nobody holds the disk.

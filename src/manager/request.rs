@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::AcquireError;
+use super::failure::FailureAction;
+use super::guard::Care;
+use crate::fence::OwnerProcess;
 use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
 
@@ -15,6 +19,8 @@ pub struct Owner {
     pub(super) guest_name: String,
     pub(super) guest_uuid: Option<[u8; 16]>,
     pub(super) pid: u32,
+    /// Another process than this one.
+    pub(super) is_foreign: bool,
 }
 
 impl Owner {
@@ -26,6 +32,26 @@ impl Owner {
             guest_name: guest_name.into(),
             guest_uuid: None,
             pid: std::process::id(),
+            is_foreign: false,
+        }
+    }
+
+    /// The process `pid` on this host, a child of this one or not, on behalf of the guest called
+    /// `guest_name`: the virtual machine monitor that a manager runs.
+    ///
+    /// It owns what is locked: when it ends, however it ends, its locks are given back on the disk
+    /// at once, though the guard lives on. When they are lost it is sent SIGTERM, unless another
+    /// [`FailureAction`] is asked for, and SIGKILL once a second from the end of the grace on.
+    ///
+    /// **Should this process die, nobody is left to stop the owner.** Tie a child to this process by
+    /// [`die_with_this_thread`](crate::die_with_this_thread); for what is not a child, have a host
+    /// watchdog in force.
+    #[must_use]
+    pub fn process(guest_name: impl Into<String>, pid: u32) -> Self {
+        Self {
+            is_foreign: pid != std::process::id(),
+            pid,
+            ..Self::this_process(guest_name)
         }
     }
 
@@ -93,6 +119,7 @@ pub enum WaitLimit {
 }
 
 pub(super) type OnLost = Box<dyn FnOnce(&LossReason) + Send>;
+pub(super) type OnOwnerEnd = Box<dyn FnOnce() + Send>;
 
 /// What is to be locked: any number of disks and leases, all of them or none.
 ///
@@ -105,17 +132,21 @@ pub struct LockRequest {
     pub(super) leases: Vec<LeaseSpec>,
     pub(super) wait: WaitLimit,
     pub(super) on_lost: Vec<OnLost>,
+    pub(super) action: FailureAction,
+    pub(super) on_owner_end: Vec<OnOwnerEnd>,
 }
 
 impl LockRequest {
     /// A request for nothing yet, which would not wait.
-    pub const fn new(owner: Owner) -> Self {
+    pub fn new(owner: Owner) -> Self {
         Self {
             owner,
             disks: Vec::new(),
             leases: Vec::new(),
             wait: WaitLimit::Try,
             on_lost: Vec::new(),
+            action: FailureAction::default(),
+            on_owner_end: Vec::new(),
         }
     }
 
@@ -138,9 +169,23 @@ impl LockRequest {
         self
     }
 
-    /// Calls `callback` should the locks be lost: once, on a thread of the lockspace. It may take
-    /// its time, but others' callbacks wait for it. A panic of it ends there. It is not called after
-    /// a release, but may still be running when one returns.
+    /// What is to be done should the locks be lost; [`FailureAction::PowerOff`] when nothing is said.
+    pub fn on_lock_failure(mut self, action: FailureAction) -> Self {
+        self.action = action;
+        self
+    }
+
+    /// Calls `callback` when the [owner](Owner::process), another process, has ended, before its
+    /// locks are given back: to end what it has left behind that could still write. It may take its
+    /// time, and the locks are held meanwhile. A panic of it ends there.
+    pub fn on_owner_end(mut self, callback: impl FnOnce() + Send + 'static) -> Self {
+        self.on_owner_end.push(Box::new(callback));
+        self
+    }
+
+    /// Calls `callback` should the locks be lost: once, on a thread of its own, before what
+    /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it ends there. It is
+    /// not called after a release, but may still be running when one returns.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self
@@ -165,7 +210,21 @@ impl LockRequest {
                 return Err(AcquireError::NamedTwice { path: path.clone() });
             }
         }
-        Ok(())
+        self.action.check(self.owner.is_foreign)
+    }
+
+    /// Takes out all that the guard is to care for. The owner must be alive.
+    pub(super) fn take_care(&mut self) -> Result<Care, AcquireError> {
+        let pid = self.owner.pid;
+        let open = || OwnerProcess::open(pid).map(Arc::new);
+        let owner = self.owner.is_foreign.then(open).transpose();
+        let owner = owner.map_err(|error| AcquireError::OwnerGone { pid, error })?;
+        Ok(Care {
+            on_lost: std::mem::take(&mut self.on_lost),
+            action: std::mem::take(&mut self.action),
+            on_owner_end: std::mem::take(&mut self.on_owner_end),
+            owner,
+        })
     }
 }
 
@@ -186,6 +245,7 @@ impl fmt::Debug for LockRequest {
             .field("disks", &self.disks)
             .field("leases", &self.leases)
             .field("wait", &self.wait)
+            .field("on_lock_failure", &self.action)
             .finish_non_exhaustive()
     }
 }

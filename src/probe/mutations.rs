@@ -44,10 +44,7 @@ impl Mutation {
     }
 }
 
-const _: () = assert!(
-    Mutation::ALL.len() <= MOST,
-    "as many as the set has bits"
-);
+const _: () = assert!(Mutation::ALL.len() <= MOST, "as many as the set has bits");
 
 impl fmt::Display for Mutation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

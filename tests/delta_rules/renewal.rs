@@ -277,7 +277,9 @@ fn the_end_is_noticed_while_a_renewal_hangs() {
     let me = member.clone();
     let mut delta = me.delta.borrow().clone();
     let renewing = rig.sim.spawn(member.host, async move {
-        let reason = keep_renewed(&me.world, &me.membership, &mut delta).await;
+        let reason = keep_renewed(&me.world, &me.membership, &mut delta, &())
+            .await
+            .reason;
         (matches!(reason, LossReason::NotRenewed), me.now())
     });
     let deadline = member.membership.expiry().deadline().unwrap();

@@ -219,7 +219,9 @@ impl Host {
         let table = Table::default();
         let background = async {
             let renewal = async {
-                let reason = keep_renewed(&self.world, membership, delta).await;
+                let reason = keep_renewed(&self.world, membership, delta, &())
+                    .await
+                    .reason;
                 self.note(|| format!("has lost its leases: {reason}"));
                 self.field.referee.count(|tally| tally.losses += 1);
             };

@@ -141,6 +141,34 @@ pub enum AcquireError {
     /// The request names nothing.
     #[error("the request names no disk and no lease")]
     NothingToLock,
+    /// The process that is to own the locks is not there, or cannot be watched.
+    #[error("process {pid}, which is to own the locks, cannot be watched: {error}")]
+    OwnerGone {
+        /// Its number.
+        pid: u32,
+        /// Why.
+        error: OsError,
+    },
+    /// The program that is to be run when the locks are lost cannot be run.
+    #[error("the helper {program:?}, to be run when the locks are lost, cannot be: {error}")]
+    Helper {
+        /// The program.
+        program: PathBuf,
+        /// Why: it is not there, it is no program, or its path is not absolute.
+        error: OsError,
+    },
+    /// Another process is to pause or restart its guest by itself when the locks are lost, and
+    /// nothing would tell it.
+    #[error(
+        "another process is not told of a lost lock: name a helper or a callback that pauses or restarts its guest"
+    )]
+    NoMeans,
+    /// The system refuses a thread that is needed to watch the owner.
+    #[error("no thread is to be had to watch the owner of the locks: {error}")]
+    Threads {
+        /// Why.
+        error: OsError,
+    },
     /// The system refuses a descriptor for the guard's events.
     #[error("no event descriptor is to be had: {error}")]
     EventFd {

@@ -43,6 +43,8 @@ mutations! {
     MarginDropped,
     /// The own leases are believed in for 8N + F: nothing is left in which to stop the guest.
     LostTooLate,
+    /// A holder that does not stop is killed after F: others write by then.
+    GraceBeyondFire,
 
     // Taking a host id.
 

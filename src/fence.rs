@@ -1,0 +1,16 @@
+//! Making sure that a holder that may no longer write is stopped, from near to far.
+//!
+//! | fence | what it stops | what it cannot |
+//! | --- | --- | --- |
+//! | a signal to the owner ([`OwnerProcess`]) | another process that holds a lock | one that hangs in the kernel |
+//! | the [`Deadman`] | this process, also when it is stopped by SIGSTOP or all its threads hang | an I/O that the kernel has already |
+//!
+//! Which of them are in force is the [`lockspace`](crate::lockspace)'s to say.
+
+mod deadman;
+mod process;
+mod tie;
+
+pub use deadman::Deadman;
+pub use process::OwnerProcess;
+pub use tie::die_with_this_thread;

@@ -1,0 +1,209 @@
+//! A timer in the kernel that kills this process, unless it is armed anew in time.
+//!
+//! It needs no thread, no daemon and no privilege. It runs on `CLOCK_BOOTTIME`, which goes on while
+//! the machine is suspended: then it fires as soon as that wakes. SIGKILL also ends a process that
+//! is stopped by SIGSTOP, or whose threads all hang in calls that can be interrupted.
+//!
+//! * **fork**: the child has no timer. It has no lock either: a child's copy of a guard is not to be
+//!   asked.
+//! * **exec**: the timer is gone with the program that held the locks. What is run instead must not
+//!   write to the disks.
+
+#![allow(unsafe_code)]
+
+use std::{io, mem, ptr};
+
+use rustix::process::Signal;
+
+use crate::world::{OsError, Timestamp};
+
+/// The timer. Disarmed when made; gone when dropped.
+#[derive(Debug)]
+pub struct Deadman {
+    timer: libc::timer_t,
+    /// The process whose timer it is: in a forked child the same number may be another's.
+    pid: u32,
+}
+
+// SAFETY: `timer_t` is a pointer by type only: the kernel's number of a timer of the process, which
+// every thread may use. The calls are made with `&self` and touch nothing of ours.
+unsafe impl Send for Deadman {}
+// SAFETY: as above.
+unsafe impl Sync for Deadman {}
+
+impl Deadman {
+    /// A timer that is not armed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no room for another timer (`EAGAIN`, by `RLIMIT_SIGPENDING`), or the call is
+    /// forbidden in a jail.
+    pub fn new() -> Result<Self, OsError> {
+        // SAFETY: all bytes zero are a `sigevent`: numbers, and a union of a number and pointers.
+        let mut event: libc::sigevent = unsafe { mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = Signal::KILL.as_raw();
+        let mut timer: libc::timer_t = ptr::null_mut();
+        // SAFETY: both pointers are to live locals of the types that the call wants; it keeps none.
+        let made =
+            unsafe { libc::timer_create(libc::CLOCK_BOOTTIME, &raw mut event, &raw mut timer) };
+        if made != 0 {
+            return Err(last_error());
+        }
+        Ok(Self {
+            timer,
+            pid: std::process::id(),
+        })
+    }
+
+    /// This process is killed at `at` of [`clock::now`](crate::world::clock::now), unless the timer
+    /// is armed anew or disarmed before; at once if that is past.
+    ///
+    /// # Errors
+    ///
+    /// In a forked child, which has no timer; else only if the call is forbidden in a jail.
+    pub fn arm(&self, at: Timestamp) -> Result<(), OsError> {
+        // Zero would disarm it. What is past fires at once.
+        self.set(at.as_nanos().max(1))
+    }
+
+    /// Nobody is killed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::arm`].
+    pub fn disarm(&self) -> Result<(), OsError> {
+        self.set(0)
+    }
+
+    fn set(&self, nanos: u64) -> Result<(), OsError> {
+        if self.pid != std::process::id() {
+            return Err(OsError(libc::ESRCH));
+        }
+        let never = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let value = libc::itimerspec {
+            it_interval: never,
+            it_value: libc::timespec {
+                tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+                tv_nsec: libc::c_long::try_from(nanos % 1_000_000_000).unwrap_or(0),
+            },
+        };
+        // SAFETY: the timer is this process's and lives until the drop; `value` is a live local,
+        // which the call only reads; no old value is asked for.
+        let set = unsafe {
+            libc::timer_settime(
+                self.timer,
+                libc::TIMER_ABSTIME,
+                &raw const value,
+                ptr::null_mut(),
+            )
+        };
+        if set == 0 { Ok(()) } else { Err(last_error()) }
+    }
+}
+
+impl Drop for Deadman {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            // SAFETY: it is this process's timer, and nothing uses it after this.
+            unsafe { libc::timer_delete(self.timer) };
+        }
+    }
+}
+
+fn last_error() -> OsError {
+    OsError(
+        io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::world::clock;
+
+    /// Runs this test program's test `name` alone in a process of its own, which is killed by its
+    /// deadman or ends well.
+    fn run_alone(name: &str) -> std::process::ExitStatus {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", name])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap()
+    }
+
+    #[test]
+    #[ignore = "is killed: run by another test"]
+    fn victim_that_sleeps() {
+        let deadman = Deadman::new().unwrap();
+        deadman
+            .arm(clock::now() + Duration::from_millis(100))
+            .unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    #[ignore = "is killed: run by another test"]
+    fn victim_that_stops_itself() {
+        let deadman = Deadman::new().unwrap();
+        deadman
+            .arm(clock::now() + Duration::from_millis(100))
+            .unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    #[ignore = "is killed: run by another test"]
+    fn victim_of_a_time_that_is_past() {
+        let deadman = Deadman::new().unwrap();
+        deadman.arm(Timestamp::default()).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    #[ignore = "needs a process of its own: run by another test"]
+    fn survivor() {
+        let deadman = Deadman::new().unwrap();
+        let soon = || clock::now() + Duration::from_millis(50);
+        for _ in 0..10 {
+            deadman.arm(soon()).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        deadman.disarm().unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        deadman.arm(soon()).unwrap();
+        drop(deadman);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+
+    #[test]
+    fn it_kills_whoever_does_not_arm_it_anew_also_one_that_is_stopped() {
+        for victim in [
+            "victim_that_sleeps",
+            "victim_that_stops_itself",
+            "victim_of_a_time_that_is_past",
+        ] {
+            let begun = clock::now();
+            let ended = run_alone(&format!("fence::deadman::tests::{victim}"));
+            assert_eq!(ended.signal(), Some(libc::SIGKILL), "{victim}: {ended}");
+            let took = clock::now().since(begun);
+            assert!(took < Duration::from_secs(30), "{victim}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn it_spares_whoever_arms_it_anew_disarms_it_or_drops_it() {
+        let ended = run_alone("fence::deadman::tests::survivor");
+        assert!(ended.success(), "{ended}");
+    }
+}

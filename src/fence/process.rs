@@ -1,0 +1,109 @@
+//! Another process that holds a lock: to be told, to be stopped, and known to be gone.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::world::OsError;
+
+/// A process, by a descriptor that stays its own though its number be given to another.
+#[derive(Debug)]
+pub struct OwnerProcess {
+    pid: u32,
+    fd: OwnedFd,
+}
+
+impl OwnerProcess {
+    /// The process with this number, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if there is none.
+    pub fn open(pid: u32) -> Result<Self, OsError> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or(OsError(Errno::SRCH.raw_os_error()))?;
+        let fd = pidfd_open(raw, PidfdFlags::empty()).map_err(os_error)?;
+        let process = Self { pid, fd };
+        // A zombie can be opened, and holds nothing any more.
+        if process.has_ended() {
+            return Err(OsError(Errno::SRCH.raw_os_error()));
+        }
+        Ok(process)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends it a signal. Whether it was there still.
+    ///
+    /// # Errors
+    ///
+    /// It may not be sent one by us.
+    pub fn send(&self, signal: Signal) -> Result<bool, OsError> {
+        match pidfd_send_signal(&self.fd, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(os_error(errno)),
+        }
+    }
+
+    /// Whether all its threads have ended. What it had handed to the kernel may go on.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // What cannot be found out counts as running.
+        matches!(poll(&mut fds, Some(&now)), Ok(ready) if ready > 0)
+    }
+}
+
+impl AsFd for OwnerProcess {
+    /// Readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn os_error(errno: Errno) -> OsError {
+    OsError(errno.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_signalled_and_its_end_is_known() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = OwnerProcess::open(child.id()).unwrap();
+        assert_eq!(process.pid(), child.id());
+        assert!(!process.has_ended());
+        assert_eq!(process.send(Signal::KILL), Ok(true));
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, None), Ok(1));
+        assert!(process.has_ended(), "though nobody has waited for it");
+        let gone = OsError(Errno::SRCH.raw_os_error());
+        assert_eq!(OwnerProcess::open(child.id()).unwrap_err(), gone);
+        child.wait().unwrap();
+        assert_eq!(process.send(Signal::KILL), Ok(false));
+        assert!(process.has_ended());
+        assert_eq!(OwnerProcess::open(child.id()).unwrap_err(), gone);
+    }
+
+    #[test]
+    fn what_is_no_process_id_is_no_process() {
+        for pid in [0, u32::MAX, i32::MAX.unsigned_abs()] {
+            assert!(OwnerProcess::open(pid).is_err(), "{pid}");
+        }
+    }
+}

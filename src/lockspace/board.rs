@@ -1,0 +1,406 @@
+//! Those who hold leases of a join: told what happens to them, and stopped when they do not stop.
+//!
+//! # The ladder
+//!
+//! | when | what | done by |
+//! | --- | --- | --- |
+//! | 6N | [`Holder::notice`]: renewals are failing | whoever renews |
+//! | 8N | [`Holder::mark_lost`], then [`Holder::act`] on threads of the board's | [`HolderBoard::announce`] |
+//! | 8N + grace, then once a second | [`Holder::kill`] | [`HolderBoard::enforce`] |
+//! | a little later | this process is killed | the deadman timer |
+//!
+//! A holder is off the ladder as soon as it is off the board: that is how it says "stopped". A loss
+//! that is not the clock's, of one lease or of all, has its grace from the instant of its notice.
+
+use std::sync::{Arc, Weak};
+use std::thread::Builder;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::loss::LossReason;
+use super::signal::Signal;
+use crate::disk::NamedFile;
+use crate::fence::Deadman;
+use crate::timing::Timing;
+use crate::world::{Timestamp, World};
+
+/// How often a holder is killed that does not end.
+const KILL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a holder is told before anything is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// No renewal was good for 6N. If none is, the locks are lost after `left`.
+    Warned { missed: u32, left: Duration },
+    /// A renewal was good again.
+    Renewed,
+    /// The host watchdog has gone, or is back.
+    Watchdog { in_force: bool },
+}
+
+/// A holder of leases, as the lockspace sees it. Nothing but [`Holder::act`] may block.
+pub(crate) trait Holder: Send + Sync {
+    /// Something that a holder wants to know, and need not act upon.
+    fn notice(&self, notice: Notice);
+    /// The leases are lost: makes it known, and asks a process that holds them to end, if that is
+    /// what was asked for.
+    fn mark_lost(&self, reason: &LossReason);
+    /// Runs what was asked for in this case; it may take as long as it likes. On a thread of its
+    /// own where one is to be had.
+    fn act(&self);
+    /// Whether it is to be killed if it does not stop.
+    fn is_fenced(&self) -> bool;
+    /// Kills the process that holds the leases.
+    fn kill(&self);
+}
+
+/// The holders of one join, and the timer that kills this process should it stand still.
+pub(crate) struct HolderBoard {
+    timing: Timing,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Set when there is somebody to be killed sooner or later.
+    losing: Signal,
+    /// `None` where the embedder has switched it off.
+    deadman: Option<Deadman>,
+}
+
+struct State {
+    reason: Option<LossReason>,
+    /// When the last good renewal was begun.
+    renewed_at: Timestamp,
+    entries: Vec<Entry>,
+    next_id: u64,
+    /// Those whose actions are still to be run.
+    to_run: Vec<Weak<dyn Holder>>,
+    closed: bool,
+}
+
+struct Entry {
+    id: u64,
+    holder: Weak<dyn Holder>,
+    is_fenced: bool,
+    /// The files with its leases.
+    files: Arc<[NamedFile]>,
+    /// When it is killed, once it has lost its leases.
+    killed_at: Option<Timestamp>,
+}
+
+/// Keeps a holder on the board. Dropped, it says that the holder has stopped.
+pub(crate) struct Subscription {
+    board: Weak<super::Shared>,
+    id: u64,
+}
+
+impl HolderBoard {
+    pub(super) fn new(timing: Timing, renewed_at: Timestamp, deadman: Option<Deadman>) -> Self {
+        Self {
+            timing,
+            state: Mutex::new(State {
+                reason: None,
+                renewed_at,
+                entries: Vec::new(),
+                next_id: 0,
+                to_run: Vec::new(),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+            losing: Signal::default(),
+            deadman,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Option<LossReason> {
+        self.state.lock().reason.clone()
+    }
+
+    /// Whether this process is killed by the kernel should it stand still with a lock.
+    pub(crate) const fn has_deadman(&self) -> bool {
+        self.deadman.is_some()
+    }
+
+    /// A renewal was good, whose write was begun at `renewed_at`.
+    pub(super) fn renewed(&self, renewed_at: Timestamp) {
+        let mut state = self.state.lock();
+        state.renewed_at = state.renewed_at.max(renewed_at);
+        self.set_deadman(&state);
+    }
+
+    /// Tells all whose leases are not lost.
+    pub(super) fn notice(&self, notice: Notice) {
+        let state = self.state.lock();
+        let holders: Vec<_> = state
+            .entries
+            .iter()
+            .filter(|entry| entry.killed_at.is_none())
+            .filter_map(|entry| entry.holder.upgrade())
+            .collect();
+        for holder in &holders {
+            holder.notice(notice);
+        }
+        // The last handle to a holder may go with `holders`, and much with it.
+        drop(state);
+    }
+
+    /// All leases are lost, since `lost_at`. The first loss counts.
+    pub(super) fn announce(&self, reason: &LossReason, lost_at: Timestamp) {
+        let mut state = self.state.lock();
+        if state.reason.is_some() {
+            return;
+        }
+        state.reason = Some(reason.clone());
+        let all: Vec<_> = state.entries.iter().map(|entry| entry.id).collect();
+        let holders: Vec<_> = all
+            .into_iter()
+            .filter_map(|id| self.lose(&mut state, id, reason, lost_at))
+            .collect();
+        self.set_deadman(&state);
+        drop(state);
+        drop(holders);
+        self.tell_of_loss();
+    }
+
+    /// One holder has lost its leases, though the host has not. `false` if it had lost them before.
+    fn announce_one(&self, id: u64, reason: &LossReason, lost_at: Timestamp) -> bool {
+        let mut state = self.state.lock();
+        let holder = self.lose(&mut state, id, reason, lost_at);
+        self.set_deadman(&state);
+        drop(state);
+        self.tell_of_loss();
+        holder.is_some()
+    }
+
+    /// Marks the holder `id` lost, if it is not yet. The handle is to be dropped without the lock.
+    fn lose(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        id: u64,
+        reason: &LossReason,
+        lost_at: Timestamp,
+    ) -> Option<Arc<dyn Holder>> {
+        let at = state.entries.iter().position(|entry| entry.id == id)?;
+        let entry = state.entries.get_mut(at)?;
+        if entry.killed_at.is_some() {
+            return None;
+        }
+        let grace = self
+            .timing
+            .killed_after()
+            .saturating_sub(self.timing.lost_after());
+        entry.killed_at = Some(lost_at + grace);
+        let weak = Weak::clone(&entry.holder);
+        let holder = weak.upgrade()?;
+        // Stores, a write to an eventfd, a signal: nothing blocks or takes the board's lock.
+        holder.mark_lost(reason);
+        state.to_run.push(weak);
+        Some(holder)
+    }
+
+    fn tell_of_loss(&self) {
+        self.changed.notify_all();
+        self.losing.set();
+    }
+
+    /// The timer fires when the next of all holders ought to have been killed by others.
+    fn set_deadman(&self, state: &State) {
+        let Some(deadman) = &self.deadman else {
+            return;
+        };
+        let slack = self
+            .timing
+            .deadman_after()
+            .saturating_sub(self.timing.killed_after());
+        let by_renewal = state.renewed_at + self.timing.deadman_after();
+        let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
+        let fires_at = fenced
+            .map(|entry| {
+                entry
+                    .killed_at
+                    .map_or(by_renewal, |at| (at + slack).min(by_renewal))
+            })
+            .min();
+        let set = match fires_at {
+            Some(at) => deadman.arm(at),
+            None => deadman.disarm(),
+        };
+        if let Err(error) = set {
+            tracing::error!(%error, "the deadman timer cannot be set");
+        }
+    }
+
+    /// Kills each holder that has lost its leases and has not stopped, once its grace is over, until
+    /// it has.
+    pub(super) async fn enforce<W: World>(&self, world: &W) -> std::convert::Infallible {
+        loop {
+            self.losing.wait().await;
+            self.losing.clear();
+            while let Some(next) = self.next_kill() {
+                if world.now() < next {
+                    // Another may be lost meanwhile that is to be killed sooner; never by more than
+                    // this is too late for it.
+                    let soon = world.now() + KILL_INTERVAL / 4;
+                    world.sleep_until(next.min(soon)).await;
+                    continue;
+                }
+                self.kill_due(world.now());
+                world.sleep(KILL_INTERVAL).await;
+            }
+        }
+    }
+
+    /// When the next holder is to be killed, if any is.
+    fn next_kill(&self) -> Option<Timestamp> {
+        let state = self.state.lock();
+        let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
+        fenced.filter_map(|entry| entry.killed_at).min()
+    }
+
+    fn kill_due(&self, now: Timestamp) {
+        let state = self.state.lock();
+        let due = |entry: &&Entry| entry.is_fenced && entry.killed_at.is_some_and(|at| at <= now);
+        let holders: Vec<_> = state
+            .entries
+            .iter()
+            .filter(due)
+            .filter_map(|entry| entry.holder.upgrade())
+            .collect();
+        for holder in &holders {
+            holder.kill();
+        }
+        drop(state);
+    }
+
+    /// Looks whether each holder's lease files are still what their paths name, and tells those
+    /// for whom one is not. May block as the file system does; the board's lock is not held then.
+    pub(super) fn check_files(&self, now: impl Fn() -> Timestamp) {
+        let entries: Vec<_> = {
+            let state = self.state.lock();
+            let held = state
+                .entries
+                .iter()
+                .filter(|entry| entry.killed_at.is_none());
+            held.map(|entry| (entry.id, Arc::clone(&entry.files)))
+                .collect()
+        };
+        for (id, files) in entries {
+            let Some(replaced) = files.iter().find(|file| file.was_replaced()) else {
+                continue;
+            };
+            if self.announce_one(id, &LossReason::LeaseReplaced, now()) {
+                tracing::error!(path = ?replaced.path(), "a lease file was removed or replaced: its lock is lost");
+            }
+        }
+    }
+
+    /// Runs the actions of `holder` once more: there is something new to be run.
+    pub(crate) fn act_again(&self, holder: &Arc<dyn Holder>) {
+        self.state.lock().to_run.push(Arc::downgrade(holder));
+        self.changed.notify_all();
+    }
+
+    /// Runs actions as losses come, until the board is closed. The body of the board's thread.
+    pub(super) fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            let due = std::mem::take(&mut state.to_run);
+            if due.is_empty() {
+                if state.closed {
+                    return;
+                }
+                self.changed.wait(&mut state);
+                continue;
+            }
+            // Never with the lock held: an action may drop its guard, which takes it off the board.
+            MutexGuard::unlocked(&mut state, || {
+                for holder in due {
+                    act_apart(holder);
+                }
+            });
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// One action that hangs must not hold up another's. Where no thread is to be had they run one after
+/// the other.
+fn act_apart(holder: Weak<dyn Holder>) {
+    let act = move || {
+        if let Some(holder) = holder.upgrade() {
+            holder.act();
+        }
+    };
+    let act = Arc::new(act);
+    let apart = Arc::clone(&act);
+    if let Err(error) = Builder::new()
+        .name("dl-action".to_owned())
+        .spawn(move || apart())
+    {
+        tracing::warn!(%error, "no thread is to be had for what is to be done about a lost lock");
+        act();
+    }
+}
+
+impl super::Shared {
+    /// Puts `holder`, whose leases lie in `files`, on the board. If the leases are lost already it
+    /// is told at once.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        holder: &Arc<dyn Holder>,
+        files: Vec<NamedFile>,
+        now: Timestamp,
+    ) -> Subscription {
+        let board = &self.board;
+        let mut state = board.state.lock();
+        let id = state.next_id;
+        state.next_id = id.wrapping_add(1);
+        state.entries.push(Entry {
+            id,
+            holder: Arc::downgrade(holder),
+            is_fenced: holder.is_fenced(),
+            files: files.into(),
+            killed_at: None,
+        });
+        if let Some(reason) = state.reason.clone() {
+            board.lose(&mut state, id, &reason, now);
+            board.tell_of_loss();
+        }
+        board.set_deadman(&state);
+        drop(state);
+        Subscription {
+            board: Arc::downgrade(self),
+            id,
+        }
+    }
+}
+
+impl Subscription {
+    /// The holder has lost its leases, though the host has not.
+    pub(crate) fn lose(&self, reason: &LossReason, now: Timestamp) {
+        if let Some(shared) = self.board.upgrade() {
+            shared.board.announce_one(self.id, reason, now);
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(shared) = self.board.upgrade() {
+            let mut state = shared.board.state.lock();
+            state.entries.retain(|entry| entry.id != self.id);
+            shared.board.set_deadman(&state);
+        }
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

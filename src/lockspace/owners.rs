@@ -1,0 +1,149 @@
+//! Watching the processes that own locks: what they held is given back as soon as they have ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+use std::thread::Builder;
+
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use crate::fence::OwnerProcess;
+
+/// Whoever holds locks for another process.
+pub(crate) trait OwnerEnd: Send + Sync {
+    /// The process has ended. Gives back what it held; called on a thread of its own where one is to
+    /// be had, and may take as long as that takes.
+    fn owner_ended(&self);
+}
+
+/// The owners of one join, and the thread that watches them, once there is one.
+pub(crate) struct OwnerWatch {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    wards: Vec<Ward>,
+    /// Wakes the thread; `None` while there is none.
+    wake: Option<Arc<OwnedFd>>,
+    closed: bool,
+}
+
+#[derive(Clone)]
+struct Ward {
+    process: Arc<OwnerProcess>,
+    holder: Weak<dyn OwnerEnd>,
+}
+
+impl OwnerWatch {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+        })
+    }
+
+    /// Calls `holder` when `process` has ended, unless the holder has gone before.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread or a descriptor.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        process: &Arc<OwnerProcess>,
+        holder: Weak<dyn OwnerEnd>,
+    ) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let wake = match &state.wake {
+            Some(wake) => Arc::clone(wake),
+            None => {
+                let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+                let (me, fd) = (Arc::clone(self), Arc::clone(&wake));
+                Builder::new()
+                    .name("dl-owners".to_owned())
+                    .stack_size(super::thread::STACK_SIZE)
+                    .spawn(move || me.run(&fd))?;
+                state.wake = Some(Arc::clone(&wake));
+                wake
+            }
+        };
+        state.wards.retain(|ward| ward.holder.strong_count() > 0);
+        state.wards.push(Ward {
+            process: Arc::clone(process),
+            holder,
+        });
+        drop(state);
+        wake_up(&wake);
+        Ok(())
+    }
+
+    /// How many processes other than this one hold locks.
+    pub(super) fn count(&self) -> usize {
+        let state = self.state.lock();
+        let held = |ward: &&Ward| ward.holder.strong_count() > 0 && !ward.process.has_ended();
+        state.wards.iter().filter(held).count()
+    }
+
+    /// Ends the thread.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        if let Some(wake) = &state.wake {
+            wake_up(wake);
+        }
+    }
+
+    fn run(&self, wake: &OwnedFd) {
+        loop {
+            let wards = {
+                let mut state = self.state.lock();
+                if state.closed {
+                    return;
+                }
+                state.wards.retain(|ward| ward.holder.strong_count() > 0);
+                state.wards.clone()
+            };
+            let processes = wards
+                .iter()
+                .map(|ward| PollFd::new(&*ward.process, PollFlags::IN));
+            let mut fds: Vec<_> = std::iter::once(PollFd::new(wake, PollFlags::IN))
+                .chain(processes)
+                .collect();
+            // Interrupted, or short of memory: then each is looked at below all the same.
+            let _ = poll(&mut fds, None);
+            let _ = rustix::io::read(wake, &mut [0_u8; 8]);
+            let ended = {
+                let mut state = self.state.lock();
+                let all = std::mem::take(&mut state.wards).into_iter();
+                let (ended, rest): (Vec<_>, _) = all.partition(|ward| ward.process.has_ended());
+                state.wards = rest;
+                ended
+            };
+            for ward in ended {
+                tell_apart(ward);
+            }
+        }
+    }
+}
+
+/// One lease that hangs must not hold up what others held.
+fn tell_apart(ward: Ward) {
+    let tell = Arc::new(move || {
+        if let Some(holder) = ward.holder.upgrade() {
+            holder.owner_ended();
+        }
+    });
+    let apart = Arc::clone(&tell);
+    if let Err(error) = Builder::new()
+        .name("dl-owner-end".to_owned())
+        .spawn(move || apart())
+    {
+        tracing::warn!(%error, "no thread is to be had to give back what a process held");
+        tell();
+    }
+}
+
+fn wake_up(wake: &OwnedFd) {
+    // Cannot block: a counter that is full would be readable already.
+    let _ = rustix::io::write(wake, bytemuck::bytes_of(&1_u64));
+}

@@ -1,0 +1,384 @@
+//! What a guard and those who tell it of a loss have in common.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rustix::event::EventfdFlags;
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::super::error::{AcquireError, ReleaseError};
+use super::super::failure::{Deed, FailureAction};
+use super::super::lease::Lease;
+use super::super::request::{OnLost, OnOwnerEnd};
+use super::Locked;
+use crate::fence::OwnerProcess;
+use crate::lockspace::{Holder, Lockspace, LossReason, Notice, OwnerEnd, Subscription};
+use crate::world::{OsError, clock};
+
+/// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockEvent {
+    /// The host's lease could not be renewed for 6N. If that goes on, the locks are lost after
+    /// `left`.
+    Warned {
+        /// Renewals that failed in a row.
+        missed_renewals: u32,
+        /// How long the locks can still be counted on.
+        left: Duration,
+    },
+    /// After a warning: the host's lease was renewed again, and nothing is lost.
+    Renewed,
+    /// The host watchdog has gone, or is back. While it is gone, what is held is as safe as without
+    /// one, and nothing new is locked.
+    Watchdog {
+        /// Whether it is in force.
+        in_force: bool,
+    },
+    /// The locks are lost, for good.
+    Lost(LossReason),
+}
+
+/// What a guard is made of, but for its handle.
+pub(super) struct Core {
+    lost: AtomicBool,
+    state: Mutex<State>,
+    event: OwnedFd,
+    /// In the order in which they were taken; given back in the reverse order.
+    leases: Vec<Lease>,
+    unprotected: Vec<Locked>,
+    /// `None` where nothing protects the locks.
+    protection: Option<Protection>,
+    /// `None`: this process.
+    owner: Option<Arc<OwnerProcess>>,
+    is_fenced: bool,
+    terminates: bool,
+    giving: Mutex<Giving>,
+    given: Condvar,
+    pid: u32,
+}
+
+/// How far the giving back has come. Not locked while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Giving {
+    NotYet,
+    UnderWay,
+    Done,
+}
+
+struct GivenBack<'a>(&'a Core);
+
+impl Drop for GivenBack<'_> {
+    fn drop(&mut self) {
+        *self.0.giving.lock() = Giving::Done;
+        self.0.given.notify_all();
+    }
+}
+
+#[derive(Default)]
+struct State {
+    reason: Option<LossReason>,
+    events: VecDeque<LockEvent>,
+    callbacks: Vec<OnLost>,
+    deed: Option<Deed>,
+    on_owner_end: Vec<OnOwnerEnd>,
+}
+
+/// What the leases of a guard depend on.
+struct Protection {
+    /// Ended when the holder says that it has stopped.
+    subscription: Mutex<Option<Subscription>>,
+    lockspace: Lockspace,
+}
+
+/// What is to be done for a guard beside locking.
+pub(in crate::manager) struct Care {
+    pub(in crate::manager) on_lost: Vec<OnLost>,
+    pub(in crate::manager) action: FailureAction,
+    pub(in crate::manager) on_owner_end: Vec<OnOwnerEnd>,
+    pub(in crate::manager) owner: Option<Arc<OwnerProcess>>,
+}
+
+impl Core {
+    pub(super) fn unprotected(locked: Vec<Locked>, care: Care) -> Result<Arc<Self>, AcquireError> {
+        Ok(Arc::new(Self::new(Vec::new(), locked, None, care)?))
+    }
+
+    pub(super) fn over(
+        lockspace: &Lockspace,
+        leases: Vec<Lease>,
+        care: Care,
+    ) -> Result<Arc<Self>, AcquireError> {
+        let protection = Protection {
+            subscription: Mutex::new(None),
+            lockspace: lockspace.clone(),
+        };
+        let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), care)?);
+        let shared = &lockspace.inner().shared;
+        let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
+        let files = core.leases.iter().map(Lease::file).collect();
+        let subscription = shared.subscribe(&holder, files, clock::now());
+        if let Some(protection) = &core.protection {
+            *protection.subscription.lock() = Some(subscription);
+        }
+        Ok(core)
+    }
+
+    fn new(
+        leases: Vec<Lease>,
+        unprotected: Vec<Locked>,
+        protection: Option<Protection>,
+        care: Care,
+    ) -> Result<Self, AcquireError> {
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| AcquireError::EventFd {
+                error: OsError(errno.raw_os_error()),
+            })?;
+        Ok(Self {
+            lost: AtomicBool::new(false),
+            is_fenced: care.action.is_fenced(),
+            terminates: care.action.terminates(),
+            state: Mutex::new(State {
+                callbacks: care.on_lost,
+                deed: care.action.into_deed(),
+                on_owner_end: care.on_owner_end,
+                ..State::default()
+            }),
+            event,
+            leases,
+            unprotected,
+            protection,
+            owner: care.owner,
+            giving: Mutex::new(Giving::NotYet),
+            given: Condvar::new(),
+            pid: std::process::id(),
+        })
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        !self.lost.load(Ordering::Acquire)
+            && self
+                .protection
+                .as_ref()
+                .is_none_or(|protection| protection.lockspace.is_held())
+    }
+
+    pub(super) fn reason(&self) -> Option<LossReason> {
+        self.state.lock().reason.clone()
+    }
+
+    pub(super) const fn event(&self) -> &OwnedFd {
+        &self.event
+    }
+
+    pub(super) fn leases(&self) -> &[Lease] {
+        &self.leases
+    }
+
+    pub(super) fn unprotected_locks(&self) -> &[Locked] {
+        &self.unprotected
+    }
+
+    pub(super) fn next_event(&self) -> Option<LockEvent> {
+        let mut state = self.state.lock();
+        let event = state.events.pop_front();
+        if state.events.is_empty() && state.reason.is_none() {
+            // Under the lock: an event that comes right after makes it readable again.
+            let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
+        }
+        event
+    }
+
+    /// Only this guard's locks are lost, not all of the lockspace's.
+    pub(super) fn lose(&self, reason: &LossReason) {
+        if let Some(protection) = &self.protection
+            && let Some(subscription) = &*protection.subscription.lock()
+        {
+            subscription.lose(reason, clock::now());
+        }
+    }
+
+    pub(super) fn on_lost(self: &Arc<Self>, callback: OnLost) {
+        self.state.lock().callbacks.push(callback);
+        if let (true, Some(protection)) = (self.lost.load(Ordering::Acquire), &self.protection) {
+            let holder: Arc<dyn Holder> = Arc::<Self>::clone(self);
+            protection.lockspace.inner().shared.board.act_again(&holder);
+        }
+    }
+
+    /// Whether this is the copy of a guard in a forked child. The locks are the parent's.
+    pub(super) fn is_copy(&self) -> bool {
+        self.pid != std::process::id()
+    }
+
+    /// The holder has stopped: nobody tells it anything any more, or kills it. Then gives back what
+    /// is held. Whoever comes second waits until that is done, and has no error to report.
+    pub(super) fn give_back(&self) -> Result<(), ReleaseError> {
+        let mut giving = self.giving.lock();
+        match *giving {
+            Giving::NotYet => *giving = Giving::UnderWay,
+            Giving::UnderWay | Giving::Done => {
+                while *giving != Giving::Done {
+                    self.given.wait(&mut giving);
+                }
+                return Ok(());
+            }
+        }
+        drop(giving);
+        // Also should something panic: nobody is to wait for ever.
+        let _done = GivenBack(self);
+        if let Some(protection) = &self.protection {
+            let subscription = protection.subscription.lock().take();
+            drop(subscription);
+        }
+        let unheard = {
+            let mut state = self.state.lock();
+            (
+                std::mem::take(&mut state.callbacks),
+                state.deed.take(),
+                std::mem::take(&mut state.on_owner_end),
+            )
+        };
+        drop(unheard);
+        let mut result = Ok(());
+        for lease in self.leases.iter().rev() {
+            let released = lease.release();
+            if result.is_ok() {
+                result = released;
+            } else if let Err(error) = released {
+                tracing::warn!(%error, "a lease was not given back");
+            }
+        }
+        result
+    }
+
+    fn tell(&self, state: &mut State, event: LockEvent) {
+        // A warning that nobody has heard is out of date now.
+        let is_same =
+            |old: &LockEvent| std::mem::discriminant(old) == std::mem::discriminant(&event);
+        state.events.retain(|old| !is_same(old));
+        state.events.push_back(event);
+        // Cannot block: a counter that is full would be readable already.
+        let _ = rustix::io::write(&self.event, bytemuck::bytes_of(&1_u64));
+    }
+}
+
+impl Holder for Core {
+    fn notice(&self, notice: Notice) {
+        let event = match notice {
+            Notice::Warned { missed, left } => LockEvent::Warned {
+                missed_renewals: missed,
+                left,
+            },
+            Notice::Renewed => LockEvent::Renewed,
+            Notice::Watchdog { in_force } => LockEvent::Watchdog { in_force },
+        };
+        self.tell(&mut self.state.lock(), event);
+    }
+
+    fn mark_lost(&self, reason: &LossReason) {
+        let mut state = self.state.lock();
+        if state.reason.is_none() {
+            state.reason = Some(reason.clone());
+            self.tell(&mut state, LockEvent::Lost(reason.clone()));
+        }
+        drop(state);
+        self.lost.store(true, Ordering::Release);
+        if let Some(owner) = &self.owner
+            && self.terminates
+        {
+            tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks is sent SIGTERM");
+            signal(owner, Signal::TERM);
+        }
+    }
+
+    fn act(&self) {
+        let (reason, callbacks, deed) = {
+            let mut state = self.state.lock();
+            let Some(reason) = state.reason.clone() else {
+                return;
+            };
+            (
+                reason,
+                std::mem::take(&mut state.callbacks),
+                state.deed.take(),
+            )
+        };
+        let each = |run: Box<dyn FnOnce() + '_>| {
+            // The others, and those of other guards, are run all the same. What it panicked with was
+            // told by the panic hook.
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                tracing::error!("a callback for the loss of a lock has panicked");
+            }
+        };
+        for callback in callbacks {
+            each(Box::new(|| callback(&reason)));
+        }
+        if let Some(deed) = deed {
+            each(Box::new(|| deed.do_it(&reason)));
+        }
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
+    fn kill(&self) {
+        if let Some(owner) = &self.owner {
+            if !owner.has_ended() {
+                tracing::error!(
+                    pid = owner.pid(),
+                    "the owner of lost locks has not stopped and is killed"
+                );
+                signal(owner, Signal::KILL);
+            }
+            return;
+        }
+        tracing::error!("this process has not stopped though its locks are lost: it is killed");
+        if let Err(error) = kill_process(getpid(), Signal::KILL) {
+            tracing::error!(%error, "this process cannot be killed");
+        }
+    }
+}
+
+impl OwnerEnd for Core {
+    fn owner_ended(&self) {
+        let Some(owner) = &self.owner else {
+            return;
+        };
+        let hooks = std::mem::take(&mut self.state.lock().on_owner_end);
+        for hook in hooks {
+            if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                tracing::error!("a callback for the end of an owner has panicked");
+            }
+        }
+        {
+            let mut state = self.state.lock();
+            if state.reason.is_none() {
+                state.reason = Some(LossReason::OwnerEnded);
+                self.tell(&mut state, LockEvent::Lost(LossReason::OwnerEnded));
+            }
+        }
+        self.lost.store(true, Ordering::Release);
+        match self.give_back() {
+            Ok(()) => tracing::info!(
+                pid = owner.pid(),
+                "the owner has ended: its locks are given back"
+            ),
+            Err(error) => {
+                tracing::warn!(pid = owner.pid(), %error, "the owner has ended, and a lock of it was not given back");
+            }
+        }
+    }
+}
+
+fn signal(owner: &OwnerProcess, signal: Signal) {
+    if let Err(error) = owner.send(signal) {
+        tracing::error!(pid = owner.pid(), %error, "the owner of lost locks cannot be sent a signal");
+    }
+}
