@@ -37,6 +37,8 @@ enum Command {
     Dump(dump::Args),
     Run(run::Args),
     Status(status::Args),
+    #[command(name = run::GUARDIAN, hide = true)]
+    Guardian(run::GuardianArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(args),
+        Command::Guardian(args) => run::guard(args),
         Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -1,6 +1,9 @@
 //! `disklease run`: a command that runs only while its disks are locked.
 
 mod child;
+mod control;
+mod guardian;
+mod offspring;
 mod signals;
 
 use std::ffi::OsString;
@@ -14,8 +17,8 @@ use disklease::format::HostName;
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout};
 use disklease::{
-    Access, AcquireError, HostId, LeaseDirectory, LockGuard, LockManager, LockRequest, Lockspace,
-    Owner, PaxosManager, WaitLimit, Watchdog,
+    Access, AcquireError, FailureAction, Helper, HostId, LeaseDirectory, LockGuard, LockManager,
+    LockRequest, Lockspace, Owner, PaxosManager, WaitLimit, Watchdog,
 };
 
 use crate::exit::Failure;
@@ -23,11 +26,20 @@ use crate::output::complain;
 use child::{Child, Event};
 use signals::Signals;
 
+pub(crate) use guardian::{Args as GuardianArgs, guard};
+
+/// The name of the hidden command that stands between a run and its command.
+pub(crate) const GUARDIAN: &str = "__guardian";
+
 /// Lock disks, run a command, and give the disks back when it ends
 ///
 /// Ends with the command's own exit code, or 128 and the signal's number if a signal ended it; 127
 /// if there is no such command, 126 if it cannot be started. SIGTERM and SIGINT are passed on to
-/// the command. Should the locks be lost, it is sent SIGTERM.
+/// the command. Processes that it leaves behind when it ends are killed before its disks are given
+/// back; so are it and all below it when this command is killed.
+///
+/// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended when the
+/// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory with the lockspace and the leases; created if it is missing
@@ -56,6 +68,15 @@ pub(crate) struct Args {
     /// A disk to lock: its absolute path, the same on every host. May be given several times
     #[arg(long = "disk", value_name = "PATH", required = true)]
     disks: Vec<PathBuf>,
+    /// What to do should the locks be lost: `poweroff`, `ignore`, or the path of a program to run
+    ///
+    /// A program that is run has the grace for what it does: whatever of the command is left then is
+    /// killed. With `ignore` nothing is: the command may write to disks that others have taken.
+    #[arg(long, value_name = "ACTION", default_value = "poweroff", value_parser = OnLockFailure::parse)]
+    on_lock_failure: OnLockFailure,
+    /// An argument for the program that is run then. May be given several times
+    #[arg(long = "helper-arg", value_name = "ARG", allow_hyphen_values = true)]
+    helper_args: Vec<OsString>,
     /// The name by which other hosts see the holder [default: the command's file name]
     #[arg(long, value_name = "NAME")]
     guest: Option<String>,
@@ -85,6 +106,25 @@ impl From<WatchdogArg> for Watchdog {
     }
 }
 
+/// What to do when the locks are lost.
+#[derive(Clone, Debug)]
+enum OnLockFailure {
+    PowerOff,
+    Ignore,
+    Run(PathBuf),
+}
+
+impl OnLockFailure {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "poweroff" => Ok(Self::PowerOff),
+            "ignore" => Ok(Self::Ignore),
+            path if path.starts_with('/') => Ok(Self::Run(path.into())),
+            _ => Err("it is poweroff, ignore, or the absolute path of a program".to_owned()),
+        }
+    }
+}
+
 /// The options, found to be possible ones.
 struct Plan<'a> {
     args: &'a Args,
@@ -102,14 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let lockspace = plan.join()?;
     signals.joined(&lockspace);
     let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir));
-    let ended = plan.acquire(&manager, tell.clone()).and_then(|guard| {
-        signals.locked();
-        let ended = run_command(args, &guard, tell, &told);
-        if let Err(error) = guard.release() {
-            complain(&error);
-        }
-        ended
-    });
+    let ended = lock_and_run(&plan, &manager, &signals, tell, &told);
     drop(manager);
     // Also when nothing was locked: otherwise others would wait for this host id.
     if let Err(error) = lockspace.leave() {
@@ -119,11 +152,29 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     ended
 }
 
+fn lock_and_run(
+    plan: &Plan<'_>,
+    manager: &PaxosManager,
+    signals: &Signals,
+    tell: mpsc::Sender<Event>,
+    told: &mpsc::Receiver<Event>,
+) -> Result<ExitCode, Failure> {
+    let child = Child::prepare(&plan.args.command, tell.clone())?;
+    let guard = plan.acquire(manager, child.guardian(), tell)?;
+    signals.locked();
+    let ended = run_command(&child, &guard, told);
+    // The guardian ends by itself then, and all that it guards.
+    drop(child);
+    if let Err(error) = guard.release() {
+        complain(&error);
+    }
+    ended
+}
+
 /// Runs the command from its start to its end.
 fn run_command(
-    args: &Args,
+    child: &Child,
     guard: &LockGuard,
-    tell: mpsc::Sender<Event>,
     told: &mpsc::Receiver<Event>,
 ) -> Result<ExitCode, Failure> {
     if !guard.is_held() {
@@ -131,19 +182,26 @@ fn run_command(
             "the locks were lost before the command was started",
         ));
     }
-    let child = Child::start(&args.command, tell)?;
+    child.start()?;
+    let mut pid = 0;
     loop {
-        // The threads that tell of signals and of the end live for as long as this does.
-        match told.recv().unwrap_or(Event::Ended) {
+        // The threads that tell of signals and of the guardian live for as long as this does.
+        match told.recv().unwrap_or(Event::Vanished) {
             Event::Signal(signal) => child.send(signal),
+            Event::Started(process) => pid = process,
+            Event::NotStarted(error) => return Err(child.not_started(error)),
             Event::Lost(reason) => {
                 complain(&format_args!(
-                    "THE LOCKS ARE LOST: {reason}. Process {} must not write any longer and is sent SIGTERM; other hosts may take its disks soon",
-                    child.id()
+                    "THE LOCKS ARE LOST: {reason}. Process {pid} must not write any longer; other hosts may take its disks soon",
                 ));
-                child.send(signals::TERM);
             }
-            Event::Ended => return child.wait(),
+            Event::Ended(code) => return Ok(ExitCode::from(code)),
+            Event::Vanished => {
+                return Err(Failure::new(
+                    137,
+                    "the guardian of the command was killed, and the command with it",
+                ));
+            }
         }
     }
 }
@@ -207,14 +265,26 @@ impl<'a> Plan<'a> {
     fn acquire(
         &self,
         manager: &dyn LockManager,
+        owner: u32,
         tell: mpsc::Sender<Event>,
     ) -> Result<LockGuard, Failure> {
         let wait = match self.args.wait {
             Some(secs) => WaitLimit::For(Duration::from_secs(secs)),
             None => WaitLimit::Try,
         };
-        let request = LockRequest::new(Owner::this_process(&self.guest))
+        let helper = |program: &PathBuf| {
+            let args = self.args.helper_args.iter();
+            args.fold(Helper::new(program), Helper::arg)
+        };
+        let action = match &self.args.on_lock_failure {
+            OnLockFailure::PowerOff => FailureAction::PowerOff,
+            OnLockFailure::Ignore => FailureAction::Ignore,
+            OnLockFailure::Run(program) => FailureAction::Helper(helper(program)),
+        };
+        let request = LockRequest::new(Owner::process(&self.guest, owner))
             .wait(wait)
+            .on_lock_failure(action)
+            .on_owner_end(offspring::end_all)
             .on_lost(move |reason| {
                 // Nobody listens any more once the command has ended.
                 let _ = tell.send(Event::Lost(reason.to_string()));
@@ -227,7 +297,9 @@ impl<'a> Plan<'a> {
             AcquireError::Held { .. }
             | AcquireError::HeldShared { .. }
             | AcquireError::Contended { .. } => Failure::held(error),
-            AcquireError::PathNotAbsolute { .. } => Failure::usage(error),
+            AcquireError::PathNotAbsolute { .. } | AcquireError::Helper { .. } => {
+                Failure::usage(error)
+            }
             _ => Failure::unavailable(error),
         })
     }

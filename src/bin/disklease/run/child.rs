@@ -1,105 +1,130 @@
-//! The command while it runs.
+//! The command while it runs, by way of its guardian.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{self, Command, ExitCode};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::Builder;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::Signal;
 
+use super::control::{Message, hear, say};
+use super::offspring::adopt;
 use crate::exit::Failure;
 use crate::output::complain;
 
 /// What happens while the command runs.
+#[derive(Debug)]
 pub(crate) enum Event {
     /// We were sent this signal.
     Signal(Signal),
     /// The locks are lost, for this reason.
     Lost(String),
-    /// The command has ended.
-    Ended,
+    /// The command runs, as this process.
+    Started(i32),
+    /// The command could not be started, for this error of the system's.
+    NotStarted(i32),
+    /// The command has ended, and this is the exit code to end with.
+    Ended(u8),
+    /// The guardian has ended and has not told what became of the command.
+    Vanished,
 }
 
-/// The command. It inherits our standard streams, and no descriptor that we have opened but the
-/// life lock, which is to be held for as long as any process below us lives.
-pub(crate) struct Child(process::Child);
+/// The guardian of a command. The command inherits our standard streams, and no descriptor that we
+/// have opened but the life lock, which is to be held for as long as any process below us lives.
+pub(crate) struct Child {
+    control: Arc<UnixStream>,
+    pid: u32,
+    program: OsString,
+}
 
 impl Child {
-    /// Starts the command; tells its end.
-    pub(crate) fn start(command: &[OsString], tell: Sender<Event>) -> Result<Self, Failure> {
-        let (program, args) = command.split_first().unzip();
-        let program = program.cloned().unwrap_or_default();
-        let started = Command::new(&program)
-            .args(args.unwrap_or_default())
-            .spawn();
-        let mut child = started
-            .map(Self)
-            .map_err(|error| Failure::not_started(&program, &error))?;
-        let pid = child.pid();
-        let watch = move || {
-            // Leaves it unreaped, so that its id stays its own while it may be sent signals.
-            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), ended) {}
-            // Nobody listens if it was killed below.
-            let _ = tell.send(Event::Ended);
+    /// Starts the guardian, which waits; tells what it has to tell.
+    pub(crate) fn prepare(command: &[OsString], tell: Sender<Event>) -> Result<Self, Failure> {
+        let failed = |error: io::Error| {
+            Failure::unavailable(format_args!("the command cannot be guarded: {error}"))
         };
-        if let Err(error) = Builder::new().name("dl-child".to_owned()).spawn(watch) {
-            child.kill();
-            return Err(Failure::unavailable(format_args!(
-                "no thread can be started to watch the command: {error}"
-            )));
-        }
-        Ok(child)
+        adopt().map_err(failed)?;
+        let (control, theirs) = UnixStream::pair().map_err(failed)?;
+        // This very program, though another may have taken its place by now.
+        let mut guardian = Command::new("/proc/self/exe");
+        guardian
+            .arg0("disklease")
+            .arg(super::GUARDIAN)
+            .arg("--")
+            .args(command);
+        let guardian = guardian
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .map_err(failed)?;
+        let control = Arc::new(control);
+        let heard = Arc::clone(&control);
+        let listen = move || {
+            loop {
+                let event = match hear(&*heard) {
+                    Some(Message::Started(pid)) => Event::Started(pid),
+                    Some(Message::NotStarted(error)) => Event::NotStarted(error),
+                    Some(Message::Exited(code)) => {
+                        Event::Ended(u8::try_from(code).unwrap_or(u8::MAX))
+                    }
+                    Some(Message::Killed(signal)) => {
+                        Event::Ended(u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX))
+                    }
+                    Some(Message::Start(_) | Message::Signal(_)) => continue,
+                    None => Event::Vanished,
+                };
+                let is_last = !matches!(event, Event::Started(_));
+                // Nobody listens any more if the run is over.
+                if tell.send(event).is_err() || is_last {
+                    return;
+                }
+            }
+        };
+        Builder::new()
+            .name("dl-child".to_owned())
+            .spawn(listen)
+            .map_err(failed)?;
+        Ok(Self {
+            control,
+            pid: guardian.id(),
+            program: command.first().cloned().unwrap_or_default(),
+        })
     }
 
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+    /// The process that lives as long as anything of the command does.
+    pub(crate) const fn guardian(&self) -> u32 {
+        self.pid
     }
 
-    /// Sends it a signal. Not after [`Child::wait`].
+    /// Starts the command.
+    pub(crate) fn start(&self) -> Result<(), Failure> {
+        let input = io::stdin().as_fd().try_clone_to_owned();
+        let started = input.and_then(|input| say(&*self.control, &Message::Start(input)));
+        started.map_err(|error| {
+            Failure::unavailable(format_args!("the guardian of the command is gone: {error}"))
+        })
+    }
+
+    /// Sends the command a signal.
     pub(crate) fn send(&self, signal: Signal) {
-        // ESRCH is not to be had: it is reaped only by `wait`, which takes it away.
-        if let Err(error) = kill_process(self.pid(), signal) {
+        if let Err(error) = say(&*self.control, &Message::Signal(signal.as_raw())) {
             complain(&format_args!(
-                "process {} cannot be sent a signal: {error}",
-                self.id()
+                "the command cannot be sent a signal: {error}"
             ));
         }
     }
 
-    /// Its exit code, or 128 and the number of the signal that ended it.
-    pub(crate) fn wait(mut self) -> Result<ExitCode, Failure> {
-        let status = self.0.wait().map_err(|error| {
-            Failure::unavailable(format_args!("the end of the command is not known: {error}"))
-        })?;
-        let code = match (status.code(), status.signal()) {
-            (Some(code), _) => code,
-            (None, signal) => signal.unwrap_or_default().saturating_add(128),
-        };
-        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
-    }
-
-    fn kill(&mut self) {
-        let killed = self.0.kill().and_then(|()| self.0.wait());
-        if let Err(error) = killed {
-            complain(&format_args!("process {}: {error}", self.id()));
-        }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.0)
-    }
-}
-
-impl Failure {
-    fn not_started(program: &OsString, error: &io::Error) -> Self {
-        let message = format!("{} cannot be started: {error}", program.display());
+    /// Why the command could not be started.
+    pub(crate) fn not_started(&self, error: i32) -> Failure {
+        let error = io::Error::from_raw_os_error(error);
+        let message = format!("{} cannot be started: {error}", self.program.display());
         match error.kind() {
-            io::ErrorKind::NotFound => Self::new(127, message),
-            _ => Self::new(126, message),
+            io::ErrorKind::NotFound => Failure::new(127, message),
+            _ => Failure::new(126, message),
         }
     }
 }
