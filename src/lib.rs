@@ -100,6 +100,7 @@
 )]
 mod delta_lease;
 #[allow(
+    unnameable_types,
     unreachable_pub,
     clippy::exhaustive_enums,
     clippy::exhaustive_structs,
@@ -175,8 +176,10 @@ pub mod __sim {
     }
     /// What a joined host does by itself.
     pub mod lockspace {
+        pub use crate::lockspace::board::*;
         pub use crate::lockspace::claim::*;
         pub use crate::lockspace::debts::*;
+        pub use crate::lockspace::keep::*;
         pub use crate::lockspace::renewal::*;
     }
     /// Rules got wrong on purpose, and counts of what happened.

@@ -6,7 +6,12 @@
 //! and event descriptors and callbacks tell it. Then the lockspace can only be left and joined
 //! anew.
 
-mod board;
+#[allow(
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    reason = "tests come in here"
+)]
+pub(crate) mod board;
 #[allow(
     unreachable_pub,
     clippy::exhaustive_enums,
@@ -23,6 +28,8 @@ mod error;
 mod health;
 mod hosts;
 mod join;
+#[allow(unreachable_pub, reason = "tests come in here")]
+pub(crate) mod keep;
 mod leave;
 mod life_lock;
 mod loss;
@@ -81,7 +88,7 @@ pub struct Lockspace {
 pub(crate) struct Shared {
     pub(crate) membership: Membership<Disk>,
     pub(crate) leases: Arc<LeaseTable<Disk, LeaseKey>>,
-    pub(crate) board: HolderBoard,
+    pub(crate) board: Arc<HolderBoard>,
     renewals: RenewalRecord,
 }
 

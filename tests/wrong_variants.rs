@@ -115,6 +115,7 @@ fn each_wrong_variant_is_looked_for() {
     let hunters = [
         "tests/delta_rules/wrong.rs",
         "tests/exhaustive.rs",
+        "tests/fence_rules/wrong.rs",
         "tests/mutations.rs",
         "tests/paxos_rules/wrong.rs",
     ];

@@ -21,7 +21,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::loss::LossReason;
 use super::signal::Signal;
 use crate::disk::NamedFile;
-use crate::fence::Deadman;
+use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
@@ -30,17 +30,25 @@ const KILL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a holder is told before anything is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// No renewal was good for 6N. If none is, the locks are lost after `left`.
-    Warned { missed: u32, left: Duration },
+    Warned {
+        /// Renewals that failed in a row.
+        missed: u32,
+        /// How long the leases can still be counted on.
+        left: Duration,
+    },
     /// A renewal was good again.
     Renewed,
     /// The host watchdog has gone, or is back.
-    Watchdog { in_force: bool },
+    Watchdog {
+        /// Whether it resets this host now should its holders not stop.
+        in_force: bool,
+    },
 }
 
 /// A holder of leases, as the lockspace sees it. Nothing but [`Holder::act`] may block.
-pub(crate) trait Holder: Send + Sync {
+pub trait Holder: Send + Sync {
     /// Something that a holder wants to know, and need not act upon.
     fn notice(&self, notice: Notice);
     /// The leases are lost: makes it known, and asks a process that holds them to end, if that is
@@ -55,15 +63,21 @@ pub(crate) trait Holder: Send + Sync {
     fn kill(&self);
 }
 
+/// What kills this process at an instant of its clock, unless it is set anew before.
+pub trait ProcessTimer: Send + Sync {
+    /// At this instant, or never.
+    fn set(&self, at: Option<Timestamp>);
+}
+
 /// The holders of one join, and the timer that kills this process should it stand still.
-pub(crate) struct HolderBoard {
+pub struct HolderBoard {
     timing: Timing,
     state: Mutex<State>,
     changed: Condvar,
     /// Set when there is somebody to be killed sooner or later.
     losing: Signal,
     /// `None` where the embedder has switched it off.
-    deadman: Option<Deadman>,
+    deadman: Option<Box<dyn ProcessTimer>>,
 }
 
 struct State {
@@ -88,14 +102,19 @@ struct Entry {
 }
 
 /// Keeps a holder on the board. Dropped, it says that the holder has stopped.
-pub(crate) struct Subscription {
-    board: Weak<super::Shared>,
+pub struct Subscription {
+    board: Weak<HolderBoard>,
     id: u64,
 }
 
 impl HolderBoard {
-    pub(super) fn new(timing: Timing, renewed_at: Timestamp, deadman: Option<Deadman>) -> Self {
-        Self {
+    /// A board with nobody on it. The last good renewal was begun at `renewed_at`.
+    pub fn new(
+        timing: Timing,
+        renewed_at: Timestamp,
+        deadman: Option<Box<dyn ProcessTimer>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             timing,
             state: Mutex::new(State {
                 reason: None,
@@ -108,27 +127,30 @@ impl HolderBoard {
             changed: Condvar::new(),
             losing: Signal::default(),
             deadman,
-        }
+        })
     }
 
-    pub(crate) fn reason(&self) -> Option<LossReason> {
+    /// Why all leases were lost, if they were.
+    pub fn reason(&self) -> Option<LossReason> {
         self.state.lock().reason.clone()
     }
 
     /// Whether this process is killed by the kernel should it stand still with a lock.
-    pub(crate) const fn has_deadman(&self) -> bool {
+    pub const fn has_deadman(&self) -> bool {
         self.deadman.is_some()
     }
 
     /// A renewal was good, whose write was begun at `renewed_at`.
-    pub(super) fn renewed(&self, renewed_at: Timestamp) {
+    pub fn renewed(&self, renewed_at: Timestamp) {
         let mut state = self.state.lock();
         state.renewed_at = state.renewed_at.max(renewed_at);
-        self.set_deadman(&state);
+        if !mutation!(DeadmanNotMoved) {
+            self.set_deadman(&state);
+        }
     }
 
     /// Tells all whose leases are not lost.
-    pub(super) fn notice(&self, notice: Notice) {
+    pub fn notice(&self, notice: Notice) {
         let state = self.state.lock();
         let holders: Vec<_> = state
             .entries
@@ -144,7 +166,7 @@ impl HolderBoard {
     }
 
     /// All leases are lost, since `lost_at`. The first loss counts.
-    pub(super) fn announce(&self, reason: &LossReason, lost_at: Timestamp) {
+    pub fn announce(&self, reason: &LossReason, lost_at: Timestamp) {
         let mut state = self.state.lock();
         if state.reason.is_some() {
             return;
@@ -188,6 +210,7 @@ impl HolderBoard {
             .timing
             .killed_after()
             .saturating_sub(self.timing.lost_after());
+        let grace = mutation!(GraceIgnored, Duration::ZERO, grace);
         entry.killed_at = Some(lost_at + grace);
         let weak = Weak::clone(&entry.holder);
         let holder = weak.upgrade()?;
@@ -211,27 +234,24 @@ impl HolderBoard {
             .timing
             .deadman_after()
             .saturating_sub(self.timing.killed_after());
-        let by_renewal = state.renewed_at + self.timing.deadman_after();
+        let after = mutation!(
+            DeadmanLate,
+            self.timing.dead_after(),
+            self.timing.deadman_after()
+        );
+        let by_renewal = state.renewed_at + after;
         let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
-        let fires_at = fenced
-            .map(|entry| {
-                entry
-                    .killed_at
-                    .map_or(by_renewal, |at| (at + slack).min(by_renewal))
-            })
-            .min();
-        let set = match fires_at {
-            Some(at) => deadman.arm(at),
-            None => deadman.disarm(),
-        };
-        if let Err(error) = set {
-            tracing::error!(%error, "the deadman timer cannot be set");
-        }
+        let fires_at = fenced.map(|entry| match entry.killed_at {
+            Some(at) if !mutation!(DeadmanDeafToLoss) => (at + slack).min(by_renewal),
+            _ => by_renewal,
+        });
+        let fires_at = fires_at.min();
+        deadman.set(fires_at);
     }
 
     /// Kills each holder that has lost its leases and has not stopped, once its grace is over, until
     /// it has.
-    pub(super) async fn enforce<W: World>(&self, world: &W) -> std::convert::Infallible {
+    pub async fn enforce<W: World>(&self, world: &W) -> std::convert::Infallible {
         loop {
             self.losing.wait().await;
             self.losing.clear();
@@ -243,7 +263,12 @@ impl HolderBoard {
                     world.sleep_until(next.min(soon)).await;
                     continue;
                 }
-                self.kill_due(world.now());
+                if !mutation!(KillSkipped) {
+                    self.kill_due(world.now());
+                }
+                if mutation!(KilledOnce) {
+                    break;
+                }
                 world.sleep(KILL_INTERVAL).await;
             }
         }
@@ -273,7 +298,7 @@ impl HolderBoard {
 
     /// Looks whether each holder's lease files are still what their paths name, and tells those
     /// for whom one is not. May block as the file system does; the board's lock is not held then.
-    pub(super) fn check_files(&self, now: impl Fn() -> Timestamp) {
+    pub fn check_files(&self, now: impl Fn() -> Timestamp) {
         let entries: Vec<_> = {
             let state = self.state.lock();
             let held = state
@@ -294,13 +319,13 @@ impl HolderBoard {
     }
 
     /// Runs the actions of `holder` once more: there is something new to be run.
-    pub(crate) fn act_again(&self, holder: &Arc<dyn Holder>) {
+    pub fn act_again(&self, holder: &Arc<dyn Holder>) {
         self.state.lock().to_run.push(Arc::downgrade(holder));
         self.changed.notify_all();
     }
 
     /// Runs actions as losses come, until the board is closed. The body of the board's thread.
-    pub(super) fn run(&self) {
+    pub fn run(&self) {
         let mut state = self.state.lock();
         loop {
             let due = std::mem::take(&mut state.to_run);
@@ -320,7 +345,8 @@ impl HolderBoard {
         }
     }
 
-    pub(super) fn close(&self) {
+    /// Ends [`run`](Self::run) once nothing is left to be run.
+    pub fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
     }
@@ -345,17 +371,16 @@ fn act_apart(holder: Weak<dyn Holder>) {
     }
 }
 
-impl super::Shared {
+impl HolderBoard {
     /// Puts `holder`, whose leases lie in `files`, on the board. If the leases are lost already it
     /// is told at once.
-    pub(crate) fn subscribe(
+    pub fn subscribe(
         self: &Arc<Self>,
         holder: &Arc<dyn Holder>,
         files: Vec<NamedFile>,
         now: Timestamp,
     ) -> Subscription {
-        let board = &self.board;
-        let mut state = board.state.lock();
+        let mut state = self.state.lock();
         let id = state.next_id;
         state.next_id = id.wrapping_add(1);
         state.entries.push(Entry {
@@ -366,10 +391,10 @@ impl super::Shared {
             killed_at: None,
         });
         if let Some(reason) = state.reason.clone() {
-            board.lose(&mut state, id, &reason, now);
-            board.tell_of_loss();
+            self.lose(&mut state, id, &reason, now);
+            self.tell_of_loss();
         }
-        board.set_deadman(&state);
+        self.set_deadman(&state);
         drop(state);
         Subscription {
             board: Arc::downgrade(self),
@@ -380,20 +405,32 @@ impl super::Shared {
 
 impl Subscription {
     /// The holder has lost its leases, though the host has not.
-    pub(crate) fn lose(&self, reason: &LossReason, now: Timestamp) {
-        if let Some(shared) = self.board.upgrade() {
-            shared.board.announce_one(self.id, reason, now);
+    pub fn lose(&self, reason: &LossReason, now: Timestamp) {
+        if let Some(board) = self.board.upgrade() {
+            board.announce_one(self.id, reason, now);
         }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(shared) = self.board.upgrade() {
-            let mut state = shared.board.state.lock();
+        if let Some(board) = self.board.upgrade() {
+            let mut state = board.state.lock();
             state.entries.retain(|entry| entry.id != self.id);
-            shared.board.set_deadman(&state);
+            if !mutation!(DeadmanKept) {
+                board.set_deadman(&state);
+            }
         }
+    }
+}
+
+impl std::fmt::Debug for HolderBoard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("HolderBoard")
+            .field("holders", &state.entries.len())
+            .field("reason", &state.reason)
+            .finish_non_exhaustive()
     }
 }
 

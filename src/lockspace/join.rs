@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::board::ProcessTimer;
 use super::claim::claim_watching;
 use super::error::JoinError;
 use super::leave::wait_for_io;
@@ -28,8 +29,8 @@ use crate::format::{Hex, HostId, HostName};
 use crate::libvirt;
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
-use crate::world::clock;
 use crate::world::executor::block_on;
+use crate::world::{Timestamp, clock};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
@@ -101,7 +102,9 @@ impl LockspaceOptions {
             .map_err(|error| not_entered(error, &path))?;
 
         let deadman = self.deadman.then(Deadman::new).transpose();
-        let deadman = deadman.map_err(JoinError::Deadman)?;
+        let deadman = deadman
+            .map_err(JoinError::Deadman)?
+            .map(|deadman| -> Box<dyn ProcessTimer> { Box::new(deadman) });
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
@@ -305,4 +308,16 @@ fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
         name.push(c);
     }
     HostName::new(&format!("{name}.{boot}")).map_err(JoinError::HostName)
+}
+
+impl ProcessTimer for Deadman {
+    fn set(&self, at: Option<Timestamp>) {
+        let set = match at {
+            Some(at) => self.arm(at),
+            None => self.disarm(),
+        };
+        if let Err(error) = set {
+            tracing::error!(%error, "the deadman timer cannot be set");
+        }
+    }
 }

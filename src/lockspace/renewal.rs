@@ -55,7 +55,8 @@ pub async fn keep_renewed<W: World>(
         }
     };
     // Also where it is noticed late, as after the process stood still.
-    let since = world.now().min(lease.expires_at());
+    let now = world.now();
+    let since = mutation!(LossSinceNotice, now, now.min(lease.expires_at()));
     Loss { reason, since }
 }
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use futures_util::future::{Either, join3, select};
+use futures_util::future::{Either, join, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
 use super::Shared;
 use super::board::Notice;
 use super::debts::settle_debts;
+use super::keep::keep_held;
 use super::loss::LossReason;
-use super::renewal::{Loss, Upkeep, keep_renewed};
+use super::renewal::Upkeep;
 use super::signal::Signal;
 use super::watch::{Stop, watch_paths};
 use crate::delta_lease::DeltaLease;
@@ -127,28 +128,22 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
     let death = Death::of(shared);
     {
         let work = async {
-            let renewal = async {
-                let Loss { reason, since } =
-                    keep_renewed(&StorageWorld, &shared.membership, &mut lease, shared).await;
-                tracing::error!(
-                    lockspace = %shared.membership.area().name,
-                    host_id = shared.membership.host_id().get(),
-                    generation = shared.membership.generation().get(),
-                    %reason,
-                    "all leases of this lockspace are lost"
-                );
-                shared.board.announce(&reason, since);
-            };
+            let kept = keep_held(
+                &StorageWorld,
+                &shared.membership,
+                &mut lease,
+                &shared.board,
+                shared,
+            );
             // Debts need a membership; they end with it.
             let debts = settle_debts(&StorageWorld, &shared.membership, &shared.leases);
-            let enforcement = shared.board.enforce(&StorageWorld);
-            join3(renewal, debts, enforcement).await
+            join(kept, debts).await
         };
         let stopped = stop.wait();
         pin_mut!(work, stopped);
         block_on(async {
             match select(work, stopped).await {
-                Either::Left(((.., never), _)) => match never {},
+                Either::Left(((never, ()), _)) => match never {},
                 Either::Right(((), _)) => {}
             }
         });

@@ -122,7 +122,7 @@ impl Core {
         let shared = &lockspace.inner().shared;
         let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
         let files = core.leases.iter().map(Lease::file).collect();
-        let subscription = shared.subscribe(&holder, files, clock::now());
+        let subscription = shared.board.subscribe(&holder, files, clock::now());
         if let Some(protection) = &core.protection {
             *protection.subscription.lock() = Some(subscription);
         }

@@ -336,6 +336,22 @@ mutations! {
     NetworkIoForgotten,
     /// Another host's other F is not noticed at the join.
     OtherFireTimeoutJoined,
+    /// The grace counts from when a loss was noticed: a process that stood still gets it once more.
+    LossSinceNotice,
+    /// A holder is killed at 8N already: no guest can be paused in time.
+    GraceIgnored,
+    /// A holder that does not stop is not killed.
+    KillSkipped,
+    /// It is killed once: one that could not be killed right then lives on.
+    KilledOnce,
+    /// The deadman timer fires when others may take over already.
+    DeadmanLate,
+    /// Renewals do not move the deadman timer: it kills a healthy process.
+    DeadmanNotMoved,
+    /// The deadman timer is kept when the last holder has stopped: it kills for nothing.
+    DeadmanKept,
+    /// A loss that is not the clock's does not move the deadman timer: it fires too late for it.
+    DeadmanDeafToLoss,
     /// The deadline is not waited for while a renewal hangs: the holder is told too late.
     ExpiryNotWatched,
     /// A sector is written again while a write to it is in flight: the older one lands last. (Also a

@@ -1,0 +1,39 @@
+//! All that a joined host does for its holders: it renews, tells them, and stops those who do not.
+
+use std::convert::Infallible;
+
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
+
+use super::board::HolderBoard;
+use super::renewal::{Loss, Upkeep, keep_renewed};
+use crate::delta_lease::{DeltaLease, Membership};
+use crate::world::World;
+
+/// Renews `lease` until it is lost, tells `board` of the loss, and goes on to stop holders that have
+/// not stopped, for as long as it is polled.
+pub async fn keep_held<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &mut DeltaLease,
+    board: &HolderBoard,
+    upkeep: &impl Upkeep,
+) -> Infallible {
+    let renewal = async {
+        let Loss { reason, since } = keep_renewed(world, membership, lease, upkeep).await;
+        tracing::error!(
+            lockspace = %membership.area().name,
+            host_id = membership.host_id().get(),
+            generation = membership.generation().get(),
+            %reason,
+            "all leases of this lockspace are lost"
+        );
+        board.announce(&reason, since);
+    };
+    let enforcement = board.enforce(world);
+    pin_mut!(renewal, enforcement);
+    match select(renewal, enforcement).await {
+        Either::Left(((), enforcement)) => enforcement.await,
+        Either::Right((never, _)) => match never {},
+    }
+}

@@ -1,0 +1,271 @@
+//! What a holder is told, when it is killed, and when the deadman timer would do it. N is 10 s and F is 60 s:
+//! warned at 60 s, lost at 80 s, killed from 120 s on, the deadman at 121 s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use disklease::__sim::lockspace::{
+    Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep, keep_held,
+};
+use disklease::__sim::world::Timestamp;
+use disklease::LossReason;
+use parking_lot::Mutex;
+
+use super::sim::rig::secs;
+use super::sim::{First, Member, Rig, Sim, Task};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Warned(Duration),
+    Renewed,
+    Lost,
+    Killed,
+}
+
+/// A holder that writes down what it is told.
+struct Fake {
+    told: Mutex<Vec<Told>>,
+    is_fenced: bool,
+}
+
+impl Holder for Fake {
+    fn notice(&self, notice: Notice) {
+        self.told.lock().push(match notice {
+            Notice::Warned { left, .. } => Told::Warned(left),
+            Notice::Renewed => Told::Renewed,
+            Notice::Watchdog { .. } => panic!("there is none"),
+        });
+    }
+
+    fn mark_lost(&self, _: &LossReason) {
+        self.told.lock().push(Told::Lost);
+    }
+
+    fn act(&self) {}
+
+    fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
+    fn kill(&self) {
+        self.told.lock().push(Told::Killed);
+    }
+}
+
+/// A timer that can be looked at.
+#[derive(Clone, Default)]
+struct Timer(Arc<Mutex<Option<Timestamp>>>);
+
+impl ProcessTimer for Timer {
+    fn set(&self, at: Option<Timestamp>) {
+        *self.0.lock() = at;
+    }
+}
+
+/// What a lockspace does of it.
+struct Care(Arc<HolderBoard>, Mutex<bool>);
+
+impl Upkeep for Care {
+    fn renewed(&self, renewed_at: Timestamp, _: Duration) {
+        self.0.renewed(renewed_at);
+        if std::mem::take(&mut *self.1.lock()) {
+            self.0.notice(Notice::Renewed);
+        }
+    }
+
+    fn missed(&self, _: u32) {}
+
+    fn warned(&self, missed: u32, left: Duration) {
+        *self.1.lock() = true;
+        self.0.notice(Notice::Warned { missed, left });
+    }
+}
+
+struct Ladder {
+    rig: Rig,
+    member: Member,
+    board: Arc<HolderBoard>,
+    timer: Timer,
+    _kept: Task<()>,
+}
+
+impl Ladder {
+    fn new() -> Self {
+        let rig = Rig::new(Sim::new(First), 3);
+        let (_, world) = rig.add_host();
+        let member = rig.join_on(&world, rig.claimant(1, "me", 10));
+        let timer = Timer::default();
+        let delta = member.delta.borrow().clone();
+        let timing = member.membership.timing();
+        let deadman: Box<dyn ProcessTimer> = Box::new(timer.clone());
+        let board = HolderBoard::new(timing, delta.renewed_at(), Some(deadman));
+        let (me, kept) = (member.clone(), Arc::clone(&board));
+        let kept = rig.sim.spawn(member.host, async move {
+            let mut delta = delta;
+            let care = Care(Arc::clone(&kept), Mutex::new(false));
+            keep_held(&me.world, &me.membership, &mut delta, &kept, &care).await;
+        });
+        Self {
+            rig,
+            member,
+            board,
+            timer,
+            _kept: kept,
+        }
+    }
+
+    fn holder(&self, is_fenced: bool) -> (Arc<Fake>, Subscription) {
+        let fake = Arc::new(Fake {
+            told: Mutex::default(),
+            is_fenced,
+        });
+        let holder: Arc<dyn Holder> = Arc::<Fake>::clone(&fake);
+        let now = self.member.now();
+        (fake, self.board.subscribe(&holder, Vec::new(), now))
+    }
+
+    /// Hangs all I/O right after a good renewal, and gives the instant at which that was begun.
+    fn hang_after_renewal(&self) -> Timestamp {
+        self.rig.sim.run_for(secs(45));
+        self.rig.sim.hang_io(self.member.host);
+        let deadline = self.member.membership.expiry().deadline().unwrap();
+        deadline.before(secs(80))
+    }
+
+    fn run_to(&self, at: Timestamp) {
+        self.rig.sim.run_for(at.since(self.member.now()));
+    }
+
+    /// All that `holder` is told from now to `at` and a moment, but nothing of it a moment before.
+    #[track_caller]
+    fn is_told_at(&self, holder: &Fake, at: Timestamp, told: &[Told]) {
+        self.run_to(at.before(Duration::from_millis(1)));
+        assert_eq!(*holder.told.lock(), [], "before {at:?}");
+        self.run_to(at + Duration::from_millis(1));
+        assert_eq!(std::mem::take(&mut *holder.told.lock()), told, "at {at:?}");
+    }
+}
+
+#[test]
+fn each_step_comes_at_its_time_and_the_killing_goes_on() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    let warned = Told::Warned(secs(20));
+    ladder.is_told_at(&holder, renewed + secs(60), &[warned]);
+    ladder.is_told_at(&holder, renewed + secs(80), &[Told::Lost]);
+    for at in [120, 121, 122, 123] {
+        ladder.is_told_at(&holder, renewed + secs(at), &[Told::Killed]);
+    }
+}
+
+#[test]
+fn a_warning_is_taken_back_by_a_good_renewal() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.is_told_at(&holder, renewed + secs(60), &[Told::Warned(secs(20))]);
+    ladder.rig.sim.unhang_io(ladder.member.host);
+    ladder.run_to(renewed + secs(79));
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Renewed]);
+    ladder.run_to(renewed + secs(400));
+    assert_eq!(*holder.told.lock(), []);
+}
+
+#[test]
+fn a_holder_that_says_it_has_stopped_is_told_and_done_nothing_more() {
+    let ladder = Ladder::new();
+    let (holder, on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    holder.told.lock().clear();
+    drop(on_board);
+    ladder.run_to(renewed + secs(200));
+    assert_eq!(*holder.told.lock(), []);
+}
+
+#[test]
+fn one_whose_loss_is_ignored_is_told_and_not_killed() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(false);
+    let renewed = ladder.hang_after_renewal();
+    assert_eq!(*ladder.timer.0.lock(), None);
+    ladder.run_to(renewed + secs(79));
+    holder.told.lock().clear();
+    ladder.run_to(renewed + secs(300));
+    assert_eq!(*holder.told.lock(), [Told::Lost]);
+}
+
+/// A process that stood still has used up its grace.
+#[test]
+fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.rig.sim.pause(ladder.member.host, true);
+    ladder.run_to(renewed + secs(115));
+    ladder.rig.sim.pause(ladder.member.host, false);
+    ladder.run_to(renewed + secs(119));
+    assert_eq!(holder.told.lock().last(), Some(&Told::Lost));
+    holder.told.lock().clear();
+    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+}
+
+/// One lease that was taken or replaced is a loss of its holder's alone.
+#[test]
+fn a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice() {
+    let ladder = Ladder::new();
+    let (holder, on_board) = ladder.holder(true);
+    let (other, _on_board) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    on_board.lose(&LossReason::LeaseTaken, noticed);
+    on_board.lose(&LossReason::LeaseTaken, noticed + secs(5));
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
+    // Before the killing, with all to spare: by a timer that the renewals do not move.
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    ladder.is_told_at(&holder, noticed + secs(40), &[Told::Killed]);
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    drop(on_board);
+    ladder.run_to(noticed + secs(300));
+    assert_eq!((holder.told.lock().len(), other.told.lock().len()), (0, 0));
+}
+
+#[test]
+fn whoever_comes_after_the_loss_is_told_at_once() {
+    let ladder = Ladder::new();
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(81));
+    let (holder, _on_board) = ladder.holder(true);
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
+}
+
+/// Armed while there are holders, for a little after the killing and well before anybody may take over, counted
+/// from the last good renewal.
+#[test]
+fn the_deadman_is_armed_while_there_are_holders_and_moved_by_renewals() {
+    let ladder = Ladder::new();
+    let armed_for = || *ladder.timer.0.lock();
+    let by_deadline = || {
+        let deadline = ladder.member.membership.expiry().deadline().unwrap();
+        Some(deadline.before(secs(80)) + secs(121))
+    };
+    assert_eq!(armed_for(), None);
+    let (_first, first) = ladder.holder(true);
+    assert_eq!(armed_for(), by_deadline());
+    let (_second, second) = ladder.holder(true);
+    for _ in 0..5 {
+        ladder.rig.sim.run_for(secs(25));
+        assert_eq!(armed_for(), by_deadline());
+    }
+    drop(first);
+    assert_eq!(armed_for(), by_deadline());
+    drop(second);
+    assert_eq!(armed_for(), None);
+    ladder.rig.sim.run_for(secs(50));
+    assert_eq!(armed_for(), None);
+    let (_third, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    assert_eq!(armed_for(), Some(renewed + secs(121)));
+}
