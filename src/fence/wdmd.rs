@@ -133,7 +133,9 @@ impl Wdmd {
         let test_interval = answer.test_interval().max(test_interval(self.timing));
         let test_interval = Duration::from_secs(u64::from(test_interval));
         let too_coarse = |timing: Timing| {
-            let spare = timing.lost_after().saturating_sub(timing.renewal_interval());
+            let spare = timing
+                .lost_after()
+                .saturating_sub(timing.renewal_interval());
             (spare <= test_interval.saturating_add(RENEWAL_SLACK)).then_some(spare)
         };
         let Some(spare) = too_coarse(self.timing) else {
@@ -190,12 +192,14 @@ impl Wdmd {
     fn tell(&self, watched: &mut Watched, expires_at: Timestamp) -> Result<(), WatchdogError> {
         let now = clock::now();
         let answers = watched.answers();
-        let silent = (watched.owed > 0).then(|| now.since(watched.asked_at));
+        let waiting = watched.owed > 0;
+        let silent = now.since(watched.asked_at);
+        let silent = (waiting && silent >= SHORT_PATIENCE).then_some(silent);
         // One that does not take anything gets no more: it will be told the newest when it does.
         let blocked = watched.connection.is_blocked();
         let sent = if blocked {
             watched.connection.send(&[], now)
-        } else if silent.is_some() {
+        } else if waiting {
             watched.connection.send(&[self.live_until(expires_at)], now)
         } else {
             watched.ask(&[self.live_until(expires_at)], now)
@@ -209,7 +213,9 @@ impl Wdmd {
             }
             (Err(broken), _) => return Err(self.broken(broken, patience)),
         }
-        answers.as_ref().map_or(Ok(()), |answer| self.take_status(answer))
+        answers
+            .as_ref()
+            .map_or(Ok(()), |answer| self.take_status(answer))
     }
 
     fn broken(&self, broken: Broken, silent: Duration) -> WatchdogError {

@@ -90,7 +90,8 @@ impl Device {
         let secs = i32::try_from(wish.as_secs()).unwrap_or(i32::MAX);
         // One that refuses it may have a timeout that will do.
         let refused = ioctl::set_timeout(&self.file, secs).err();
-        let got = ioctl::timeout(&self.file).map_err(|errno| self.not_fed(refused.unwrap_or(errno)))?;
+        let got =
+            ioctl::timeout(&self.file).map_err(|errno| self.not_fed(refused.unwrap_or(errno)))?;
         let got = Duration::from_secs(u64::try_from(got).unwrap_or(0));
         Feeding::with(got, timing).ok_or_else(|| WatchdogError::DeviceTimeout {
             path: self.path.clone(),

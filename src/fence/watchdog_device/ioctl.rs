@@ -93,12 +93,18 @@ mod tests {
 
     #[test]
     fn a_name_without_an_end_is_read_to_its_end() {
-        let info = |identity| Info { options: 0x8180, firmware_version: 0, identity };
+        let info = |identity| Info {
+            options: 0x8180,
+            firmware_version: 0,
+            identity,
+        };
         assert_eq!(info([b'x'; 32]).identity(), "x".repeat(32));
         let mut softdog = [0; 32];
         softdog[..7].copy_from_slice(b"Softdog");
         let softdog = info(softdog);
         assert_eq!(softdog.identity(), "Softdog");
-        assert!(softdog.can_set_timeout() && softdog.has_magic_close() && softdog.takes_keepalive());
+        assert!(
+            softdog.can_set_timeout() && softdog.has_magic_close() && softdog.takes_keepalive()
+        );
     }
 }

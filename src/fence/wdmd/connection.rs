@@ -51,9 +51,8 @@ impl Connection {
         let unreachable = |errno: Errno| Broken::Unreachable(OsError(errno.raw_os_error()));
         let address = SocketAddrUnix::new(path).map_err(unreachable)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .map_err(unreachable)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(unreachable)?;
         loop {
             match rustix::net::connect(&socket, &address) {
                 Ok(()) => break,
@@ -128,7 +127,8 @@ impl Connection {
 
 /// Waits for one of `fds`, or until the time is over.
 fn wait(fds: &mut [PollFd<'_>], time: Duration) -> Result<(), Broken> {
-    let time = Timespec::try_from(time).map_err(|_| Broken::Failed(OsError(Errno::INVAL.raw_os_error())))?;
+    let time = Timespec::try_from(time)
+        .map_err(|_| Broken::Failed(OsError(Errno::INVAL.raw_os_error())))?;
     match poll(fds, Some(&time)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(Broken::of(errno)),

@@ -144,7 +144,13 @@ mod tests {
         assert_eq!(word(bytes, 4), 4);
         assert_eq!(long(bytes, 32), 0x0102_0304_0506);
         assert_eq!(long(bytes, 40), 0x0a0b_0c0d_0e0f);
-        assert!(bytes[..4].iter().chain(&bytes[8..32]).chain(&bytes[48..]).all(|&b| b == 0));
+        assert!(
+            bytes[..4]
+                .iter()
+                .chain(&bytes[8..32])
+                .chain(&bytes[48..])
+                .all(|&b| b == 0)
+        );
 
         let register = Message::register("disklease_a:1");
         let bytes = register.as_bytes();
@@ -152,9 +158,19 @@ mod tests {
         assert_eq!(&bytes[48..62], b"disklease_a:1\0");
 
         let open = Message::open_watchdog(30);
-        assert_eq!((word(open.as_bytes(), 4), word(open.as_bytes(), 20)), (7, 30));
-        let numbers = [Message::refcount_set(), Message::refcount_clear(), Message::status()];
-        assert_eq!(numbers.map(|message| word(message.as_bytes(), 4)), [2, 3, 5]);
+        assert_eq!(
+            (word(open.as_bytes(), 4), word(open.as_bytes(), 20)),
+            (7, 30)
+        );
+        let numbers = [
+            Message::refcount_set(),
+            Message::refcount_clear(),
+            Message::status(),
+        ];
+        assert_eq!(
+            numbers.map(|message| word(message.as_bytes(), 4)),
+            [2, 3, 5]
+        );
     }
 
     #[test]
