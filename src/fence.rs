@@ -4,13 +4,20 @@
 //! | --- | --- | --- |
 //! | a signal to the owner ([`OwnerProcess`]) | another process that holds a lock | one that hangs in the kernel |
 //! | the [`Deadman`] | this process, also when it is stopped by SIGSTOP or all its threads hang | an I/O that the kernel has already |
+//! | a [`HostWatchdog`]: [`Wdmd`] or a [`WatchdogDevice`] | this host, whatever hangs in it | a host that is suspended |
 //!
 //! Which of them are in force is the [`lockspace`](crate::lockspace)'s to say.
 
 mod deadman;
 mod process;
 mod tie;
+mod watchdog;
+mod watchdog_device;
+mod wdmd;
 
 pub use deadman::Deadman;
 pub use process::OwnerProcess;
 pub use tie::die_with_this_thread;
+pub use watchdog::{DeviceLack, HostWatchdog, WatchdogError};
+pub use watchdog_device::WatchdogDevice;
+pub use wdmd::{DEFAULT_SOCKET as WDMD_SOCKET, Wdmd};

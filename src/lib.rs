@@ -72,7 +72,7 @@
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
 //! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
-//! | `fence` | making sure that a holder stops: signals to its process, the deadman timer |
+//! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
 //! | [`manager`] | lock managers and guards: what an embedder uses |
@@ -141,7 +141,7 @@ mod world;
 
 pub use delta_lease::{DeltaReleaseError, DeltaSectorError, RenewError};
 pub use disk::{FileKind, OpenError};
-pub use fence::die_with_this_thread;
+pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
@@ -173,6 +173,10 @@ pub mod __sim {
     /// Leases on resources.
     pub mod paxos_lease {
         pub use crate::paxos_lease::*;
+    }
+    /// What stops a holder.
+    pub mod fence {
+        pub use crate::fence::*;
     }
     /// What a joined host does by itself.
     pub mod lockspace {

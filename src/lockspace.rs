@@ -59,8 +59,11 @@ pub use hosts::{HostInfo, HostLife};
 pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
+use parking_lot::Mutex;
+
 use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile};
+use crate::fence::HostWatchdog;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
 use board::HolderBoard;
@@ -90,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<LeaseTable<Disk, LeaseKey>>,
     pub(crate) board: Arc<HolderBoard>,
     renewals: RenewalRecord,
+    /// Armed while guards are held.
+    pub(crate) watchdog: Option<Mutex<Box<dyn HostWatchdog>>>,
 }
 
 pub(crate) struct Inner {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::disk::OpenError;
+use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
@@ -219,6 +220,9 @@ pub enum JoinError {
         /// The id.
         host_id: HostId,
     },
+    /// There is no such watchdog here, or it does not go with these times.
+    #[error(transparent)]
+    Watchdog(#[from] WatchdogError),
     /// The system refuses a thread.
     #[error("no thread can be started: {error}")]
     Threads {

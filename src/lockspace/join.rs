@@ -24,8 +24,8 @@ use crate::delta_lease::{
     LockspaceArea, Membership, agree,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
-use crate::fence::Deadman;
-use crate::format::{Hex, HostId, HostName};
+use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
+use crate::format::{Hex, HostId, HostName, LockspaceName};
 use crate::libvirt;
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
@@ -87,10 +87,6 @@ impl LockspaceOptions {
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
         );
-        // Named, so that a watchdog that is added is not forgotten here.
-        match self.watchdog {
-            Watchdog::None => {}
-        }
         let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
         let host_name = match self.host_name {
             Some(name) => name,
@@ -119,6 +115,7 @@ impl LockspaceOptions {
             });
         }
 
+        let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
         let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
         // The lock says that the processes are gone. Their I/O is only where it ends with them.
         let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
@@ -149,6 +146,7 @@ impl LockspaceOptions {
             leases: Arc::new(LeaseTable::default()),
             board: HolderBoard::new(timing, lease.renewed_at(), deadman),
             renewals: RenewalRecord::default(),
+            watchdog: watchdog.map(Mutex::new),
         });
         let inner = Inner {
             host_name,
@@ -164,6 +162,25 @@ impl LockspaceOptions {
             shared,
         };
         inner.begin(&lease, &self)
+    }
+
+    /// The watchdog that was chosen, unarmed: sees that it is there, works, and goes with the times.
+    fn probe_watchdog(
+        &self,
+        lockspace: &LockspaceName,
+        host_id: HostId,
+        timing: Timing,
+    ) -> Result<Option<Box<dyn HostWatchdog>>, WatchdogError> {
+        match &self.watchdog {
+            Watchdog::None => Ok(None),
+            Watchdog::Wdmd => {
+                let socket = self.wdmd_socket.as_deref();
+                let socket = socket.unwrap_or_else(|| Path::new(WDMD_SOCKET));
+                let name = format!("disklease_{lockspace}:{host_id}");
+                Ok(Some(Box::new(Wdmd::probe(socket, name, timing)?)))
+            }
+            Watchdog::Device(path) => Ok(Some(Box::new(WatchdogDevice::probe(path, timing)?))),
+        }
     }
 
     /// Claims the host id, and watches all hosts until that is done.

@@ -10,13 +10,23 @@ use crate::format::{Generation, HostId, HostName, LockspaceName, NameBytes};
 /// What stops a holder that may no longer write, when nothing nearer has stopped it.
 ///
 /// There is no default: whoever joins says it by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A watchdog is armed only while locks are held. **A process that ends while it holds some has the
+/// host reset**, for it has not said that they are not used any more: with a watchdog, hold the locks
+/// of all guests of a host in one process that is made to live.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watchdog {
     /// Nothing does. What is then **not** covered: a holder that was told of its loss and does not
     /// stop; a process that stands still while it holds a lease and goes on afterwards without
     /// asking its guard; a write that hangs in the kernel and completes after 8N + F.
     None,
+    /// wdmd, sanlock's watchdog daemon, resets the host. It can have several clients on a host,
+    /// sanlock's own daemon among them. F must be its fire timeout: 60 s, but for wdmd newer than
+    /// sanlock 3.8.5, which can be told another.
+    Wdmd,
+    /// This watchdog device resets the host. No other program can use it meanwhile; a second join
+    /// needs another one. F must be 10 s at least.
+    Device(PathBuf),
 }
 
 /// What a join is waiting for.
@@ -64,6 +74,7 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
 /// | deadman timer | on | off by [`without_deadman`](Self::without_deadman) |
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
+/// | [`wdmd_socket`](Self::wdmd_socket) | `/run/wdmd/wdmd.sock` | used with [`Watchdog::Wdmd`] only |
 #[derive(Clone)]
 #[must_use = "nothing is joined before `join` is called"]
 pub struct LockspaceOptions {
@@ -75,6 +86,7 @@ pub struct LockspaceOptions {
     pub(super) name: Option<LockspaceName>,
     pub(super) offset: u64,
     pub(super) runtime_dir: Option<PathBuf>,
+    pub(super) wdmd_socket: Option<PathBuf>,
     pub(super) on_progress: Option<OnProgress>,
 }
 
@@ -89,6 +101,7 @@ impl LockspaceOptions {
             name: None,
             offset: 0,
             runtime_dir: None,
+            wdmd_socket: None,
             on_progress: None,
         }
     }
@@ -150,6 +163,12 @@ impl LockspaceOptions {
     /// must see to it that none outlives this process.
     pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.runtime_dir = Some(dir.into());
+        self
+    }
+
+    /// Where wdmd listens, if it is not where sanlock's packages have it.
+    pub fn wdmd_socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.wdmd_socket = Some(socket.into());
         self
     }
 

@@ -22,7 +22,29 @@ pub fn now() -> Timestamp {
 /// The whole seconds that the format wants in its records: `CLOCK_MONOTONIC`.
 #[must_use]
 pub fn monotonic_secs() -> u64 {
-    since_zero(rustix::time::clock_gettime(ClockId::Monotonic)).as_secs()
+    monotonic().as_secs()
+}
+
+/// `at` in whole seconds of `CLOCK_MONOTONIC`, for those who know no other clock: rounded down,
+/// never later than `at`. A suspend from now on makes it later, for that clock then stands still.
+#[must_use]
+pub fn to_monotonic_secs(at: Timestamp) -> u64 {
+    // In this order: if time passes in between, the result is too early, and not too late.
+    let monotonic = monotonic();
+    to_monotonic(at, monotonic, now()).as_secs()
+}
+
+/// When the clock of `now` shows `at`, as the clock of `monotonic` shows it then.
+fn to_monotonic(at: Timestamp, monotonic: Duration, now: Timestamp) -> Duration {
+    if at >= now {
+        monotonic.saturating_add(at.since(now))
+    } else {
+        monotonic.saturating_sub(now.since(at))
+    }
+}
+
+fn monotonic() -> Duration {
+    since_zero(rustix::time::clock_gettime(ClockId::Monotonic))
 }
 
 /// Seconds since 1970 by the wall clock; 0 if it stands before that.
@@ -121,6 +143,25 @@ mod tests {
         assert!((uptime - ours).abs() < 5.0, "{uptime} and {ours}");
         assert!(monotonic_secs() <= Duration::from_nanos(now().as_nanos()).as_secs());
         assert!(unix_secs() > 1_700_000_000);
+    }
+
+    #[test]
+    fn another_clock_shows_the_same_instant() {
+        let at = |secs| Timestamp::from_nanos(0) + Duration::from_millis(secs);
+        // This clock has counted 100 s of suspend, the other has not.
+        let (monotonic, now) = (Duration::from_millis(1_000), at(101_000));
+        let shown = |millis| to_monotonic(at(millis), monotonic, now).as_millis();
+        assert_eq!(shown(101_000), 1_000);
+        assert_eq!(shown(111_999), 11_999);
+        assert_eq!(shown(100_400), 400);
+        assert_eq!(shown(7), 0, "before its zero");
+        let now = super::now();
+        assert!(to_monotonic_secs(now + Duration::from_secs(5)) <= monotonic_secs() + 5);
+        assert!(to_monotonic_secs(now + Duration::from_secs(5)) >= monotonic_secs() + 3);
+        assert_eq!(
+            to_monotonic_secs(Timestamp::from_nanos(u64::MAX)) >> 32,
+            u64::MAX / 1_000_000_000 >> 32
+        );
     }
 
     #[test]

@@ -9,10 +9,10 @@ mod signals;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use disklease::format::HostName;
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout};
@@ -59,8 +59,9 @@ pub(crate) struct Args {
     /// All hosts of the lease directory must have the same; with sanlock hosts it is 60.
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     fire_timeout: u64,
-    /// What stops the command if nothing else does
-    #[arg(long, value_enum)]
+    /// What stops the command if nothing else does: none (nothing), wdmd, or a device such as
+    /// /dev/watchdog1. The last two reset this host
+    #[arg(long, value_name = "none|wdmd|DEVICE")]
     watchdog: WatchdogArg,
     /// Wait this long for disks that are held, instead of giving up at once
     #[arg(long, value_name = "SECS")]
@@ -92,16 +93,18 @@ pub(crate) struct Args {
 }
 
 /// What stops a command that may not write any longer, when nothing nearer has.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WatchdogArg {
-    /// Nothing does
-    None,
-}
+#[derive(Clone, Debug)]
+struct WatchdogArg(Watchdog);
 
-impl From<WatchdogArg> for Watchdog {
-    fn from(arg: WatchdogArg) -> Self {
+impl FromStr for WatchdogArg {
+    type Err = &'static str;
+
+    fn from_str(arg: &str) -> Result<Self, Self::Err> {
         match arg {
-            WatchdogArg::None => Self::None,
+            "none" => Ok(Self(Watchdog::None)),
+            "wdmd" => Ok(Self(Watchdog::Wdmd)),
+            device if device.starts_with('/') => Ok(Self(Watchdog::Device(device.into()))),
+            _ => Err("it is none, wdmd, or the absolute path of a watchdog device"),
         }
     }
 }
@@ -249,7 +252,7 @@ impl<'a> Plan<'a> {
             .create_lockspace(self.io_timeout)
             .map_err(Failure::unavailable)?;
         let host_id = self.host_id;
-        let mut options = Lockspace::options(self.args.watchdog.into())
+        let mut options = Lockspace::options(self.args.watchdog.0.clone())
             .io_timeout(self.io_timeout)
             .fire_timeout(self.fire_timeout)
             .on_progress(move |progress| tell_progress(host_id, &progress));

@@ -1,0 +1,84 @@
+//! A watchdog device of this process alone.
+//!
+//! Looked at while the lockspace is joined, opened only while there are holders, and then fed by a
+//! thread that does nothing else: no storage, however it hangs, can stop it. If it dies, or the
+//! process does, the device goes on counting and resets the host.
+//!
+//! A device can be open once. It must be able to stop when it is told so ("magic close"), and only
+//! then: one that stops at every close is refused, since it would stop with the death of the
+//! process, and one that never stops is refused, as far as the kernel tells of it in sysfs, since it
+//! would reset the host when the last holder has gone.
+
+mod device;
+mod feeder;
+mod feeding;
+mod ioctl;
+
+use std::path::{Path, PathBuf};
+
+use super::watchdog::{HostWatchdog, WatchdogError};
+use crate::timing::Timing;
+use crate::world::Timestamp;
+use device::Device;
+use feeder::Feeder;
+
+/// The fence. The device is open only while it is armed.
+#[derive(Debug)]
+pub struct WatchdogDevice {
+    path: PathBuf,
+    timing: Timing,
+    feeder: Option<Feeder>,
+}
+
+impl WatchdogDevice {
+    /// Sees whether there is such a device here that can do what is needed of it: opens it, sets its
+    /// timeout, stops it and closes it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not so.
+    pub fn probe(path: &Path, timing: Timing) -> Result<Self, WatchdogError> {
+        let (device, feeding) = Device::open(path, timing)?;
+        device.stop()?;
+        tracing::debug!(?path, timeout = ?feeding.timeout(), "the watchdog device can be used");
+        Ok(Self {
+            path: path.to_owned(),
+            timing,
+            feeder: None,
+        })
+    }
+}
+
+impl HostWatchdog for WatchdogDevice {
+    fn arm(&mut self, expires_at: Timestamp) -> Result<(), WatchdogError> {
+        if let Some(feeder) = &self.feeder {
+            return feeder.extend(expires_at);
+        }
+        let (device, feeding) = Device::open(&self.path, self.timing)?;
+        let feeder = Feeder::start(device, &self.path, feeding, expires_at)?;
+        self.feeder = Some(feeder);
+        tracing::debug!(path = ?self.path, timeout = ?feeding.timeout(), "the watchdog device counts");
+        Ok(())
+    }
+
+    fn extend(&mut self, expires_at: Timestamp) -> Result<(), WatchdogError> {
+        let feeder = self.feeder.as_ref();
+        feeder.map_or(Ok(()), |feeder| feeder.extend(expires_at))
+    }
+
+    fn disarm(&mut self) -> Result<(), WatchdogError> {
+        let feeder = self.feeder.take();
+        feeder.map_or(Ok(()), |feeder| feeder.stop())
+    }
+}
+
+impl Drop for WatchdogDevice {
+    fn drop(&mut self) {
+        if self.feeder.is_some() {
+            tracing::error!(
+                path = ?self.path,
+                "the watchdog device was not told that nobody holds a lock here any more: this host will be reset"
+            );
+        }
+    }
+}

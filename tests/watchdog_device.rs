@@ -1,0 +1,271 @@
+//! A watchdog device of our own, against one that resets nobody: when it is opened, fed, stopped, and when it would
+//! have reset the host.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    dead_code,
+    missing_docs,
+    reason = "a test, of a real device in real time"
+)]
+
+mod fake_watchdog;
+mod support;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use disklease::__sim::fence::{HostWatchdog as _, WatchdogDevice};
+use disklease::__sim::world::{Timestamp, clock};
+use disklease::format::HostName;
+use disklease::timing::{FireTimeout, IoTimeout, Timing};
+use disklease::{DeviceLack, JoinError, Lockspace, Watchdog, WatchdogError};
+
+use fake_watchdog::{Event, FakeWatchdog, Traits};
+use support::{N, host_id, lockspace_in, scratch, wait_until};
+
+fn timing(fire: u64) -> Timing {
+    Timing::new(
+        IoTimeout::MIN,
+        FireTimeout::new(Duration::from_secs(fire)).unwrap(),
+    )
+}
+
+/// The shortest F that goes: the device's own timeout is 3 s then, and it is fed until 4 s after the loss.
+const F: u64 = 10;
+
+fn in_secs(secs: u64) -> Timestamp {
+    clock::now() + Duration::from_secs(secs)
+}
+
+#[test]
+fn a_look_leaves_it_stopped_and_an_armed_one_is_fed_until_it_is_disarmed() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    fake.wait_for_stop();
+    use Event::{Fed, Magic, Opened, SetTimeout, Stopped};
+    assert_eq!(fake.events(), [Opened, SetTimeout(3), Magic, Stopped]);
+
+    // Not armed: nothing is done.
+    watchdog.extend(in_secs(8)).unwrap();
+    watchdog.disarm().unwrap();
+    assert_eq!(fake.events().len(), 4);
+
+    watchdog.arm(in_secs(8)).unwrap();
+    assert_eq!(fake.events()[4..7], [Opened, SetTimeout(3), Fed]);
+    sleep(Duration::from_secs(5));
+    watchdog.extend(in_secs(8)).unwrap();
+    watchdog.disarm().unwrap();
+    fake.wait_for_stop();
+    let events = fake.events();
+    assert_eq!(events[events.len() - 2..], [Magic, Stopped]);
+    let feedings = events.iter().filter(|&&event| event == Fed).count();
+    assert!((5..=8).contains(&feedings), "every 0.75 s: {events:?}");
+    assert_eq!(fake.with(fake_watchdog::Model::fired_at), None);
+
+    // Once more.
+    watchdog.arm(in_secs(8)).unwrap();
+    watchdog.disarm().unwrap();
+    fake.wait_for_stop();
+}
+
+#[test]
+fn the_reset_comes_before_the_end_of_f_and_no_renewal_puts_it_off_too_long() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    watchdog.arm(in_secs(2)).unwrap();
+    sleep(Duration::from_secs(1));
+    let lost = Instant::now() + Duration::from_secs(2);
+    watchdog.extend(in_secs(2)).unwrap();
+    let fired = fake.wait_for_reset(Duration::from_secs(30));
+    let after = fired.duration_since(lost);
+    println!("reset {after:?} after the loss");
+    // Fed until 4 s after it at the longest, every 0.75 s, and 3 s more.
+    assert!(after > Duration::from_millis(6_000), "{after:?}");
+    assert!(after < Duration::from_millis(7_500), "{after:?}");
+    watchdog.disarm().unwrap();
+}
+
+#[test]
+fn one_that_is_dropped_while_it_is_armed_resets_the_host_in_time() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    watchdog.arm(in_secs(1)).unwrap();
+    let lost = Instant::now() + Duration::from_secs(1);
+    drop(watchdog);
+    let fired = fake.wait_for_reset(Duration::from_secs(30));
+    assert!(fired < lost + Duration::from_secs(F));
+}
+
+#[test]
+fn a_device_that_takes_nothing_is_told_of_and_so_is_its_return() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    watchdog.arm(in_secs(60)).unwrap();
+    fake.with(|model| model.broken = true);
+    wait_until("an error", Duration::from_secs(5), || {
+        match watchdog.extend(in_secs(60)) {
+            Ok(()) => None,
+            Err(error @ WatchdogError::DeviceNotFed { .. }) => Some(error),
+            Err(error) => panic!("{error}"),
+        }
+    });
+    fake.with(|model| model.broken = false);
+    wait_until("its return", Duration::from_secs(5), || {
+        watchdog.extend(in_secs(60)).ok()
+    });
+    watchdog.disarm().unwrap();
+    fake.wait_for_stop();
+}
+
+#[test]
+fn devices_that_do_not_do_are_refused_and_left_stopped() {
+    let refused = |traits: Traits, fire: u64| {
+        let dir = scratch();
+        let fake = FakeWatchdog::new(dir.path(), traits);
+        let error = WatchdogDevice::probe(fake.path(), timing(fire)).unwrap_err();
+        fake.wait_for_stop();
+        error
+    };
+    let lack = |traits| match refused(traits, F) {
+        WatchdogError::DeviceLacks { lack, identity, .. } => {
+            assert_eq!(identity, "Fake Watchdog");
+            lack
+        }
+        error => panic!("{error}"),
+    };
+    let good = Traits::default();
+    let without = |magic_close, keepalive, settable| {
+        lack(Traits {
+            magic_close,
+            keepalive,
+            settable,
+            ..good
+        })
+    };
+    assert_eq!(without(false, true, true), DeviceLack::MagicClose);
+    assert_eq!(without(true, false, true), DeviceLack::Keepalive);
+    assert_eq!(without(true, true, false), DeviceLack::Timeout);
+
+    let short = refused(Traits { longest: 2, ..good }, F);
+    let WatchdogError::DeviceTimeout {
+        asked,
+        got,
+        at_least,
+        at_most,
+        ..
+    } = short
+    else {
+        panic!("{short}")
+    };
+    assert_eq!(
+        [asked, got, at_least, at_most].map(|time| time.as_secs()),
+        [3, 2, 3, 5]
+    );
+
+    let coarse = refused(good, 9);
+    assert!(
+        matches!(coarse, WatchdogError::DeviceTooCoarse { .. }),
+        "{coarse}"
+    );
+}
+
+#[test]
+fn a_device_with_a_shorter_longest_timeout_is_fed_for_longer() {
+    let dir = scratch();
+    let traits = Traits {
+        longest: 4,
+        ..Traits::default()
+    };
+    let fake = FakeWatchdog::new(dir.path(), traits);
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(14)).unwrap();
+    watchdog.arm(in_secs(0)).unwrap();
+    let lost = Instant::now();
+    let after = fake
+        .wait_for_reset(Duration::from_secs(30))
+        .duration_since(lost);
+    // Fed for 14 - 2 * 4 s, and 3 to 4 s more.
+    assert!(after > Duration::from_secs(8), "{after:?}");
+    assert!(after < Duration::from_millis(10_500), "{after:?}");
+    watchdog.disarm().unwrap();
+}
+
+#[test]
+fn what_is_in_use_or_no_watchdog_is_said_to_be() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let mut first = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    fake.wait_for_stop();
+    first.arm(in_secs(30)).unwrap();
+    let error = WatchdogDevice::probe(fake.path(), timing(F)).unwrap_err();
+    assert!(matches!(error, WatchdogError::DeviceBusy { .. }), "{error}");
+    first.disarm().unwrap();
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let error = WatchdogDevice::probe(&file, timing(F)).unwrap_err();
+    assert!(
+        matches!(error, WatchdogError::NotAWatchdog { .. }),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    let error = WatchdogDevice::probe("/dev/null".as_ref(), timing(F)).unwrap_err();
+    assert!(
+        matches!(error, WatchdogError::NotAWatchdog { .. }),
+        "{error}"
+    );
+    let error = WatchdogDevice::probe(&dir.path().join("none"), timing(F)).unwrap_err();
+    assert!(
+        matches!(error, WatchdogError::DeviceUnusable { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_join_looks_at_the_device_before_it_claims_anything() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let join = |device, fire| {
+        Lockspace::options(Watchdog::Device(device))
+            .io_timeout(N)
+            .fire_timeout(Duration::from_secs(fire))
+            .host_name(HostName::new("a").unwrap())
+            .runtime_dir(dir.path().join("run"))
+            .join(lockspace_in(dir.path()), host_id(1))
+    };
+    let error = join(dir.path().join("none"), F).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            JoinError::Watchdog(WatchdogError::DeviceUnusable { .. })
+        ),
+        "{error}"
+    );
+    let error = join(fake.path().to_owned(), 5).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            JoinError::Watchdog(WatchdogError::DeviceTooCoarse { .. })
+        ),
+        "{error}"
+    );
+    assert_eq!(fake.events(), []);
+
+    let lockspace = join(fake.path().to_owned(), F).unwrap();
+    assert_eq!(
+        lockspace.generation().get(),
+        1,
+        "nothing was claimed before"
+    );
+    fake.wait_for_stop();
+    lockspace.leave().unwrap();
+    fake.wait_for_stop();
+}
