@@ -25,7 +25,9 @@ pub(crate) mod claim;
 )]
 pub(crate) mod debts;
 mod error;
+mod guarantee;
 mod health;
+mod host_fence;
 mod hosts;
 mod join;
 #[allow(unreachable_pub, reason = "tests come in here")]
@@ -54,26 +56,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{JoinError, LeaveError};
+pub use guarantee::{Guarantee, Peers, WatchdogState};
 pub use health::{Health, Latencies};
 pub use hosts::{HostInfo, HostLife};
 pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
-use parking_lot::Mutex;
-
 use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile};
-use crate::fence::HostWatchdog;
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
 use board::HolderBoard;
 use health::RenewalRecord;
+use host_fence::HostFence;
 use owners::OwnerWatch;
 use registry::Joined;
 use thread::RenewalThread;
 
 pub(crate) use board::{Holder, Notice, Subscription};
 pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
+pub(crate) use host_fence::FenceHold;
 pub(crate) use owners::OwnerEnd;
 
 /// The right to one lease in this process.
@@ -93,8 +95,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<LeaseTable<Disk, LeaseKey>>,
     pub(crate) board: Arc<HolderBoard>,
     renewals: RenewalRecord,
-    /// Armed while guards are held.
-    pub(crate) watchdog: Option<Mutex<Box<dyn HostWatchdog>>>,
+    pub(crate) host_fence: Arc<HostFence>,
 }
 
 pub(crate) struct Inner {
@@ -179,6 +180,24 @@ impl Lockspace {
             missed_renewals: renewals.missed_renewals(),
             held_for: self.held_for(),
             renewals: renewals.latencies(),
+            is_slow: renewals.is_slow(),
+        }
+    }
+
+    /// What stops a holder of this join that does not stop by itself, at this instant.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        let shared = &self.inner.shared;
+        let fence = &shared.host_fence;
+        Guarantee {
+            deadman: shared.board.has_deadman(),
+            watchdog: match (fence.is_wanted(), fence.is_in_force()) {
+                (false, _) => WatchdogState::None,
+                (true, true) => WatchdogState::InForce,
+                (true, false) => WatchdogState::Failed,
+            },
+            foreign_owners: self.inner.owners.count(),
+            peers: self.membership().hosts(|table| hosts::peers(table)),
         }
     }
 

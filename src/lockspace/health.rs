@@ -14,6 +14,8 @@ pub struct Health {
     pub held_for: Duration,
     /// What the good renewals took.
     pub renewals: Latencies,
+    /// Whether 1 of 100 of them takes longer than N/2: little is left before they fail.
+    pub is_slow: bool,
 }
 
 /// What operations took, each from its begin to its end. Percentiles are upper bounds, by an eighth

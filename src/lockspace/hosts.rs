@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::guarantee::Peers;
 use crate::delta_lease::{HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, NameBytes};
 use crate::world::Timestamp;
@@ -96,4 +97,12 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
             damage: record.damage,
         })
         .collect()
+}
+
+/// Whether a host that has its id, or may, is none of ours. A free one does not count.
+pub(super) fn peers(table: &HostTable) -> Peers {
+    let foreign = table
+        .iter()
+        .any(|(_, record)| record.note.is_none() && record.timestamp_secs != 0);
+    if foreign { Peers::Sanlock } else { Peers::Ours }
 }

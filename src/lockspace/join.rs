@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::board::ProcessTimer;
 use super::claim::claim_watching;
 use super::error::JoinError;
+use super::host_fence::HostFence;
 use super::leave::wait_for_io;
 use super::life_lock::LifeLock;
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
@@ -146,7 +147,7 @@ impl LockspaceOptions {
             leases: Arc::new(LeaseTable::default()),
             board: HolderBoard::new(timing, lease.renewed_at(), deadman),
             renewals: RenewalRecord::default(),
-            watchdog: watchdog.map(Mutex::new),
+            host_fence: HostFence::new(watchdog),
         });
         let inner = Inner {
             host_name,

@@ -29,6 +29,7 @@ pub async fn keep_held<W: World>(
             "all leases of this lockspace are lost"
         );
         board.announce(&reason, since);
+        upkeep.lost(since);
     };
     let enforcement = board.enforce(world);
     pin_mut!(renewal, enforcement);

@@ -25,6 +25,8 @@ pub trait Upkeep {
     fn missed(&self, missed: u32);
     /// No renewal was good for 6N. If none is, the leases are lost after `left`.
     fn warned(&self, missed: u32, left: Duration);
+    /// The leases are lost, since this instant.
+    fn lost(&self, since: Timestamp);
 }
 
 /// The end of the leases of one life.
@@ -151,4 +153,5 @@ impl Upkeep for () {
     fn renewed(&self, _: Timestamp, _: Duration) {}
     fn missed(&self, _: u32) {}
     fn warned(&self, _: u32, _: Duration) {}
+    fn lost(&self, _: Timestamp) {}
 }

@@ -185,6 +185,7 @@ impl Drop for Death<'_> {
 impl Upkeep for Shared {
     fn renewed(&self, renewed_at: Timestamp, took: Duration) {
         self.board.renewed(renewed_at);
+        self.tell_watchdog();
         let io_timeout = self.membership.timing().io();
         if self.renewals.renewed(took, io_timeout) {
             self.board.notice(Notice::Renewed);
@@ -195,8 +196,27 @@ impl Upkeep for Shared {
         self.renewals.missed(missed);
     }
 
+    fn lost(&self, since: Timestamp) {
+        // Once more: its clock may have stood still in suspend.
+        if let Some(in_force) = self.host_fence.extend(since) {
+            self.board.notice(Notice::Watchdog { in_force });
+        }
+    }
+
     fn warned(&self, missed: u32, left: Duration) {
         self.renewals.warned();
         self.board.notice(Notice::Warned { missed, left });
+    }
+}
+
+impl Shared {
+    /// A renewal was good.
+    fn tell_watchdog(&self) {
+        let Some(deadline) = self.membership.expiry().deadline() else {
+            return;
+        };
+        if let Some(in_force) = self.host_fence.extend(deadline) {
+            self.board.notice(Notice::Watchdog { in_force });
+        }
     }
 }

@@ -97,15 +97,19 @@ impl Helper {
         self
     }
 
+    /// The action as the last argument: `pause`, `restart` or `poweroff`, as the [`FailureAction`]
+    /// has it that this is part of.
+    #[must_use]
+    pub const fn append_action(mut self) -> Self {
+        self.takes_action = true;
+        self
+    }
+
     /// A program that is called as libvirt's `libvirt_sanlock_helper` is: with the URI of the
-    /// hypervisor, the UUID of the guest, and `pause`, `restart` or `poweroff`, as the
-    /// [`FailureAction`] has it that this is part of.
+    /// hypervisor, the UUID of the guest, and the action.
     #[must_use]
     pub fn for_libvirt(program: impl Into<PathBuf>, uri: &str, uuid: &str) -> Self {
-        Self {
-            takes_action: true,
-            ..Self::new(program).arg(uri).arg(uuid)
-        }
+        Self::new(program).arg(uri).arg(uuid).append_action()
     }
 
     /// The program.

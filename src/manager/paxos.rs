@@ -236,6 +236,9 @@ impl LockManager for PaxosManager {
 
     fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
+        if !request.action.is_fenced() && self.lockspace.inner().shared.host_fence.is_wanted() {
+            return Err(AcquireError::IgnoredWithWatchdog);
+        }
         // Before anything is waited for: the number may be another's by then.
         let care = request.take_care()?;
         let targets = self.targets(&request)?;

@@ -75,6 +75,8 @@ impl Upkeep for Care {
 
     fn missed(&self, _: u32) {}
 
+    fn lost(&self, _: Timestamp) {}
+
     fn warned(&self, missed: u32, left: Duration) {
         *self.1.lock() = true;
         self.0.notice(Notice::Warned { missed, left });

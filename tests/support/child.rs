@@ -70,6 +70,19 @@ impl Child {
         }
     }
 
+    /// The next thing that it says within `limit`, if it says any.
+    pub(crate) fn try_hear(&self, limit: Duration) -> Option<String> {
+        match self.said.recv_timeout(limit) {
+            Ok(what) => Some(what),
+            // An end that was seen at once is no reason to ask again at once.
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(limit);
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+        }
+    }
+
     /// Ends its wait for [`wait_for_parent`].
     pub(crate) fn let_go(&mut self) {
         drop(self.stdin.take());

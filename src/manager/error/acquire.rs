@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::guard::Locked;
 use crate::delta_lease::DeltaSectorError;
 use crate::disk::OpenError;
+use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, HostId, LockspaceName, NameBytes};
 use crate::libvirt::CreateError;
 use crate::lockspace::{LossReason, NotReserved};
@@ -163,6 +164,17 @@ pub enum AcquireError {
         "another process is not told of a lost lock: name a helper or a callback that pauses or restarts its guest"
     )]
     NoMeans,
+    /// A loss is to be ignored, and the host watchdog of this lockspace would not.
+    #[error(
+        "a lost lock cannot be ignored where a host watchdog is in force: join without one, or choose what is to be done"
+    )]
+    IgnoredWithWatchdog,
+    /// The host watchdog does not work, and nothing is locked without it.
+    #[error("nothing is locked without the host watchdog that was chosen: {error}")]
+    Unprotected {
+        /// What is wrong with it.
+        error: WatchdogError,
+    },
     /// The system refuses a thread that is needed to watch the owner.
     #[error("no thread is to be had to watch the owner of the locks: {error}")]
     Threads {

@@ -17,7 +17,7 @@ use super::super::lease::Lease;
 use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
-use crate::lockspace::{Holder, Lockspace, LossReason, Notice, OwnerEnd, Subscription};
+use crate::lockspace::{FenceHold, Holder, Lockspace, LossReason, Notice, OwnerEnd, Subscription};
 use crate::world::{OsError, clock};
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
@@ -93,6 +93,8 @@ struct State {
 struct Protection {
     /// Ended when the holder says that it has stopped.
     subscription: Mutex<Option<Subscription>>,
+    /// The same. `None` for one whose loss is ignored.
+    fence: Mutex<Option<FenceHold>>,
     lockspace: Lockspace,
 }
 
@@ -114,12 +116,18 @@ impl Core {
         leases: Vec<Lease>,
         care: Care,
     ) -> Result<Arc<Self>, AcquireError> {
+        let shared = &lockspace.inner().shared;
+        let deadline = shared.membership.expiry().deadline();
+        let fence = care.action.is_fenced().then(|| {
+            let fence = shared.host_fence.hold(deadline.unwrap_or_default());
+            fence.map_err(|error| AcquireError::Unprotected { error })
+        });
         let protection = Protection {
             subscription: Mutex::new(None),
+            fence: Mutex::new(fence.transpose()?),
             lockspace: lockspace.clone(),
         };
         let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), care)?);
-        let shared = &lockspace.inner().shared;
         let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
         let files = core.leases.iter().map(Lease::file).collect();
         let subscription = shared.board.subscribe(&holder, files, clock::now());
@@ -235,6 +243,8 @@ impl Core {
         if let Some(protection) = &self.protection {
             let subscription = protection.subscription.lock().take();
             drop(subscription);
+            let fence = protection.fence.lock().take();
+            drop(fence);
         }
         let unheard = {
             let mut state = self.state.lock();
