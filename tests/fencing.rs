@@ -1,0 +1,28 @@
+//! Real processes that lose their locks: who is told, asked to end and killed, and when, as it is seen from
+//! outside. N is 1 s and F is 4 s: warned at 6 s, lost at 8 s, killed at 10 s, by the deadman at 11 s, and all is
+//! over at 12 s.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test, of real processes in real time"
+)]
+
+mod storage;
+mod support;
+
+#[path = "fencing/crowd.rs"]
+mod crowd;
+#[path = "fencing/holder.rs"]
+mod holder;
+#[path = "fencing/ladder.rs"]
+mod ladder;
+#[path = "fencing/owners.rs"]
+mod owners;
+#[path = "fencing/place.rs"]
+mod place;

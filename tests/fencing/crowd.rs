@@ -1,0 +1,188 @@
+//! Fifty holders that are stopped by SIGSTOP at any point of their lives, and fifty whose I/O all hangs: each is dead
+//! before anybody else may have its disk, and nobody else has it before.
+
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use disklease::{LockManager as _, WaitLimit};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::holder::{WROTE, disk, hear_until, start};
+use super::place::{ALL_OVER, Place};
+use crate::support::{Child, disks};
+
+const CROWD: u64 = 50;
+
+/// What was seen of one holder.
+struct Fate {
+    host: u64,
+    /// The last time it was seen to renew.
+    renewed: Instant,
+    last_write: Instant,
+    /// When its disk was had by another.
+    taken: Instant,
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.pid().try_into().unwrap()).unwrap()
+}
+
+/// Lets a crowd of holders live, does `blow` to each at an instant of its own, and sees what becomes of them.
+fn strike(hangs: bool, blow: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
+    let hosts = || 1..=CROWD;
+    let paths: Vec<_> = hosts().map(disk).collect();
+    let place = Place::new(&paths, hangs);
+    let place = &place;
+    let mut holders: Vec<_> = hosts()
+        .map(|host| start(place.of_holders(), host, hangs, "stubborn"))
+        .collect();
+    for holder in &holders {
+        hear_until(holder, "held");
+    }
+    let fates = thread::scope(|scope| {
+        let blow = &blow;
+        let watches: Vec<_> = hosts()
+            .zip(&mut holders)
+            .map(|(host, holder)| scope.spawn(move || fate_of(place, host, holder, blow)))
+            .collect();
+        let fates: Vec<_> = watches
+            .into_iter()
+            .map(|watch| watch.join().unwrap())
+            .collect();
+        fates
+    });
+    if hangs {
+        place.heal();
+    }
+    fates
+}
+
+fn fate_of(
+    place: &Place,
+    host: u64,
+    holder: &mut Child,
+    blow: impl Fn(&Place, u64, &Child) + Sync,
+) -> Fate {
+    let (tell_taken, taken) = channel();
+    let observer = place.observer().clone();
+    thread::spawn(move || {
+        let guard = observer
+            .acquire(disks(&[&disk(host)]).wait(WaitLimit::Forever))
+            .unwrap();
+        tell_taken.send(Instant::now()).unwrap();
+        drop(guard);
+    });
+    let renewals = place.renewals(host);
+    let (mut sector, mut renewed) = (renewals.look(), Instant::now());
+    let struck = {
+        // As far into its life as chance has it.
+        let of = Duration::from_millis(disklease_test_random(host) % 4_000);
+        Instant::now() + of
+    };
+    let (mut last_write, mut is_struck) = (Instant::now(), false);
+    loop {
+        let now = Instant::now();
+        let found = renewals.look();
+        if found != sector {
+            (sector, renewed) = (found, now);
+        }
+        if !is_struck && now >= struck {
+            blow(place, host, holder);
+            is_struck = true;
+        }
+        while let Some(word) = holder.try_hear(Duration::from_millis(5)) {
+            if word == WROTE {
+                last_write = Instant::now();
+            }
+        }
+        if let Ok(taken) = taken.try_recv() {
+            // Whoever was only stopped would go on now.
+            let _ = kill_process(pid_of(holder), Signal::CONT);
+            let end = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < end {
+                if holder
+                    .try_hear(Duration::from_millis(50))
+                    .is_some_and(|word| word == WROTE)
+                {
+                    last_write = Instant::now();
+                }
+            }
+            return Fate {
+                host,
+                renewed,
+                last_write,
+                taken,
+            };
+        }
+        assert!(
+            now < struck + 5 * ALL_OVER,
+            "nobody gets the disk of host {host}"
+        );
+    }
+}
+
+/// Another number for each host, the same in each run.
+fn disklease_test_random(host: u64) -> u64 {
+    let mixed = host.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 29)
+}
+
+fn judge(what: &str, fates: &[Fate]) {
+    let since = |of: &Fate, at: Instant| at.saturating_duration_since(of.renewed);
+    let last = fates
+        .iter()
+        .map(|fate| since(fate, fate.last_write))
+        .max()
+        .unwrap();
+    let first = fates
+        .iter()
+        .map(|fate| since(fate, fate.taken))
+        .min()
+        .unwrap();
+    println!(
+        "measured: {what}: {} holders, the last write {last:?} after a renewal, the first takeover {first:?}",
+        fates.len()
+    );
+    for fate in fates {
+        let (wrote, taken) = (since(fate, fate.last_write), since(fate, fate.taken));
+        assert!(
+            wrote < ALL_OVER,
+            "{what}: host {} wrote {wrote:?} after its last renewal",
+            fate.host
+        );
+        assert!(
+            taken > ALL_OVER,
+            "{what}: the disk of host {} was taken {taken:?} after its last renewal",
+            fate.host
+        );
+        assert!(
+            fate.taken > fate.last_write,
+            "{what}: host {} wrote after its disk was taken",
+            fate.host
+        );
+    }
+}
+
+#[test]
+fn fifty_that_are_stopped_are_dead_before_others_have_their_disks() {
+    let fates = strike(false, |_, _, holder| {
+        kill_process(pid_of(holder), Signal::STOP).unwrap();
+    });
+    judge("stopped", &fates);
+}
+
+#[test]
+fn fifty_whose_io_all_hangs_are_dead_before_others_have_their_disks() {
+    let fates = strike(true, |place, _, _| place.hang());
+    judge("hung", &fates);
+}
+
+#[test]
+fn fifty_whose_io_hangs_and_that_are_stopped_are_dead_before_others_have_their_disks() {
+    let fates = strike(true, |place, _, holder| {
+        place.hang();
+        kill_process(pid_of(holder), Signal::STOP).unwrap();
+    });
+    judge("hung and stopped", &fates);
+}
