@@ -9,6 +9,7 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "test code: a panic is how it fails"
 )]
