@@ -247,7 +247,21 @@ const WRONG: &[(Mutations, &str, Kind)] = {
         ),
         (one(Mutation::RetractUnmarked), "11/1 failures 1", Stuck),
         (one(Mutation::RetractSkipped), "11/1 failures 1", Stuck),
-        (one(Mutation::RetractInFlightIgnored), "22/1 late 1", Stuck),
+        (one(Mutation::RetractInFlightIgnored), "11/1 late 1", Stuck),
+        (
+            one(Mutation::RetractOwnerIgnored),
+            "11/1 failures 1",
+            Trouble,
+        ),
+        (one(Mutation::RetractLeavesLeader), "11/1 failures 1", Stuck),
+        (one(Mutation::BallotNumberKept), "22/1 failures 1", Trouble),
+        (one(Mutation::InputNotUnique), "11/2", VersionHeldTwice),
+        (
+            one(Mutation::LaterLifeIgnored),
+            "11/2 deaths 1 rejoins 1 late 1",
+            Stuck,
+        ),
+        (one(Mutation::StaleOwnerJudged), "211/1", Stuck),
         (one(Mutation::DebtDropped), "11/1 late 1", Stuck),
         (
             one(Mutation::DebtForgottenAtRestart),

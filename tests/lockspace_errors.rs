@@ -9,19 +9,25 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "test code: a panic is how it fails"
 )]
 
+mod storage;
 mod support;
 
 #[path = "lockspace_errors/files.rs"]
 mod files;
 #[path = "lockspace_errors/fire_timeouts.rs"]
 mod fire_timeouts;
+#[path = "lockspace_errors/in_flight.rs"]
+mod in_flight;
 #[path = "lockspace_errors/lives.rs"]
 mod lives;
 #[path = "lockspace_errors/loss.rs"]
 mod loss;
+#[path = "lockspace_errors/settling.rs"]
+mod settling;
 #[path = "lockspace_errors/twice.rs"]
 mod twice;

@@ -224,3 +224,30 @@ impl fmt::Debug for LockGuard {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::format::HostId;
+    use crate::libvirt::LeaseDirectory;
+    use crate::lockspace::Watchdog;
+
+    /// By the clock of whoever asks: no thread of ours has to have told it.
+    #[test]
+    fn is_lost_in_the_instant_in_which_its_lockspace_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let n = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(n)
+            .runtime_dir(dir.path().join("run"))
+            .join(path, HostId::FIRST)
+            .unwrap();
+        let guard = LockGuard::over(&lockspace, Vec::new(), Vec::new()).unwrap();
+        assert!(guard.is_held());
+        lockspace.membership().expiry().lose();
+        assert!(!guard.is_held());
+    }
+}

@@ -132,6 +132,34 @@ fn a_host_that_was_seen_to_renew_lives() {
     assert_eq!(watch.state(1, secs(156)), HostState::Live);
 }
 
+/// Nor does a scan that shows no renewal make it one that was never seen to live: it renews more rarely
+/// than others look.
+#[test]
+fn a_host_that_was_seen_to_renew_lives_between_its_renewals() {
+    let mut watch = Watch::new();
+    watch.join(1, 10);
+    watch.scan(secs(0));
+    watch.renew(1);
+    watch.scan(secs(20));
+    watch.scan(secs(22));
+    assert_eq!(watch.state(1, secs(23)), HostState::Live);
+}
+
+/// A note counts for the host and the life whose sector it stands in: it has a checksum of its own, and
+/// the record beside it may be of another.
+#[test]
+fn a_note_of_another_host_or_life_is_dropped() {
+    for (id, generation, counts) in [(1, 1, true), (2, 1, false), (1, 2, false)] {
+        let mut watch = Watch::new();
+        watch.join(1, 10);
+        let note = HostNote::new(host_id(id), Generation::new(generation));
+        note.write_to(watch.sector(1)).unwrap();
+        watch.scan(secs(0));
+        let record = watch.table.record(host_id(1)).unwrap();
+        assert_eq!(record.note.is_some(), counts, "{id} {generation}");
+    }
+}
+
 /// A host that left is free; one that came back begins anew, and is unknown until it renews.
 #[test]
 fn a_new_life_is_unknown_until_it_renews() {

@@ -117,7 +117,7 @@ fn each_join_raises_the_generation() {
 /// writes (INV-MARK).
 #[test]
 fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
-    let proven = |life_mark, boot, renewed| {
+    let proven_by = |life_mark, our_mark, boot, renewed| {
         let rig = rig();
         let (_, world) = rig.add_host();
         let mut claimant = rig.claimant(1, "me", 10);
@@ -130,6 +130,7 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
                 .unwrap();
         }
         let mut again = rig.claimant(1, "me", 10);
+        again.life_mark = our_mark;
         again.boot_id = [boot; 16];
         again.earlier_life = EarlierLife::ProvenOver;
         let begun = rig.sim.now();
@@ -137,11 +138,13 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
         assert_eq!(lease.generation(), Generation::new(2));
         rig.sim.now().since(begun)
     };
+    let proven = |life_mark, boot, renewed| proven_by(life_mark, 99, boot, renewed);
     let short = secs(20);
     let long = timing(10, 60).dead_after() + short;
     assert_eq!(proven(99, 7, true), short, "the proof fits");
     assert_eq!(proven(98, 7, true), long, "another mark");
     assert_eq!(proven(0, 7, true), long, "no mark");
+    assert_eq!(proven_by(0, 0, 7, true), long, "no mark on either side");
     assert_eq!(proven(99, 8, true), long, "another boot");
     assert_eq!(proven(99, 7, false), long, "a claim that was never renewed");
 

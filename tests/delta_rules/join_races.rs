@@ -4,8 +4,8 @@ use disklease::__sim::delta_lease::ClaimError;
 use disklease::__sim::paxos_lease::AcquireError;
 use disklease::__sim::world::WriteError;
 
-use super::sim::rig::{formatted, secs};
-use super::sim::{Faults, First, Paths, Rig, Seeded, Sim, nth};
+use super::sim::rig::{formatted, host_now, secs};
+use super::sim::{Faults, First, IoKind, Paths, Rig, Seeded, Sim, nth};
 
 /// Hosts that claim the same free id at once, by the order in which this run makes their steps.
 /// Gives how many have it 30 s later.
@@ -198,4 +198,90 @@ fn without_a_good_n_on_disk_the_longest_own_one_gives_no_more_time() {
             }
         }
     }
+}
+
+/// A claim that fails after its time is left as it is, though nothing of its write can come any more:
+/// another host may have been confirmed since the look, and this write may have landed over its record.
+#[test]
+fn a_claim_that_failed_too_late_is_not_freed() {
+    for (look_takes, in_time) in [(13, true), (15, false)] {
+        let rig = Rig::new(Sim::new(First), 3);
+        let (late, world) = rig.add_host();
+        let look = rig.sim.hold_next(late, |io| io.is_read());
+        let write = rig.sim.hold_next(late, |io| io.is_write());
+        let claim = rig.claim(&world, rig.claimant(1, "late", 20));
+        rig.sim.run_for(secs(look_takes));
+        rig.sim.release_held(&look);
+        rig.sim.run_until_held(&write);
+        rig.sim.run_for(secs(6));
+        rig.sim.fail_held(&write, true);
+        let error = rig.sim.run(&claim).unwrap_err();
+        assert!(
+            matches!(error, ClaimError::Write { error, .. } if error != WriteError::TimedOut(secs(20))),
+            "{error}"
+        );
+        // 2N of the N in the sector are 20 s.
+        assert_eq!(rig.delta(1).leader.is_free(), in_time);
+    }
+}
+
+/// Nor is a claim renewed once it has expired, though it was just looked at: others may be about to take
+/// the id as that of a dead host.
+#[test]
+fn a_claim_that_has_expired_is_not_renewed() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (host, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "me", 1));
+    rig.sim.run_for(secs(3));
+    rig.sim.pause(host, true);
+    rig.sim.run_for(secs(9));
+    rig.sim.pause(host, false);
+    let from = rig.sim.log_len();
+    let error = rig.sim.run(&claim).unwrap_err();
+    assert!(
+        matches!(error, ClaimError::TooSlow { took, .. } if took == secs(0)),
+        "{error}"
+    );
+    let log = rig.sim.log_since(from);
+    assert!(log.iter().all(|io| io.kind == IoKind::Read), "{log:?}");
+}
+
+/// A claim that is renewed while it is confirmed is counted from before the renewal's write, too.
+#[test]
+fn the_expiry_of_a_renewed_claim_counts_from_before_the_write() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (host, world) = rig.add_host();
+    // The claim itself, then one every 2 s until 20 s are over: the last before the last look.
+    let write = rig.sim.hold_next(host, nth(10, |io| io.is_write()));
+    let claim = rig.claim(&world, rig.claimant(1, "me", 1));
+    rig.sim.run_until_held(&write);
+    let begun = host_now(&world);
+    rig.sim.run_for(secs(1) / 2);
+    rig.sim.release_held(&write);
+    let delta = rig.sim.run(&claim).unwrap();
+    assert_eq!(delta.renewed_at(), begun);
+}
+
+/// What confirms a claim is a look that was begun when the delay was over. One that was begun before
+/// may not show who wrote meanwhile, however late it ends.
+#[test]
+fn a_claim_is_confirmed_by_a_look_that_was_begun_after_the_delay() {
+    let rig = Rig::new(Sim::new(First), 3);
+    let (host, world) = rig.add_host();
+    let look = rig.sim.hold_next(host, nth(2, |io| io.is_read()));
+    let claim = rig.claim(&world, rig.claimant(1, "me", 7));
+    let begun = rig.sim.now();
+    rig.sim.run_until_held(&look);
+    assert_eq!(rig.sim.now().since(begun), secs(14));
+    rig.sim.let_happen(&look);
+    rig.sim.run_for(secs(13) / 2);
+    rig.sim.release_held(&look);
+    rig.sim.run(&claim).unwrap();
+    let log = rig.sim.log_since(0);
+    let last = log.iter().rfind(|io| io.kind == IoKind::Read).unwrap();
+    assert!(
+        last.begun.since(begun) >= secs(20),
+        "{}",
+        rig.sim.log_text()
+    );
 }

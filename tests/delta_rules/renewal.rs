@@ -150,6 +150,33 @@ fn after_a_failed_renewal_only_owner_generation_and_name_are_compared() {
     }
 }
 
+/// Each of the three is enough by itself: one machine may have been given another's name, and two that
+/// claim an id at once begin the same generation.
+#[test]
+fn after_a_failed_renewal_each_of_generation_name_and_time_tells_of_another() {
+    let me = HostName::new("me").unwrap();
+    let other = HostName::new("other").unwrap();
+    let of = super::sim::rig::host_id(1);
+    let (rig, member) = joined();
+    let before = rig.delta(1).leader;
+    drop((rig, member));
+    let never = DeltaLeader::free(SPACE, &LockspaceName::new("LS").unwrap(), 10);
+    let others = [
+        before.acquired(of, &me, 50, 10).unwrap(),
+        never.acquired(of, &other, 50, 10).unwrap(),
+        before.released(),
+    ];
+    for theirs in others {
+        let (rig, member) = joined();
+        rig.sim.run_for(secs(2));
+        renew_in_vain(&rig, &member, true);
+        rig.put_delta(1, &theirs);
+        let error = renew(&rig, &member).unwrap_err();
+        assert!(matches!(error, RenewError::TakenOver { .. }), "{error}");
+        assert_eq!(rig.delta(1).leader, theirs);
+    }
+}
+
 /// A read that fails or times out is no loss, and neither moves the deadline.
 #[test]
 fn a_failed_scan_is_to_be_tried_again() {

@@ -46,7 +46,7 @@ impl World {
                 to.deaths -= 1;
             }
             to.dead &= !(1 << host);
-            self.begin_new_life(&mut to, host);
+            self.begin_new_life(&mut to, host, is_dead);
             steps.push(Step::quiet(Act::Rejoin.of(host), to));
         }
     }
@@ -70,12 +70,13 @@ impl World {
     }
 
     /// A dead host joins anew, at once, and makes the acquires that were left to it, but one at least.
-    fn begin_new_life(&mut self, state: &mut State, host: usize) {
+    fn begin_new_life(&mut self, state: &mut State, host: usize, was_seen_dead: bool) {
         let dead = self.hosts.root_of(state.hosts[host]).clone();
         let deltas = self.layout.deltas();
         let contents = &mut self.hosts.contents;
         let before = &state.sectors[deltas];
-        let (member, sector) = self.hosts.members.rejoin(contents, dead.member, before);
+        let (member, sector) =
+            (self.hosts.members).rejoin(contents, dead.member, was_seen_dead, before);
         state.sectors[self.layout.delta(host)] = sector;
         let now = self.hosts.members.get(member).now;
         let first = Root::first(host, member, now, dead.left.max(1));

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{self, DeltaLease, HostTable, Membership};
-use disklease::__sim::world::World;
+use disklease::__sim::world::{Timestamp, World};
 
 use super::contents::{ContentId, Contents};
 use super::layout::{GEOMETRY, Layout, SECTOR, claimant, host_id, timing};
@@ -46,7 +46,7 @@ pub struct Members {
     layout: Layout,
     list: Vec<Member>,
     epochs: HashMap<(u32, Vec<MemberId>, Vec<ContentId>), Epoch>,
-    rejoins: HashMap<(MemberId, Vec<ContentId>), (MemberId, ContentId)>,
+    rejoins: HashMap<(MemberId, bool, Vec<ContentId>), (MemberId, ContentId)>,
 }
 
 /// Where a host's clock begins: hosts are told apart by the stamps that they give.
@@ -128,18 +128,25 @@ impl Members {
         })
     }
 
-    /// The host joins anew, at once.
+    /// The host joins anew, at once, or when its death was seen.
     pub fn rejoin(
         &mut self,
         contents: &mut Contents,
         old: MemberId,
+        was_seen_dead: bool,
         deltas: &[ContentId],
     ) -> (MemberId, ContentId) {
-        let key = (old, deltas.to_vec());
+        let key = (old, was_seen_dead, deltas.to_vec());
         if let Some(&joined) = self.rejoins.get(&key) {
             return joined;
         }
-        let (host, now) = (self.get(old).host, self.get(old).now);
+        let passed = if was_seen_dead {
+            time_of_epoch()
+        } else {
+            Duration::ZERO
+        };
+        let now = Timestamp::from_nanos(self.get(old).now) + passed;
+        let (host, now) = (self.get(old).host, now.as_nanos());
         let mut deltas = deltas.to_vec();
         let member = self.join(contents, host, now, &mut deltas);
         self.rejoins.insert(key, (member, deltas[host]));

@@ -2,7 +2,9 @@
 
 use disklease::__sim::paxos_lease::{AcquireError, LeaseIoError, LeaseShape, Patience};
 use disklease::__sim::world::ReadError;
-use disklease::format::{FormatError, LeaseVersion, LockspaceName, PaxosLeader, ResourceName};
+use disklease::format::{
+    FormatError, Geometry, LeaseVersion, LockspaceName, PaxosLeader, ResourceName, lease_image,
+};
 
 use super::setup::{announced, is_block_write, joined, lease_io, lease_writes};
 use super::sim::rig::{LEASE, LEASE_AT, names, secs};
@@ -180,6 +182,22 @@ fn a_lease_of_another_shape_than_expected_is_read_as_it_is() {
     }
 }
 
+/// So is the size of its sectors.
+#[test]
+fn a_lease_of_other_sectors_than_expected_is_read_as_it_is() {
+    let (rig, [mut a]) = joined();
+    let (space, resource) = names();
+    let mut image = vec![0; Geometry::S4K_A1M.area_size()];
+    lease_image(&mut image, Geometry::S4K_A1M, &space, &resource, 3).unwrap();
+    rig.patch(LEASE_AT, image.len(), |area| area.copy_from_slice(&image));
+    a.lease.expected_shape = LeaseShape {
+        geometry: LEASE,
+        num_hosts: 3,
+    };
+    let held = a.acquire().unwrap();
+    assert_eq!(held.shape().geometry, Geometry::S4K_A1M);
+}
+
 /// An acquire for one version only is refused when the lease is at another.
 #[test]
 fn an_expected_version_must_be_the_leases() {
@@ -200,4 +218,10 @@ fn an_expected_version_must_be_the_leases() {
     );
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     assert_eq!(acquire(1).unwrap().version(), LeaseVersion::new(2));
+    // Also where the leader names an owner, whose time is over: here this host itself.
+    let error = acquire(1).unwrap_err().error;
+    assert!(
+        matches!(error, AcquireError::VersionChanged { .. }),
+        "{error}"
+    );
 }

@@ -61,6 +61,9 @@ fn a_ballot_that_was_overtaken_tries_again_with_a_higher_number() {
             (after[0].kind, after[0].offset, after[0].len),
             (IoKind::Read, LEASE_AT, 512)
         );
+        let numbers = written_blocks(&rig, &a, from);
+        let tried_again = numbers.iter().find(|block| block.mbal != 1).unwrap();
+        assert_eq!(tried_again.mbal, 6001, "above it at once");
         let pause = after[0].begun.since(overtaken);
         assert!(!pause.is_zero() && pause.as_secs() == 0, "{pause:?}");
         assert_eq!(rig.block(1).mbal, 6001);
@@ -117,6 +120,34 @@ fn phase_1_keeps_what_was_accepted() {
     let phase_1 = written_blocks(&rig, &a, from)[0];
     assert_eq!((phase_1.bal, phase_1.input), (2001, theirs.input));
     assert_eq!(phase_1.mbal, 4001);
+}
+
+/// And in the next ballot of the same acquire.
+#[test]
+fn what_was_accepted_is_kept_in_the_next_ballot() {
+    let (rig, [a, _]) = joined();
+    // The look of phase 2 finds that the ballot was overtaken.
+    let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
+    let from = rig.sim.log_len();
+    let task = a.start_acquire(Patience::Refuse);
+    rig.sim.run_until_held(&look);
+    let accepted = rig.block(1);
+    assert_eq!(accepted.bal, accepted.mbal);
+    rig.put_block(2, &announced(1, 4002));
+    rig.sim.release_held(&look);
+    rig.sim.run(&task).unwrap();
+    let again = written_blocks(&rig, &a, from)[2];
+    assert_eq!((again.bal, again.input), (accepted.bal, accepted.input));
+    assert!(again.mbal > 4002);
+}
+
+/// Whoever has won a lease holds it for longer than the short time that getting it shared takes.
+#[test]
+fn an_own_commit_takes_the_mark_of_a_short_hold_away() {
+    let (rig, [a]) = joined();
+    rig.put_leader(&rig.leader().short_hold());
+    a.acquire().unwrap();
+    assert!(!rig.leader().is_short_hold());
 }
 
 /// What was accepted for an older version does not count for a newer one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use disklease::__sim::delta_lease::EarlierLife;
 use disklease::__sim::paxos_lease::{AcquireError, Holder, OwnerSeen, Patience};
-use disklease::format::{Commit, DeltaLeader, Generation, HostName, LeaseVersion};
+use disklease::format::{Commit, DeltaLeader, Generation, HolderNote, HostName, LeaseVersion};
 use disklease::timing::FireTimeout;
 
 use super::setup::{joined, lease_writes};
@@ -198,9 +198,17 @@ fn a_silent_owner_is_taken_after_its_own_8n_f_and_margin() {
 }
 
 /// The owner's times are not believed to be shorter than they were seen to be, nor those of a host
-/// of sanlock's to be shorter than sanlock's: neither is covered by a checksum.
+/// of sanlock's to be shorter than sanlock's: neither is covered by a checksum. It does not matter
+/// whether the longer or the shorter was seen first.
 #[test]
 fn an_owner_is_not_dead_the_sooner_for_a_damaged_io_timeout() {
+    for damaged_first in [false, true] {
+        not_dead_the_sooner(damaged_first);
+    }
+}
+
+fn not_dead_the_sooner(damaged_first: bool) {
+    let flip = |rig: &Rig| rig.patch(Rig::delta_at(2), 4096, |sector| sector[174] ^= 8);
     let (mut rig, []) = joined();
     rig.fire_timeout = FireTimeout::new(secs(5)).unwrap();
     let (_, world) = rig.add_host();
@@ -209,12 +217,16 @@ fn an_owner_is_not_dead_the_sooner_for_a_damaged_io_timeout() {
     rig.sim.crash(a.host, Pending::Vanish);
     // As a host of sanlock's writes it: without our note.
     rig.patch(Rig::delta_at(2), 4096, |sector| sector[200..256].fill(0));
+    if damaged_first {
+        flip(&rig);
+    }
     let b = rig.join(1);
     let begun = b.now();
     let task = b.start_acquire(FOR_EVER);
     rig.sim.run_for(secs(2));
-    rig.patch(Rig::delta_at(2), 4096, |sector| sector[174] ^= 8);
-    assert_eq!(rig.delta(2).leader.io_timeout_secs(), 2);
+    flip(&rig);
+    let now = rig.delta(2).leader.io_timeout_secs();
+    assert_eq!(now, if damaged_first { 10 } else { 2 });
     rig.sim.run(&task).unwrap();
     assert!(b.now().since(begun) > timing(10, 60).dead_after() - secs(25));
 }
@@ -232,6 +244,21 @@ fn patience_has_an_end() {
     let holder = held_by(rig.sim.run(&task).unwrap_err().error);
     assert!(matches!(holder.seen, OwnerSeen::Silent { .. }));
     assert!(b.now().since(begun) >= secs(30) && b.now().since(begun) <= secs(31));
+}
+
+/// Nobody waits for an owner's death who has lost his own lockspace meanwhile.
+#[test]
+fn who_is_lost_waits_no_longer() {
+    let (rig, [a, b]) = joined();
+    a.acquire().unwrap();
+    rig.sim.crash(a.host, Pending::Vanish);
+    let task = b.start_acquire(FOR_EVER);
+    rig.sim.run_for(secs(30));
+    let lost = b.now();
+    b.membership.expiry().lose();
+    let failure = rig.sim.run(&task).unwrap_err();
+    assert_eq!(failure.error, AcquireError::LockspaceLost);
+    assert!(b.now().since(lost) <= secs(1));
 }
 
 /// An owner that renews while it is waited for is alive.
@@ -404,4 +431,37 @@ fn released_is_not_believed_against_the_owners_note() {
     mark_released(&rig, true);
     rig.sim.run_for(secs(45));
     assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+}
+
+/// A note that the owner has left beside its block for another ownership, or that another host has, is
+/// no word of this one: neither against the mark, nor for people.
+#[test]
+fn a_note_of_another_ownership_says_nothing() {
+    for (host, generation, version, counts) in [
+        (1, 1, 1, true),
+        (2, 1, 1, false),
+        (1, 2, 1, false),
+        (1, 1, 2, false),
+    ] {
+        let (rig, [a, b]) = joined();
+        a.acquire().unwrap();
+        let mut note = HolderNote::new(
+            host_id(host),
+            Generation::new(generation),
+            LeaseVersion::new(version),
+        );
+        note.pid = 12;
+        rig.patch(Rig::block_at(1), 512, |sector| {
+            note.write_to(sector).unwrap()
+        });
+        rig.sim.run_for(secs(45));
+        assert_eq!(held_by(b.acquire_error()).note.is_some(), counts);
+        committed_by(&rig, 2);
+        mark_released(&rig, true);
+        assert_eq!(
+            b.acquire().is_err(),
+            counts,
+            "{host} {generation} {version}"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! Hosts that hold the lease in shared mode, as sanlock's do.
 
-use disklease::__sim::paxos_lease::AcquireError;
+use disklease::__sim::paxos_lease::{AcquireError, Patience};
 use disklease::format::{Dblock, Generation, LeaseVersion, ModeBlock};
 
 use super::setup::{joined, lease_writes};
@@ -135,6 +135,32 @@ fn a_mark_without_a_generation_is_ignored() {
     rig.sim.run_for(secs(45));
     a.acquire().unwrap();
     assert_eq!(rig.block_sector(2).shared, Some(Generation::new(0)));
+}
+
+/// Also where nothing is known of its host.
+#[test]
+fn a_mark_without_a_generation_of_an_unknown_host_is_ignored() {
+    let (rig, [a]) = joined();
+    share(&rig, 2, 0);
+    a.acquire().unwrap();
+    assert_eq!(rig.block_sector(2).shared, Some(Generation::new(0)));
+}
+
+/// Whoever cannot look again at a sharer's sector gives the lease back: the sharer may be alive.
+#[test]
+fn a_lease_is_given_back_when_a_sharer_cannot_be_looked_at() {
+    let (rig, [a]) = joined();
+    share(&rig, 2, 1);
+    let task = a.start_acquire(Patience::Refuse);
+    rig.sim.fail_next(a.host, false, |io| {
+        io.is_read() && io.offset == Rig::block_at(2)
+    });
+    let failure = rig.sim.run(&task).unwrap_err();
+    assert!(
+        matches!(failure.error, AcquireError::Lease(_)),
+        "{failure:?}"
+    );
+    assert!(rig.leader().is_free() && rig.block(1).released);
 }
 
 /// No single bit of a live sharer's mark, which no checksum covers, makes it look gone or dead.

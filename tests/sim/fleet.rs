@@ -175,7 +175,7 @@ pub fn explain(broken: &Broken, wrong: Mutations) -> String {
     };
     let verdict = run_drawn(profile, &shortest, true);
     format!(
-        "seed {} of {profile:?}: {what}\nDISKLEASE_SEED={} DISKLEASE_PROFILE={profile:?} shows it again. The shortest history found in which such a thing happens:\n\n{}\n{}",
+        "seed {} of {profile:?}: {what}\nDISKLEASE_SEED={} DISKLEASE_PROFILE={profile:?} shows it again, with the same rules. The shortest history found in which such a thing happens:\n\n{}\n{}",
         broken.seed,
         broken.seed,
         verdict.history.unwrap_or_default(),

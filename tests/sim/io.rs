@@ -61,6 +61,9 @@ pub struct IoRecord {
     pub effect: Option<TrueTime>,
     /// When and what the caller was told.
     pub told: Option<(TrueTime, Outcome)>,
+    /// Of all that is told of one instant, which comes first: counted when the effect came, or as long
+    /// as there is none, when the caller was told, or when it was begun.
+    pub order: u64,
     /// What was written.
     pub bytes: Vec<u8>,
     /// What was read.

@@ -185,16 +185,16 @@ impl Referee {
         if let Some(((host, _), theirs)) = other {
             self.breach(|| {
                 format!(
-                    "two holders: host {} has version {version}, host {} says it holds version {theirs}",
-                    life.0.0, host.0
+                    "two holders: {} has version {version}, {} says it holds version {theirs}",
+                    life.0, host
                 )
             });
         }
         if let Some(host) = self.write_in_flight(lease, life) {
             self.breach(|| {
                 format!(
-                    "write in flight: host {} has version {version}, a write of the guest of host {} is under way",
-                    life.0.0, host.0
+                    "write in flight: {} has version {version}, a write of the guest of {} is under way",
+                    life.0, host
                 )
             });
         }
@@ -202,8 +202,8 @@ impl Referee {
         if version <= newest {
             self.breach(|| {
                 format!(
-                    "version: host {} has version {version}, but {newest} was had before",
-                    life.0.0
+                    "version: {} has version {version}, but {newest} was had before",
+                    life.0
                 )
             });
         }
@@ -230,16 +230,16 @@ impl Referee {
         if version < newest {
             self.breach(|| {
                 format!(
-                    "stale write: the guest of host {} writes with version {version}, {newest} was had since",
-                    life.0.0
+                    "stale write: the guest of {} writes with version {version}, {newest} was had since",
+                    life.0
                 )
             });
         }
         if let Some(host) = self.write_in_flight(lease, life) {
             self.breach(|| {
                 format!(
-                    "write in flight: the guests of hosts {} and {} write at once",
-                    life.0.0, host.0
+                    "write in flight: the guests of {} and {} write at once",
+                    life.0, host
                 )
             });
         }

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -29,6 +30,14 @@ impl HostIx {
     /// The numbers that are drawn for this host.
     pub fn stream(self) -> Stream {
         Stream(self.0 + 1)
+    }
+}
+
+/// By a letter: host ids are numbers, and one machine may have any.
+impl fmt::Display for HostIx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ".get(self.0).copied();
+        f.write_char(letter.map_or('?', char::from))
     }
 }
 
@@ -100,6 +109,8 @@ pub struct Core {
     pub log: Option<Vec<IoRecord>>,
     /// What else is worth telling of a run with a log.
     pub notes: Vec<Note>,
+    /// Things that were put down so far: of those of one instant, which came first.
+    put_down: u64,
     /// Who waits for a certain I/O to begin.
     pub triggers: Vec<Trigger>,
     /// The soonest first; of those of one instant, the one that was planned first.
@@ -125,8 +136,8 @@ pub struct Trigger {
     pub waker: Option<Waker>,
 }
 
-/// Something that was said of a run: when, of which host, what.
-pub type Note = (TrueTime, Option<HostIx>, String);
+/// Something that was said of a run: when, as the how-manieth thing of all, of which host, what.
+pub type Note = (TrueTime, u64, Option<HostIx>, String);
 
 /// What a task will have come to.
 pub struct Task<T>(Rc<RefCell<Option<T>>>);
@@ -163,6 +174,7 @@ impl Sim {
             rules: Vec::new(),
             log: Some(Vec::new()),
             notes: Vec::new(),
+            put_down: 0,
             triggers: Vec::new(),
             events: BinaryHeap::new(),
             next_id: 0,
@@ -189,8 +201,8 @@ impl Sim {
     pub fn note(&self, host: Option<HostIx>, text: impl FnOnce() -> String) {
         let mut core = self.core.borrow_mut();
         if core.log.is_some() {
-            let now = core.now;
-            core.notes.push((now, host, text()));
+            let (now, order) = (core.now, core.next_order());
+            core.notes.push((now, order, host, text()));
         }
     }
 
@@ -337,6 +349,12 @@ impl Core {
     pub fn at(&mut self, when: TrueTime, event: Event) {
         let seq = self.new_id();
         self.events.push(Reverse((when.max(self.now), seq, event)));
+    }
+
+    /// Numbers what is put down for the history.
+    pub fn next_order(&mut self) -> u64 {
+        self.put_down += 1;
+        self.put_down
     }
 
     fn is_stale(&self, event: Event) -> bool {

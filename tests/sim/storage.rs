@@ -14,6 +14,9 @@ use super::sched::{Core, Event, HostIx};
 /// EIO.
 const IO_ERROR: OsError = OsError(5);
 
+/// Up to this many bytes of what a read saw are kept in the log.
+const SEEN_MAX: usize = 64 << 10;
+
 impl Core {
     /// Takes an I/O in. It begins at once, unless an earlier write is in its way.
     #[allow(clippy::too_many_arguments, reason = "all that an I/O is")]
@@ -79,7 +82,7 @@ impl Core {
 
     /// Begins an I/O. Gives the time at which it will end, unless it is held.
     fn begin(&mut self, id: IoId, plan: Option<Plan>) -> Option<TrueTime> {
-        let now = self.now;
+        let (now, order) = (self.now, self.next_order());
         let io = self.ios.get_mut(id).unwrap();
         io.queued = false;
         let view = IoView {
@@ -105,6 +108,7 @@ impl Core {
                 begun: now,
                 effect: None,
                 told: None,
+                order,
                 bytes: view.bytes.to_vec(),
                 seen: Vec::new(),
             });
@@ -190,7 +194,8 @@ impl Core {
         match self.ios[id].kind {
             IoKind::Read => {
                 self.look(id, None);
-                if self.log.is_some() {
+                // Scans of a whole lockspace are large and many, and no history tells what they saw.
+                if self.log.is_some() && self.ios[id].buf.len() <= SEEN_MAX {
                     let seen = self.ios[id].buf.to_vec();
                     self.record(id, |record| record.seen = seen);
                 }
@@ -206,7 +211,11 @@ impl Core {
                 self.disks[io.disk.0].write(io.offset, &io.buf);
             }
         }
-        self.record(id, |record| record.effect = Some(now));
+        let order = self.next_order();
+        self.record(id, |record| {
+            record.effect = Some(now);
+            record.order = order;
+        });
     }
 
     /// The storage answers: nothing more will happen to the disk by this I/O.
@@ -266,7 +275,13 @@ impl Core {
             if let Some(waker) = io.waker.take() {
                 waker.wake();
             }
-            self.record(id, |record| record.told = Some((now, outcome)));
+            let order = self.next_order();
+            self.record(id, |record| {
+                record.told = Some((now, outcome));
+                if record.effect.is_none() {
+                    record.order = order;
+                }
+            });
         }
         self.forget_if_over(id);
     }

@@ -14,6 +14,7 @@ const SECTOR: usize = 512;
 
 struct Line {
     at: TrueTime,
+    order: u64,
     host: Option<HostIx>,
     text: String,
 }
@@ -26,8 +27,9 @@ pub fn text(sim: &Sim) -> String {
     let mut lines: Vec<_> = core
         .notes
         .iter()
-        .map(|(at, host, text)| Line {
+        .map(|(at, order, host, text)| Line {
             at: *at,
+            order: *order,
             host: *host,
             text: text.clone(),
         })
@@ -42,11 +44,13 @@ pub fn text(sim: &Sim) -> String {
             .unwrap_or(io.begun);
         lines.push(Line {
             at,
+            order: io.order,
             host: Some(io.host),
             text: format!("{text}{}", fate(io)),
         });
     }
-    lines.sort_by_key(|line| line.at);
+    // At one instant in the order in which it happened: storage may take no time.
+    lines.sort_by_key(|line| (line.at, line.order));
     let hosts = lines
         .iter()
         .filter_map(|line| line.host)
@@ -58,7 +62,7 @@ fn render(lines: &[Line], hosts: usize) -> String {
     let mut out = String::new();
     let _ = write!(out, "{:>14}  ", "seconds");
     for host in 0..hosts {
-        let _ = write!(out, "{:COLUMN$}", format!("host {host}"));
+        let _ = write!(out, "{:COLUMN$}", format!("machine {}", HostIx(host)));
     }
     out.push('\n');
     for line in lines {
