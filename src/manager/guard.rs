@@ -233,6 +233,7 @@ mod tests {
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
     use crate::lockspace::Watchdog;
+    use crate::manager::{LockRequest, Owner};
 
     /// By the clock of whoever asks: no thread of ours has to have told it.
     #[test]
@@ -245,7 +246,9 @@ mod tests {
             .runtime_dir(dir.path().join("run"))
             .join(path, HostId::FIRST)
             .unwrap();
-        let guard = LockGuard::over(&lockspace, Vec::new(), Vec::new()).unwrap();
+        let mut request = LockRequest::new(Owner::this_process("guest-1"));
+        let care = request.take_care().unwrap();
+        let guard = LockGuard::over(&lockspace, Vec::new(), care).unwrap();
         assert!(guard.is_held());
         lockspace.membership().expiry().lose();
         assert!(!guard.is_held());

@@ -20,8 +20,16 @@ struct Fate {
     /// The last time it was seen to renew.
     renewed: Instant,
     last_write: Instant,
+    /// When its process was found dead.
+    died: Option<Instant>,
     /// When its disk was had by another.
     taken: Instant,
+}
+
+/// Whether its main thread has ended. Others may still hang in the kernel, and come back to nothing.
+fn is_dead(child: &Child) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+    stat.contains(") Z ") || stat.contains(") X ")
 }
 
 fn pid_of(child: &Child) -> Pid {
@@ -73,20 +81,14 @@ fn fate_of(
         tell_taken.send(Instant::now()).unwrap();
         drop(guard);
     });
-    let renewals = place.renewals(host);
-    let (mut sector, mut renewed) = (renewals.look(), Instant::now());
     let struck = {
         // As far into its life as chance has it.
         let of = Duration::from_millis(disklease_test_random(host) % 4_000);
         Instant::now() + of
     };
-    let (mut last_write, mut is_struck) = (Instant::now(), false);
+    let (mut last_write, mut is_struck, mut died) = (Instant::now(), false, None);
     loop {
         let now = Instant::now();
-        let found = renewals.look();
-        if found != sector {
-            (sector, renewed) = (found, now);
-        }
         if !is_struck && now >= struck {
             blow(place, host, holder);
             is_struck = true;
@@ -95,6 +97,9 @@ fn fate_of(
             if word == WROTE {
                 last_write = Instant::now();
             }
+        }
+        if died.is_none() && is_dead(holder) {
+            died = Some(Instant::now());
         }
         if let Ok(taken) = taken.try_recv() {
             // Whoever was only stopped would go on now.
@@ -110,8 +115,9 @@ fn fate_of(
             }
             return Fate {
                 host,
-                renewed,
+                renewed: place.renewed(host),
                 last_write,
+                died,
                 taken,
             };
         }
@@ -140,10 +146,27 @@ fn judge(what: &str, fates: &[Fate]) {
         .map(|fate| since(fate, fate.taken))
         .min()
         .unwrap();
+    let dead = |fate: &Fate| since(fate, fate.died.expect("it is dead when its disk is taken"));
+    let died = fates.iter().map(dead).max().unwrap();
     println!(
-        "measured: {what}: {} holders, the last write {last:?} after a renewal, the first takeover {first:?}",
+        "measured: {what}: {} holders, the last write {last:?} after a renewal, the last death {died:?}, the first takeover {first:?}",
         fates.len()
     );
+    let mut all: Vec<_> = fates
+        .iter()
+        .map(|fate| {
+            (
+                since(fate, fate.taken),
+                dead(fate),
+                since(fate, fate.last_write),
+                fate.host,
+            )
+        })
+        .collect();
+    all.sort();
+    for (taken, dead, wrote, host) in all.into_iter().take(3) {
+        println!("measured: host {host} wrote until {wrote:?}, dead {dead:?}, taken {taken:?}");
+    }
     for fate in fates {
         let (wrote, taken) = (since(fate, fate.last_write), since(fate, fate.taken));
         assert!(
@@ -155,6 +178,12 @@ fn judge(what: &str, fates: &[Fate]) {
             taken > ALL_OVER,
             "{what}: the disk of host {} was taken {taken:?} after its last renewal",
             fate.host
+        );
+        assert!(
+            dead(fate) < ALL_OVER,
+            "{what}: host {} died {:?} after its last renewal",
+            fate.host,
+            dead(fate)
         );
         assert!(
             fate.taken > fate.last_write,

@@ -2,8 +2,10 @@
 //! that hangs when the test says so.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{disks, host_id, lockspace_in, options, scratch};
+use crate::support::{disks, host_id, lockspace_in, options, scratch, wait_until};
 
 /// F of all hosts in these tests.
 pub(crate) const F: Duration = Duration::from_secs(4);
@@ -29,6 +31,7 @@ const OBSERVER: u64 = 100;
 pub(crate) struct Place {
     mount: Option<Mount>,
     observer: PaxosManager,
+    renewals: Renewals,
     dir: TempDir,
 }
 
@@ -45,6 +48,7 @@ impl Place {
         let mount = hangs.then(|| Mount::new(&leases, &dir.path().join("seen"), |_| {}));
         Self {
             mount,
+            renewals: Renewals::watch(observer.lockspace().path()),
             observer,
             dir,
         }
@@ -72,48 +76,73 @@ impl Place {
         self.mount.as_ref().unwrap().gate().drop_held();
     }
 
-    /// Waits until `host` renews, and gives the instant at which its sector was seen to change.
-    pub(crate) fn next_renewal(&self, host: u64) -> Instant {
-        let renewals = Renewals::watch(self, host);
-        renewals.next()
+    /// When the sector of `host` was last seen to change.
+    pub(crate) fn renewed(&self, host: u64) -> Instant {
+        self.renewals.last(host)
     }
 
-    pub(crate) fn renewals(&self, host: u64) -> Renewals {
-        Renewals::watch(self, host)
+    /// Waits until `host` renews, and gives the instant at which its sector was seen to change.
+    pub(crate) fn next_renewal(&self, host: u64) -> Instant {
+        let before = self.renewed(host);
+        wait_until("a renewal", Duration::from_secs(20), || {
+            let last = self.renewed(host);
+            (last != before).then_some(last)
+        })
     }
 }
 
-/// The sector of a host, looked at from outside.
-pub(crate) struct Renewals {
-    lockspace: File,
-    offset: u64,
+/// How many sectors of hosts are looked at.
+const SECTORS: usize = 64;
+
+/// What is read at once, where direct I/O wants it. Buffered reads would be of no use: a page that is being looked
+/// at may not be given up when the sector is written, and what it shows is seconds old then.
+#[repr(align(4096))]
+struct Sectors([u8; SECTORS * 512]);
+
+/// The sectors of the hosts, looked at from outside all the time.
+struct Renewals {
+    last: Arc<Mutex<Vec<Instant>>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Renewals {
-    fn watch(place: &Place, host: u64) -> Self {
-        let path = place.dir.path().join("leases/__LIBVIRT__DISKS__");
-        Self {
-            lockspace: File::open(path).unwrap(),
-            offset: (host - 1) * 512,
-        }
-    }
-
-    pub(crate) fn look(&self) -> [u8; 512] {
-        let mut sector = [0; 512];
-        self.lockspace
-            .read_exact_at(&mut sector, self.offset)
+    fn watch(lockspace: &Path) -> Self {
+        let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
+        let file = File::options()
+            .read(true)
+            .custom_flags(direct)
+            .open(lockspace)
             .unwrap();
-        sector
+        let last = Arc::new(Mutex::new(vec![Instant::now(); SECTORS]));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, stopped) = (Arc::clone(&last), Arc::clone(&stop));
+        thread::spawn(move || {
+            let mut before = Box::new(Sectors([0; SECTORS * 512]));
+            let mut found = Box::new(Sectors([0; SECTORS * 512]));
+            while !stopped.load(Ordering::Relaxed) {
+                file.read_exact_at(&mut found.0, 0).unwrap();
+                let now = Instant::now();
+                let pairs = found.0.chunks(512).zip(before.0.chunks(512));
+                for (host, (found, before)) in pairs.enumerate() {
+                    if found != before {
+                        seen.lock().unwrap()[host] = now;
+                    }
+                }
+                std::mem::swap(&mut before, &mut found);
+                thread::sleep(Duration::from_millis(3));
+            }
+        });
+        Self { last, stop }
     }
 
-    fn next(&self) -> Instant {
-        let before = self.look();
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.look() == before {
-            assert!(Instant::now() < end, "no renewal is seen");
-            thread::sleep(Duration::from_millis(2));
-        }
-        Instant::now()
+    fn last(&self, host: u64) -> Instant {
+        self.last.lock().unwrap()[usize::try_from(host - 1).unwrap()]
+    }
+}
+
+impl Drop for Renewals {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
