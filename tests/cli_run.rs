@@ -3,6 +3,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "test code: a panic is how it fails"
 )]
@@ -276,6 +277,173 @@ fn a_command_whose_locks_are_lost_is_told_to_end() {
         "{messages}"
     );
     assert!(messages.contains("is sent SIGTERM"), "{messages}");
+}
+
+/// The process ids in a line of words.
+fn pids(line: &str) -> Vec<Pid> {
+    let numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.filter_map(Pid::from_raw).collect()
+}
+
+/// Waits for the ends of these, and gives how long that took.
+fn ended_within(limit: Duration, pids: &[Pid]) -> Duration {
+    let began = Instant::now();
+    let lives = |pid: &Pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while pids.iter().any(lives) {
+        assert!(began.elapsed() < limit, "{pids:?} still run");
+        thread::sleep(Duration::from_millis(5));
+    }
+    began.elapsed()
+}
+
+/// A shell, a child of it, and one that is nobody's child any more and in a session of its own.
+const FAMILY: &str = "setsid sh -c 'sleep 300 & echo $$ $! > family' & sleep 300 & \
+    while ! [ -s family ]; do sleep 0.01; done; \
+    echo ready; echo $$ $! $(cat family); wait";
+
+#[test]
+fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_ended() {
+    let place = Place::new();
+    let script = format!("cd {}; {FAMILY}", place.0.path().display());
+    let mut running = place.start(1, &script);
+    let family = pids(&running.line());
+    assert_eq!(family.len(), 4);
+    let killed = Instant::now();
+    kill_process(family[0], Signal::KILL).unwrap();
+    while !place.status()["held"].as_array().unwrap().is_empty() {
+        assert!(
+            killed.elapsed() < Duration::from_secs(10),
+            "it is not freed"
+        );
+    }
+    let took = killed.elapsed();
+    println!("measured: free {took:?} after the command was killed");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    ended_within(Duration::ZERO, &family);
+    assert_eq!(running.end().0, Some(128 + 9));
+    place.assert_free();
+}
+
+#[test]
+fn what_a_command_leaves_behind_does_not_outlive_it() {
+    let place = Place::new();
+    let script = format!("cd {}; {FAMILY}", place.0.path().display());
+    let script = script.replace("; wait", "; exit 5");
+    let mut running = place.start(1, &script);
+    let family = pids(&running.line());
+    assert_eq!(running.end().0, Some(5));
+    ended_within(Duration::ZERO, &family);
+    place.assert_free();
+}
+
+#[test]
+fn a_run_that_is_killed_takes_its_command_along_with_all_below_it() {
+    let place = Place::new();
+    let script = format!("cd {}; {FAMILY}", place.0.path().display());
+    let mut running = place.start(1, &script);
+    let family = pids(&running.line());
+    running.send(Signal::KILL);
+    // Long before the lock could expire, which is 8 s after its last renewal.
+    let took = ended_within(Duration::from_secs(2), &family);
+    println!("measured: all had ended {took:?} after the run was killed");
+    // The next run of this host id need not wait for it.
+    let ended = place.run(1, &[], &["echo", "mine"]);
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "mine\n"),
+        "{ended:?}"
+    );
+}
+
+/// Loses the locks of the run that was started with these options, and sees it to its end.
+fn lose(place: &Place, options: &[&str], script: &str) -> (Option<i32>, String, Duration) {
+    let mut command = place.command(1, options, &["sh", "-c", script]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut running = Running { child, stdout };
+    assert_eq!(running.line(), "ready\n");
+    let lockspace = fs::OpenOptions::new()
+        .write(true)
+        .open(place.leases().join(LOCKSPACE_NAME))
+        .unwrap();
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let ended = scope.spawn(move || {
+            let printed = std::io::read_to_string(&mut running.stdout).unwrap();
+            (running.child.wait().unwrap(), printed)
+        });
+        while !ended.is_finished() {
+            lockspace.write_all_at(&[0; 512], 0).unwrap();
+            thread::sleep(Duration::from_millis(100));
+        }
+        let (status, printed) = ended.join().unwrap();
+        (status.code(), printed, began.elapsed())
+    })
+}
+
+#[test]
+fn a_command_that_does_not_end_is_killed_after_the_grace() {
+    let place = Place::new();
+    let stubborn = "trap 'echo told' TERM; echo ready; while :; do sleep 0.1; done";
+    let (code, printed, took) = lose(&place, &["--fire-timeout", "4"], stubborn);
+    assert_eq!((code, &*printed), (Some(128 + 9), "told\n"));
+    // The loss is found by the next renewal, and the grace is two seconds.
+    assert!(
+        took > Duration::from_secs(2) && took < Duration::from_secs(12),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn a_program_can_be_run_when_locks_are_lost_and_a_loss_can_be_ignored() {
+    let place = Place::new();
+    let helped = place.0.path().join("helped");
+    let program = place.0.path().join("helper");
+    let text = format!("#!/bin/sh\necho \"$@\" > {}\n", helped.display());
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let script = format!(
+        "trap 'echo told' TERM; echo ready; while ! [ -s {} ]; do sleep 0.05; done; exit 7",
+        helped.display()
+    );
+    let program = program.to_str().unwrap();
+    let options = [
+        "--on-lock-failure",
+        program,
+        "--helper-arg",
+        "-x",
+        "--helper-arg",
+        "y z",
+    ];
+    let (code, printed, _) = lose(&place, &options, &script);
+    assert_eq!((code, &*printed), (Some(7), ""));
+    assert_eq!(fs::read_to_string(&helped).unwrap(), "-x y z\n");
+
+    let place = Place::new();
+    let script = "trap 'echo told' TERM; echo ready; sleep 8; exit 6";
+    let options = ["--fire-timeout", "4", "--on-lock-failure", "ignore"];
+    let (code, printed, _) = lose(&place, &options, script);
+    assert_eq!((code, &*printed), (Some(6), ""));
+
+    for (bad, said) in [
+        ("pause", "poweroff, ignore"),
+        ("/no/such/helper", "No such file"),
+    ] {
+        let ended = place.run(2, &["--on-lock-failure", bad], &["true"]);
+        assert_eq!(ended.code, Some(64), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    }
 }
 
 #[test]

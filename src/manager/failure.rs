@@ -118,7 +118,12 @@ impl Helper {
         &self.program
     }
 
-    fn check(&self) -> Result<(), AcquireError> {
+    /// Whether it is there and a program, as each acquire sees to.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError::Helper`].
+    pub fn check(&self) -> Result<(), AcquireError> {
         let refuse = |error| AcquireError::Helper {
             program: self.program.clone(),
             error,

@@ -220,6 +220,9 @@ impl<'a> Plan<'a> {
             None => None,
         };
         // A join takes long. What can be refused is refused before it.
+        if let OnLockFailure::Run(program) = &args.on_lock_failure {
+            Helper::new(program).check().map_err(Failure::usage)?;
+        }
         for (at, disk) in args.disks.iter().enumerate() {
             if !disk.is_absolute() {
                 let path = disk.clone();
