@@ -11,6 +11,7 @@
 //! | take the lease | [`acquire()`]: read all, judge the owner, ballot, commit |
 //! | look whether it is still ours on the disk | [`verify`] |
 //! | give it back | [`release()`] |
+//! | give it to another host | [`hand_over()`] around [`release_with_note()`] |
 //! | make sure that an acquire which failed leaves no ownership behind | [`retract()`] |
 //!
 //! # Invariants
@@ -24,12 +25,16 @@
 //!   block's.
 //! * **INV-RELEASED-FIRST**: a release marks the own block before it frees the leader.
 //! * **INV-WRITER**: a release writes the leader only if this host was its last writer.
+//! * **INV-AS-LEFT**: an acquire that expects a version takes the very next one, and no other; versions
+//!   between count as not there only where their owners' notes say that nobody used them.
 //! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant,
 //!   and no write is begun later than it is.
 
 mod acquire;
 mod area;
 mod ballot;
+mod expected;
+mod handover;
 mod owner;
 mod release;
 mod retract;
@@ -37,8 +42,10 @@ mod shared_holders;
 
 pub use acquire::{AcquireError, AcquireFailure, Holding, Patience, acquire};
 pub use area::{LeaseArea, LeaseIoError, LeaseShape};
+pub use expected::{Expected, LaterHolder, Passage, VersionChange};
+pub use handover::{HandoverEnd, hand_over};
 pub use owner::{Holder, OwnerSeen};
-pub use release::{ReleaseError, VerifyError, release, verify};
+pub use release::{ReleaseError, VerifyError, release, release_with_note, verify};
 pub use retract::{Debt, RetractError, retract};
 
 use crate::delta_lease::Membership;

@@ -151,7 +151,7 @@ impl PaxosManager {
             let holding = Holding {
                 patience,
                 note: Some(self.note(owner)),
-                expected_version: None,
+                expected: None,
             };
             let error = match target.try_acquire(&self.lockspace, &holding) {
                 Ok(lease) => return Ok(lease),

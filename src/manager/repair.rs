@@ -87,7 +87,7 @@ pub(super) fn replace_leftover(
     let holding = Holding {
         patience: Patience::WaitForDeath { until: Some(until) },
         note: None,
-        expected_version: None,
+        expected: None,
     };
     let lease = loop {
         match repair.try_acquire(lockspace, &holding) {

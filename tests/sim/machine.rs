@@ -379,7 +379,7 @@ impl Host {
         Holding {
             patience,
             note,
-            expected_version: None,
+            expected: None,
         }
     }
 
