@@ -49,7 +49,7 @@ pub use release::{ReleaseError, VerifyError, release, release_with_note, verify}
 pub use retract::{Debt, RetractError, retract};
 
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, HolderNote, LeaseVersion, OfferId, PaxosLeader, Tenure};
 
 /// Whether `leader` names this host in this life, for whatever acquire.
 fn names_us<D>(leader: &PaxosLeader, membership: &Membership<D>) -> bool {
@@ -66,6 +66,8 @@ pub struct HeldLease {
     leader: PaxosLeader,
     /// Our block as last written.
     block: Dblock,
+    /// The version under which the disk was last used before, if it is known.
+    unchanged_since: Option<LeaseVersion>,
 }
 
 impl HeldLease {
@@ -73,6 +75,28 @@ impl HeldLease {
     #[must_use]
     pub fn version(&self) -> LeaseVersion {
         self.leader.version()
+    }
+
+    /// The note with which to give it back if it was not used at all.
+    #[must_use]
+    pub fn unused_note(&self, mut note: HolderNote) -> Option<HolderNote> {
+        note.tenure = Tenure::Unused {
+            since: self.unchanged_since?,
+        };
+        Some(self.of_this_hold(note))
+    }
+
+    /// The note with which to hand it over.
+    #[must_use]
+    pub fn handed_over_note(&self, mut note: HolderNote, offer: OfferId) -> HolderNote {
+        note.tenure = Tenure::HandedOver(offer);
+        self.of_this_hold(note)
+    }
+
+    fn of_this_hold(&self, mut note: HolderNote) -> HolderNote {
+        note.generation = self.leader.generation();
+        note.version = self.leader.version();
+        note
     }
 
     /// How the lease is laid out on its disk.

@@ -414,7 +414,7 @@ mod tests {
         };
         for (text, error) in [
             ("", StateError::Empty { at: 0 }),
-            ("  ", StateError::Empty { at: 2 }),
+            ("  ", StateError::Empty { at: 0 }),
             ("LS:R:/a:0:1  LS:R:/a:0:1", StateError::Empty { at: 12 }),
             ("LS", fields(0, 1)),
             ("LS:R", fields(0, 2)),

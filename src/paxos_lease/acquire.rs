@@ -143,6 +143,7 @@ pub async fn acquire<W: World>(
         left_behind: None,
         sharers: Vec::new(),
         unchanged_since: None,
+        passed_over: None,
     };
     let error = match attempt.run().await {
         Ok(held) => return Ok(held),
@@ -190,6 +191,8 @@ pub(super) struct Attempt<'a, W: World> {
     pub(super) sharers: Vec<(HostId, Generation)>,
     /// For the version that is balloted for: the last one before it under which the disk was used.
     pub(super) unchanged_since: Option<(LeaseVersion, LeaseVersion)>,
+    /// Where a version is expected: what was accepted for the next one, by who never used it.
+    pub(super) passed_over: Option<(LeaseVersion, Input)>,
 }
 
 impl<W: World> Attempt<'_, W> {
@@ -273,8 +276,8 @@ impl<W: World> Attempt<'_, W> {
             );
             let next = next.ok_or(AcquireError::NumbersUsedUp)?.max(newest_block);
             // Only of the version right before it is it known who had it.
-            self.unchanged_since =
-                (image.leader.version().next() == Some(next)).then(|| (next, image.last_used()));
+            self.unchanged_since = (image.leader.version().next() == Some(next))
+                .then(|| (next, self.last_used(&image)));
             match self.ballot(&image, next, reread_leader).await? {
                 BallotEnd::Restart => {}
                 BallotEnd::Won { held, sharers } => {

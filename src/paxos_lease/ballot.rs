@@ -163,6 +163,7 @@ impl<W: World> Attempt<'_, W> {
                     shape: image.shape,
                     leader,
                     block: debt.block(),
+                    unchanged_since: self.unchanged_since.map(|(_, since)| since),
                 }))
             }
             _ => Ok(LeaderNow::Moved),
@@ -235,6 +236,7 @@ impl<W: World> Attempt<'_, W> {
             shape: image.shape,
             leader,
             block: accepting,
+            unchanged_since: self.unchanged_since.map(|(_, since)| since),
         }))
     }
 

@@ -119,40 +119,32 @@ struct Taken {
 }
 
 /// The version under which the disk was last used, where `owner` has `version` and these are the
-/// blocks: an earlier one, if the owner's note says that it has not used its own.
+/// blocks: an earlier one, if a note says so.
+///
+/// The owner's own note says it of the owner's version. Whoever failed to get a newer one has seen
+/// who had this one, and says it too.
 fn last_used(
     blocks: &[BlockSeen],
     owner: Option<HostId>,
     generation: Generation,
     version: LeaseVersion,
 ) -> LeaseVersion {
-    let seen = blocks.iter().find(|seen| Some(seen.host) == owner);
-    let note = seen.and_then(|seen| seen.note.as_ref());
-    match note {
-        Some(note) if note.is_of(generation, version) || mutation!(UnusedNoteOfAnyVersion) => {
-            match note.tenure {
-                Tenure::Unused { since } => {
-                    witness!(UnusedPassedOver);
-                    since.min(version)
-                }
-                _ => version,
-            }
+    let said = blocks.iter().filter_map(|seen| {
+        let note = seen.note.as_ref()?;
+        let Tenure::Unused { since } = note.tenure else {
+            return None;
+        };
+        let by_owner = Some(seen.host) == owner
+            && (note.is_of(generation, version) || mutation!(UnusedNoteOfAnyVersion));
+        let by_later = note.version > version;
+        (since < version && (by_owner || by_later)).then_some(since)
+    });
+    match said.min() {
+        Some(since) => {
+            witness!(UnusedPassedOver);
+            since
         }
-        _ => version,
-    }
-}
-
-impl LeaseImage {
-    /// The version under which the disk was last used.
-    pub(super) fn last_used(&self) -> LeaseVersion {
-        let leader = &self.leader;
-        let version = leader.version();
-        last_used(
-            &self.blocks,
-            leader.owner_id(),
-            leader.generation(),
-            version,
-        )
+        None => version,
     }
 }
 
@@ -173,8 +165,25 @@ impl<W: World> Attempt<'_, W> {
         }
     }
 
+    /// The version under which the disk was last used, as far as it is known.
+    pub(super) fn last_used(&self, image: &LeaseImage) -> LeaseVersion {
+        let leader = &image.leader;
+        let version = leader.version();
+        match (self.passed_over, self.expected()) {
+            (Some(unused), Some(expected)) if unused == (version, leader.input()) => {
+                expected.version
+            }
+            _ => last_used(
+                &image.blocks,
+                leader.owner_id(),
+                leader.generation(),
+                version,
+            ),
+        }
+    }
+
     /// Refuses a lease that was used since it was left. Writes nothing.
-    pub(super) async fn check_expected(&self, image: &LeaseImage) -> Result<(), AcquireError> {
+    pub(super) async fn check_expected(&mut self, image: &LeaseImage) -> Result<(), AcquireError> {
         let Some(expected) = self.expected() else {
             return Ok(());
         };
@@ -187,7 +196,7 @@ impl<W: World> Attempt<'_, W> {
             || mutation!(ExpectedHolderIgnored);
         let is_own_earlier = leader.owner_id() == Some(self.membership.host_id())
             && leader.generation() < self.membership.generation();
-        let as_left = image.last_used() == expected.version && is_holders
+        let as_left = self.last_used(image) == expected.version && is_holders
             || is_own_earlier && mutation!(LostStateTrustsOwner);
         if as_left {
             return self.check_expected_blocks(leader, &image.blocks).await;
@@ -203,7 +212,7 @@ impl<W: World> Attempt<'_, W> {
     /// The same of the blocks alone: none may show that the leader is stale, or that the next
     /// version may have gone to somebody who has used it.
     pub(super) async fn check_expected_blocks(
-        &self,
+        &mut self,
         leader: &PaxosLeader,
         blocks: &[BlockSeen],
     ) -> Result<(), AcquireError> {
@@ -214,31 +223,33 @@ impl<W: World> Attempt<'_, W> {
             return Ok(());
         };
         let next = leader.version().next();
-        let taken = blocks.iter().find_map(|seen| {
-            let block = seen
-                .block
-                .filter(|block| block.version > leader.version())?;
-            let accepted = accepted_of(block).map(|(_, input)| input);
-            let by = accepted.and_then(owner_of);
+        for seen in blocks {
+            let Some(block) = seen.block.filter(|block| block.version > leader.version()) else {
+                continue;
+            };
+            let accepted = accepted_of(block).map(|(_, input)| (block.version, input));
+            let by = accepted.and_then(|(_, input)| owner_of(input));
+            if Some(block.version) == next {
+                // What was only announced was not given to anybody: the ballot will tell.
+                let Some(accepted) = accepted else { continue };
+                if self.own_input == Some(accepted) || self.passed_over == Some(accepted) {
+                    continue;
+                }
+                let (version, input) = accepted;
+                let generation = Generation::new(input.generation);
+                let owner = by.map(|(owner, _)| owner);
+                if last_used(blocks, owner, generation, version) == expected.version {
+                    self.passed_over = Some(accepted);
+                    continue;
+                }
+            }
             let taken = Taken {
                 version: block.version,
                 by,
             };
-            if Some(block.version) != next {
-                return Some(taken);
-            }
-            // What was only announced was not given to anybody: the ballot will tell.
-            let input = accepted?;
-            let is_ours = self.own_input == Some((block.version, input));
-            let generation = Generation::new(input.generation);
-            let owner = by.map(|(owner, _)| owner);
-            let unused = last_used(blocks, owner, generation, block.version);
-            (!is_ours && unused != expected.version).then_some(taken)
-        });
-        match taken {
-            Some(taken) => Err(self.changed(expected, taken, leader, blocks).await),
-            None => Ok(()),
+            return Err(self.changed(expected, taken, leader, blocks).await);
         }
+        Ok(())
     }
 
     /// The refusal, with all that can be told of who was there.

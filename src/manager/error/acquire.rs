@@ -129,10 +129,10 @@ pub enum AcquireError {
         /// What was asked for, or not asked for.
         locked: Locked,
     },
-    /// What was suspended was held together with other hosts, which had the disk meanwhile: nothing
-    /// tells whether it is as it was left.
-    #[error("{locked} was held in shared mode: it cannot be resumed, only acquired")]
-    WasShared {
+    /// The state says of it no version, as it was held in shared mode: nothing tells whether it is as
+    /// it was left.
+    #[error("{locked} has no version in the state: it cannot be resumed, only acquired")]
+    VersionUnknown {
         /// What was asked for.
         locked: Locked,
     },
