@@ -116,7 +116,6 @@ const MOVES: &[Mutation] = &[
     Mutation::HandoverBothRun,
     Mutation::HandoverNoteIgnored,
     Mutation::LostStateTrustsOwner,
-    Mutation::UnusedNoteOfAnyVersion,
 ];
 
 /// Does `work` to each of `items`, on all cores.
