@@ -54,7 +54,9 @@ impl Setting {
         let told = self.sanlock(&["inquire"]);
         let of_lease = |line: &&str| line.contains("__LIBVIRT__DISKS__");
         let line = told.lines().find(of_lease);
-        line.unwrap_or_else(|| panic!("{told:?}")).trim_matches([' ', '"']).to_owned()
+        line.unwrap_or_else(|| panic!("{told:?}"))
+            .trim_matches([' ', '"'])
+            .to_owned()
     }
 }
 
