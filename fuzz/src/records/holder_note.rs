@@ -1,7 +1,8 @@
 //! The note on who holds a lease.
 
 use disklease::format::{
-    FormatError, Generation, HolderNote, HostId, LeaseVersion, NoteState, OfferId, Structure, Tenure,
+    FormatError, Generation, HolderNote, HostId, LeaseVersion, NoteState, OfferId, Structure,
+    Tenure,
 };
 
 use super::{Case, is_refused_where_it_does_not_fit};
@@ -144,6 +145,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let mut sealed = seed.clone();
         sealed[0] = 1;
         seeds.extend([seed, sealed]);
+    }
+    let host = HostId::new(2).unwrap();
+    for tenure in [
+        Tenure::HandedOver(OfferId::new(77)),
+        Tenure::Unused {
+            since: LeaseVersion::new(8),
+        },
+    ] {
+        let mut note = HolderNote::new(host, Generation::new(3), LeaseVersion::new(9));
+        note.tenure = tenure;
+        let mut sector = vec![0; END];
+        note.write_to(&mut sector).unwrap();
+        seeds.push(Case::seed(2, OFFSET, &sector));
     }
     seeds
 }
