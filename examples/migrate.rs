@@ -53,7 +53,9 @@ fn request() -> LockRequest {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('?');
+    let digits = |&byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).collect()
 }
 
 fn bytes(hex: &str) -> Result<Vec<u8>, Box<dyn Error>> {
@@ -95,16 +97,14 @@ fn source(directory: &Path) -> Result<(), Box<dyn Error>> {
     println!("source: handed over {}", handed_over.state());
 
     let answer = BufReader::new(from).lines().next();
-    let answer = match answer {
-        Some(line) => HandoverAnswer::from_bytes(&bytes(&line?)?)?,
-        None => {
-            // Nothing is known: only by winning the locks again may the guest go on here.
-            let guard = handed_over.reclaim(&manager, request())?;
-            println!("source: the guest goes on here");
-            guard.release()?;
-            return Ok(());
-        }
+    let Some(answer) = answer else {
+        // Nothing is known: only by winning the locks again may the guest go on here.
+        let guard = handed_over.reclaim(&manager, request())?;
+        println!("source: the guest goes on here");
+        guard.release()?;
+        return Ok(());
     };
+    let answer = HandoverAnswer::from_bytes(&bytes(&answer?)?)?;
     match handed_over.confirm(&answer)? {
         Verdict::Started => println!("source: the guest runs on the target"),
         Verdict::Declined => println!("source: the target has declined"),

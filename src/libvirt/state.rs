@@ -324,11 +324,9 @@ fn number(field: &[u8], or_hex: bool) -> Option<u64> {
         |digits: &str| !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_hexdigit());
     match text.strip_prefix("0x") {
         Some(digits) if or_hex && is_plain(digits) => u64::from_str_radix(digits, 16).ok(),
-        Some(_) => None,
-        // sanlock would take it for an octal number.
-        None if text.len() > 1 && text.starts_with('0') => None,
-        None if is_plain(text) => text.parse().ok(),
-        None => None,
+        // sanlock would take one with a leading zero for an octal number.
+        None if is_plain(text) && (text.len() == 1 || !text.starts_with('0')) => text.parse().ok(),
+        _ => None,
     }
 }
 

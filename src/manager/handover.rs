@@ -44,7 +44,7 @@ pub use token::{HandoverAnswer, HandoverToken, TokenError, Verdict};
 pub struct Offer {
     guard: LockGuard,
     token: HandoverToken,
-    offer: OfferId,
+    id: OfferId,
 }
 
 /// No offer was made; the locks are held as before.
@@ -66,12 +66,12 @@ impl LockGuard {
     ///
     /// [`OfferError`] if there are more locks than a token has room for.
     pub fn offer(self) -> Result<Offer, OfferError> {
-        let offer = OfferId::new(clock::random(u64::MAX));
-        match HandoverToken::of(&self, offer) {
+        let id = OfferId::new(clock::random(u64::MAX));
+        match HandoverToken::of(&self, id) {
             Ok(token) => Ok(Offer {
                 guard: self,
                 token,
-                offer,
+                id,
             }),
             Err(reason) => Err(OfferError {
                 guard: self,
@@ -131,7 +131,6 @@ impl Offer {
     }
 
     /// The guard: held still, and as good as ever.
-    #[must_use]
     pub const fn guard(&self) -> &LockGuard {
         &self.guard
     }
@@ -159,11 +158,7 @@ impl Offer {
         self,
         flush: impl FnOnce() -> Result<(), E>,
     ) -> Result<HandedOver, HandoverError<E>> {
-        let Self {
-            guard,
-            token,
-            offer,
-        } = self;
+        let Self { guard, token, id } = self;
         let state = guard.state();
         if !guard.is_held() {
             return Err(HandoverError::Lost {
@@ -172,20 +167,16 @@ impl Offer {
             });
         }
         let end = block_on(hand_over(async { flush() }, || guard.end(), async {
-            guard.give_back(Leaving::HandedOver(offer))
+            guard.give_back(Leaving::HandedOver(id))
         }));
         match end {
             HandoverEnd::Kept(error) => Err(HandoverError::Flush {
-                offer: Self {
-                    guard,
-                    token,
-                    offer,
-                },
+                offer: Self { guard, token, id },
                 error,
             }),
             HandoverEnd::Gone(released) => Ok(HandedOver {
                 state,
-                offer,
+                offer: id,
                 not_written: released.err(),
             }),
         }

@@ -35,7 +35,7 @@ impl Guest {
     fn holder(&self) -> Option<&LockGuard> {
         self.guard
             .as_ref()
-            .or(self.offer.as_ref().map(Offer::guard))
+            .or_else(|| self.offer.as_ref().map(Offer::guard))
     }
 }
 
@@ -184,7 +184,7 @@ impl Place {
     /// Hosts 1 to N.
     pub(crate) fn hosts<const N: usize>(&self) -> [Party; N] {
         std::thread::scope(|scope| {
-            let joins: Vec<_> = (1..=N as u64)
+            let joins: Vec<_> = (1..=u64::try_from(N).unwrap())
                 .map(|id| scope.spawn(move || self.host(id)))
                 .collect();
             let joined: Vec<_> = joins.into_iter().map(|join| join.join().unwrap()).collect();

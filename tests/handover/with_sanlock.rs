@@ -74,12 +74,12 @@ fn state_strings_go_both_ways_and_a_guest_that_ran_elsewhere_is_refused() {
     let guard = ours.acquire(disk(DISK)).unwrap();
     let state = guard.suspend().unwrap();
     let text = state.to_string();
-    let stale = format!("{}0", text.strip_suffix('1').unwrap());
-    let refused = setting.sanlock(&["acquire", "-r", &stale.replace(":0:0", ":0:7")]);
+    let other_version = text.replace(":0:1", ":0:7");
+    let refused = setting.sanlock(&["acquire", "-r", &other_version]);
     assert!(refused.contains(ACQUIRE_LVER), "{refused:?}");
     let taken = setting.sanlock(&["acquire", "-r", &text]);
     let held = setting.client.held().unwrap();
-    assert_eq!(held, [name.clone()], "{taken:?}");
+    assert_eq!(held, std::slice::from_ref(&name), "{taken:?}");
 
     // While it runs there, and when it ran there, it does not go on here.
     let error = ours.resume(&state, disk(DISK)).unwrap_err();

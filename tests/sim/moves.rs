@@ -133,7 +133,7 @@ impl Host {
         }
         self.note(|| "declines the guest".to_owned());
         self.field.referee.count(|tally| tally.declined += 1);
-        let note = held.unused_note(self.bare_note(membership));
+        let note = held.unused_note(bare_note(membership));
         let area = &self.field.leases[lease];
         let released =
             paxos_lease::release_with_note(&self.world, membership, area, held, note.as_ref());
@@ -151,11 +151,6 @@ impl Host {
             return Ending::Release;
         }
         [Ending::Release, Ending::Suspend, Ending::HandOver][self.world.random(3) as usize]
-    }
-
-    fn bare_note(&self, membership: &Membership<SimDisk>) -> HolderNote {
-        let version = LeaseVersion::new(0);
-        HolderNote::new(membership.host_id(), membership.generation(), version)
     }
 
     fn left_as(&self, membership: &Membership<SimDisk>, version: u64) -> Expected {
@@ -249,7 +244,7 @@ impl Host {
             field.referee.gives_up(lease, life);
             runs.set(false);
         };
-        let note = held.handed_over_note(self.bare_note(membership), offer);
+        let note = held.handed_over_note(bare_note(membership), offer);
         let area = &field.leases[lease];
         let release = paxos_lease::release_with_note(world, membership, area, held, Some(&note));
         match hand_over(flush, stop, release).await {
@@ -283,4 +278,9 @@ impl Host {
         }
         true
     }
+}
+
+fn bare_note(membership: &Membership<SimDisk>) -> HolderNote {
+    let version = LeaseVersion::new(0);
+    HolderNote::new(membership.host_id(), membership.generation(), version)
 }
