@@ -11,7 +11,7 @@ use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceNa
 use crate::lockspace::{LeaseKey, Lockspace, Reservation};
 use crate::paxos_lease;
 use crate::paxos_lease::{
-    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release_with_note, verify,
+    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
 };
 use crate::world::executor::block_on;
 
@@ -211,13 +211,20 @@ impl Lease {
             Leaving::Unused => self.held.unused_note(note),
             Leaving::HandedOver(offer) => Some(self.held.handed_over_note(note, offer)),
         });
-        let released = block_on(release_with_note(
-            &StorageWorld,
-            self.lockspace.membership(),
-            &self.area,
-            &self.held,
-            note.as_ref(),
-        ));
+        let (membership, area, held) = (self.lockspace.membership(), &self.area, &self.held);
+        let released = match leaving {
+            Leaving::Used => block_on(release(&StorageWorld, membership, area, held)),
+            Leaving::Unused | Leaving::HandedOver(_) => {
+                let note = note.as_ref();
+                block_on(release_with_note(
+                    &StorageWorld,
+                    membership,
+                    area,
+                    held,
+                    note,
+                ))
+            }
+        };
         if let Err(paxos_lease::ReleaseError::Lease(_)) = released {
             let debt = Debt::of_release(&self.held).with_note(note);
             reservation.owe(self.area.clone(), debt);
