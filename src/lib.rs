@@ -146,11 +146,12 @@ pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Access, AcquireError, Callback, FailureAction, Helper, LeaseFault, LeaseSpec, LockEvent,
-    LockGuard, LockManager, LockRequest, Means, NopManager, Owner, PaxosManager, ReleaseError,
-    VerifyError, WaitLimit,
+    Accepted, Access, AcquireError, Callback, FailureAction, HandedOver, HandoverAnswer,
+    HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent, LockGuard, LockManager,
+    LockRequest, LockState, Means, NopManager, Offer, OfferError, Owner, PaxosManager,
+    ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
 };
-pub use paxos_lease::{Holder, OwnerSeen};
+pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use world::{OsError, ReadError, WriteError};
 
 /// The README's example compiles.

@@ -8,7 +8,9 @@
 mod create;
 mod lease_directory;
 mod names;
+mod state;
 
 pub use create::CreateError;
 pub use lease_directory::LeaseDirectory;
 pub use names::{LOCKSPACE_NAME, lease_name, lockspace_name};
+pub use state::{HoldState, LeasePlace, LeaseState, StateError, parse_state, state_string};

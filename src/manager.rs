@@ -7,11 +7,13 @@
 mod error;
 mod failure;
 mod guard;
+mod handover;
 mod lease;
 mod nop;
 mod paxos;
 mod repair;
 mod request;
+mod state;
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +21,14 @@ use std::str::FromStr;
 pub use error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 pub use failure::{Callback, FailureAction, Helper, Means};
 pub use guard::{LockEvent, LockGuard, LockInfo, Locked};
+pub use handover::{
+    Accepted, HandedOver, HandoverAnswer, HandoverError, HandoverToken, Offer, OfferError,
+    TokenError, Verdict,
+};
 pub use nop::NopManager;
 pub use paxos::PaxosManager;
 pub use request::{Access, LeaseSpec, LockRequest, Owner, WaitLimit};
+pub use state::{LockState, SuspendError, SuspendedLock};
 
 /// Gives out locks on disks. Implemented by this crate, and by whoever wants to put something in
 /// between.
@@ -37,6 +44,32 @@ pub trait LockManager: fmt::Debug + Send + Sync {
     ///
     /// [`AcquireError`]; nothing is held then.
     fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError>;
+
+    /// Locks what `state` names again, or nothing: for a guest that goes on from where it was
+    /// suspended, or paused when its locks were lost. **Succeeds only if nobody can have used any of
+    /// its disks in between**, and writes nothing to a lease that somebody has.
+    ///
+    /// `request` says for whom, and how long to wait for what others hold. It names the same disks and
+    /// leases as the state, whose paths may be others here; or none, for all that the state names, at
+    /// the paths that the state has.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`]; nothing is held then. [`AcquireError::NotAsLeft`] names who has or had it
+    /// since. After any other error the same state may be resumed once more.
+    fn resume(&self, state: &LockState, request: LockRequest) -> Result<LockGuard, AcquireError>;
+
+    /// Locks what another host hands over, or nothing: for a guest that was received from there.
+    ///
+    /// Waits, as long as the request allows, until the other host has handed over everything by this
+    /// very offer. `request` names the same disks and leases as the offered guard.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`]; nothing is held then. [`AcquireError::NotAsLeft`] if somebody else came first,
+    /// the source itself perhaps; [`AcquireError::NotHandedOver`] if the source ended otherwise.
+    fn accept(&self, token: &HandoverToken, request: LockRequest)
+    -> Result<Accepted, AcquireError>;
 }
 
 /// The lock managers by the names they have in configuration files.

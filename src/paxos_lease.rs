@@ -11,6 +11,7 @@
 //! | take the lease | [`acquire()`]: read all, judge the owner, ballot, commit |
 //! | look whether it is still ours on the disk | [`verify`] |
 //! | give it back | [`release()`] |
+//! | give it to another host | [`hand_over()`] around [`release_with_note()`] |
 //! | make sure that an acquire which failed leaves no ownership behind | [`retract()`] |
 //!
 //! # Invariants
@@ -24,12 +25,16 @@
 //!   block's.
 //! * **INV-RELEASED-FIRST**: a release marks the own block before it frees the leader.
 //! * **INV-WRITER**: a release writes the leader only if this host was its last writer.
+//! * **INV-AS-LEFT**: an acquire that expects a version takes the very next one, and no other; versions
+//!   between count as not there only where their owners' notes say that nobody used them.
 //! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant,
 //!   and no write is begun later than it is.
 
 mod acquire;
 mod area;
 mod ballot;
+mod expected;
+mod handover;
 mod owner;
 mod release;
 mod retract;
@@ -37,12 +42,14 @@ mod shared_holders;
 
 pub use acquire::{AcquireError, AcquireFailure, Holding, Patience, acquire};
 pub use area::{LeaseArea, LeaseIoError, LeaseShape};
+pub use expected::{Expected, LaterHolder, Passage, VersionChange};
+pub use handover::{HandoverEnd, hand_over};
 pub use owner::{Holder, OwnerSeen};
-pub use release::{ReleaseError, VerifyError, release, verify};
+pub use release::{ReleaseError, VerifyError, release, release_with_note, verify};
 pub use retract::{Debt, RetractError, retract};
 
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, HolderNote, LeaseVersion, OfferId, PaxosLeader, Tenure};
 
 /// Whether `leader` names this host in this life, for whatever acquire.
 fn names_us<D>(leader: &PaxosLeader, membership: &Membership<D>) -> bool {
@@ -59,6 +66,8 @@ pub struct HeldLease {
     leader: PaxosLeader,
     /// Our block as last written.
     block: Dblock,
+    /// The version under which the disk was last used before, if it is known.
+    unchanged_since: Option<LeaseVersion>,
 }
 
 impl HeldLease {
@@ -66,6 +75,28 @@ impl HeldLease {
     #[must_use]
     pub fn version(&self) -> LeaseVersion {
         self.leader.version()
+    }
+
+    /// The note with which to give it back if it was not used at all.
+    #[must_use]
+    pub fn unused_note(&self, mut note: HolderNote) -> Option<HolderNote> {
+        note.tenure = Tenure::Unused {
+            since: self.unchanged_since?,
+        };
+        Some(self.of_this_hold(note))
+    }
+
+    /// The note with which to hand it over.
+    #[must_use]
+    pub fn handed_over_note(&self, mut note: HolderNote, offer: OfferId) -> HolderNote {
+        note.tenure = Tenure::HandedOver(offer);
+        self.of_this_hold(note)
+    }
+
+    fn of_this_hold(&self, mut note: HolderNote) -> HolderNote {
+        note.generation = self.leader.generation();
+        note.version = self.leader.version();
+        note
     }
 
     /// How the lease is laid out on its disk.

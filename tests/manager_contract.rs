@@ -14,6 +14,8 @@
 
 mod support;
 
+#[path = "manager_contract/as_left.rs"]
+mod as_left;
 #[path = "manager_contract/both.rs"]
 mod both;
 #[path = "manager_contract/exclusion.rs"]

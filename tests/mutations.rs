@@ -53,6 +53,7 @@ const TABLE: &[(Profile, &[Mutation])] = &[
     (Profile::Ballots, BALLOTS),
     (Profile::Takeover, TAKEOVER),
     (Profile::Ids, IDS),
+    (Profile::Moves, MOVES),
 ];
 
 const BALLOTS: &[Mutation] = &[
@@ -107,6 +108,14 @@ const IDS: &[Mutation] = &[
     Mutation::RejoinNameIgnored,
     Mutation::ShortDelaySkipped,
     Mutation::UnconfirmedMarked,
+];
+
+const MOVES: &[Mutation] = &[
+    Mutation::ExpectedVersionIgnored,
+    Mutation::FlushAfterRelease,
+    Mutation::HandoverBothRun,
+    Mutation::HandoverNoteIgnored,
+    Mutation::LostStateTrustsOwner,
 ];
 
 /// Does `work` to each of `items`, on all cores.

@@ -31,6 +31,8 @@ mod sim;
 
 #[path = "paxos_rules/acquire.rs"]
 mod acquire;
+#[path = "paxos_rules/as_left.rs"]
+mod as_left;
 #[path = "paxos_rules/ballot.rs"]
 mod ballot;
 #[path = "paxos_rules/counter_examples.rs"]

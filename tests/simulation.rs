@@ -56,7 +56,6 @@ const NOT_HERE: &[Witness] = &[
     Witness::SharerRefused,
     Witness::SharerRespected,
     Witness::SharerCleared,
-    Witness::VersionChanged,
 ];
 
 fn number(name: &str) -> Option<u64> {

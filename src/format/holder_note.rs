@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::checksum::checksum;
 use super::error::{FormatError, Structure};
-use super::ids::{Generation, HostId, LeaseVersion};
+use super::ids::{Generation, HostId, LeaseVersion, OfferId};
 use super::le::{Le16, Le32, Le64};
 use super::note::NoteState;
 use super::record;
@@ -16,9 +16,28 @@ const OFFSET: usize = 256;
 const MAGIC: u32 = 0x6c64_6e6c;
 const VERSION: u16 = 1;
 const STATE_HELD: u16 = 1;
+const STATE_HANDED_OVER: u16 = 2;
+const STATE_UNUSED: u16 = 3;
 /// Bytes of the note before those that the checksum covers: magic number and checksum.
 const UNCHECKED: usize = 8;
 const GUEST_NAME_LEN: usize = 128;
+
+/// What a holder note says of the lease at its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tenure {
+    /// It is held, or about to be.
+    Held,
+    /// It was given back for another host to go on with the guest: its writes had ended, and all of
+    /// them were on the disk.
+    HandedOver(OfferId),
+    /// It was had, or may have been, but nobody used it. The disk is as the holder of this earlier
+    /// version left it.
+    Unused {
+        /// The last version under which the disk may have been written.
+        since: LeaseVersion,
+    },
+}
 
 /// Who holds a lease, bytes 256 to 512 of the sector of the holder's dblock.
 ///
@@ -33,6 +52,8 @@ pub struct HolderNote {
     pub generation: Generation,
     /// The version of the lease. A note of another version is out of date.
     pub version: LeaseVersion,
+    /// What became of it.
+    pub tenure: Tenure,
     /// The process for which the lease is held, in the host's own count.
     pub pid: u32,
     /// The boot of the host's kernel.
@@ -61,7 +82,9 @@ struct RawHolderNote {
     boot_id: [u8; 16],
     guest_uuid: [u8; 16],
     guest_name: [u8; GUEST_NAME_LEN],
-    unused: [u8; 48],
+    /// The offer of a hand-over, the version of one that was not used; else zero.
+    of_state: Le64,
+    unused: [u8; 40],
 }
 
 const _: () = assert!(size_of::<RawHolderNote>() == 256 && align_of::<RawHolderNote>() == 1);
@@ -77,6 +100,7 @@ impl HolderNote {
             host_id,
             generation,
             version,
+            tenure: Tenure::Held,
             pid: 0,
             boot_id: [0; 16],
             guest_uuid: None,
@@ -91,6 +115,12 @@ impl HolderNote {
     pub fn with_guest_name(mut self, name: &str) -> Self {
         kept(name).clone_into(&mut self.guest_name);
         self
+    }
+
+    /// Whether the note is of that life of the host, and of that version.
+    #[must_use]
+    pub fn is_of(&self, generation: Generation, version: LeaseVersion) -> bool {
+        self.generation == generation && self.version == version
     }
 
     /// The note in the sector of this host's dblock.
@@ -129,10 +159,14 @@ impl HolderNote {
                 found,
             });
         }
-        let found = raw.state.get();
-        if found != STATE_HELD {
-            return Err(FormatError::NoteState { structure, found });
-        }
+        let tenure = match (raw.state.get(), raw.of_state.get()) {
+            (STATE_HELD, _) => Tenure::Held,
+            (STATE_HANDED_OVER, offer) => Tenure::HandedOver(OfferId::new(offer)),
+            (STATE_UNUSED, since) => Tenure::Unused {
+                since: LeaseVersion::new(since),
+            },
+            (found, _) => return Err(FormatError::NoteState { structure, found }),
+        };
         let found = raw.host_id.get();
         if found != u64::from(host) {
             return Err(FormatError::OwnerId {
@@ -154,6 +188,7 @@ impl HolderNote {
             host_id: host,
             generation: Generation::new(raw.generation.get()),
             version: LeaseVersion::new(raw.lver.get()),
+            tenure,
             pid: raw.pid.get(),
             boot_id: raw.boot_id,
             guest_uuid: Some(raw.guest_uuid).filter(|uuid| *uuid != [0; 16]),
@@ -169,10 +204,16 @@ impl HolderNote {
     ///
     /// [`FormatError::Short`] if it does not fit; nothing is written then.
     pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+        let (state, of_state) = match self.tenure {
+            Tenure::Held => (STATE_HELD, 0),
+            Tenure::HandedOver(offer) => (STATE_HANDED_OVER, offer.get()),
+            Tenure::Unused { since } => (STATE_UNUSED, since.get()),
+        };
         let mut raw = RawHolderNote {
             magic: Le32::new(MAGIC),
             version: Le16::new(VERSION),
-            state: Le16::new(STATE_HELD),
+            state: Le16::new(state),
+            of_state: Le64::new(of_state),
             pid: Le32::new(self.pid),
             host_id: Le64::new(u64::from(self.host_id)),
             generation: Le64::new(self.generation.get()),
@@ -265,6 +306,16 @@ mod tests {
         );
         assert_eq!(sector[..256], [0; 256]);
         assert_eq!(HolderNote::read_from(&[0; 512], host()), NoteState::Absent);
+        for tenure in [
+            Tenure::HandedOver(OfferId::new(u64::MAX)),
+            Tenure::Unused {
+                since: LeaseVersion::new(11),
+            },
+        ] {
+            let note = HolderNote { tenure, ..note() };
+            let read = HolderNote::read_from(&sector_of(&note), host());
+            assert_eq!(read, NoteState::Present(note));
+        }
         let bare = HolderNote::new(host(), Generation::new(1), LeaseVersion::new(1));
         assert_eq!(
             HolderNote::read_from(&sector_of(&bare), host()).present(),
@@ -330,6 +381,13 @@ mod tests {
             FormatError::NoteState {
                 structure,
                 found: 0
+            }
+        );
+        assert_eq!(
+            damage_of(|raw| raw.state = Le16::new(4)),
+            FormatError::NoteState {
+                structure,
+                found: 4
             }
         );
         assert_eq!(

@@ -91,6 +91,30 @@ macro_rules! counter {
     };
 }
 
+/// One offer to hand a lease over to another host. Drawn at random, to tell it from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfferId(u64);
+
+impl OfferId {
+    /// From its number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for OfferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 counter!(
     /// Counts the joins of one host id. 0 before the first.
     Generation

@@ -4,8 +4,8 @@ use super::error::FormatError;
 
 /// What stands where a note may be.
 ///
-/// A note only makes answers longer: nothing about who may hold a lease follows from it, and any
-/// other host may have zeroed it.
+/// Any other host may have zeroed a note. So one that is missing or damaged makes answers shorter, or
+/// an acquire that depends on it fail; never the opposite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum NoteState<T> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::error::{AcquireError, ReleaseError, VerifyError};
-use super::lease::Lease;
+use super::lease::{Lease, Leaving};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{Lockspace, LossReason, OwnerEnd};
 use crate::world::OsError;
@@ -193,14 +193,28 @@ impl LockGuard {
     /// tried again in the background for as long as the lockspace is joined; until then the lease
     /// looks held to everybody.
     pub fn release(self) -> Result<(), ReleaseError> {
-        self.give_back()
+        self.give_back(Leaving::Used)
     }
 
-    fn give_back(&self) -> Result<(), ReleaseError> {
+    /// From now on this guard does not say "held" any more, though nothing is given back yet.
+    pub(super) fn end(&self) {
+        self.core.end();
+    }
+
+    pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         if self.core.is_copy() {
             return Ok(());
         }
-        self.core.give_back()
+        self.core.give_back(leaving)
+    }
+
+    pub(super) fn leases(&self) -> &[Lease] {
+        self.core.leases()
+    }
+
+    /// `None` where nothing protects the locks.
+    pub(super) fn lockspace(&self) -> Option<&Lockspace> {
+        self.core.lockspace()
     }
 }
 
@@ -209,7 +223,7 @@ impl Drop for LockGuard {
         if self.core.is_copy() {
             // What it is made of would give back what the parent holds.
             std::mem::forget(Arc::clone(&self.core));
-        } else if let Err(error) = self.give_back() {
+        } else if let Err(error) = self.give_back(Leaving::Used) {
             tracing::warn!(%error, "a lock was not given back when its guard was dropped");
         }
     }

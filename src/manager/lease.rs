@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
-use crate::format::{LeaseVersion, LockspaceName, ResourceName};
+use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::lockspace::{LeaseKey, Lockspace, Reservation};
 use crate::paxos_lease;
 use crate::paxos_lease::{
-    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, verify,
+    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
 };
 use crate::world::executor::block_on;
 
@@ -32,8 +32,21 @@ pub(super) struct Lease {
     target: Target,
     area: LeaseArea<Disk>,
     held: HeldLease,
+    /// What other hosts are told of who holds it.
+    note: Option<HolderNote>,
     /// `None` once the lease was given up.
     reservation: Mutex<Option<Reservation>>,
+}
+
+/// How a lease is left behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Leaving {
+    /// A guest had it.
+    Used,
+    /// No guest ever ran on it.
+    Unused,
+    /// Another host goes on with the guest.
+    HandedOver(OfferId),
 }
 
 impl Target {
@@ -101,6 +114,7 @@ impl Target {
                     target: self.clone(),
                     area,
                     held,
+                    note: holding.note.clone(),
                     reservation: Mutex::new(Some(reservation)),
                 };
                 lease.check_name()
@@ -136,6 +150,10 @@ impl Lease {
         NamedFile::new(self.target.path.clone(), self.target.links(), identity)
     }
 
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
     pub(super) fn version(&self) -> LeaseVersion {
         self.held.version()
     }
@@ -152,7 +170,7 @@ impl Lease {
     /// whoever comes next opens what the paths name.
     fn check_name(self) -> Result<Self, AcquireError> {
         if !self.lockspace.inner().is_still_named() {
-            self.release_quietly();
+            self.release_quietly(Leaving::Unused);
             return Err(AcquireError::LockspaceReplaced {
                 path: self.lockspace.path().to_owned(),
             });
@@ -160,11 +178,11 @@ impl Lease {
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == self.area.disk.info().identity() => Ok(self),
             Ok(_) => {
-                self.release_quietly();
+                self.release_quietly(Leaving::Unused);
                 Err(self.target.fault(LeaseFault::Replaced))
             }
             Err(error) => {
-                self.release_quietly();
+                self.release_quietly(Leaving::Unused);
                 Err(self.target.fault(LeaseFault::Open(error)))
             }
         }
@@ -184,18 +202,32 @@ impl Lease {
     }
 
     /// Gives the lease back. A second call has nothing left to do.
-    pub(super) fn release(&self) -> Result<(), ReleaseError> {
+    pub(super) fn release(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         let Some(reservation) = self.reservation.lock().take() else {
             return Ok(());
         };
-        let released = block_on(release(
-            &StorageWorld,
-            self.lockspace.membership(),
-            &self.area,
-            &self.held,
-        ));
+        let note = self.note.clone().and_then(|note| match leaving {
+            Leaving::Used => None,
+            Leaving::Unused => self.held.unused_note(note),
+            Leaving::HandedOver(offer) => Some(self.held.handed_over_note(note, offer)),
+        });
+        let (membership, area, held) = (self.lockspace.membership(), &self.area, &self.held);
+        let released = match leaving {
+            Leaving::Used => block_on(release(&StorageWorld, membership, area, held)),
+            Leaving::Unused | Leaving::HandedOver(_) => {
+                let note = note.as_ref();
+                block_on(release_with_note(
+                    &StorageWorld,
+                    membership,
+                    area,
+                    held,
+                    note,
+                ))
+            }
+        };
         if let Err(paxos_lease::ReleaseError::Lease(_)) = released {
-            reservation.owe(self.area.clone(), Debt::of_release(&self.held));
+            let debt = Debt::of_release(&self.held).with_note(note);
+            reservation.owe(self.area.clone(), debt);
         }
         released.map_err(|error| {
             ReleaseError::of_algorithm(error, &self.target.locked, &self.target.path)
@@ -203,8 +235,8 @@ impl Lease {
     }
 
     /// For where there is an error to report already, or nobody to report to.
-    pub(super) fn release_quietly(&self) {
-        if let Err(error) = self.release() {
+    pub(super) fn release_quietly(&self, leaving: Leaving) {
+        if let Err(error) = self.release(leaving) {
             tracing::warn!(resource = %self.target.name, %error, "a lease was not given back");
         }
     }
@@ -212,7 +244,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.release_quietly();
+        self.release_quietly(Leaving::Used);
     }
 }
 

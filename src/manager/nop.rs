@@ -3,7 +3,9 @@
 use super::LockManager;
 use super::error::AcquireError;
 use super::guard::{LockGuard, Locked};
+use super::handover::{Accepted, HandoverToken};
 use super::request::LockRequest;
+use super::state::LockState;
 
 /// Gives every guard at once, and protects nothing: for hosts that share no storage, and for tests.
 ///
@@ -38,5 +40,18 @@ impl LockManager for NopManager {
             name: lease.name,
         });
         LockGuard::unprotected(disks.chain(leases).collect(), care)
+    }
+
+    fn resume(&self, state: &LockState, request: LockRequest) -> Result<LockGuard, AcquireError> {
+        self.acquire(state.fill(request))
+    }
+
+    fn accept(
+        &self,
+        token: &HandoverToken,
+        request: LockRequest,
+    ) -> Result<Accepted, AcquireError> {
+        let guard = self.acquire(request)?;
+        Ok(Accepted::new(guard, token))
     }
 }

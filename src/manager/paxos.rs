@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::guard::{LockGuard, Locked};
-use super::lease::{Lease, Target};
+use super::handover::{Accepted, HandoverToken};
+use super::lease::{Lease, Leaving, Target};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
+use super::state::LockState;
 use super::{LockManager, repair};
 use crate::disk::StorageWorld;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::Lockspace;
-use crate::paxos_lease::{Holding, Patience};
+use crate::paxos_lease::{Expected, Holding, Patience};
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, World, clock};
 
@@ -125,6 +127,7 @@ impl PaxosManager {
         mine: &[Lease],
         owner: &Owner,
         limit: Limit,
+        expected: Option<Expected>,
     ) -> Result<Lease, AcquireError> {
         let mut repaired = false;
         loop {
@@ -134,7 +137,8 @@ impl PaxosManager {
                     reason: self.lockspace.loss(),
                 });
             }
-            if let Locked::Disk(_) = target.locked {
+            // A lease that must be as it was left is there.
+            if let (Locked::Disk(_), None) = (&target.locked, expected) {
                 let geometry = self.lockspace.membership().area().geometry;
                 self.directory
                     .create_lease(&target.name, geometry)
@@ -151,7 +155,7 @@ impl PaxosManager {
             let holding = Holding {
                 patience,
                 note: Some(self.note(owner)),
-                expected_version: None,
+                expected,
             };
             let error = match target.try_acquire(&self.lockspace, &holding) {
                 Ok(lease) => return Ok(lease),
@@ -165,7 +169,7 @@ impl PaxosManager {
                 });
             }
             let mut error = error;
-            if !repaired && repair::may_mend(target, &error) {
+            if !repaired && expected.is_none() && repair::may_mend(target, &error) {
                 match repair::replace_leftover(&self.lockspace, &self.directory, target, error) {
                     Ok(()) => {
                         repaired = true;
@@ -234,23 +238,53 @@ impl LockManager for PaxosManager {
         "paxos"
     }
 
-    fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
+    fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
+        self.acquire_all(request, |targets| {
+            Ok(targets.into_iter().map(|target| (target, None)).collect())
+        })
+    }
+
+    fn resume(&self, state: &LockState, request: LockRequest) -> Result<LockGuard, AcquireError> {
+        let request = state.fill(request);
+        self.acquire_all(request, |targets| state.expect_of(targets))
+    }
+
+    fn accept(
+        &self,
+        token: &HandoverToken,
+        request: LockRequest,
+    ) -> Result<Accepted, AcquireError> {
+        let guard = self.acquire_all(request, |targets| token.expect_of(targets))?;
+        Ok(Accepted::new(guard, token))
+    }
+}
+
+/// What is to be locked, each as it must have been left.
+type Expectations = Vec<(Target, Option<Expected>)>;
+
+impl PaxosManager {
+    /// Acquires all that is requested, each as `expect` says, or nothing.
+    fn acquire_all(
+        &self,
+        mut request: LockRequest,
+        expect: impl FnOnce(Vec<Target>) -> Result<Expectations, AcquireError>,
+    ) -> Result<LockGuard, AcquireError> {
         request.check()?;
         if !request.action.is_fenced() && self.lockspace.inner().shared.host_fence.is_wanted() {
             return Err(AcquireError::IgnoredWithWatchdog);
         }
         // Before anything is waited for: the number may be another's by then.
         let care = request.take_care()?;
-        let targets = self.targets(&request)?;
+        let targets = expect(self.targets(&request)?)?;
         let limit = Limit::begin(request.wait);
         let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
-        for target in &targets {
-            match self.acquire_one(target, &leases, &request.owner, limit) {
+        for (target, expected) in &targets {
+            match self.acquire_one(target, &leases, &request.owner, limit, *expected) {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     // All or nothing, in the reverse order.
                     while let Some(lease) = leases.pop() {
-                        lease.release_quietly();
+                        lease.release_quietly(Leaving::Unused);
                     }
                     return Err(error);
                 }

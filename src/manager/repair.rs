@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::guard::Locked;
-use super::lease::Target;
+use super::lease::{Leaving, Target};
 use crate::disk::StorageWorld;
 use crate::format::ResourceName;
 use crate::libvirt::{CreateError, LeaseDirectory};
@@ -87,7 +87,7 @@ pub(super) fn replace_leftover(
     let holding = Holding {
         patience: Patience::WaitForDeath { until: Some(until) },
         note: None,
-        expected_version: None,
+        expected: None,
     };
     let lease = loop {
         match repair.try_acquire(lockspace, &holding) {
@@ -125,7 +125,7 @@ pub(super) fn replace_leftover(
             })
         }
     });
-    lease.release_quietly();
+    lease.release_quietly(Leaving::Used);
     match replaced? {
         Ok(true) => {
             tracing::warn!(path = ?target.path, "replaced a lease file that was never initialised");

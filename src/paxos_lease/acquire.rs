@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::ballot::BallotEnd;
+use super::expected::{Expected, VersionChange};
 use super::owner::Ownership;
 use super::retract::{Debt, retract};
 use super::{HeldLease, Holder, LeaseArea, LeaseIoError, LeaseShape};
@@ -36,8 +37,8 @@ pub struct Holding {
     /// Who holds the lease, for people on other hosts. Host, generation and version are filled in
     /// by the acquire.
     pub note: Option<HolderNote>,
-    /// The version that the lease must have when it is taken: nobody may have owned it since.
-    pub expected_version: Option<LeaseVersion>,
+    /// How the lease must have been left: nobody may have used it since.
+    pub expected: Option<Expected>,
 }
 
 /// Why a lease was not acquired.
@@ -83,13 +84,17 @@ pub enum AcquireError {
         /// How many times it was tried.
         rounds: u32,
     },
-    /// The lease is at another version than it had to be.
-    #[error("the lease is at version {found}, not {expected}: somebody else held it in between")]
-    VersionChanged {
-        /// What was asked for.
-        expected: LeaseVersion,
-        /// What the lease has.
-        found: LeaseVersion,
+    /// The lease is not as it was left.
+    #[error("the lease is {0}")]
+    VersionChanged(Box<VersionChange>),
+    /// The lease was given back, or its holder is dead, but it was not handed over by the offer that
+    /// was to be accepted.
+    #[error("the lease, at version {version}, was not handed over by this offer")]
+    NotHandedOver {
+        /// The version of the offer.
+        version: LeaseVersion,
+        /// Who made the offer.
+        by: Option<(HostId, Generation)>,
     },
     /// Versions or ballot numbers cannot be raised any more.
     #[error("the lease's version or ballot numbers are used up")]
@@ -137,6 +142,8 @@ pub async fn acquire<W: World>(
         own_input: None,
         left_behind: None,
         sharers: Vec::new(),
+        unchanged_since: None,
+        passed_over: None,
     };
     let error = match attempt.run().await {
         Ok(held) => return Ok(held),
@@ -150,6 +157,8 @@ pub async fn acquire<W: World>(
     let Some(debt) = left_behind else {
         return Err(AcquireFailure { error, debt: None });
     };
+    let note = attempt.unused_note(debt.version());
+    let debt = debt.with_note(note);
     waypoint!(error, debt);
     match retract(world, membership, lease, &debt).await {
         Ok(()) => {
@@ -180,6 +189,10 @@ pub(super) struct Attempt<'a, W: World> {
     pub(super) left_behind: Option<Debt>,
     /// Who held the lease in shared mode when phase 1 last looked.
     pub(super) sharers: Vec<(HostId, Generation)>,
+    /// For the version that is balloted for: the last one before it under which the disk was used.
+    pub(super) unchanged_since: Option<(LeaseVersion, LeaseVersion)>,
+    /// Where a version is expected: what was accepted for the next one, by who never used it.
+    pub(super) passed_over: Option<(LeaseVersion, Input)>,
 }
 
 impl<W: World> Attempt<'_, W> {
@@ -225,7 +238,7 @@ impl<W: World> Attempt<'_, W> {
                 continue;
             }
             self.forget_what_was_decided(&image.leader);
-            self.check_expected_version(image.leader.version())?;
+            self.check_expected(&image).await?;
             waypoint!(
                 (image.leader, image.shape, image.max_mbal()),
                 (
@@ -253,6 +266,7 @@ impl<W: World> Attempt<'_, W> {
                 Ownership::Free => false,
                 Ownership::Over { waited } => waited,
             };
+            self.check_handed_over(&image).await?;
             self.refuse_live_sharers(&image)?;
 
             let next = mutation!(
@@ -261,6 +275,9 @@ impl<W: World> Attempt<'_, W> {
                 image.leader.version().next()
             );
             let next = next.ok_or(AcquireError::NumbersUsedUp)?.max(newest_block);
+            // Only of the version right before it is it known who had it.
+            self.unchanged_since = (image.leader.version().next() == Some(next))
+                .then(|| (next, self.last_used(&image)));
             match self.ballot(&image, next, reread_leader).await? {
                 BallotEnd::Restart => {}
                 BallotEnd::Won { held, sharers } => {
@@ -271,16 +288,6 @@ impl<W: World> Attempt<'_, W> {
         Err(AcquireError::Contended {
             rounds: RESTARTS_MAX,
         })
-    }
-
-    fn check_expected_version(&self, found: LeaseVersion) -> Result<(), AcquireError> {
-        match self.holding.expected_version {
-            Some(expected) if expected != found && !mutation!(ExpectedVersionIgnored) => {
-                witness!(VersionChanged);
-                Err(AcquireError::VersionChanged { expected, found })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Once the leader shows that a version went to somebody else, what was proposed for it cannot

@@ -96,6 +96,7 @@ pub(super) struct BlockSeen {
     pub(super) host: HostId,
     pub(super) block: Option<Dblock>,
     pub(super) shared: Option<Generation>,
+    pub(super) note: Option<HolderNote>,
 }
 
 impl LeaseImage {
@@ -281,6 +282,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
                     host,
                     block,
                     shared: sharer(&found, host),
+                    note: found.note.present(),
                 });
             }
         }

@@ -163,6 +163,7 @@ impl<W: World> Attempt<'_, W> {
                     shape: image.shape,
                     leader,
                     block: debt.block(),
+                    unchanged_since: self.unchanged_since.map(|(_, since)| since),
                 }))
             }
             _ => Ok(LeaderNow::Moved),
@@ -235,6 +236,7 @@ impl<W: World> Attempt<'_, W> {
             shape: image.shape,
             leader,
             block: accepting,
+            unchanged_since: self.unchanged_since.map(|(_, since)| since),
         }))
     }
 
@@ -255,6 +257,7 @@ impl<W: World> Attempt<'_, W> {
             .iter()
             .filter_map(|seen| Some((seen.host, seen.shared?)))
             .collect();
+        self.check_expected_blocks(&image.leader, &blocks).await?;
         Ok(look(&blocks, announced.mbal, announced.version))
     }
 
@@ -364,7 +367,7 @@ enum Round {
 }
 
 /// What a block says was accepted, and in which ballot.
-fn accepted_of(block: Dblock) -> Option<(u64, Input)> {
+pub(super) fn accepted_of(block: Dblock) -> Option<(u64, Input)> {
     block
         .input
         .filter(|_| block.bal != 0)

@@ -12,7 +12,7 @@ use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::LeaseImage;
 use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
-    Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader,
+    Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader, Tenure,
 };
 use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
@@ -217,6 +217,8 @@ impl<W: World> Attempt<'_, W> {
             let alive = watch.renewal_seen && silent_for <= timing.lost_after();
             let out_of_patience = match self.holding.patience {
                 Patience::Refuse => true,
+                // Of one that is dead and has not handed over, nothing is taken anyway.
+                Patience::WaitForDeath { .. } if !self.may_take_from_dead(image) => true,
                 Patience::WaitForDeath { until } => until.is_some_and(|until| now >= until),
             };
             if alive || out_of_patience {
@@ -279,9 +281,7 @@ impl<W: World> Attempt<'_, W> {
             .await?;
         let noted_as_held = match &sector.note {
             NoteState::Present(note) => {
-                note.host_id == owner
-                    && note.generation == leader.generation()
-                    && note.version == leader.version()
+                note.is_of(leader.generation(), leader.version()) && note.tenure == Tenure::Held
             }
             _ => false,
         };
@@ -304,11 +304,7 @@ impl<W: World> Attempt<'_, W> {
             .await
             .ok();
         let note = sector.and_then(|sector| match sector.note {
-            NoteState::Present(note)
-                if note.host_id == owner
-                    && note.generation == leader.generation()
-                    && note.version == leader.version() =>
-            {
+            NoteState::Present(note) if note.is_of(leader.generation(), leader.version()) => {
                 Some(note)
             }
             _ => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{HeldLease, LeaseArea, LeaseIoError};
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, Generation, HostId, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, Generation, HolderNote, HostId, LeaseVersion, PaxosLeader};
 use crate::probe::{mutation, witness};
 use crate::world::World;
 
@@ -88,6 +88,21 @@ pub async fn release<W: World>(
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
 ) -> Result<(), ReleaseError> {
+    release_with_note(world, membership, lease, held, None).await
+}
+
+/// The same, with a note that stays beside the block: how the lease was left.
+///
+/// # Errors
+///
+/// [`ReleaseError`], as [`release()`].
+pub async fn release_with_note<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+    note: Option<&HolderNote>,
+) -> Result<(), ReleaseError> {
     // As soon as the mark is on the disk others may take the lease, where another host has committed
     // our input. So only what the leader shows before it tells whether the lease was taken from us.
     let before = read_leader(world, membership, lease, held).await?;
@@ -99,9 +114,9 @@ pub async fn release<W: World>(
     // leader, the mark tells everyone that it means nothing.
     if mutation!(LeaderFreedFirst) {
         free_leader(world, membership, lease, held).await?;
-        return mark_released(world, membership, lease, held).await;
+        return mark_released(world, membership, lease, held, note).await;
     }
-    mark_released(world, membership, lease, held).await?;
+    mark_released(world, membership, lease, held, note).await?;
     if taken {
         return Err(not_ours(&before));
     }
@@ -142,6 +157,7 @@ async fn mark_released<W: World>(
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
+    note: Option<&HolderNote>,
 ) -> Result<(), ReleaseError> {
     if mutation!(ReleaseUnmarked) {
         return Ok(());
@@ -155,7 +171,7 @@ async fn mark_released<W: World>(
     let me = membership.host_id();
     let limit = write_limit(world, membership)?;
     Ok(lease
-        .write_block(world, held.shape, me, Some((&block, None)), limit)
+        .write_block(world, held.shape, me, Some((&block, note)), limit)
         .await?)
 }
 

@@ -8,7 +8,7 @@
 use super::release::released;
 use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape, names_us};
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, LeaseVersion};
+use crate::format::{Dblock, HolderNote, LeaseVersion};
 use crate::probe::{mutation, witness};
 use crate::world::World;
 
@@ -21,12 +21,18 @@ use crate::world::World;
 pub struct Debt {
     shape: LeaseShape,
     block: Dblock,
+    /// What is to stand beside the block.
+    note: Option<Box<HolderNote>>,
 }
 
 impl Debt {
     /// Left by an acquire that wrote, or tried to write, `block`.
     pub(super) const fn of_acquire(shape: LeaseShape, block: Dblock) -> Self {
-        Self { shape, block }
+        Self {
+            shape,
+            block,
+            note: None,
+        }
     }
 
     /// Left by a release that failed.
@@ -34,7 +40,14 @@ impl Debt {
         Self {
             shape: held.shape,
             block: held.block,
+            note: None,
         }
+    }
+
+    /// The same with a note on how the lease was left.
+    pub fn with_note(mut self, note: Option<HolderNote>) -> Self {
+        self.note = note.map(Box::new);
+        self
     }
 
     pub(super) const fn block(&self) -> Dblock {
@@ -98,7 +111,13 @@ pub async fn retract<W: World>(
     );
     let block = mutation!(RetractUnmarked, values, released(values));
     lease
-        .write_block(world, debt.shape, me, Some((&block, None)), write_limit()?)
+        .write_block(
+            world,
+            debt.shape,
+            me,
+            Some((&block, debt.note.as_deref())),
+            write_limit()?,
+        )
         .await?;
 
     // A commit of ours that is still under way would land over what is read and written now.

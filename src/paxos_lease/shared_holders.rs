@@ -3,7 +3,7 @@
 
 use super::acquire::{AcquireError, Attempt};
 use super::area::{LeaseImage, sharer};
-use super::release::release;
+use super::release::release_with_note;
 use super::{HeldLease, LeaseIoError};
 use crate::delta_lease::HostState;
 use crate::format::{Generation, HostId};
@@ -69,9 +69,17 @@ impl<W: World> Attempt<'_, W> {
                 AcquireError::HeldShared { hosts: alive }
             }
         };
-        if release(self.world, self.membership, self.lease, &held)
-            .await
-            .is_ok()
+        let note = self.note_for(held.version());
+        let note = note.and_then(|note| held.unused_note(note));
+        if release_with_note(
+            self.world,
+            self.membership,
+            self.lease,
+            &held,
+            note.as_ref(),
+        )
+        .await
+        .is_ok()
         {
             self.left_behind = None;
         }

@@ -85,8 +85,18 @@ witnesses! {
     LeaderChangedWhileWatched,
     /// A block was newer than the leader (INV-NEXT).
     StaleLeader,
-    /// The lease was at another version than was asked for.
+    /// The lease was used since it was left.
     VersionChanged,
+    /// A version that its owner had not used was passed over.
+    UnusedPassedOver,
+    /// A lease was given back, or its owner was dead, but it was not handed over.
+    NotHandedOver,
+    /// A lease that was handed over was taken.
+    HandedOverTaken,
+    /// The flush before a hand-over failed.
+    HandoverKept,
+    /// A lease was handed over.
+    HandoverGone,
     /// The leases of this host were lost in the middle of an acquire.
     LostInAcquire,
     /// A leader that was read again before a ballot had moved.

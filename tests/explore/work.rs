@@ -154,7 +154,7 @@ impl Manner {
                 Patience::Refuse
             },
             note: Some(note.with_guest_name("guest")),
-            expected_version: None,
+            expected: None,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use disklease::format::{LockspaceName, ResourceName};
 use disklease::manager::{Locked, ManagerKind};
 use disklease::{
-    Access, AcquireError, LeaseSpec, LockGuard, LockManager, LockRequest, NopManager, PaxosManager,
-    WaitLimit,
+    Access, AcquireError, HandoverAnswer, HandoverError, HandoverToken, LeaseSpec, LockGuard,
+    LockManager, LockRequest, LockState, NopManager, PaxosManager, TokenError, Verdict, WaitLimit,
 };
 
 use super::shared_host;
@@ -195,6 +195,59 @@ fn a_name_that_is_no_text_is_as_good_as_any() {
             .acquire(request().disk(Path::new(odd), Access::Exclusive))
             .unwrap();
         assert!(guard.is_held());
+    });
+}
+
+#[test]
+fn what_was_suspended_is_resumed() {
+    with_each(|manager| {
+        let disk = format!("/both/suspended/{}", manager.name());
+        let guard = manager.acquire(disks(&[&disk])).unwrap();
+        let state = guard.suspend().unwrap();
+        let again = LockState::from_bytes(&state.to_bytes()).unwrap();
+        let texts = [&state, &again].map(ToString::to_string);
+        assert_eq!(texts[0], texts[1]);
+        // By the request's own paths; the text alone names the lease and not the disk.
+        let guard = manager.resume(&again, disks(&[&disk])).unwrap();
+        assert!(guard.is_held());
+        drop(guard);
+        let unnamed = manager.resume(&LockState::default(), request());
+        assert_eq!(unnamed.unwrap_err(), AcquireError::NothingToLock);
+    });
+}
+
+#[test]
+fn what_is_handed_over_is_held_by_one_side_at_a_time() {
+    with_each(|manager| {
+        let disk = format!("/both/handed_over/{}", manager.name());
+        let offer = manager.acquire(disks(&[&disk])).unwrap().offer().unwrap();
+        let token = HandoverToken::from_bytes(&offer.token().to_bytes()).unwrap();
+        assert!(offer.guard().is_held());
+        let kept = offer.hand_over(|| Err("flush")).unwrap_err();
+        let HandoverError::Flush { offer, error } = kept else {
+            panic!("{kept}");
+        };
+        assert_eq!(error, "flush");
+        assert!(offer.guard().is_held());
+        let handed_over = offer.hand_over(|| Ok::<_, ()>(())).unwrap();
+        assert_eq!(handed_over.not_written(), None);
+        let accepted = manager.accept(&token, disks(&[&disk])).unwrap();
+        let (guard, answer) = accepted.start().unwrap();
+        assert!(guard.is_held());
+        let answer = HandoverAnswer::from_bytes(&answer.to_bytes()).unwrap();
+        assert_eq!(handed_over.confirm(&answer), Ok(Verdict::Started));
+        guard.release().unwrap();
+
+        let offer = manager.acquire(disks(&[&disk])).unwrap().offer().unwrap();
+        let other = offer.token().clone();
+        let refused = offer
+            .hand_over(|| Ok::<_, ()>(()))
+            .unwrap()
+            .confirm(&answer);
+        assert_eq!(refused, Err(TokenError::OtherOffer));
+        let accepted = manager.accept(&other, disks(&[&disk])).unwrap();
+        let answer = accepted.decline().unwrap();
+        assert_eq!(answer.verdict(), Verdict::Declined);
     });
 }
 

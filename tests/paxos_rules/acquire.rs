@@ -197,31 +197,3 @@ fn a_lease_of_other_sectors_than_expected_is_read_as_it_is() {
     let held = a.acquire().unwrap();
     assert_eq!(held.shape().geometry, Geometry::S4K_A1M);
 }
-
-/// An acquire for one version only is refused when the lease is at another.
-#[test]
-fn an_expected_version_must_be_the_leases() {
-    let (rig, [a]) = joined();
-    let held = a.acquire().unwrap();
-    a.release(&held).unwrap();
-    let acquire = |expected| {
-        let (me, mut holding) = (a.clone(), a.holding(Patience::Refuse));
-        holding.expected_version = Some(LeaseVersion::new(expected));
-        rig.sim
-            .run_on(a.host, async move { me.acquire_as(holding).await })
-    };
-    let from = rig.sim.log_len();
-    let error = acquire(0).unwrap_err().error;
-    assert!(
-        matches!(error, AcquireError::VersionChanged { .. }),
-        "{error}"
-    );
-    assert_eq!(lease_writes(&rig, &a, from).len(), 0);
-    assert_eq!(acquire(1).unwrap().version(), LeaseVersion::new(2));
-    // Also where the leader names an owner, whose time is over: here this host itself.
-    let error = acquire(1).unwrap_err().error;
-    assert!(
-        matches!(error, AcquireError::VersionChanged { .. }),
-        "{error}"
-    );
-}

@@ -22,8 +22,28 @@ const TABLE: &[(Mutation, &str)] = &[
         "shared::a_sharer_in_a_life_not_seen_yet_is_respected",
     ),
     (
+        Mutation::ExpectedBlocksIgnored,
+        "as_left::a_block_newer_than_the_leader_is_believed",
+    ),
+    (
+        Mutation::ExpectedHolderIgnored,
+        "as_left::the_same_version_of_another_holder_is_refused",
+    ),
+    (
         Mutation::ExpectedVersionIgnored,
-        "acquire::an_expected_version_must_be_the_leases",
+        "as_left::an_expected_version_must_be_the_leases",
+    ),
+    (
+        Mutation::HandoverNoteIgnored,
+        "as_left::what_was_not_handed_over_is_not_accepted",
+    ),
+    (
+        Mutation::LostStateTrustsOwner,
+        "as_left::a_later_version_of_the_own_earlier_life_is_refused",
+    ),
+    (
+        Mutation::UnusedNoteOfAnyVersion,
+        "as_left::a_note_of_another_version_tells_nothing",
     ),
     (
         Mutation::FutureLifeTaken,

@@ -23,6 +23,7 @@ pub mod fleet;
 pub mod io;
 pub mod judge;
 pub mod machine;
+pub mod moves;
 pub mod referee;
 pub mod rig;
 pub mod scenario;

@@ -27,6 +27,7 @@ use futures_util::{FutureExt, pin_mut};
 use super::clock::TrueTime;
 use super::disk::SimDisk;
 use super::io::IoKind;
+use super::moves::{Ending, Image, Stream};
 use super::referee::{Life, Referee, offset_of};
 use super::rig::{host_id, secs, timing};
 use super::scenario::{Scenario, Setup};
@@ -47,6 +48,8 @@ pub struct Field {
     pub referee: Referee,
     /// What never stands still: watchdogs, and whoever restarts processes. Its clock is true.
     pub hardware: SimWorld,
+    /// The guest of each lease that is on its way to another host, if it is.
+    pub streams: RefCell<Vec<Option<Stream>>>,
     /// Hosts that have got all they wanted.
     pub finished: Cell<usize>,
 }
@@ -66,6 +69,8 @@ pub struct Host {
     turns_left: RefCell<Vec<u64>>,
     /// Whether each lease was had after the blows were over.
     had_last: RefCell<Vec<bool>>,
+    /// The suspended guest of each lease, if there is one.
+    pub suspended: RefCell<Vec<Option<Image>>>,
     /// Nobody will start it again.
     pub gone: Cell<bool>,
     is_finished: Cell<bool>,
@@ -96,6 +101,7 @@ impl Host {
             leaving: Cell::new(false),
             turns_left: RefCell::new(vec![field.scenario.turns; leases]),
             had_last: RefCell::new(vec![false; leases]),
+            suspended: RefCell::new(vec![None; leases]),
             gone: Cell::new(false),
             is_finished: Cell::new(false),
         })
@@ -105,12 +111,12 @@ impl Host {
         self.world.host
     }
 
-    fn life(&self) -> Life {
+    pub fn life(&self) -> Life {
         let core = self.field.sim.core.borrow();
         (self.ix(), core.hosts[self.ix().0].life)
     }
 
-    fn note(&self, text: impl FnOnce() -> String) {
+    pub fn note(&self, text: impl FnOnce() -> String) {
         self.field.sim.note(Some(self.ix()), text);
     }
 
@@ -321,20 +327,30 @@ impl Host {
                 world.sleep(Duration::from_millis(200)).await;
                 continue;
             };
-            let holding = self.holding(membership);
+            let image = self.arrival(lease);
+            let mut holding = self.holding(membership);
+            holding.expected = image.map(|image| image.expected);
             let mut failure = match paxos_lease::acquire(world, membership, area, &holding).await {
                 Ok(held) => {
-                    self.hold(membership, lease, held, reservation).await;
+                    let mut reservation = Some(reservation);
+                    let arrived = self.arrives(membership, lease, &held, image, &mut reservation);
+                    if arrived.await {
+                        self.hold(membership, lease, held, reservation).await;
+                    }
                     continue;
                 }
                 Err(failure) => failure,
             };
             self.refused(&failure.error);
+            if let Some(image) = image {
+                self.did_not_arrive(lease, image, &failure.error);
+                holding.expected = None;
+            }
             if let Some(debt) = failure.debt.take_if(|_| world.random(4) == 0) {
                 // What an acquire left half-way need not be settled for the next to be right.
                 match paxos_lease::acquire(world, membership, area, &holding).await {
                     Ok(held) => {
-                        self.hold(membership, lease, held, reservation).await;
+                        self.hold(membership, lease, held, Some(reservation)).await;
                         continue;
                     }
                     Err(again) => {
@@ -379,7 +395,7 @@ impl Host {
         Holding {
             patience,
             note,
-            expected_version: None,
+            expected: None,
         }
     }
 
@@ -388,7 +404,7 @@ impl Host {
         membership: &Rc<Membership<SimDisk>>,
         lease: usize,
         held: HeldLease,
-        reservation: Reservation<SimDisk, usize>,
+        mut reservation: Option<Reservation<SimDisk, usize>>,
     ) {
         let (field, world, life) = (&self.field, &self.world, self.life());
         let scenario = &field.scenario;
@@ -410,7 +426,12 @@ impl Host {
             scenario.hold_max
         };
         let until = world.now() + Duration::from_nanos(world.random(nanos(most) + 1));
+        let ending = self.ending();
+        let mut offer = None;
         while is_held() {
+            if ending == Ending::HandOver && offer.is_none() {
+                offer = Some(self.offer(membership, lease, version));
+            }
             field.referee.writes(lease, life, version);
             let takes = match world.random(3) {
                 _ if field.is_quiet() => Duration::from_millis(1),
@@ -425,8 +446,24 @@ impl Host {
             let rest = nanos(most) / 16 + 1_000_000;
             world.sleep(Duration::from_nanos(world.random(rest))).await;
         }
+        if let (Some(offer), true) = (offer, is_held()) {
+            let handed_over = self.hand_over(membership, lease, &held, offer, &mut reservation);
+            if handed_over.await {
+                return;
+            }
+            for _ in 0..world.random(4) {
+                if is_held() {
+                    field.referee.writes(lease, life, version);
+                    let takes = Duration::from_millis(1 + world.random(200));
+                    world.write_for(field.guests, offset_of(lease), takes).await;
+                }
+            }
+        }
         if !is_held() {
             self.ask_again(membership, is_held).await;
+            self.keep(membership, lease, version);
+        } else if ending == Ending::Suspend {
+            self.keep(membership, lease, version);
         }
         field.referee.gives_up(lease, life);
         let area = &field.leases[lease];
@@ -434,7 +471,9 @@ impl Host {
         self.note(|| format!("has released the lease: {released:?}"));
         if let Err(ReleaseError::Lease(_)) = released {
             field.referee.count(|tally| tally.debts += 1);
-            reservation.owe(area.clone(), Debt::of_release(&held));
+            if let Some(reservation) = reservation {
+                reservation.owe(area.clone(), Debt::of_release(&held));
+            }
         }
     }
 

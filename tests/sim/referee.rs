@@ -6,6 +6,7 @@
 //! | write in flight | a lease is acquired while a write of the one who had it before is under way |
 //! | stale write | a guest writes though a later owner has had the disk |
 //! | version | an acquire gets a version that is not newer than all before |
+//! | stale guest | a guest goes on from where it was suspended, or moves, though its disk was written since |
 //! | loss taken back | a guard that said lost says held |
 //! | stuck | after the blows are over somebody never gets the lease |
 
@@ -36,11 +37,16 @@ pub struct Tally {
     pub debts: u64,
     pub flips: u64,
     pub late_writes: u64,
+    pub resumed: u64,
+    pub handed_over: u64,
+    pub moved: u64,
+    pub declined: u64,
+    pub refused_moves: u64,
 }
 
 impl Tally {
     /// Each count by its name.
-    pub fn fields(&self) -> [(&'static str, u64); 14] {
+    pub fn fields(&self) -> [(&'static str, u64); 19] {
         [
             ("acquires", self.acquires),
             ("refusals", self.refusals),
@@ -56,6 +62,11 @@ impl Tally {
             ("debts", self.debts),
             ("flips", self.flips),
             ("late writes", self.late_writes),
+            ("resumed", self.resumed),
+            ("handed over", self.handed_over),
+            ("moved", self.moved),
+            ("declined", self.declined),
+            ("refused moves", self.refused_moves),
         ]
     }
 
@@ -74,6 +85,11 @@ impl Tally {
         self.debts += other.debts;
         self.flips += other.flips;
         self.late_writes += other.late_writes;
+        self.resumed += other.resumed;
+        self.handed_over += other.handed_over;
+        self.moved += other.moved;
+        self.declined += other.declined;
+        self.refused_moves += other.refused_moves;
     }
 }
 
@@ -91,6 +107,8 @@ struct Book {
     /// The guards of each lease that were not given back, those of the dead among them.
     guards: Vec<Vec<Guard>>,
     newest: Vec<u64>,
+    /// How often the disk of each lease was written.
+    writes: Vec<u64>,
     broken: Option<String>,
 }
 
@@ -108,6 +126,7 @@ impl Referee {
         let book = Book {
             guards: (0..leases).map(|_| Vec::new()).collect(),
             newest: vec![0; leases],
+            writes: vec![0; leases],
             broken: None,
         };
         Self {
@@ -226,6 +245,7 @@ impl Referee {
     /// A guest begins a write, because its guard says held.
     pub fn writes(&self, lease: usize, life: Life, version: u64) {
         self.count(|tally| tally.guest_writes += 1);
+        self.book.borrow_mut().writes[lease] += 1;
         let newest = self.book.borrow().newest[lease];
         if version < newest {
             self.breach(|| {
@@ -240,6 +260,24 @@ impl Referee {
                 format!(
                     "write in flight: the guests of {} and {} write at once",
                     life.0, host
+                )
+            });
+        }
+    }
+
+    /// How often the disk of a lease was written by now, by whomever.
+    pub fn writes_so_far(&self, lease: usize) -> u64 {
+        self.book.borrow().writes[lease]
+    }
+
+    /// A guest goes on that was paused when its disk had been written so often.
+    pub fn goes_on(&self, lease: usize, life: Life, writes: u64) {
+        let now = self.writes_so_far(lease);
+        if now != writes {
+            self.breach(|| {
+                format!(
+                    "stale guest: that of host {} goes on as of {writes} writes to its disk, which has had {now}",
+                    life.0.0
                 )
             });
         }

@@ -321,7 +321,7 @@ impl Member {
         Holding {
             patience,
             note: Some(note),
-            expected_version: None,
+            expected: None,
         }
     }
 

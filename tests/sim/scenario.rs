@@ -20,21 +20,25 @@ pub enum Profile {
     Ids,
     /// As one of the others, with a record that is damaged at some time.
     Damage,
+    /// Guests are suspended and resumed, and move from host to host.
+    Moves,
 }
 
 impl Profile {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
         Self::Ids,
         Self::Damage,
+        Self::Moves,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 16 {
-            0..=9 => Self::Ballots,
+            0..=8 => Self::Ballots,
+            9 => Self::Moves,
             10 | 11 => Self::Takeover,
             12 | 13 => Self::Lives,
             14 => Self::Ids,
@@ -124,6 +128,8 @@ pub struct Scenario {
     pub pause_max: Duration,
     pub hold_max: Duration,
     pub guest_write_max: Duration,
+    /// Guests are suspended and resumed, and handed over.
+    pub moves: bool,
     /// What befalls which host, and when.
     pub blows: Vec<(When, usize, Blow)>,
     /// From now on nothing goes wrong any more.
@@ -168,6 +174,7 @@ impl Scenario {
             Profile::Lives => Self::lives(&mut draw),
             Profile::Ids => Self::ids(&mut draw),
             Profile::Damage => Self::damage(&mut draw),
+            Profile::Moves => Self::moves(&mut draw),
         }
     }
 
@@ -248,6 +255,7 @@ impl Scenario {
             pause_max: draw.one_of(&[busy, busy * 4, millis(2000)]),
             hold_max: draw.one_of(&[millis(1), busy, millis(1000)]),
             guest_write_max: millis(20),
+            moves: false,
             blows: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
@@ -297,6 +305,7 @@ impl Scenario {
             pause_max: millis(500),
             hold_max: draw.one_of(&[millis(20_000), millis(20_000), millis(2000)]),
             guest_write_max: draw.one_of(&[millis(hanging), millis(300), millis(f * 1000 - 100)]),
+            moves: false,
             blows,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
@@ -337,6 +346,7 @@ impl Scenario {
             pause_max: draw.one_of(&[millis(20), millis(500), millis(3000)]),
             hold_max: draw.one_of(&[millis(20), millis(3000), millis(20_000)]),
             guest_write_max: draw.one_of(&[millis(1), millis(300), millis(f * 1000 - 100)]),
+            moves: false,
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
@@ -428,6 +438,18 @@ impl Scenario {
         for (_, victim, _) in &mut scenario.blows {
             *victim = draw.below(count) as usize;
         }
+        scenario
+    }
+
+    fn moves(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = match draw.below(3) {
+            0 => Self::lives(draw),
+            1 => Self::takeover(draw),
+            _ => Self::ballots(draw),
+        };
+        scenario.moves = true;
+        scenario.turns = 3 + draw.below(6);
+        scenario.taker = None;
         scenario
     }
 

@@ -228,6 +228,7 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
         sim: sim.clone(),
         referee: Referee::new(sim, scenario.leases, guests),
         hardware: SimWorld::new(sim, hardware),
+        streams: std::cell::RefCell::new(vec![None; scenario.leases]),
         finished: Cell::new(0),
         space,
         leases,

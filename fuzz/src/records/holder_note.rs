@@ -1,7 +1,8 @@
 //! The note on who holds a lease.
 
 use disklease::format::{
-    FormatError, Generation, HolderNote, HostId, LeaseVersion, NoteState, Structure,
+    FormatError, Generation, HolderNote, HostId, LeaseVersion, NoteState, OfferId, Structure,
+    Tenure,
 };
 
 use super::{Case, is_refused_where_it_does_not_fit};
@@ -68,10 +69,14 @@ fn present(structure: Structure, note: &[u8], host: HostId) -> Result<HolderNote
             found,
         });
     }
-    let found = u16_at(note, 10);
-    if found != 1 {
-        return Err(FormatError::NoteState { structure, found });
-    }
+    let tenure = match u16_at(note, 10) {
+        1 => Tenure::Held,
+        2 => Tenure::HandedOver(OfferId::new(u64_at(note, 208))),
+        3 => Tenure::Unused {
+            since: LeaseVersion::new(u64_at(note, 208)),
+        },
+        found => return Err(FormatError::NoteState { structure, found }),
+    };
     let found = u64_at(note, 16);
     if found != u64::from(host) {
         return Err(FormatError::OwnerId {
@@ -89,6 +94,7 @@ fn present(structure: Structure, note: &[u8], host: HostId) -> Result<HolderNote
     })?;
     let generation = Generation::new(u64_at(note, 24));
     let mut said = HolderNote::new(host, generation, LeaseVersion::new(u64_at(note, 32)));
+    said.tenure = tenure;
     said.pid = u32_at(note, 12);
     said.acquired_unix_secs = u64_at(note, 40);
     said.boot_id.copy_from_slice(&note[48..64]);
@@ -105,8 +111,13 @@ fn goes_back(note: &HolderNote, bytes: &[u8]) {
     let back = HolderNote::read_from(&sector, note.host_id);
     assert_eq!(back, NoteState::Present(note.clone()));
     // Bytes that have no meaning yet are not carried over.
-    let unused = bytes[80 + note.guest_name.len()..].iter();
-    let is_as_we_write_it = unused.into_iter().all(|&byte| byte == 0);
+    let mut unused = bytes.to_vec();
+    if note.tenure != Tenure::Held {
+        unused[208..216].fill(0);
+    }
+    let is_as_we_write_it = unused[80 + note.guest_name.len()..]
+        .iter()
+        .all(|&byte| byte == 0);
     assert_eq!(sector[OFFSET..] == *bytes, is_as_we_write_it);
     is_refused_where_it_does_not_fit(END, |sector| note.write_to(sector));
     assert_eq!(note.clone().with_guest_name(&note.guest_name), *note);
@@ -134,6 +145,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let mut sealed = seed.clone();
         sealed[0] = 1;
         seeds.extend([seed, sealed]);
+    }
+    let host = HostId::new(2).unwrap();
+    for tenure in [
+        Tenure::HandedOver(OfferId::new(77)),
+        Tenure::Unused {
+            since: LeaseVersion::new(8),
+        },
+    ] {
+        let mut note = HolderNote::new(host, Generation::new(3), LeaseVersion::new(9));
+        note.tenure = tenure;
+        let mut sector = vec![0; END];
+        note.write_to(&mut sector).unwrap();
+        seeds.push(Case::seed(2, OFFSET, &sector));
     }
     seeds
 }

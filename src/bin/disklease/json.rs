@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use disklease::format::{Geometry, HolderNote, HostNote, NameBytes};
+use disklease::format::{Geometry, HolderNote, HostNote, NameBytes, Tenure};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -50,6 +50,11 @@ pub(crate) fn holder_note(note: &HolderNote) -> Value {
         "host_id": note.host_id.get(),
         "generation": note.generation.get(),
         "version": note.version.get(),
+        "tenure": match note.tenure {
+            Tenure::HandedOver(_) => "handed over",
+            Tenure::Unused { .. } => "unused",
+            _ => "held",
+        },
         "guest_name": note.guest_name,
         "guest_uuid": note.guest_uuid.as_ref().map(output::uuid),
         "pid": note.pid,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::delta_lease::HostTable;
 use crate::disk::Links;
 use crate::format::{
-    Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName,
+    Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName, Tenure,
 };
 use crate::inspect::area::Area;
 use crate::inspect::error::{Damage, LookError, StatusError};
@@ -289,7 +289,7 @@ fn has_released(leader: &PaxosLeader, owner: HostId, block: Option<&HostBlock>) 
     }
     let Some(block) = block else { return false };
     let noted_as_held = block.note().is_some_and(|note| {
-        note.generation == leader.generation() && note.version == leader.version()
+        note.is_of(leader.generation(), leader.version()) && note.tenure == Tenure::Held
     });
     let released = block.sector.as_ref().is_ok_and(|sector| sector.released);
     released && !noted_as_held

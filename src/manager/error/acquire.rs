@@ -7,10 +7,10 @@ use super::super::guard::Locked;
 use crate::delta_lease::DeltaSectorError;
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
-use crate::format::{FormatError, Generation, HostId, LockspaceName, NameBytes};
+use crate::format::{FormatError, Generation, HostId, LeaseVersion, LockspaceName, NameBytes};
 use crate::libvirt::CreateError;
 use crate::lockspace::{LossReason, NotReserved};
-use crate::paxos_lease::{self, Holder, LeaseIoError};
+use crate::paxos_lease::{self, Holder, LeaseIoError, VersionChange};
 use crate::world::{OsError, ReadError, WriteError};
 
 /// Why nothing was locked.
@@ -93,6 +93,48 @@ pub enum AcquireError {
         path: PathBuf,
         /// What is wrong.
         fault: LeaseFault,
+    },
+    /// It is not as it was left: somebody has had it since. To go on with the guest would ruin its
+    /// disk; it can be started from its disk as it is now.
+    #[error(
+        "{locked}: the lease in {path:?} is {change}; the guest must not go on from where it was, only start anew"
+    )]
+    NotAsLeft {
+        /// What was asked for.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What was expected, what was found, and who has or had it.
+        change: Box<VersionChange>,
+    },
+    /// It was offered, but not handed over by that offer: its holder gave it back otherwise, or died.
+    /// The guest may have run on after it was copied.
+    #[error(
+        "{locked}: the lease in {path:?}, at version {version}, was not handed over by this offer{}: the guest that was received must not run",
+        by.as_ref().map_or_else(String::new, |(host, generation)| format!(" of host {host} (generation {generation})"))
+    )]
+    NotHandedOver {
+        /// What was asked for.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// The version of the offer.
+        version: LeaseVersion,
+        /// Who made the offer.
+        by: Option<(HostId, Generation)>,
+    },
+    /// What is asked for is not what was suspended or offered.
+    #[error("{locked} is not among what was suspended or offered, or more was than is asked for")]
+    OtherLocks {
+        /// What was asked for, or not asked for.
+        locked: Locked,
+    },
+    /// The state says of it no version, as it was held in shared mode: nothing tells whether it is as
+    /// it was left.
+    #[error("{locked} has no version in the state: it cannot be resumed, only acquired")]
+    VersionUnknown {
+        /// What was asked for.
+        locked: Locked,
     },
     /// The lease does not exist and could not be created.
     #[error("{locked}: its lease cannot be created: {error}")]
@@ -403,10 +445,16 @@ impl AcquireError {
                 in_lockspace,
             },
             E::Contended { rounds } => Self::Contended { locked, rounds },
-            E::VersionChanged { .. } => Self::Lease {
+            E::VersionChanged(change) => Self::NotAsLeft {
                 locked,
                 path,
-                fault: LeaseFault::Replaced,
+                change,
+            },
+            E::NotHandedOver { version, by } => Self::NotHandedOver {
+                locked,
+                path,
+                version,
+                by,
             },
             E::NumbersUsedUp => Self::Lease {
                 locked,

@@ -13,7 +13,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::super::error::{AcquireError, ReleaseError};
 use super::super::failure::{Deed, FailureAction};
-use super::super::lease::Lease;
+use super::super::lease::{Lease, Leaving};
 use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
@@ -219,6 +219,16 @@ impl Core {
         }
     }
 
+    /// The holder may not run from now on, for reasons of its own.
+    pub(super) fn end(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    pub(super) fn lockspace(&self) -> Option<&Lockspace> {
+        let protection = self.protection.as_ref()?;
+        Some(&protection.lockspace)
+    }
+
     /// Whether this is the copy of a guard in a forked child. The locks are the parent's.
     pub(super) fn is_copy(&self) -> bool {
         self.pid != std::process::id()
@@ -226,7 +236,7 @@ impl Core {
 
     /// The holder has stopped: nobody tells it anything any more, or kills it. Then gives back what
     /// is held. Whoever comes second waits until that is done, and has no error to report.
-    pub(super) fn give_back(&self) -> Result<(), ReleaseError> {
+    pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         let mut giving = self.giving.lock();
         match *giving {
             Giving::NotYet => *giving = Giving::UnderWay,
@@ -257,7 +267,7 @@ impl Core {
         drop(unheard);
         let mut result = Ok(());
         for lease in self.leases.iter().rev() {
-            let released = lease.release();
+            let released = lease.release(leaving);
             if result.is_ok() {
                 result = released;
             } else if let Err(error) = released {
@@ -375,7 +385,7 @@ impl OwnerEnd for Core {
             }
         }
         self.lost.store(true, Ordering::Release);
-        match self.give_back() {
+        match self.give_back(Leaving::Used) {
             Ok(()) => tracing::info!(
                 pid = owner.pid(),
                 "the owner has ended: its locks are given back"

@@ -221,6 +221,22 @@ mutations! {
 
     /// The version that the caller expects is not compared: a guest resumes over another's writes.
     ExpectedVersionIgnored,
+    /// Only the leader is asked for the version, no block: a late write has set the leader back.
+    ExpectedBlocksIgnored,
+    /// Whose version it was is not compared: a lease that was made anew has come to the same one.
+    ExpectedHolderIgnored,
+    /// A guest that was lost in an earlier life is resumed wherever the lease names that host: another
+    /// has had it in between.
+    LostStateTrustsOwner,
+    /// A note that a version was not used is believed for whatever version: the next one was used.
+    UnusedNoteOfAnyVersion,
+    /// A hand-over is accepted when the lease is to be had, however it was left: the source went on
+    /// with its guest.
+    HandoverNoteIgnored,
+    /// The lease is given back before the guest's writes have ended.
+    FlushAfterRelease,
+    /// Who has handed over still counts as a holder: both guests run.
+    HandoverBothRun,
     /// A commit counts though the leases are lost meanwhile.
     MemberUnchecked,
     /// An acquire begins while a write of this host to the lease is in flight: it reads what is about to

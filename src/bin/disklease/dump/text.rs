@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::mem::discriminant;
 
 use disklease::format::{
-    FormatError, Geometry, HolderNote, HostNote, NoteState, PaxosLeader, RequestRecord,
+    FormatError, Geometry, HolderNote, HostNote, NoteState, PaxosLeader, RequestRecord, Tenure,
 };
 use disklease::inspect::{Area, Damage, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
 
@@ -240,6 +240,15 @@ fn holder_note(note: &HolderNote) -> String {
     );
     if let Some(guest) = &note.guest_uuid {
         let _ = write!(text, ", uuid {}", uuid(guest));
+    }
+    match note.tenure {
+        Tenure::HandedOver(offer) => {
+            let _ = write!(text, ", handed over by offer {offer}");
+        }
+        Tenure::Unused { since } => {
+            let _ = write!(text, ", not used: the disk is as of version {since}");
+        }
+        _ => {}
     }
     text
 }
