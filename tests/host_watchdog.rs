@@ -15,13 +15,16 @@
 )]
 
 mod fake_watchdog;
+mod storage;
 mod support;
 
 #[path = "wdmd/double.rs"]
 mod double;
 
-use std::path::Path;
-use std::time::Duration;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use disklease::format::HostName;
 use disklease::{
@@ -31,7 +34,9 @@ use disklease::{
 
 use double::{Answer, Double, new};
 use fake_watchdog::{Event, FakeWatchdog, Model, Traits};
-use support::{N, SOON, disks, host_id, lockspace_in, scratch, wait_until};
+use storage::Mount;
+use storage::gate::{Fault, Mode, Target};
+use support::{Child, N, SOON, child_role, disks, host_id, lockspace_in, say, scratch, wait_until};
 
 /// The same for all hosts of these tests.
 const F: Duration = Duration::from_secs(10);
@@ -87,10 +92,7 @@ fn no_lock_is_handed_out_without_the_watchdog_and_none_is_kept_back() {
     let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(dir.path()));
     fake.wait_for_stop();
     // Somebody else has it now.
-    let taken = std::fs::OpenOptions::new()
-        .write(true)
-        .open(fake.path())
-        .unwrap();
+    let taken = OpenOptions::new().write(true).open(fake.path()).unwrap();
     let error = manager.acquire(disks(&["/disk/1"])).unwrap_err();
     assert!(
         matches!(
@@ -161,4 +163,84 @@ fn a_host_without_locks_needs_no_wdmd() {
         .unwrap()
         .release()
         .unwrap();
+}
+
+/// A holder in a process of its own, whose storage hangs with a write of it under way. `tests/watchdog_guest/run` has
+/// the same one in a machine that is really reset.
+#[test]
+fn a_host_whose_storage_hangs_is_reset_in_time() {
+    if let Some((_, dir)) = child_role() {
+        hold_and_write(&dir);
+    }
+    let dir = scratch();
+    let shared = dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("disk"), vec![0; 4096]).unwrap();
+    // In the mount no file can be made.
+    let lockspace = join(&shared, Watchdog::None);
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&shared));
+    manager
+        .acquire(disks(&["/disk/1"]))
+        .unwrap()
+        .release()
+        .unwrap();
+    drop(manager);
+    lockspace.leave().unwrap();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    std::fs::write(shared.join("device"), fake.path().to_str().unwrap()).unwrap();
+    let mount = Mount::new(&shared, &dir.path().join("mount"), |_| {});
+
+    let holder = Child::start(
+        "a_host_whose_storage_hangs_is_reset_in_time",
+        "holder",
+        mount.path(),
+    );
+    assert_eq!(holder.hear(SOON), "writing");
+    // Long enough for all that would reset a healthy host.
+    std::thread::sleep(8 * N + F);
+    assert_eq!(fake.with(Model::fired_at), None);
+    let hung = Instant::now();
+    mount.gate().set(Fault {
+        target: Target::All,
+        reads: true,
+        writes: true,
+        mode: Mode::Hold,
+    });
+    let after = fake.wait_for_reset(SOON + SOON).duration_since(hung);
+    println!("reset {after:?} after the storage hung");
+    // The last renewal may have begun up to 2N before; not sooner than its loss.
+    assert!(after >= 6 * N, "{after:?}");
+    assert!(after <= 8 * N + F, "{after:?}");
+    mount.gate().drop_held();
+    drop(holder);
+}
+
+/// Takes the lock on `/disk/1`, and writes to the file "disk" in `dir` for ever. Its watchdog is what the file "device"
+/// there says.
+fn hold_and_write(dir: &Path) -> ! {
+    let device = std::fs::read_to_string(dir.join("device")).unwrap();
+    let lockspace = Lockspace::options(Watchdog::Device(PathBuf::from(device.trim())))
+        .io_timeout(N)
+        .fire_timeout(F)
+        .host_name(HostName::new("holder").unwrap())
+        .runtime_dir(std::env::temp_dir().join(format!("holder-{}", std::process::id())))
+        .join(dir.join("__LIBVIRT__DISKS__"), host_id(2))
+        .unwrap();
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir));
+    let guard = manager.acquire(disks(&["/disk/1"])).unwrap();
+    let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
+    let disk = OpenOptions::new()
+        .write(true)
+        .custom_flags(direct)
+        .open(dir.join("disk"))
+        .unwrap();
+    let buffer = vec![7; 8192];
+    let start = buffer.as_ptr().align_offset(4096);
+    say("writing");
+    loop {
+        // It never asks its guard.
+        let _ = disk.write_all_at(&buffer[start..start + 4096], 0);
+        std::thread::sleep(Duration::from_millis(50));
+        std::hint::black_box(&guard);
+    }
 }
