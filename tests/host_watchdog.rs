@@ -8,6 +8,8 @@
     clippy::host_endian_bytes,
     clippy::indexing_slicing,
     clippy::redundant_closure_for_method_calls,
+    clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
     missing_docs,
