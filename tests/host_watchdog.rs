@@ -221,7 +221,11 @@ fn a_host_whose_storage_hangs_is_reset_in_time() {
 /// there says.
 fn hold_and_write(dir: &Path) -> ! {
     let device = std::fs::read_to_string(dir.join("device")).unwrap();
-    let lockspace = Lockspace::options(Watchdog::Device(PathBuf::from(device.trim())))
+    let watchdog = match device.trim() {
+        "none" => Watchdog::None,
+        path => Watchdog::Device(PathBuf::from(path)),
+    };
+    let lockspace = Lockspace::options(watchdog)
         .io_timeout(N)
         .fire_timeout(F)
         .host_name(HostName::new("holder").unwrap())
