@@ -99,7 +99,9 @@ fn no_lock_is_handed_out_without_the_watchdog_and_none_is_kept_back() {
     assert!(
         matches!(
             error,
-            AcquireError::Watchdog(WatchdogError::DeviceBusy { .. })
+            AcquireError::Unprotected {
+                error: WatchdogError::DeviceBusy { .. }
+            }
         ),
         "{error}"
     );
@@ -129,7 +131,9 @@ fn a_wdmd_that_goes_is_told_of_and_no_lock_is_handed_out_until_it_is_back() {
     assert!(
         matches!(
             error,
-            AcquireError::Watchdog(WatchdogError::WdmdUnreachable { .. })
+            AcquireError::Unprotected {
+                error: WatchdogError::WdmdUnreachable { .. }
+            }
         ),
         "{error}"
     );
