@@ -9,8 +9,9 @@
     clippy::indexing_slicing,
     clippy::redundant_closure_for_method_calls,
     clippy::unchecked_time_subtraction,
-    clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::print_stdout,
+    clippy::unwrap_used,
     dead_code,
     missing_docs,
     reason = "a test, of a real socket in real time"

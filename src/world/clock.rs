@@ -160,7 +160,7 @@ mod tests {
         assert!(to_monotonic_secs(now + Duration::from_secs(5)) >= monotonic_secs() + 3);
         assert_eq!(
             to_monotonic_secs(Timestamp::from_nanos(u64::MAX)) >> 32,
-            u64::MAX / 1_000_000_000 >> 32
+            (u64::MAX / 1_000_000_000) >> 32
         );
     }
 

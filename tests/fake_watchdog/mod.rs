@@ -12,7 +12,10 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
+    clippy::host_endian_bytes,
     clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::redundant_closure_for_method_calls,
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     reason = "test code: a panic is how it fails"

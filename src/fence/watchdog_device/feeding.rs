@@ -6,6 +6,11 @@
 //! before E + F - t, and the device fires before **E + F**, whatever held the feeder up. With t = F,
 //! fed until E, a feeder that is held up could put the reset off to nearly E + 2F.
 //!
+//! The death of the process closes the device, which feeds it once more: that is the last feeding
+//! then, and not before t was over since the one before it; so the same holds. Both in a row, a late
+//! feeding and then a death, could reach beyond E + F; but the deadman timer ends the process at E +
+//! grace + 1 s at the latest, which leaves more than t.
+//!
 //! t is as long as possible, for it is also how long a healthy host may be too busy to feed. It is
 //! F / 2 at most, so that a device is fed until E at least; and so short that the device does not
 //! fire before there was time to kill a process that did not stop, which begins at E + grace.
@@ -43,7 +48,7 @@ impl Feeding {
         let half = Self::longest(timing);
         // When it is fed for the last time it has three quarters of t left at least, so it fires no
         // sooner than F - 5t/4 after E. A quarter of what is left after the grace is for killing.
-        let killing = fire.saturating_sub(grace(timing)).saturating_mul(3) / 5;
+        let killing = part(fire.saturating_sub(timing.grace()).saturating_mul(3), 5);
         let whole = Duration::from_secs(half.min(killing).as_secs());
         (whole >= SHORTEST).then_some(whole)
     }
@@ -56,12 +61,12 @@ impl Feeding {
     }
 
     pub(super) fn longest(timing: Timing) -> Duration {
-        timing.fire_timeout().as_duration() / 2
+        part(timing.fire_timeout().as_duration(), 2)
     }
 
     /// The pause between two feedings.
     pub(super) fn interval(self) -> Duration {
-        self.timeout / FEEDINGS
+        part(self.timeout, FEEDINGS)
     }
 
     /// From when on a device is not fed whose holders lose their leases at `expires_at`.
@@ -74,14 +79,9 @@ impl Feeding {
     }
 }
 
-/// How long after a loss a holder has to stop by itself, before it is killed.
-fn grace(timing: Timing) -> Duration {
-    let fire = timing.fire_timeout().as_duration();
-    if fire >= crate::timing::SANLOCK_FIRE_TIMEOUT {
-        Duration::from_secs(40)
-    } else {
-        (fire / 2).min(Duration::from_secs(15))
-    }
+/// `Duration` has no division that cannot panic.
+fn part(time: Duration, parts: u32) -> Duration {
+    time.checked_div(parts).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
             let latest = end + timeout + timeout;
             assert!(latest <= lost + Duration::from_secs(fire), "{fire}");
             let soonest = end + timeout.checked_sub(feeding.interval()).unwrap();
-            assert!(soonest > lost + grace(timing), "{fire}: {soonest:?}");
+            assert!(soonest > lost + timing.grace(), "{fire}: {soonest:?}");
         }
     }
 
