@@ -46,7 +46,7 @@ pub use expected::{Expected, LaterHolder, Passage, VersionChange};
 pub use handover::{HandoverEnd, hand_over};
 pub use owner::{Holder, OwnerSeen};
 pub use release::{ReleaseError, VerifyError, release, release_with_note, verify};
-pub use retract::{Debt, RetractError, retract};
+pub use retract::{Debt, RetractError, came_back, retract};
 
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, LeaseVersion, OfferId, PaxosLeader, Tenure};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -10,9 +11,9 @@ use super::signal::Signal;
 use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, LeaseArea, retract};
+use crate::paxos_lease::{Debt, LeaseArea, came_back, retract};
 use crate::probe::{mutation, witness};
-use crate::world::World;
+use crate::world::{Timestamp, World};
 
 /// Which lease on which disk: two requests with the same key are for the same lease.
 ///
@@ -44,6 +45,8 @@ pub enum NotReserved {
 #[derive(Debug)]
 pub struct LeaseTable<D, K> {
     leases: Mutex<BTreeMap<K, State<D>>>,
+    /// Those that were settled not long ago, and are nobody's. Locked after `leases`.
+    watched: Mutex<BTreeMap<K, Watched<D>>>,
     /// No more reservations. Only changed, and only believed, while `leases` is locked.
     closed: AtomicBool,
     /// Set while there are debts; woken when one is added.
@@ -71,6 +74,14 @@ struct Owed<D> {
     debt: Debt,
 }
 
+/// A lease that is looked at for some time: see [`came_back`].
+#[derive(Clone, Debug)]
+struct Watched<D> {
+    owed: Owed<D>,
+    /// For how long, from the first look on.
+    until: Option<Timestamp>,
+}
+
 /// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
 #[derive(Debug)]
 pub struct Reservation<D, K: Copy + Ord> {
@@ -82,6 +93,7 @@ impl<D, K> Default for LeaseTable<D, K> {
     fn default() -> Self {
         Self {
             leases: Mutex::default(),
+            watched: Mutex::default(),
             closed: AtomicBool::default(),
             owing: Signal::default(),
         }
@@ -109,6 +121,10 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
             Some(State::Owing(_)) if !mutation!(AcquiredWhileOwing) => Err(NotReserved::Owing),
             None | Some(State::Owing(_)) => {
                 leases.insert(key, State::Taken(name));
+                // Whatever the leader says from now on is the acquire's to judge.
+                let is_other =
+                    |_: &K, watched: &mut Watched<D>| watched.owed.lease.resource != name;
+                self.watched.lock().retain(is_other);
                 drop(leases);
                 Ok(Reservation {
                     table: Arc::clone(self),
@@ -119,6 +135,17 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
     }
 }
 
+impl<D, K: Copy + Ord> LeaseTable<D, K> {
+    fn watch(&self, key: K, owed: Owed<D>) {
+        if mutation!(SettledNotWatched) {
+            return;
+        }
+        self.watched
+            .lock()
+            .insert(key, Watched { owed, until: None });
+    }
+}
+
 impl<D, K: Copy + Ord> Reservation<D, K> {
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is settled.
@@ -126,6 +153,19 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
         let state = State::Owing(Box::new(Owed { lease, debt }));
         self.table.leases.lock().insert(self.key, state);
         self.table.owing.set();
+    }
+
+    /// Ends the reservation with something that was retracted: others may have the lease, and it is
+    /// looked at for some time.
+    pub fn watch(self, lease: LeaseArea<D>, settled: Debt) {
+        let owed = Owed {
+            lease,
+            debt: settled,
+        };
+        let table = Arc::clone(&self.table);
+        table.watch(self.key, owed);
+        drop(self);
+        table.owing.set();
     }
 }
 
@@ -168,6 +208,26 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             .count()
     }
 
+    fn is_watching(&self) -> bool {
+        !self.watched.lock().is_empty()
+    }
+
+    /// Those that are to be looked at, of which the time is not over.
+    fn to_look_at(&self, now: Timestamp, time: Duration) -> Vec<(K, Owed<D>)> {
+        let mut watched = self.watched.lock();
+        watched.retain(|_, lease| *lease.until.get_or_insert(now + time) > now);
+        let all = watched.iter();
+        all.map(|(key, lease)| (*key, lease.owed.clone())).collect()
+    }
+
+    /// It is owed again, unless somebody has reserved it meanwhile.
+    fn owe_again(&self, key: K, owed: Owed<D>) {
+        let mut leases = self.leases.lock();
+        if self.watched.lock().remove(&key).is_some() && !leases.contains_key(&key) {
+            leases.insert(key, State::Owing(Box::new(owed)));
+        }
+    }
+
     fn debts(&self) -> Vec<(K, Owed<D>)> {
         let leases = self.leases.lock();
         leases
@@ -181,6 +241,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 /// Settles debts as they come: tried again after N, then every 2N, for as long as the join lives.
+/// What was settled is looked at every 2N until 8N + F are over.
 pub async fn settle_debts<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -190,7 +251,7 @@ pub async fn settle_debts<W: World, K: Copy + Ord>(
     loop {
         table.owing.wait().await;
         world.sleep(timing.io()).await;
-        while table.owing() > 0 {
+        while table.owing() > 0 || table.is_watching() {
             if !membership.expiry().is_held(world.now()) {
                 return;
             }
@@ -199,21 +260,48 @@ pub async fn settle_debts<W: World, K: Copy + Ord>(
                     Ok(()) => {
                         witness!(DebtSettled);
                         tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is settled");
-                        table.leases.lock().remove(&key);
+                        let mut leases = table.leases.lock();
+                        leases.remove(&key);
+                        table.watch(key, owed);
                     }
                     Err(error) => {
                         tracing::warn!(resource = %owed.lease.resource, %error, "a lease that was left half-way is not settled yet");
                     }
                 }
             }
-            if table.owing() > 0 {
+            look_at_settled(world, membership, table).await;
+            if table.owing() > 0 || table.is_watching() {
                 world.sleep(timing.renewal_interval()).await;
             }
         }
         table.owing.clear();
         // One that was added just before the flag was cleared must not be forgotten.
-        if table.owing() > 0 {
+        if table.owing() > 0 || table.is_watching() {
             table.owing.set();
+        }
+    }
+}
+
+/// One look at each lease that was settled not long ago.
+async fn look_at_settled<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+) {
+    let time = membership.timing().stopped_by();
+    for (key, owed) in table.to_look_at(world.now(), time) {
+        match came_back(world, membership, &owed.lease, &owed.debt).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::error!(
+                    resource = %owed.lease.resource,
+                    "a write to a lease was done after its storage had said that it was not: it names this host, which does not hold it, and is settled again"
+                );
+                table.owe_again(key, owed);
+            }
+            Err(error) => {
+                tracing::debug!(resource = %owed.lease.resource, %error, "a lease that was settled cannot be looked at");
+            }
         }
     }
 }

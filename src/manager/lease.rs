@@ -120,8 +120,10 @@ impl Target {
                 lease.check_name()
             }
             Err(failure) => {
-                if let Some(debt) = failure.debt {
-                    reservation.owe(area, debt);
+                match (failure.debt, failure.settled) {
+                    (Some(debt), _) => reservation.owe(area, debt),
+                    (None, Some(settled)) => reservation.watch(area, settled),
+                    (None, None) => {}
                 }
                 let loss = lockspace.loss();
                 Err(AcquireError::of_algorithm(

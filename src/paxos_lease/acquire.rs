@@ -116,6 +116,9 @@ pub struct AcquireFailure {
     /// What has to be retracted still, because the storage did not take the retraction: until that
     /// is done, other hosts may yet make this one the owner without its knowledge.
     pub debt: Option<Debt>,
+    /// What was retracted. The lease is to be watched for 8N + F: a storage that is worse than it may
+    /// be could still bring this host's ownership back. See [`came_back`](super::came_back).
+    pub settled: Option<Debt>,
 }
 
 /// Acquires the lease at `lease`, exclusively, for the host of `membership`.
@@ -155,7 +158,11 @@ pub async fn acquire<W: World>(
         .filter(|debt| debt.is_of_phase_2() || !mutation!(Phase1NotRetracted))
         .filter(|_| !mutation!(RetractSkipped));
     let Some(debt) = left_behind else {
-        return Err(AcquireFailure { error, debt: None });
+        return Err(AcquireFailure {
+            error,
+            debt: None,
+            settled: None,
+        });
     };
     let note = attempt.unused_note(debt.version());
     let debt = debt.with_note(note);
@@ -163,7 +170,11 @@ pub async fn acquire<W: World>(
     match retract(world, membership, lease, &debt).await {
         Ok(()) => {
             witness!(Retracted);
-            Err(AcquireFailure { error, debt: None })
+            Err(AcquireFailure {
+                error,
+                debt: None,
+                settled: Some(debt).filter(Debt::is_of_phase_2),
+            })
         }
         Err(failed) => {
             witness!(DebtOwed);
@@ -171,6 +182,7 @@ pub async fn acquire<W: World>(
             Err(AcquireFailure {
                 error,
                 debt: Some(debt).filter(|_| !mutation!(DebtDropped)),
+                settled: None,
             })
         }
     }

@@ -145,3 +145,28 @@ pub async fn retract<W: World>(
     witness!(RetractFreedLeader);
     Ok(())
 }
+
+/// Whether the leader names this life of this host, by its own hand, though the debt was settled and
+/// nobody holds the lease: then the debt stands again.
+///
+/// Where a write that has ended, with whatever result, changes nothing any more, this does not
+/// happen. A storage that reports an error and does the write later all the same would leave the
+/// lease owned by a host that lives and does not know of it.
+///
+/// One small read. The caller sees to it that no acquire of the same lease runs meanwhile, or takes
+/// no notice of the answer.
+///
+/// # Errors
+///
+/// The leader cannot be read.
+pub async fn came_back<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    debt: &Debt,
+) -> Result<bool, LeaseIoError> {
+    let io = membership.timing().io();
+    let leader = lease.read_leader(world, debt.shape, io).await?;
+    let by_us = leader.write_id() == u64::from(membership.host_id());
+    Ok(!leader.is_free() && names_us(&leader, membership) && by_us)
+}

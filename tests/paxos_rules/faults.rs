@@ -13,7 +13,7 @@ use disklease::format::LeaseVersion;
 use super::setup::{
     announced, is_area_read, is_block_write, is_leader_read, is_leader_write, joined, lease_writes,
 };
-use super::sim::rig::{LEASE, LEASE_AT, secs};
+use super::sim::rig::{LEASE, LEASE_AT, host_id, secs};
 use super::sim::{Hold, Member, Rig, nth};
 
 fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<(), RetractError> {
@@ -299,4 +299,47 @@ fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
     drop(reserve().unwrap());
     assert_eq!(table.close(), Ok(()));
     assert_eq!(reserve().unwrap_err(), NotReserved::Left);
+}
+
+/// A write that the storage reports as failed, and does later all the same, can bring an ownership back that was
+/// settled. It is looked for until 8N + F are over, and settled again, unless somebody reserves the lease.
+#[test]
+fn what_was_settled_is_looked_at_for_some_time() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let owned = rig.leader();
+    let table = Arc::new(LeaseTable::default());
+    let reserve = || table.reserve(1, a.lease.resource).unwrap();
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    a.keep_alive(&rig.sim);
+    let comes_back = || rig.put_leader(&owned);
+
+    // Settled by the lockspace; twice it comes back.
+    reserve().owe(a.lease.clone(), Debt::of_release(&held));
+    for wait in [35, 130] {
+        rig.sim.run_for(secs(wait));
+        assert!(rig.leader().is_free());
+        comes_back();
+    }
+    rig.sim.run_for(secs(25));
+    assert!(rig.leader().is_free());
+
+    // Settled by who failed to acquire it. One that is in use is nobody's business.
+    reserve().watch(a.lease.clone(), Debt::of_release(&held));
+    rig.sim.run_for(secs(30));
+    let in_use = reserve();
+    comes_back();
+    rig.sim.run_for(secs(60));
+    assert!(!rig.leader().is_free());
+
+    // And no longer than it takes until anybody may have it.
+    rig.put_leader(&owned.freed(host_id(1), owned.generation(), 99));
+    in_use.watch(a.lease.clone(), Debt::of_release(&held));
+    rig.sim.run_for(secs(200));
+    comes_back();
+    rig.sim.run_for(secs(60));
+    assert!(!rig.leader().is_free());
 }

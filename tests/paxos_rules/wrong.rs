@@ -6,6 +6,10 @@ use super::sim::wrong::each_is_caught;
 
 const TABLE: &[(Mutation, &str)] = &[
     (
+        Mutation::SettledNotWatched,
+        "faults::what_was_settled_is_looked_at_for_some_time",
+    ),
+    (
         Mutation::BallotNumberKept,
         "ballot::a_ballot_that_was_overtaken_tries_again_with_a_higher_number",
     ),

@@ -359,9 +359,13 @@ impl Host {
                     }
                 }
             }
-            if let Some(debt) = failure.debt {
-                field.referee.count(|tally| tally.debts += 1);
-                reservation.owe(area.clone(), debt);
+            match (failure.debt, failure.settled) {
+                (Some(debt), _) => {
+                    field.referee.count(|tally| tally.debts += 1);
+                    reservation.owe(area.clone(), debt);
+                }
+                (None, Some(settled)) => reservation.watch(area.clone(), settled),
+                (None, None) => {}
             }
             if matches!(
                 failure.error,

@@ -233,13 +233,9 @@ impl Scenario {
         }
         let latencies = [1, 5, 50, 1000];
         let faults = Self::faults(draw, &latencies, &[20, 200, 2000, 9000, 16_000], 4000);
-        let mut faults = faults;
         let mut taker = None;
         if draw.below(2) == 0 {
-            // Where no write lands after its caller was told otherwise, nothing that is released or
-            // given up may need just the host that did so to become free.
-            faults.write_timeout = 0;
-            faults.slow_max = faults.slow_max.min(millis(9000));
+            // Nothing that is released or given up may need just the host that did so to become free.
             taker = Some(draw.below(count) as usize);
         }
         let busy = faults.latency_max.max(millis(20));

@@ -336,6 +336,10 @@ mutations! {
     /// The generation in a shared mark, which no checksum covers, is believed against the block's.
     SharerMarkTrusted,
 
+    /// What was settled is not looked at again: a write that was reported as failed and done all the same
+    /// leaves the lease with a host that lives and does not hold it.
+    SettledNotWatched,
+
     // The live lockspace.
 
     /// A lease is given to the next guard though a debt of it stands, which is thereby forgotten.
