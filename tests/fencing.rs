@@ -6,9 +6,13 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::large_stack_arrays,
     clippy::missing_panics_doc,
+    clippy::print_stderr,
     clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
+    clippy::zombie_processes,
     missing_docs,
     reason = "a test, of real processes in real time"
 )]

@@ -123,6 +123,7 @@ fn last_error() -> OsError {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the timer is the kernel's")]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;

@@ -32,6 +32,8 @@ pub fn die_with_this_thread(command: &mut Command) -> &mut Command {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
     use crate::fence::OwnerProcess;
 
@@ -44,7 +46,6 @@ mod tests {
             child
         });
         let mut child = starter.join().unwrap();
-        use std::os::unix::process::ExitStatusExt;
         let ended = child.wait().unwrap();
         assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()));
     }

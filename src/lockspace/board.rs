@@ -25,6 +25,9 @@ use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
+/// How often it is looked whether another is to be killed sooner.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// How often a holder is killed that does not end.
 const KILL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,7 @@ pub struct Subscription {
 
 impl HolderBoard {
     /// A board with nobody on it. The last good renewal was begun at `renewed_at`.
+    #[must_use]
     pub fn new(
         timing: Timing,
         renewed_at: Timestamp,
@@ -259,7 +263,7 @@ impl HolderBoard {
                 if world.now() < next {
                     // Another may be lost meanwhile that is to be killed sooner; never by more than
                     // this is too late for it.
-                    let soon = world.now() + KILL_INTERVAL / 4;
+                    let soon = world.now() + LOOK_INTERVAL;
                     world.sleep_until(next.min(soon)).await;
                     continue;
                 }

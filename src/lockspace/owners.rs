@@ -54,18 +54,17 @@ impl OwnerWatch {
         holder: Weak<dyn OwnerEnd>,
     ) -> io::Result<()> {
         let mut state = self.state.lock();
-        let wake = match &state.wake {
-            Some(wake) => Arc::clone(wake),
-            None => {
-                let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-                let (me, fd) = (Arc::clone(self), Arc::clone(&wake));
-                Builder::new()
-                    .name("dl-owners".to_owned())
-                    .stack_size(super::thread::STACK_SIZE)
-                    .spawn(move || me.run(&fd))?;
-                state.wake = Some(Arc::clone(&wake));
-                wake
-            }
+        let wake = if let Some(wake) = &state.wake {
+            Arc::clone(wake)
+        } else {
+            let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let (me, fd) = (Arc::clone(self), Arc::clone(&wake));
+            Builder::new()
+                .name("dl-owners".to_owned())
+                .stack_size(super::thread::STACK_SIZE)
+                .spawn(move || me.run(&fd))?;
+            state.wake = Some(Arc::clone(&wake));
+            wake
         };
         state.wards.retain(|ward| ward.holder.strong_count() > 0);
         state.wards.push(Ward {

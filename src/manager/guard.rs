@@ -13,9 +13,9 @@ use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{Lockspace, LossReason, OwnerEnd};
 use crate::world::OsError;
 
-pub(super) use self::core::Care;
 use self::core::Core;
 pub use self::core::LockEvent;
+pub(super) use self::core::Wishes;
 
 /// What was locked, as its user named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    pub(super) fn unprotected(locked: Vec<Locked>, care: Care) -> Result<Self, AcquireError> {
-        let core = Core::unprotected(locked, care)?;
+    pub(super) fn unprotected(locked: Vec<Locked>, wishes: Wishes) -> Result<Self, AcquireError> {
+        let core = Core::unprotected(locked, wishes)?;
         Ok(Self { core })
     }
 
@@ -86,10 +86,10 @@ impl LockGuard {
     pub(super) fn over(
         lockspace: &Lockspace,
         leases: Vec<Lease>,
-        care: Care,
+        wishes: Wishes,
     ) -> Result<Self, AcquireError> {
-        let owner = care.owner.clone();
-        let core = Core::over(lockspace, leases, care)?;
+        let owner = wishes.owner.clone();
+        let core = Core::over(lockspace, leases, wishes)?;
         let guard = Self { core };
         if let Some(owner) = owner {
             let holder = Arc::downgrade(&guard.core);
@@ -261,8 +261,8 @@ mod tests {
             .join(path, HostId::FIRST)
             .unwrap();
         let mut request = LockRequest::new(Owner::this_process("guest-1"));
-        let care = request.take_care().unwrap();
-        let guard = LockGuard::over(&lockspace, Vec::new(), care).unwrap();
+        let wishes = request.take_wishes().unwrap();
+        let guard = LockGuard::over(&lockspace, Vec::new(), wishes).unwrap();
         assert!(guard.is_held());
         lockspace.membership().expiry().lose();
         assert!(!guard.is_held());

@@ -30,7 +30,7 @@ impl LockManager for NopManager {
 
     fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
-        let care = request.take_care()?;
+        let wishes = request.take_wishes()?;
         let disks = request
             .disks
             .into_iter()
@@ -39,7 +39,7 @@ impl LockManager for NopManager {
             lockspace: lease.lockspace,
             name: lease.name,
         });
-        LockGuard::unprotected(disks.chain(leases).collect(), care)
+        LockGuard::unprotected(disks.chain(leases).collect(), wishes)
     }
 
     fn resume(&self, state: &LockState, request: LockRequest) -> Result<LockGuard, AcquireError> {

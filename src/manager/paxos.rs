@@ -274,7 +274,7 @@ impl PaxosManager {
             return Err(AcquireError::IgnoredWithWatchdog);
         }
         // Before anything is waited for: the number may be another's by then.
-        let care = request.take_care()?;
+        let wishes = request.take_wishes()?;
         let targets = expect(self.targets(&request)?)?;
         let limit = Limit::begin(request.wait);
         let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
@@ -290,7 +290,7 @@ impl PaxosManager {
                 }
             }
         }
-        let guard = LockGuard::over(&self.lockspace, leases, care)?;
+        let guard = LockGuard::over(&self.lockspace, leases, wishes)?;
         // The lockspace may have been lost between the last acquire and now.
         if guard.is_held() {
             tracing::info!(locks = ?guard, "acquired");

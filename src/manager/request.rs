@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::AcquireError;
 use super::failure::FailureAction;
-use super::guard::Care;
+use super::guard::Wishes;
 use crate::fence::OwnerProcess;
 use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
@@ -214,12 +214,12 @@ impl LockRequest {
     }
 
     /// Takes out all that the guard is to care for. The owner must be alive.
-    pub(super) fn take_care(&mut self) -> Result<Care, AcquireError> {
+    pub(super) fn take_wishes(&mut self) -> Result<Wishes, AcquireError> {
         let pid = self.owner.pid;
         let open = || OwnerProcess::open(pid).map(Arc::new);
         let owner = self.owner.is_foreign.then(open).transpose();
         let owner = owner.map_err(|error| AcquireError::OwnerGone { pid, error })?;
-        Ok(Care {
+        Ok(Wishes {
             on_lost: std::mem::take(&mut self.on_lost),
             action: std::mem::take(&mut self.action),
             on_owner_end: std::mem::take(&mut self.on_owner_end),

@@ -17,6 +17,7 @@ use super::members::{Member, MemberId};
 use super::port::{Asked, Port};
 
 /// One piece. Between two pieces a host keeps nothing but what is in [`Root`].
+#[allow(clippy::large_enum_variant, reason = "few are alive at a time")]
 #[derive(Clone, Debug)]
 pub enum Work {
     Acquire,

@@ -77,7 +77,7 @@ pub(crate) struct Args {
     on_lock_failure: OnLockFailure,
     /// An argument for the program that is run then. May be given several times
     #[arg(long = "helper-arg", value_name = "ARG", allow_hyphen_values = true)]
-    helper_args: Vec<OsString>,
+    helper_argv: Vec<OsString>,
     /// The name by which other hosts see the holder [default: the command's file name]
     #[arg(long, value_name = "NAME")]
     guest: Option<String>,
@@ -279,7 +279,7 @@ impl<'a> Plan<'a> {
             None => WaitLimit::Try,
         };
         let helper = |program: &PathBuf| {
-            let args = self.args.helper_args.iter();
+            let args = self.args.helper_argv.iter();
             args.fold(Helper::new(program), Helper::arg)
         };
         let action = match &self.args.on_lock_failure {

@@ -183,6 +183,7 @@ impl Tmpfs {
         tmpfs
     }
 
+    #[allow(clippy::disallowed_methods, reason = "it waits for a real process")]
     fn mount(&self, options: &[&str]) {
         // A child that another test has just started has our descriptors, too, until it runs its
         // program: a file system with one that writes is busy for a read-only mount.

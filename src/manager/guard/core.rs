@@ -99,7 +99,7 @@ struct Protection {
 }
 
 /// What is to be done for a guard beside locking.
-pub(in crate::manager) struct Care {
+pub(in crate::manager) struct Wishes {
     pub(in crate::manager) on_lost: Vec<OnLost>,
     pub(in crate::manager) action: FailureAction,
     pub(in crate::manager) on_owner_end: Vec<OnOwnerEnd>,
@@ -107,18 +107,21 @@ pub(in crate::manager) struct Care {
 }
 
 impl Core {
-    pub(super) fn unprotected(locked: Vec<Locked>, care: Care) -> Result<Arc<Self>, AcquireError> {
-        Ok(Arc::new(Self::new(Vec::new(), locked, None, care)?))
+    pub(super) fn unprotected(
+        locked: Vec<Locked>,
+        wishes: Wishes,
+    ) -> Result<Arc<Self>, AcquireError> {
+        Ok(Arc::new(Self::new(Vec::new(), locked, None, wishes)?))
     }
 
     pub(super) fn over(
         lockspace: &Lockspace,
         leases: Vec<Lease>,
-        care: Care,
+        wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
         let deadline = shared.membership.expiry().deadline();
-        let fence = care.action.is_fenced().then(|| {
+        let fence = wishes.action.is_fenced().then(|| {
             let fence = shared.host_fence.hold(deadline.unwrap_or_default());
             fence.map_err(|error| AcquireError::Unprotected { error })
         });
@@ -127,7 +130,7 @@ impl Core {
             fence: Mutex::new(fence.transpose()?),
             lockspace: lockspace.clone(),
         };
-        let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), care)?);
+        let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), wishes)?);
         let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
         let files = core.leases.iter().map(Lease::file).collect();
         let subscription = shared.board.subscribe(&holder, files, clock::now());
@@ -141,7 +144,7 @@ impl Core {
         leases: Vec<Lease>,
         unprotected: Vec<Locked>,
         protection: Option<Protection>,
-        care: Care,
+        wishes: Wishes,
     ) -> Result<Self, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| AcquireError::EventFd {
@@ -149,19 +152,19 @@ impl Core {
             })?;
         Ok(Self {
             lost: AtomicBool::new(false),
-            is_fenced: care.action.is_fenced(),
-            terminates: care.action.terminates(),
+            is_fenced: wishes.action.is_fenced(),
+            terminates: wishes.action.terminates(),
             state: Mutex::new(State {
-                callbacks: care.on_lost,
-                deed: care.action.into_deed(),
-                on_owner_end: care.on_owner_end,
+                callbacks: wishes.on_lost,
+                deed: wishes.action.into_deed(),
+                on_owner_end: wishes.on_owner_end,
                 ..State::default()
             }),
             event,
             leases,
             unprotected,
             protection,
-            owner: care.owner,
+            owner: wishes.owner,
             giving: Mutex::new(Giving::NotYet),
             given: Condvar::new(),
             pid: std::process::id(),

@@ -423,7 +423,7 @@ mod tests {
 
     fn sealed(change: impl FnOnce(&mut Vec<u8>)) -> Result<HandoverToken, TokenError> {
         let mut bytes = HandoverToken(ticket(1)).to_bytes();
-        bytes.truncate(bytes.len() - CHECKSUM_LEN);
+        bytes.truncate(bytes.len().saturating_sub(CHECKSUM_LEN));
         change(&mut bytes);
         let sum = checksum(&bytes);
         bytes.extend(sum.to_le_bytes());

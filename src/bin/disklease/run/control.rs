@@ -48,11 +48,9 @@ impl Message {
     }
 
     fn decode(bytes: [u8; LEN], fd: Option<OwnedFd>) -> Option<Self> {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        let (kind, value) = (
-            i32::from_le_bytes([a, b, c, d]),
-            i32::from_le_bytes([e, f, g, h]),
-        );
+        let (kind, value) = bytes.split_at(LEN / 2);
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(i32::from_le_bytes);
+        let (kind, value) = (number(kind)?, number(value)?);
         Some(match kind {
             1 => Self::Start(fd?),
             2 => Self::Signal(value),

@@ -45,6 +45,7 @@ pub(crate) enum Left {
 
 /// Kills all processes below this one, and comes back when the last of them has ended. One that
 /// hangs in the kernel is waited for: what it does there may yet reach a disk.
+#[expect(clippy::disallowed_methods, reason = "it waits for processes")]
 pub(crate) fn end_all() {
     let mut looks = 0_u32;
     while reap(|_, _| {}) == Left::Some {
