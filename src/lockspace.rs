@@ -75,7 +75,7 @@ use thread::RenewalThread;
 
 pub(crate) use board::{Holder, Notice, Subscription};
 pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
-pub(crate) use host_fence::FenceHold;
+pub(crate) use host_fence::{FenceHold, NotProtected};
 pub(crate) use owners::OwnerEnd;
 
 /// The right to one lease in this process.

@@ -13,6 +13,7 @@
 )]
 
 mod cli;
+mod storage;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -356,6 +357,55 @@ fn a_run_that_is_killed_takes_its_command_along_with_all_below_it() {
         (Some(0), "mine\n"),
         "{ended:?}"
     );
+}
+
+/// A process that hangs in the kernel cannot be killed, and what it does there may yet reach the disk.
+#[test]
+fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
+    let place = Place::new();
+    let image = place.0.path().join("image");
+    fs::create_dir(&image).unwrap();
+    fs::write(image.join("disk"), vec![0; 4096]).unwrap();
+    let mount = storage::Mount::new(&image, &place.0.path().join("seen"), |_| {});
+    mount.gate().set(storage::gate::Fault {
+        target: storage::gate::Target::All,
+        reads: true,
+        writes: true,
+        mode: storage::gate::Mode::Hold,
+    });
+    let script = format!(
+        "echo ready; echo $$; exec dd if=/dev/zero of={}/disk bs=4096 count=1 oflag=direct conv=notrunc",
+        mount.path().display()
+    );
+    let mut running = place.start(1, &script);
+    let command = pids(&running.line())[0];
+    let stat = |pid: Pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let began = Instant::now();
+    while mount.gate().held_since_before(Instant::now()) == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{}",
+            stat(command)
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+    let parent = stat(command);
+    let parent = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1);
+    let guardian = Pid::from_raw(parent.unwrap().parse().unwrap()).unwrap();
+    assert_ne!(guardian, Pid::from_child(&running.child));
+    kill_process(guardian, Signal::KILL).unwrap();
+    for _ in 0..6 {
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(place.status()["held"][0]["host_id"], 1);
+    }
+    mount.gate().drop_held();
+    let (code, _, messages) = running.end();
+    assert_eq!(code, Some(128 + 9), "{messages}");
+    assert!(
+        messages.contains("guardian of the command was killed"),
+        "{messages}"
+    );
+    place.assert_free();
 }
 
 /// Loses the locks of the run that was started with these options, and sees it to its end.

@@ -21,6 +21,17 @@ struct State {
     watchdog: Option<Box<dyn HostWatchdog>>,
     holders: usize,
     in_force: bool,
+    /// It could not be told that nothing is held.
+    must_disarm: bool,
+}
+
+/// Why a holder is not protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotProtected {
+    /// The leases are lost.
+    Lost,
+    /// The watchdog does not work.
+    Watchdog(WatchdogError),
 }
 
 /// One holder's need of the watchdog. Dropped, it says that the holder has stopped.
@@ -38,6 +49,7 @@ impl HostFence {
                 watchdog,
                 holders: 0,
                 in_force,
+                must_disarm: false,
             }),
         })
     }
@@ -52,16 +64,18 @@ impl HostFence {
         self.state.lock().in_force
     }
 
-    /// Protects one more holder of leases that are held until `expires_at`. May take two seconds.
+    /// Protects one more holder of leases that are held until the instant that `deadline` tells:
+    /// asked for when nothing can be said to the watchdog in between. May take two seconds.
     ///
     /// # Errors
     ///
-    /// The watchdog does not work: nothing may be held.
+    /// [`NotProtected`]: nothing may be held.
     pub(crate) fn hold(
         self: &Arc<Self>,
-        expires_at: Timestamp,
-    ) -> Result<FenceHold, WatchdogError> {
+        deadline: impl FnOnce() -> Option<Timestamp>,
+    ) -> Result<FenceHold, NotProtected> {
         let mut state = self.state.lock();
+        let expires_at = deadline().ok_or(NotProtected::Lost)?;
         let must_arm = state.holders == 0 || !state.in_force;
         if let Some(watchdog) = &mut state.watchdog
             && must_arm
@@ -72,7 +86,7 @@ impl HostFence {
                 if state.holders == 0 {
                     state.disarm();
                 }
-                return Err(error);
+                return Err(NotProtected::Watchdog(error));
             }
         }
         state.holders = state.holders.saturating_add(1);
@@ -86,6 +100,9 @@ impl HostFence {
     pub(super) fn extend(&self, expires_at: Timestamp) -> Option<bool> {
         let mut state = self.state.lock();
         if state.holders == 0 {
+            if state.must_disarm {
+                state.disarm();
+            }
             return None;
         }
         let told = state.watchdog.as_mut()?.extend(expires_at);
@@ -103,11 +120,15 @@ impl HostFence {
 }
 
 impl State {
+    /// Nothing is held. What could not be said is said again with the next renewal.
     fn disarm(&mut self) {
-        if let Some(watchdog) = &mut self.watchdog
-            && let Err(error) = watchdog.disarm()
-        {
-            tracing::error!(%error, "the host watchdog could not be told that nothing is held: it may reset this host");
+        let Some(watchdog) = &mut self.watchdog else {
+            return;
+        };
+        let disarmed = watchdog.disarm();
+        self.must_disarm = disarmed.is_err();
+        if let Err(error) = disarmed {
+            tracing::error!(%error, "the host watchdog could not be told that nothing is held: it may reset this host; tried again with each renewal");
             self.in_force = false;
         }
     }
@@ -185,8 +206,8 @@ mod tests {
         let (fake, fence) = fence();
         assert_eq!(fence.extend(at(1)), None);
         assert_eq!(fake.heard(), []);
-        let first = fence.hold(at(2)).unwrap();
-        let second = fence.hold(at(2)).unwrap();
+        let first = fence.hold(|| Some(at(2))).unwrap();
+        let second = fence.hold(|| Some(at(2))).unwrap();
         assert_eq!(fence.extend(at(3)), None);
         drop(first);
         assert_eq!(fence.extend(at(4)), None);
@@ -200,31 +221,52 @@ mod tests {
     #[test]
     fn nothing_is_held_while_it_does_not_work_and_each_renewal_tries_again() {
         let (fake, fence) = fence();
-        let held = fence.hold(at(1)).unwrap();
+        let held = fence.hold(|| Some(at(1))).unwrap();
         *fake.broken.lock() = true;
         assert_eq!(fence.extend(at(2)), Some(false));
         assert_eq!(fence.extend(at(3)), None);
-        assert!(fence.hold(at(3)).is_err() && !fence.is_in_force());
+        assert!(fence.hold(|| Some(at(3))).is_err() && !fence.is_in_force());
         *fake.broken.lock() = false;
         assert_eq!(fence.extend(at(4)), Some(true));
-        drop(fence.hold(at(5)).unwrap());
+        drop(fence.hold(|| Some(at(5))).unwrap());
         drop(held);
         fake.heard();
 
         *fake.broken.lock() = true;
-        assert!(fence.hold(at(6)).is_err());
+        assert!(fence.hold(|| Some(at(6))).is_err());
         // It may have been heard all the same.
         assert_eq!(fake.heard(), [Said::Arm(6), Said::Disarm]);
         *fake.broken.lock() = false;
-        drop(fence.hold(at(7)).unwrap());
+        drop(fence.hold(|| Some(at(7))).unwrap());
         assert!(fence.is_in_force());
+    }
+
+    #[test]
+    fn that_nothing_is_held_is_said_until_it_is_heard() {
+        let (fake, fence) = fence();
+        let held = fence.hold(|| Some(at(1))).unwrap();
+        *fake.broken.lock() = true;
+        drop(held);
+        fence.extend(at(2));
+        *fake.broken.lock() = false;
+        fence.extend(at(3));
+        fence.extend(at(4));
+        let expected = [Said::Arm(1), Said::Disarm, Said::Disarm, Said::Disarm];
+        assert_eq!(fake.heard(), expected);
+    }
+
+    #[test]
+    fn what_is_lost_already_is_not_held() {
+        let (fake, fence) = fence();
+        assert_eq!(fence.hold(|| None).unwrap_err(), NotProtected::Lost);
+        assert_eq!(fake.heard(), []);
     }
 
     #[test]
     fn where_there_is_none_nothing_is_refused() {
         let fence = HostFence::new(None);
         assert!(!fence.is_wanted() && !fence.is_in_force());
-        let held = fence.hold(at(1)).unwrap();
+        let held = fence.hold(|| Some(at(1))).unwrap();
         assert_eq!(fence.extend(at(2)), None);
         drop(held);
     }

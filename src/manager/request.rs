@@ -177,7 +177,8 @@ impl LockRequest {
 
     /// Calls `callback` when the [owner](Owner::process), another process, has ended, before its
     /// locks are given back: to end what it has left behind that could still write. It may take its
-    /// time, and the locks are held meanwhile. A panic of it ends there.
+    /// time, and the locks are kept meanwhile, also by a release of the guard, which waits for it; so
+    /// it must not release or drop that itself. A panic of it ends there.
     pub fn on_owner_end(mut self, callback: impl FnOnce() + Send + 'static) -> Self {
         self.on_owner_end.push(Box::new(callback));
         self

@@ -166,8 +166,10 @@ fn lock_and_run(
     let guard = plan.acquire(manager, child.guardian(), tell)?;
     signals.locked();
     let ended = run_command(&child, &guard, told);
-    // The guardian ends by itself then, and all that it guards.
+    // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded is
+    // ours to end: nothing is given back while any of it may still write.
     drop(child);
+    offspring::end_all();
     if let Err(error) = guard.release() {
         complain(&error);
     }

@@ -17,7 +17,9 @@ use super::super::lease::{Lease, Leaving};
 use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
-use crate::lockspace::{FenceHold, Holder, Lockspace, LossReason, Notice, OwnerEnd, Subscription};
+use crate::lockspace::{
+    FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OwnerEnd, Subscription,
+};
 use crate::world::{OsError, clock};
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
@@ -120,10 +122,15 @@ impl Core {
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
-        let deadline = shared.membership.expiry().deadline();
+        let deadline = || shared.membership.expiry().deadline();
         let fence = wishes.action.is_fenced().then(|| {
-            let fence = shared.host_fence.hold(deadline.unwrap_or_default());
-            fence.map_err(|error| AcquireError::Unprotected { error })
+            let fence = shared.host_fence.hold(deadline);
+            fence.map_err(|error| match error {
+                NotProtected::Lost => AcquireError::LockspaceLost {
+                    reason: lockspace.loss(),
+                },
+                NotProtected::Watchdog(error) => AcquireError::Unprotected { error },
+            })
         });
         let protection = Protection {
             subscription: Mutex::new(None),
@@ -240,19 +247,27 @@ impl Core {
     /// The holder has stopped: nobody tells it anything any more, or kills it. Then gives back what
     /// is held. Whoever comes second waits until that is done, and has no error to report.
     pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
-        let mut giving = self.giving.lock();
-        match *giving {
-            Giving::NotYet => *giving = Giving::UnderWay,
-            Giving::UnderWay | Giving::Done => {
-                while *giving != Giving::Done {
-                    self.given.wait(&mut giving);
-                }
-                return Ok(());
-            }
+        match self.claim_giving() {
+            Some(_until_done) => self.give_back_claimed(leaving),
+            None => Ok(()),
         }
-        drop(giving);
-        // Also should something panic: nobody is to wait for ever.
-        let _done = GivenBack(self);
+    }
+
+    /// For one alone; others wait until that one is done.
+    fn claim_giving(&self) -> Option<GivenBack<'_>> {
+        let mut giving = self.giving.lock();
+        if *giving == Giving::NotYet {
+            *giving = Giving::UnderWay;
+            // Also should something panic: nobody is to wait for ever.
+            return Some(GivenBack(self));
+        }
+        while *giving != Giving::Done {
+            self.given.wait(&mut giving);
+        }
+        None
+    }
+
+    fn give_back_claimed(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         if let Some(protection) = &self.protection {
             let subscription = protection.subscription.lock().take();
             drop(subscription);
@@ -374,12 +389,10 @@ impl OwnerEnd for Core {
         let Some(owner) = &self.owner else {
             return;
         };
-        let hooks = std::mem::take(&mut self.state.lock().on_owner_end);
-        for hook in hooks {
-            if catch_unwind(AssertUnwindSafe(hook)).is_err() {
-                tracing::error!("a callback for the end of an owner has panicked");
-            }
-        }
+        // Whoever releases the guard meanwhile waits until nothing of the owner is left.
+        let Some(_until_done) = self.claim_giving() else {
+            return;
+        };
         {
             let mut state = self.state.lock();
             if state.reason.is_none() {
@@ -388,7 +401,13 @@ impl OwnerEnd for Core {
             }
         }
         self.lost.store(true, Ordering::Release);
-        match self.give_back(Leaving::Used) {
+        let hooks = std::mem::take(&mut self.state.lock().on_owner_end);
+        for hook in hooks {
+            if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                tracing::error!("a callback for the end of an owner has panicked");
+            }
+        }
+        match self.give_back_claimed(Leaving::Used) {
             Ok(()) => tracing::info!(
                 pid = owner.pid(),
                 "the owner has ended: its locks are given back"
