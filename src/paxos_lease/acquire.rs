@@ -237,7 +237,11 @@ impl<W: World> Attempt<'_, W> {
                 witness!(WriteInFlightRefused);
                 return Err(AcquireError::WriteInFlight);
             }
-            waypoint!(shape, self.own_input, self.left_behind, self.sharers);
+            waypoint!(
+                (shape, self.own_input),
+                (&self.left_behind, &self.sharers),
+                (self.unchanged_since, self.passed_over),
+            );
             let image = self
                 .lease
                 .read_image(self.world, shape, self.membership.host_id(), self.io())
@@ -259,6 +263,11 @@ impl<W: World> Attempt<'_, W> {
                 ),
                 image.sharers().collect::<Vec<_>>(),
                 (self.own_input, &self.left_behind, &self.sharers),
+                (
+                    self.last_used(&image),
+                    self.unchanged_since,
+                    self.passed_over
+                ),
             );
 
             // INV-NEXT: a block newer than the leader shows that the leader is stale: a write of an

@@ -85,6 +85,7 @@ impl<W: World> Attempt<'_, W> {
                 (image.leader, image.shape, next, mbal, kept),
                 round > 0 || reread_leader,
                 (self.own_input, &self.left_behind, &self.sharers),
+                (self.unchanged_since, self.passed_over),
             );
             if (round > 0 || reread_leader) && !mutation!(LeaderNotReread) {
                 match self.reread_leader(image, next).await? {
@@ -212,6 +213,7 @@ impl<W: World> Attempt<'_, W> {
         waypoint!(
             (image.leader, image.shape, accepting),
             (self.own_input, &self.left_behind, &self.sharers),
+            (self.unchanged_since, self.passed_over),
         );
         match self.phase_2(image, accepting).await? {
             Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
@@ -221,6 +223,7 @@ impl<W: World> Attempt<'_, W> {
         waypoint!(
             (image.leader, image.shape, accepting),
             (self.own_input, &self.left_behind, &self.sharers),
+            (self.unchanged_since, self.passed_over),
         );
 
         // The value is chosen. Make it known.
