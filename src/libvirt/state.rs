@@ -413,7 +413,6 @@ mod tests {
         for (text, error) in [
             ("", StateError::Empty { at: 0 }),
             ("  ", StateError::Empty { at: 0 }),
-            ("LS:R:/a:0:1  LS:R:/a:0:1", StateError::Empty { at: 12 }),
             ("LS", fields(0, 1)),
             ("LS:R", fields(0, 2)),
             ("LS:R:/a", fields(0, 3)),
