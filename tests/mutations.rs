@@ -54,6 +54,7 @@ const TABLE: &[(Profile, &[Mutation])] = &[
     (Profile::Takeover, TAKEOVER),
     (Profile::Ids, IDS),
     (Profile::Moves, MOVES),
+    (Profile::Fences, FENCES),
 ];
 
 const BALLOTS: &[Mutation] = &[
@@ -85,6 +86,9 @@ const BALLOTS: &[Mutation] = &[
     Mutation::TableBelieved,
     Mutation::VersionAboveBlocks,
 ];
+
+/// The ladder and the deadman cover for each other where the process runs.
+const FENCES: &[Mutation] = &[Mutation::DeadmanLate];
 
 const TAKEOVER: &[Mutation] = &[
     Mutation::ClaimAtLost,

@@ -238,11 +238,11 @@ impl HolderBoard {
             .timing
             .deadman_after()
             .saturating_sub(self.timing.killed_after());
-        let after = mutation!(
-            DeadmanLate,
-            self.timing.dead_after(),
-            self.timing.deadman_after()
-        );
+        let late = self
+            .timing
+            .dead_after()
+            .saturating_add(self.timing.lost_after());
+        let after = mutation!(DeadmanLate, late, self.timing.deadman_after());
         let by_renewal = state.renewed_at + after;
         let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
         let fires_at = fenced.map(|entry| match entry.killed_at {

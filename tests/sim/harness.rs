@@ -19,6 +19,7 @@
 pub mod choice;
 pub mod clock;
 pub mod disk;
+pub mod fences;
 pub mod fleet;
 pub mod io;
 pub mod judge;

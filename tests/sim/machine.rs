@@ -13,7 +13,7 @@ use disklease::__sim::delta_lease::{
     self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
 };
 use disklease::__sim::lockspace::{
-    LeaseTable, Reservation, claim_watching, keep_renewed, settle_debts,
+    LeaseTable, Reservation, claim_watching, keep_held, keep_renewed, settle_debts,
 };
 use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
@@ -26,6 +26,7 @@ use futures_util::{FutureExt, pin_mut};
 
 use super::clock::TrueTime;
 use super::disk::SimDisk;
+use super::fences::{Care, Fences};
 use super::io::IoKind;
 use super::moves::{Ending, Image, Stream};
 use super::referee::{Life, Referee, offset_of};
@@ -71,6 +72,8 @@ pub struct Host {
     had_last: RefCell<Vec<bool>>,
     /// The suspended guest of each lease, if there is one.
     pub suspended: RefCell<Vec<Option<Image>>>,
+    /// Of the present life, where holders are stopped that do not stop.
+    fences: RefCell<Option<Rc<Fences>>>,
     /// Nobody will start it again.
     pub gone: Cell<bool>,
     is_finished: Cell<bool>,
@@ -102,6 +105,7 @@ impl Host {
             turns_left: RefCell::new(vec![field.scenario.turns; leases]),
             had_last: RefCell::new(vec![false; leases]),
             suspended: RefCell::new(vec![None; leases]),
+            fences: RefCell::new(None),
             gone: Cell::new(false),
             is_finished: Cell::new(false),
         })
@@ -223,13 +227,18 @@ impl Host {
         delta: &mut DeltaLease,
     ) {
         let table = Table::default();
+        let stubborn = self.field.scenario.stubborn;
+        let fences = stubborn.then(|| self.fence(membership, delta));
+        *self.fences.borrow_mut() = fences.clone();
         let background = async {
             let renewal = async {
-                let reason = keep_renewed(&self.world, membership, delta, &())
-                    .await
-                    .reason;
-                self.note(|| format!("has lost its leases: {reason}"));
-                self.field.referee.count(|tally| tally.losses += 1);
+                if let Some(fences) = &fences {
+                    let board = &*fences.board;
+                    let care = Care { host: self, board };
+                    keep_held(&self.world, membership, delta, board, &care).await;
+                }
+                let loss = keep_renewed(&self.world, membership, delta, &()).await;
+                self.has_lost(&loss.reason);
             };
             join(renewal, settle_debts(&self.world, membership, &table)).await;
         };
@@ -250,6 +259,11 @@ impl Host {
                 .referee
                 .breach(|| format!("stuck: {leases} leases are still reserved at the end"));
         }
+    }
+
+    pub fn has_lost(&self, reason: &(impl std::fmt::Display + ?Sized)) {
+        self.note(|| format!("has lost its leases: {reason}"));
+        self.field.referee.count(|tally| tally.losses += 1);
     }
 
     /// Leaves as a lockspace does.
@@ -432,7 +446,11 @@ impl Host {
         let until = world.now() + Duration::from_nanos(world.random(nanos(most) + 1));
         let ending = self.ending();
         let mut offer = None;
-        while is_held() {
+        let fences = self.fences.borrow().clone();
+        let on_board = fences.map(|fences| fences.hold(world.now()));
+        // Its guest does not hear that the lease is lost, or does not stop for it.
+        let stubborn = on_board.is_some() && !quiet && world.random(2) == 0;
+        while is_held() || stubborn {
             if ending == Ending::HandOver && offer.is_none() {
                 offer = Some(self.offer(membership, lease, version));
             }
@@ -444,7 +462,7 @@ impl Host {
                 _ => scenario.guest_write_max,
             };
             world.write_for(field.guests, offset_of(lease), takes).await;
-            if world.now() >= until || self.leaving.get() {
+            if (world.now() >= until || self.leaving.get()) && is_held() {
                 break;
             }
             let rest = nanos(most) / 16 + 1_000_000;
@@ -470,6 +488,7 @@ impl Host {
             self.keep(membership, lease, version);
         }
         field.referee.gives_up(lease, life);
+        drop(on_board);
         let area = &field.leases[lease];
         let released = paxos_lease::release(world, membership, area, &held).await;
         self.note(|| format!("has released the lease: {released:?}"));

@@ -42,11 +42,12 @@ pub struct Tally {
     pub moved: u64,
     pub declined: u64,
     pub refused_moves: u64,
+    pub fenced: u64,
 }
 
 impl Tally {
     /// Each count by its name.
-    pub fn fields(&self) -> [(&'static str, u64); 19] {
+    pub fn fields(&self) -> [(&'static str, u64); 20] {
         [
             ("acquires", self.acquires),
             ("refusals", self.refusals),
@@ -67,6 +68,7 @@ impl Tally {
             ("moved", self.moved),
             ("declined", self.declined),
             ("refused moves", self.refused_moves),
+            ("fenced", self.fenced),
         ]
     }
 
@@ -90,6 +92,7 @@ impl Tally {
         self.moved += other.moved;
         self.declined += other.declined;
         self.refused_moves += other.refused_moves;
+        self.fenced += other.fenced;
     }
 }
 

@@ -22,22 +22,26 @@ pub enum Profile {
     Damage,
     /// Guests are suspended and resumed, and move from host to host.
     Moves,
+    /// Guests that do not stop when their lease is lost, and no watchdog.
+    Fences,
 }
 
 impl Profile {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
         Self::Ids,
         Self::Damage,
         Self::Moves,
+        Self::Fences,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 16 {
-            0..=8 => Self::Ballots,
+            0..=7 => Self::Ballots,
+            8 => Self::Fences,
             9 => Self::Moves,
             10 | 11 => Self::Takeover,
             12 | 13 => Self::Lives,
@@ -130,6 +134,8 @@ pub struct Scenario {
     pub guest_write_max: Duration,
     /// Guests are suspended and resumed, and handed over.
     pub moves: bool,
+    /// Some guests go on writing when their lease is lost, until their process is killed.
+    pub stubborn: bool,
     /// What befalls which host, and when.
     pub blows: Vec<(When, usize, Blow)>,
     /// From now on nothing goes wrong any more.
@@ -175,6 +181,7 @@ impl Scenario {
             Profile::Ids => Self::ids(&mut draw),
             Profile::Damage => Self::damage(&mut draw),
             Profile::Moves => Self::moves(&mut draw),
+            Profile::Fences => Self::fences(&mut draw),
         }
     }
 
@@ -252,6 +259,7 @@ impl Scenario {
             hold_max: draw.one_of(&[millis(1), busy, millis(1000)]),
             guest_write_max: millis(20),
             moves: false,
+            stubborn: false,
             blows: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
@@ -302,6 +310,7 @@ impl Scenario {
             hold_max: draw.one_of(&[millis(20_000), millis(20_000), millis(2000)]),
             guest_write_max: draw.one_of(&[millis(hanging), millis(300), millis(f * 1000 - 100)]),
             moves: false,
+            stubborn: false,
             blows,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
@@ -343,6 +352,7 @@ impl Scenario {
             hold_max: draw.one_of(&[millis(20), millis(3000), millis(20_000)]),
             guest_write_max: draw.one_of(&[millis(1), millis(300), millis(f * 1000 - 100)]),
             moves: false,
+            stubborn: false,
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
@@ -446,6 +456,23 @@ impl Scenario {
         scenario.moves = true;
         scenario.turns = 3 + draw.below(6);
         scenario.taker = None;
+        scenario
+    }
+
+    fn fences(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = loop {
+            let drawn = match draw.below(2) {
+                0 => Self::lives(draw),
+                _ => Self::takeover(draw),
+            };
+            // A watchdog would end what the others have missed.
+            if !drawn.fenced {
+                break drawn;
+            }
+        };
+        scenario.stubborn = true;
+        // What the kernel has already when the process is killed is ended by nobody.
+        scenario.guest_write_max = millis(100);
         scenario
     }
 

@@ -191,7 +191,7 @@ impl Ticket {
         let generation = Generation::new(u64::from_le_bytes(reader.array()?));
         let by = match HostId::new(host.into()) {
             Ok(host) => Some((host, generation)),
-            Err(_) if host == 0 && count == 0 => None,
+            Err(_) if host == 0 && count == 0 && generation.get() == 0 => None,
             Err(_) => return Err(TokenError::Field { at }),
         };
         let mut locks = Vec::with_capacity(count.into());
