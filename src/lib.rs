@@ -52,9 +52,10 @@
 //! 2. **clocks of different hosts run at nearly the same rate**, within the margin in [`timing`]. Clocks are never
 //!    compared. Without it a host may be taken for dead while it still believes in its leases;
 //! 3. **a holder that may no longer write is stopped in time**: its guard says so 8N after the last good renewal, by
-//!    the clock, and others take over after 8N + F, no sooner. What happens in between is, today, the embedder's
-//!    duty: stop the guest when the guard is lost. A write that was submitted while the lock was held, and hangs in
-//!    the kernel for longer than F, is not covered by anything in this crate yet.
+//!    the clock; a holder that has not stopped by the end of the grace is killed, by this crate's threads, or else by a
+//!    timer in the kernel; others take over after 8N + F, no sooner. A write that was submitted while the lock was
+//!    held, and hangs in the kernel for longer than F, is stopped by a host [`Watchdog`] alone: without one the promise
+//!    does not cover it. [`Lockspace::guarantee`] tells what is in force.
 //!
 //! In a lockspace shared with sanlock hosts the promise is sanlock's: its own protocol can be brought to two owners
 //! by writes that are delayed in extreme ways. Among disklease hosts alone it is ours. `docs/failure-model.md` and
