@@ -22,6 +22,8 @@ mod support;
 
 #[path = "fencing/crowd.rs"]
 mod crowd;
+#[path = "fencing/fork.rs"]
+mod fork;
 #[path = "fencing/holder.rs"]
 mod holder;
 #[path = "fencing/ladder.rs"]

@@ -220,3 +220,36 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::format::HostId;
+    use crate::libvirt::LeaseDirectory;
+    use crate::lockspace::{Lockspace, Watchdog};
+
+    #[test]
+    fn a_thread_that_dies_loses_all_leases_and_one_that_ends_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let n = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(n)
+            .runtime_dir(dir.path().join("run"))
+            .join(path, HostId::FIRST)
+            .unwrap();
+        let shared = &lockspace.inner().shared;
+        Death::of(shared).ended_well();
+        assert!(lockspace.is_held() && lockspace.loss().is_none());
+        let died = catch_unwind(AssertUnwindSafe(|| {
+            let _death = Death::of(shared);
+            panic!("on purpose");
+        }));
+        assert!(died.is_err());
+        assert!(!lockspace.is_held());
+        assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
+    }
+}

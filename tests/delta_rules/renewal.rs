@@ -315,3 +315,29 @@ fn the_end_is_noticed_while_a_renewal_hangs() {
     assert!(renewing.is_done());
     assert_eq!(renewing.take(), (true, deadline));
 }
+
+/// A renewal is due 2N after the last good one was begun, neither sooner nor later, and is tried again soon after one
+/// that failed.
+#[test]
+fn renewals_come_every_2_n_and_soon_after_one_that_failed() {
+    let (rig, member) = joined();
+    let me = member.clone();
+    let mut delta = me.delta.borrow().clone();
+    rig.sim.spawn(member.host, async move {
+        keep_renewed(&me.world, &me.membership, &mut delta, &()).await;
+    });
+    let deadline = || member.membership.expiry().deadline().unwrap();
+    let mut last = deadline();
+    for _ in 0..10 {
+        rig.sim.run_for(secs(15));
+        rig.sim.run_until(|| deadline() != last);
+        let next = deadline();
+        let apart = next.since(last);
+        assert!(apart >= secs(20) && apart < secs(21), "{apart:?}");
+        last = next;
+    }
+    let renewed = rig.delta(1).leader.timestamp_secs();
+    rig.sim.fail_next(member.host, false, |io| io.is_write());
+    rig.sim.run_for(secs(1));
+    assert!(rig.delta(1).leader.timestamp_secs() > renewed);
+}

@@ -229,7 +229,7 @@ impl Host {
         let table = Table::default();
         let stubborn = self.field.scenario.stubborn;
         let fences = stubborn.then(|| self.fence(membership, delta));
-        *self.fences.borrow_mut() = fences.clone();
+        self.fences.borrow_mut().clone_from(&fences);
         let background = async {
             let renewal = async {
                 if let Some(fences) = &fences {
