@@ -57,7 +57,7 @@ fn is_possible(lease: &LeaseState) {
     }
     assert!(
         !matches!(lease.hold, HoldState::Version(_))
-            || !state_string(&[lease.clone()]).ends_with(b":SH")
+            || !state_string(std::slice::from_ref(lease)).ends_with(b":SH")
     );
 }
 
