@@ -23,10 +23,11 @@ use std::time::{Duration, Instant};
 use cli::{Ended, command, put, run, scratch};
 use disklease::LeaseDirectory;
 use disklease::format::{
-    Commit, Dblock, Generation, Geometry, HostId, LeaseVersion, PaxosLeader, lease_image,
+    Commit, Dblock, Generation, Geometry, HostId, HostNote, LeaseVersion, PaxosLeader, lease_image,
 };
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use kit::{SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const DISK: &str = "/dev/disk/by-id/guest-1";
@@ -93,6 +94,19 @@ fn live(dir: &Path) -> Value {
     })
 }
 
+/// What this machine's clock tells of the only host: how many seconds ago it has renewed, how many renewals it has
+/// missed since, and in how many seconds its leases are lost, unless they are.
+fn local(dir: &Path) -> (u64, u64, Option<u64>) {
+    let shown = status_json(dir, &["--no-wait"]);
+    let local = &shown["hosts"][0]["local"];
+    let number = |name: &str| local[name].as_u64();
+    let known = number("renewed_secs_ago").zip(number("missed_renewals"));
+    let (ago, missed) = known.unwrap_or_else(|| panic!("{shown}"));
+    let lost_in = number("lost_in_secs");
+    assert_eq!(lost_in, 8_u64.checked_sub(ago), "{shown}");
+    (ago, missed, lost_in)
+}
+
 /// All that the files of a directory are.
 fn files(dir: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
@@ -134,7 +148,10 @@ fn a_holder_is_shown_alive_and_then_silent() {
     assert_eq!(held["generation"], 1);
     assert_eq!(held["version"], 1);
     assert_eq!(held["note"]["guest_name"], "web\u{1b}[1m");
-    assert_eq!(held["note"]["pid"], holder.0.id());
+    // Of the command's guardian, whose end gives the disk back.
+    let guardian = fs::read_to_string(format!("/proc/{}/status", held["note"]["pid"])).unwrap();
+    let parent = format!("\nPPid:\t{}\n", holder.0.id());
+    assert!(guardian.contains(&parent), "{guardian}");
     assert_eq!(held["note"]["boot_id"], host["note"]["boot_id"]);
     let acquired = held["note"]["acquired_unix_secs"].as_u64().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
@@ -168,6 +185,75 @@ fn a_holder_is_shown_alive_and_then_silent() {
         .unwrap();
     let (secs, _) = secs.split_once(" s").unwrap();
     assert!((3..8).contains(&secs.parse().unwrap()), "{secs} s");
+}
+
+#[test]
+fn a_host_of_this_machine_that_stands_still_is_seen_to_miss_renewals() {
+    let scratch = scratch();
+    let dir = scratch.path().join("leases");
+    let holder = Holder::start(&dir, "3");
+    let text = wait_until("a host that has missed nothing", LIMIT, || {
+        let ended = status(&dir, &[]);
+        let text = ended.text();
+        (text.contains("live: renewed ") && !text.contains("missed")).then(|| text.to_owned())
+    });
+    assert!(text.contains(" s ago, lost in "), "{text}");
+    wait_until("the same by one look", LIMIT, || {
+        let (ago, missed, _) = local(&dir);
+        (ago <= 2 && missed == 0).then_some(())
+    });
+
+    let pid = Pid::from_raw(holder.0.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let (ago, missed, _) = wait_until("a renewal that is missed", LIMIT, || {
+        Some(local(&dir)).filter(|(_, missed, _)| *missed > 0)
+    });
+    assert_eq!(missed, (ago - 1) / 2);
+    let ended = status(&dir, &["--no-wait"]);
+    let text = ended.text();
+    assert!(text.contains("unknown: renewed "), "{text}");
+    assert!(text.contains(" s ago, missed since: "), "{text}");
+    let (ago, missed, _) = wait_until("its leases are lost", LIMIT, || {
+        Some(local(&dir)).filter(|(.., lost_in)| lost_in.is_none())
+    });
+    assert_eq!(missed, (ago - 1) / 2);
+    let ended = status(&dir, &["--watch", "3"]);
+    let text = ended.text();
+    let silent = ["silent: not seen to renew for ", " s; renewed ", ", lost "];
+    assert!(silent.iter().all(|part| text.contains(part)), "{text}");
+}
+
+/// Stamps that no clock shows, and clocks that no machine has.
+#[test]
+fn any_stamp_of_a_host_of_this_machine_is_shown() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    directory_with_host_1(dir);
+    let path = dir.join(LOCKSPACE_NAME);
+    let good = fs::read(&path).unwrap();
+    let free = disklease::format::DeltaLeader::decode(&good, HostId::FIRST).unwrap();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let digits = boot_id.trim_end().replace('-', "");
+    let mut note = HostNote::new(HostId::FIRST, free.generation());
+    note.boot_id = u128::from_str_radix(&digits, 16).unwrap().to_be_bytes();
+    for stamp in [1, u64::MAX / 2, u64::MAX] {
+        for io_timeout in [0, 1, 255, u16::MAX] {
+            let mut area = good.clone();
+            let leader = free.renewed(stamp, io_timeout);
+            leader.write_to(&mut area).unwrap();
+            note.io_timeout_secs = io_timeout;
+            note.write_to(&mut area).unwrap();
+            fs::write(&path, &area).unwrap();
+            let shown = status_json(dir, &["--no-wait"]);
+            let host = &shown["hosts"][0];
+            assert_eq!(host["timestamp"], stamp, "{shown}");
+            let local = &host["local"];
+            // Since boot, or nonsense.
+            assert_eq!(local.is_null(), stamp > 1, "{shown}");
+            let ended = status(dir, &["--no-wait"]);
+            assert_eq!(ended.text().contains("renewed "), stamp == 1);
+        }
+    }
 }
 
 #[test]
@@ -211,6 +297,7 @@ fn a_sanlock_host_is_shown_without_a_note() {
         let host = &shown["hosts"][0];
         assert_eq!(host["host_name"], "beta");
         assert_eq!(host["note"], Value::Null);
+        assert_eq!(host["local"], Value::Null);
         let held = shown["held"].as_array().unwrap();
         assert_eq!(held.len(), 1, "{shown}");
         assert_eq!(held[0]["lease_file"], name);

@@ -1,6 +1,6 @@
-//! Real processes that lose their locks: who is told, asked to end and killed, and when, as it is seen from
-//! outside. N is 1 s and F is 4 s: warned at 6 s, lost at 8 s, killed at 10 s, by the deadman at 11 s, and all is
-//! over at 12 s.
+//! Real processes that lose their locks, or end with them: who is told, asked to end and killed, and when, and what
+//! is left on the disk, as it is seen from outside. N is 1 s and F is 4 s: warned at 6 s, lost at 8 s, killed at
+//! 10 s, by the deadman at 11 s, and all is over at 12 s.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -22,6 +22,8 @@ mod support;
 
 #[path = "fencing/crowd.rs"]
 mod crowd;
+#[path = "fencing/endings.rs"]
+mod endings;
 #[path = "fencing/fork.rs"]
 mod fork;
 #[path = "fencing/holder.rs"]

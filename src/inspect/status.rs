@@ -2,12 +2,16 @@
 
 mod hosts;
 mod leases;
+mod local;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use hosts::{HostSeen, HostStatus};
 pub use leases::{HeldDisk, Holding, LeaseProblem};
+pub use local::LocalRenewal;
+
+use local::Machine;
 
 use super::area::Area;
 use super::error::StatusError;
@@ -131,6 +135,7 @@ impl LeaseDirectoryStatus {
         lockspace.scan(&mut table)?;
         lockspace.watch(&mut table, options.watch)?;
         let leases = leases::read_all(directory.path(), options.timeout)?;
+        let machine = Machine::now();
         lockspace.scan(&mut table)?;
         let now = clock::now();
         let (held, problems) = leases::held(&leases, &table);
@@ -139,7 +144,7 @@ impl LeaseDirectoryStatus {
             geometry: lockspace.geometry,
             is_direct: lockspace.source.info().is_direct() && leases.is_direct,
             watched_for: now.since(began),
-            hosts: hosts::all(&table, now),
+            hosts: hosts::all(&table, &machine, now),
             held,
             lease_files: leases.files.len(),
             problems,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -94,8 +94,13 @@ impl Child {
     }
 
     pub(crate) fn ended_well(&mut self) -> bool {
+        self.end().success()
+    }
+
+    /// Lets it go, and gives how it has ended.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         self.let_go();
-        self.process.wait().unwrap().success()
+        self.process.wait().unwrap()
     }
 }
 

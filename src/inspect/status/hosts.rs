@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::local::{LocalRenewal, Machine};
 use crate::delta_lease::{HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, HostNote, NameBytes};
 use crate::world::Timestamp;
@@ -16,7 +17,7 @@ pub struct HostStatus {
     pub generation: Generation,
     /// Its name; that of the last host if the id is free.
     pub host_name: NameBytes,
-    /// Its clock at the last renewal, in seconds; 0 if the id is free. Says nothing to others.
+    /// Its clock at the last renewal, in seconds; 0 if the id is free. Says nothing on other machines.
     pub timestamp_secs: u64,
     /// Its io timeout.
     pub io_timeout: Duration,
@@ -24,6 +25,9 @@ pub struct HostStatus {
     pub note: Option<HostNote>,
     /// Whether it lives, as far as was seen.
     pub seen: HostSeen,
+    /// What this machine's clock tells of its last renewal, if it is a disklease host that was begun
+    /// on this machine since it was booted.
+    pub local: Option<LocalRenewal>,
     /// What is wrong with its sector at the last look. The rest is then what was seen before, or
     /// nothing.
     pub damage: Option<FormatError>,
@@ -86,7 +90,7 @@ impl HostSeen {
 ///
 /// Silence counts up to the begin of the last look, not up to now. Less than a whole interval
 /// between renewals proves none: a host is called silent only beyond it.
-pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostStatus> {
+pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<HostStatus> {
     let all = table.iter().map(|(host_id, record)| {
         let for_at_least = record.unchanged_until.since(record.changed_at);
         let interval = record.io_timeout.as_duration().saturating_mul(2);
@@ -108,6 +112,7 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostStatus> {
             io_timeout: record.io_timeout.as_duration(),
             note: record.note,
             seen,
+            local: machine.renewal(record),
             damage: record.damage,
         }
     });
@@ -146,7 +151,7 @@ mod tests {
         for &(clock, when) in scans {
             table.observe(&area(clock), at(when), at(when));
         }
-        let all = all(&table, at(now));
+        let all = all(&table, &Machine::now(), at(now));
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].host_name.text(), b"h2");
         all[0].seen

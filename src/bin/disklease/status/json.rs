@@ -1,6 +1,6 @@
 //! The status of a lease directory as JSON. The fields are documented in `docs/command.md`.
 
-use disklease::inspect::{HeldDisk, Holding, HostStatus, LeaseDirectoryStatus};
+use disklease::inspect::{HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LocalRenewal};
 use serde_json::{Value, json};
 
 use crate::json::{geometry, holder_note, host_note, name, path};
@@ -25,11 +25,20 @@ fn host(host: &HostStatus) -> Value {
         "host_name": name(&host.host_name),
         "state": host.seen.name(),
         "silent_secs": host.seen.silent_for().map(|time| time.as_secs()),
+        "local": host.local.as_ref().map(local),
         "generation": host.generation.get(),
         "timestamp": host.timestamp_secs,
         "io_timeout_secs": host.io_timeout.as_secs(),
         "note": host.note.as_ref().map(host_note),
         "error": host.damage.map(|error| error.to_string()),
+    })
+}
+
+fn local(renewal: &LocalRenewal) -> Value {
+    json!({
+        "renewed_secs_ago": renewal.ago.as_secs(),
+        "missed_renewals": renewal.missed,
+        "lost_in_secs": renewal.lost_in.map(|time| time.as_secs()),
     })
 }
 

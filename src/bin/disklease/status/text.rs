@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use disklease::inspect::{HeldDisk, Holding, HostStatus, LeaseDirectoryStatus};
+use disklease::inspect::{HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LocalRenewal};
 
 use crate::output::{Shown, shown_path, table, utc, uuid};
 
@@ -53,20 +53,45 @@ pub(crate) fn of(status: &LeaseDirectoryStatus) -> String {
     text
 }
 
-fn host(host: &HostStatus) -> [String; 6] {
-    let state = match (host.damage, host.seen.silent_for()) {
-        (Some(_), _) => "unknown (damaged)".to_owned(),
-        (None, Some(time)) => {
-            let (name, secs) = (host.seen.name(), time.as_secs());
-            format!("{name}: not seen to renew for {secs} s")
+/// What is known of the life of a host.
+fn state(host: &HostStatus) -> String {
+    if host.damage.is_some() {
+        return "unknown (damaged)".to_owned();
+    }
+    let silent = host.seen.silent_for();
+    let silent = silent.map(|time| format!("not seen to renew for {} s", time.as_secs()));
+    let known: Vec<String> = silent
+        .into_iter()
+        .chain(host.local.as_ref().map(local))
+        .collect();
+    let name = host.seen.name();
+    if known.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}: {}", known.join("; "))
+    }
+}
+
+fn local(renewal: &LocalRenewal) -> String {
+    let mut text = format!("renewed {} s ago", renewal.ago.as_secs());
+    if renewal.missed > 0 {
+        let _ = write!(text, ", missed since: {}", renewal.missed);
+    }
+    match renewal.lost_in {
+        Some(time) => {
+            let _ = write!(text, ", lost in {} s", time.as_secs());
         }
-        (None, None) => host.seen.name().to_owned(),
-    };
+        None => text.push_str(", lost"),
+    }
+    text
+}
+
+fn host(host: &HostStatus) -> [String; 6] {
     let pid = host.note.as_ref().map(|note| note.pid.to_string());
     [
         host.host_id.to_string(),
         host.host_name.to_string(),
-        state,
+        state(host),
         host.generation.to_string(),
         format!("{} s", host.io_timeout.as_secs()),
         pid.unwrap_or_else(|| "-".to_owned()),

@@ -1,0 +1,156 @@
+//! The hosts that run on this very machine, whose clock is known here.
+
+use std::time::Duration;
+
+use crate::delta_lease::HostRecord;
+use crate::format::HostNote;
+use crate::timing::{FireTimeout, Timing};
+use crate::world::clock;
+
+/// What the clock of this machine tells of a host that runs on it, since this boot of it.
+///
+/// To the second, since that is what a sector shows. Time in which the machine was suspended is not
+/// counted: what a host held when it fell asleep may be lost although this says that time is left.
+/// A process in a time namespace of its own has another clock; what is shown of it is wrong, or
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalRenewal {
+    /// How long before the last look it has renewed.
+    pub ago: Duration,
+    /// How many renewals were due since, one every 2N, and have not come.
+    pub missed: u64,
+    /// How long after the last look its leases are lost, 8N after the renewal. `None`: they were by
+    /// then, whether it knows or not.
+    pub lost_in: Option<Duration>,
+}
+
+/// This machine, at one look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    /// `None` where it cannot be told: then nothing is known of anybody.
+    boot_id: Option<[u8; 16]>,
+    clock_secs: u64,
+}
+
+impl Machine {
+    /// To be asked before the look: what is renewed meanwhile has been renewed just now.
+    pub(super) fn now() -> Self {
+        Self {
+            boot_id: clock::boot_id().ok(),
+            clock_secs: clock::monotonic_secs(),
+        }
+    }
+
+    fn is_of(&self, note: &HostNote) -> bool {
+        self.boot_id == Some(note.boot_id)
+    }
+
+    /// `None` for a host of another machine, of an earlier boot, without a note; for one whose
+    /// sector is free or damaged; and where the clock of the sector cannot be ours.
+    pub(super) fn renewal(&self, record: &HostRecord) -> Option<LocalRenewal> {
+        let is_owned = record.damage.is_none() && record.timestamp_secs != 0;
+        let is_here = record.note.as_ref().is_some_and(|note| self.is_of(note));
+        if !is_owned || !is_here {
+            return None;
+        }
+        let lost_after = Timing::new(record.io_timeout, FireTimeout::DEFAULT).lost_after();
+        // A retry within a second is stamped one ahead of the clock; but not for ever.
+        let ahead = record.timestamp_secs.saturating_sub(self.clock_secs);
+        if Duration::from_secs(ahead) > lost_after {
+            return None;
+        }
+        let secs = self.clock_secs.saturating_sub(record.timestamp_secs);
+        let interval = record.io_timeout.as_duration().as_secs().saturating_mul(2);
+        let ago = Duration::from_secs(secs);
+        Some(LocalRenewal {
+            ago,
+            // Both clocks are rounded down: that long ago it is for certain.
+            missed: secs.saturating_sub(1).checked_div(interval).unwrap_or(0),
+            lost_in: lost_after.checked_sub(ago),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta_lease::HostTable;
+    use crate::format::{
+        DeltaLeader, Generation, Geometry, HostId, HostName, LockspaceName, lockspace_image,
+    };
+    use crate::world::Timestamp;
+
+    const G: Geometry = Geometry::S512_A1M;
+    const BOOT: [u8; 16] = [0xb0; 16];
+
+    /// What a host with an io timeout of 5 s shows that has stamped `stamp`, at `clock_secs` here.
+    fn seen(stamp: u64, boot_id: Option<[u8; 16]>, clock_secs: u64) -> Option<LocalRenewal> {
+        let name = LockspaceName::new("LS").unwrap();
+        let mut area = vec![0; G.area_size()];
+        lockspace_image(&mut area, G, &name, 5).unwrap();
+        let host = HostId::new(2).unwrap();
+        let leader = DeltaLeader::free(G, &name, 5)
+            .acquired(host, &HostName::new("h2").unwrap(), stamp, 5)
+            .unwrap();
+        leader.write_to(&mut area[512..]).unwrap();
+        if let Some(boot_id) = boot_id {
+            let mut note = HostNote::new(host, Generation::new(1));
+            note.io_timeout_secs = 5;
+            note.boot_id = boot_id;
+            note.write_to(&mut area[512..]).unwrap();
+        }
+        let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
+        table.observe(&area, Timestamp::from_nanos(1), Timestamp::from_nanos(2));
+        let machine = Machine {
+            boot_id: Some(BOOT),
+            clock_secs,
+        };
+        machine.renewal(table.record(host).unwrap())
+    }
+
+    fn local(ago: u64, missed: u64, lost_in: Option<u64>) -> LocalRenewal {
+        LocalRenewal {
+            ago: Duration::from_secs(ago),
+            missed,
+            lost_in: lost_in.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn renewals_are_counted_by_the_clock_of_this_machine() {
+        for (now, expected) in [
+            (100, local(0, 0, Some(40))),
+            (110, local(10, 0, Some(30))),
+            (111, local(11, 1, Some(29))),
+            (121, local(21, 2, Some(19))),
+            (140, local(40, 3, Some(0))),
+            (141, local(41, 4, None)),
+        ] {
+            assert_eq!(seen(100, Some(BOOT), now), Some(expected), "at {now}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_of_other_machines_and_free_ids() {
+        assert_eq!(seen(100, Some([0xb1; 16]), 100), None);
+        assert_eq!(seen(100, None, 100), None);
+        assert_eq!(seen(0, Some(BOOT), 100), None);
+        let machine = Machine::now();
+        assert!(machine.boot_id.is_some() && machine.clock_secs > 0);
+    }
+
+    #[test]
+    fn any_stamp_and_any_clock_are_taken() {
+        let just_now = Some(local(0, 0, Some(40)));
+        assert_eq!(seen(140, Some(BOOT), 100), just_now);
+        assert_eq!(seen(141, Some(BOOT), 100), None);
+        assert_eq!(seen(u64::MAX, Some(BOOT), 0), None);
+        assert_eq!(seen(u64::MAX, Some(BOOT), u64::MAX), just_now);
+        let ago = u64::MAX - 1;
+        assert_eq!(
+            seen(1, Some(BOOT), u64::MAX),
+            Some(local(ago, (ago - 1) / 10, None))
+        );
+    }
+}
