@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -91,6 +91,11 @@ impl Child {
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
         self.process.wait().unwrap();
+    }
+
+    /// How it ends; waits for that.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     pub(crate) fn ended_well(&mut self) -> bool {
