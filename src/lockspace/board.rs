@@ -57,6 +57,10 @@ pub trait Holder: Send + Sync {
     /// The leases are lost: makes it known, and asks a process that holds them to end, if that is
     /// what was asked for.
     fn mark_lost(&self, reason: &LossReason);
+    /// Whether there is anything for [`act`](Self::act) to run. Asked after
+    /// [`mark_lost`](Self::mark_lost); what is wished for later is for
+    /// [`HolderBoard::act_again`].
+    fn has_actions(&self) -> bool;
     /// Runs what was asked for in this case; it may take as long as it likes. On a thread of its
     /// own where one is to be had.
     fn act(&self);
@@ -220,7 +224,10 @@ impl HolderBoard {
         let holder = weak.upgrade()?;
         // Stores, a write to an eventfd, a signal: nothing blocks or takes the board's lock.
         holder.mark_lost(reason);
-        state.to_run.push(weak);
+        // A new thread may be forbidden in a jail: none is started for nothing.
+        if holder.has_actions() {
+            state.to_run.push(weak);
+        }
         Some(holder)
     }
 

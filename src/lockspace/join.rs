@@ -105,7 +105,11 @@ impl LockspaceOptions {
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
-        let lease_pool = IoPool::new("dl-lease", 1..=LEASE_THREADS_MAX).map_err(threads)?;
+        let lease_threads = match self.lease_threads {
+            Some(number) => number..=number,
+            None => 1..=LEASE_THREADS_MAX,
+        };
+        let lease_pool = IoPool::new("dl-lease", lease_threads).map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, timing.io())?;

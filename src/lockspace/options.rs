@@ -74,6 +74,7 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
 /// | deadman timer | on | off by [`without_deadman`](Self::without_deadman) |
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
+/// | [`lease_threads`](Self::lease_threads) | 1 to 16, as needed | one at the least |
 /// | [`wdmd_socket`](Self::wdmd_socket) | `/run/wdmd/wdmd.sock` | used with [`Watchdog::Wdmd`] only |
 #[derive(Clone)]
 #[must_use = "nothing is joined before `join` is called"]
@@ -87,6 +88,7 @@ pub struct LockspaceOptions {
     pub(super) offset: u64,
     pub(super) runtime_dir: Option<PathBuf>,
     pub(super) wdmd_socket: Option<PathBuf>,
+    pub(super) lease_threads: Option<usize>,
     pub(super) on_progress: Option<OnProgress>,
 }
 
@@ -102,6 +104,7 @@ impl LockspaceOptions {
             offset: 0,
             runtime_dir: None,
             wdmd_socket: None,
+            lease_threads: None,
             on_progress: None,
         }
     }
@@ -172,6 +175,17 @@ impl LockspaceOptions {
         self
     }
 
+    /// Starts this many threads for I/O on leases in the join, and neither starts nor ends one later
+    /// on: for a process whose system call filter forbids new threads once it has its locks. Each
+    /// does one I/O at a time; two are enough for a guest, of whose I/Os one may hang.
+    ///
+    /// By default there is one, and up to fifteen more come when they are needed and end when they
+    /// were idle for ten seconds.
+    pub const fn lease_threads(mut self, threads: usize) -> Self {
+        self.lease_threads = Some(threads);
+        self
+    }
+
     /// Hears of each wait of the join as it begins. Called on the joining thread; must not block.
     pub fn on_progress(mut self, hear: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
         self.on_progress = Some(Arc::new(hear));
@@ -189,6 +203,7 @@ impl fmt::Debug for LockspaceOptions {
             .field("host_name", &self.host_name)
             .field("name", &self.name)
             .field("offset", &self.offset)
+            .field("lease_threads", &self.lease_threads)
             .finish_non_exhaustive()
     }
 }

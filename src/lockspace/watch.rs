@@ -26,7 +26,7 @@ impl Stop {
     }
 }
 
-/// The body of the watching thread: until the stop, or until the leases are lost. `lockspace` is
+/// The body of the watching thread: until the stop. `lockspace` is
 /// `None` for one that was not opened by a path.
 pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: &Stop) {
     let interval = shared.membership.timing().renewal_interval();
@@ -38,7 +38,11 @@ pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: 
         }
         let lost = parking_lot::MutexGuard::unlocked(&mut stopped, || look(shared, lockspace));
         if lost {
-            return;
+            // Nothing is left to look at; but the end of a thread takes system calls that nothing
+            // else does.
+            while !*stopped {
+                stop.changed.wait(&mut stopped);
+            }
         }
     }
 }

@@ -4,21 +4,17 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use bytemuck::{Pod, Zeroable};
-
 /// The strictest alignment that direct I/O asks for on any disk of this format.
 const ALIGNMENT: usize = 4096;
 
-#[repr(C, align(4096))]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Block([u8; ALIGNMENT]);
-
-const _: () = assert!(size_of::<Block>() == ALIGNMENT && align_of::<Block>() == ALIGNMENT);
-
 /// Some whole sectors of memory, zeroed when made. Reads as `[u8]`.
-#[derive(Clone)]
+///
+/// Aligned by hand, within memory that is not: glibc before 2.38 hardly ever uses memory again that
+/// it was asked for with an alignment, and a buffer of a megabyte in each renewal adds up.
 pub struct SectorBuf {
-    blocks: Vec<Block>,
+    bytes: Vec<u8>,
+    /// Where the aligned part begins.
+    start: usize,
     len: usize,
 }
 
@@ -26,10 +22,9 @@ impl SectorBuf {
     /// `len` zero bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self {
-            blocks: bytemuck::zeroed_vec(len.div_ceil(ALIGNMENT)),
-            len,
-        }
+        let bytes = vec![0; len.saturating_add(ALIGNMENT)];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT);
+        Self { bytes, start, len }
     }
 
     /// Keeps the first `len` bytes, if there are as many.
@@ -38,22 +33,30 @@ impl SectorBuf {
     }
 }
 
+impl Clone for SectorBuf {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
 impl Deref for SectorBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.blocks);
-        bytes.get(..self.len).unwrap_or(bytes)
+        // Always there: less than one alignment lies before it, and one was added.
+        let aligned = self.bytes.get(self.start..).unwrap_or_default();
+        aligned.get(..self.len).unwrap_or(aligned)
     }
 }
 
 impl DerefMut for SectorBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let len = self.len;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.blocks);
-        let len = len.min(bytes.len());
+        let aligned = self.bytes.get_mut(self.start..).unwrap_or_default();
+        let len = self.len.min(aligned.len());
         // OK to split: `len` is at most the length, by the line above.
-        bytes.split_at_mut(len).0
+        aligned.split_at_mut(len).0
     }
 }
 
@@ -77,6 +80,12 @@ mod tests {
             assert_eq!(buf.deref_mut().len(), len);
             assert!(buf.iter().all(|&b| b == 0));
             assert_eq!(buf.as_ptr().align_offset(ALIGNMENT), 0);
+            buf.fill(7);
+            let copy = buf.clone();
+            assert!(copy.len() == len && copy.iter().all(|&b| b == 7));
+            assert_eq!(copy.as_ptr().align_offset(ALIGNMENT), 0);
+            buf.truncate(512);
+            assert_eq!(buf.len(), len.min(512));
         }
     }
 }

@@ -41,6 +41,10 @@ impl Holder for Fake {
         self.told.lock().push(Told::Lost);
     }
 
+    fn has_actions(&self) -> bool {
+        false
+    }
+
     fn act(&self) {}
 
     fn is_fenced(&self) -> bool {

@@ -335,6 +335,12 @@ impl Holder for Core {
         }
     }
 
+    /// A callback that comes after this look sees the mark of the loss, and asks for itself.
+    fn has_actions(&self) -> bool {
+        let state = self.state.lock();
+        !state.callbacks.is_empty() || state.deed.is_some()
+    }
+
     fn act(&self) {
         let (reason, callbacks, deed) = {
             let mut state = self.state.lock();

@@ -1,0 +1,163 @@
+//! The lists are enough for all that they are said to be for.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use disklease::LockManager as _;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::holder::{Holder, disks_of};
+use super::place::{ALL_OVER, Place};
+use crate::support::{Child, SOON, disks, wait_until};
+
+/// Hears up to a word that begins with `until`, and gives that.
+pub(crate) fn hear_until(child: &Child, until: &str) -> String {
+    loop {
+        let word = child.hear(SOON);
+        if word.starts_with(until) {
+            return word;
+        }
+    }
+}
+
+/// Waits until its main thread has been killed. Others hang in the kernel until their storage is healed.
+pub(crate) fn wait_for_death(child: &Child) {
+    let path = format!("/proc/{}/stat", child.pid());
+    wait_until("its death", SOON, || {
+        let stat = std::fs::read_to_string(&path).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+}
+
+fn ends_well(mut child: Child) {
+    child.let_go();
+    let ended = child.end();
+    assert!(ended.success(), "{ended}");
+}
+
+/// A place with the leases of these hosts.
+pub(crate) fn place_of(hosts: impl IntoIterator<Item = u64>, hangs: bool) -> Place {
+    let paths: Vec<_> = hosts.into_iter().flat_map(disks_of).collect();
+    Place::new(&paths, hangs)
+}
+
+/// The holder, once it holds, and the process that it holds for.
+fn start(place: &Place, host: u64, hangs: bool, lists: &str, how: &str) -> (Child, Pid) {
+    let holder = Holder {
+        lists,
+        without: None,
+        host,
+        hangs,
+        how,
+    };
+    let child = holder.start(place.of_holders());
+    let held = hear_until(&child, "held for ");
+    let owner = held["held for ".len()..].parse().unwrap();
+    (child, Pid::from_raw(owner).unwrap())
+}
+
+/// Nobody has the disks of `host` any more.
+fn assert_free(place: &Place, host: u64) {
+    let [first, second] = disks_of(host);
+    let guard = place.observer().acquire(disks(&[&first, &second])).unwrap();
+    guard.release().unwrap();
+}
+
+/// Four scans of the lockspace are 4 MB. What an allocator keeps for the next one is less.
+const GROWTH_KIB: u64 = 2_500;
+
+fn resident_kib(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn to_hold_and_to_release() {
+    let place = place_of([1], false);
+    let (mut holder, pid) = start(&place, 1, false, "Holding", "holding");
+    for _ in 0..2 {
+        place.next_renewal(1);
+    }
+    let resident = resident_kib(pid);
+    for _ in 0..4 {
+        place.next_renewal(1);
+    }
+    let grown = resident_kib(pid).saturating_sub(resident);
+    assert!(grown < GROWTH_KIB, "{grown} KiB in 4 renewals");
+    // What waits in the kernel goes on afterwards by a call of its own.
+    kill_process(pid, Signal::STOP).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    kill_process(pid, Signal::CONT).unwrap();
+    for _ in 0..2 {
+        place.next_renewal(1);
+    }
+    holder.let_go();
+    hear_until(&holder, "released");
+    assert_free(&place, 1);
+    ends_well(holder);
+}
+
+#[test]
+fn when_threads_come_and_go() {
+    let place = place_of([1, 2], false);
+    let (growing, _) = start(&place, 1, false, "Holding+Threads", "growing");
+    let (owned, owner) = start(&place, 2, false, "Holding+Threads+Owners", "owned");
+    kill_process(owner, Signal::KILL).unwrap();
+    assert_eq!(hear_until(&owned, "lost"), "lost: OwnerEnded");
+    wait_until("what was held for it", SOON, || {
+        place.observer().acquire(disks(&[&disks_of(2)[0]])).ok()
+    })
+    .release()
+    .unwrap();
+    ends_well(owned);
+    ends_well(growing);
+    assert_free(&place, 1);
+}
+
+#[test]
+fn when_locks_are_in_danger_and_when_they_are_lost() {
+    let place = place_of(1..=5, true);
+    let (stops, _) = start(&place, 1, true, "Holding", "stops");
+    let (goes_on, _) = start(&place, 2, true, "Holding+Stopping", "goes-on");
+    let (called, _) = start(&place, 3, true, "Holding+Stopping+Threads", "callback");
+    let (owned, owner) = start(&place, 4, true, "Holding+Owners", "owned");
+    let (spared, _) = start(&place, 5, true, "Holding", "spared");
+    let all = [&stops, &goes_on, &called, &owned, &spared];
+
+    // Good again just in time.
+    place.hang();
+    for holder in all {
+        hear_until(holder, "warned");
+    }
+    place.heal();
+    for holder in all {
+        hear_until(holder, "renewed");
+    }
+
+    place.hang();
+    let begun = Instant::now();
+    for holder in all {
+        hear_until(holder, "not held");
+        assert_eq!(hear_until(holder, "lost"), "lost: NotRenewed");
+    }
+    hear_until(&called, "called");
+    hear_until(&owned, "asked");
+    for holder in [&goes_on, &called] {
+        wait_for_death(holder);
+    }
+    // The owner was killed, and is a child that nobody has waited for.
+    let stat = std::fs::read_to_string(format!("/proc/{owner}/stat")).unwrap();
+    assert!(stat.contains(") Z "), "{stat}");
+    hear_until(&spared, "stopped");
+    thread::sleep(ALL_OVER.saturating_sub(begun.elapsed()));
+    place.heal();
+    for mut holder in [goes_on, called] {
+        let ended = holder.end();
+        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "{ended}");
+    }
+    for holder in [stops, owned, spared] {
+        ends_well(holder);
+    }
+}

@@ -1,0 +1,155 @@
+//! No call on the lists can be spared: without it the kernel kills the process.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::enough::{hear_until, place_of, wait_for_death};
+use super::holder::Holder;
+use super::lists::List;
+use crate::support::Child;
+
+/// Called in every holder that renews, is stopped for a moment, releases from two threads at once, and leaves.
+const WELL: [&str; 11] = [
+    "clone3",
+    "close",
+    "exit",
+    "futex",
+    "getpid",
+    "pread64",
+    "pwritev2",
+    "restart_syscall",
+    "statx",
+    "timer_delete",
+    "timer_settime",
+];
+
+/// Called in every holder that loses its locks, and goes on.
+const LOST: [&str; 3] = ["kill", "read", "write"];
+
+/// The same where another process owns them.
+const OWNER_LOST: [&str; 2] = ["pidfd_send_signal", "ppoll"];
+
+/// Called or not as memory, the business of the machine, and the versions of Rust and glibc have it.
+const BY_CHANCE: [&str; 16] = [
+    "brk",
+    "clock_gettime",
+    "gettid",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "openat",
+    "prctl",
+    "rseq",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+];
+
+/// Holders without one of `calls` each, which hold by now or have been killed.
+fn start_without(
+    dir: &std::path::Path,
+    calls: &[&'static str],
+    of: Holder<'_>,
+) -> Vec<(&'static str, Child)> {
+    let hosts = of.host..;
+    let start = |(&without, host)| {
+        let without = Some(without);
+        let holder = Holder {
+            without,
+            host,
+            ..of
+        };
+        (without.unwrap(), holder.start(dir))
+    };
+    calls.iter().zip(hosts).map(start).collect()
+}
+
+/// Waits until each of them has been killed for its call.
+fn all_are_killed(holders: Vec<(&'static str, Child)>) {
+    let ends = holders.into_iter().map(|(call, mut child)| {
+        let ended = child.end();
+        println!("without {call}: {ended}");
+        (call, ended.signal())
+    });
+    let others: Vec<_> = ends
+        .filter(|(_, signal)| *signal != Some(libc::SIGSYS))
+        .collect();
+    assert!(others.is_empty(), "not needed: {others:?}");
+}
+
+#[test]
+fn each_call_on_a_list_is_looked_at_here() {
+    let mut here = [&WELL[..], &LOST, &OWNER_LOST, &BY_CHANCE].concat();
+    here.sort_unstable();
+    let lists = [List::Holding, List::Stopping, List::Owners, List::Threads];
+    let mut listed: Vec<_> = lists.into_iter().flat_map(List::calls).collect();
+    listed.sort_unstable();
+    assert_eq!(here, listed);
+}
+
+#[test]
+fn by_a_holder_whose_storage_works() {
+    let count = u64::try_from(WELL.len()).unwrap();
+    let place = place_of(1..=count, false);
+    let of = Holder {
+        lists: "Holding+Threads",
+        without: None,
+        host: 1,
+        hangs: false,
+        how: "growing",
+    };
+    let mut holders = start_without(place.of_holders(), &WELL, of);
+    // All have joined, and renewed once.
+    thread::sleep(Duration::from_secs(8));
+    let signal = |signal| {
+        for (_, child) in &holders {
+            let pid = Pid::from_raw(child.pid().try_into().unwrap()).unwrap();
+            // A process that has been killed is there until it is waited for.
+            kill_process(pid, signal).unwrap();
+        }
+    };
+    signal(Signal::STOP);
+    thread::sleep(Duration::from_millis(500));
+    signal(Signal::CONT);
+    for (_, child) in &mut holders {
+        child.let_go();
+    }
+    all_are_killed(holders);
+}
+
+#[test]
+fn by_a_holder_whose_locks_are_lost() {
+    let place = place_of(1..=5, true);
+    let dir = place.of_holders();
+    let of = Holder {
+        lists: "Holding+Stopping",
+        without: None,
+        host: 1,
+        hangs: true,
+        how: "goes-on",
+    };
+    let mut holders = start_without(dir, &LOST, of);
+    let of = Holder {
+        lists: "Holding+Owners",
+        host: 4,
+        how: "owned",
+        ..of
+    };
+    holders.extend(start_without(dir, &OWNER_LOST, of));
+    for (_, child) in &holders {
+        hear_until(child, "held for ");
+    }
+    place.hang();
+    for (_, child) in &holders {
+        wait_for_death(child);
+    }
+    place.heal();
+    all_are_killed(holders);
+}
