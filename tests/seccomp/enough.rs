@@ -46,7 +46,6 @@ impl Drop for Healed<'_> {
 }
 
 fn ends_well(mut child: Child) {
-    child.let_go();
     let ended = child.end();
     assert!(ended.success(), "{ended}");
 }

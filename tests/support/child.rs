@@ -93,11 +93,6 @@ impl Child {
         self.process.wait().unwrap();
     }
 
-    /// How it ends; waits for that.
-    pub(crate) fn end(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
-    }
-
     pub(crate) fn ended_well(&mut self) -> bool {
         self.end().success()
     }
