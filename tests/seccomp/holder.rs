@@ -75,7 +75,10 @@ fn live(dir: &Path, host: u64, seen: &str, calls: &[&str], how: &str) {
         options = options.lease_threads(2);
     }
     let lockspace = options
-        .join(leases.join("__LIBVIRT__DISKS__"), HostId::new(host).unwrap())
+        .join(
+            leases.join("__LIBVIRT__DISKS__"),
+            HostId::new(host).unwrap(),
+        )
         .unwrap();
     let manager = PaxosManager::new(lockspace, LeaseDirectory::new(&leases));
     let is_owned = how == "owned";
@@ -108,7 +111,7 @@ fn live(dir: &Path, host: u64, seen: &str, calls: &[&str], how: &str) {
 
     tell_until_let_go(&guard, &epoll, how);
     // Its own threads end when a lockspace is left.
-    let leaves = calls.contains(&"exit");
+    let threads_may_end = calls.contains(&"exit");
     let manager = std::mem::ManuallyDrop::new(manager);
     match how {
         "growing" => {
@@ -132,7 +135,7 @@ fn live(dir: &Path, host: u64, seen: &str, calls: &[&str], how: &str) {
             say("released");
         }
     }
-    if leaves {
+    if threads_may_end {
         drop(std::mem::ManuallyDrop::into_inner(manager));
     }
 }
@@ -144,11 +147,18 @@ const LET_GO: u64 = 2;
 fn wait(epoll: &impl std::os::fd::AsFd, limit: Duration) -> Vec<u64> {
     let limit = rustix::event::Timespec::try_from(limit).unwrap();
     let mut events = Vec::with_capacity(4);
-    match epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), Some(&limit)) {
+    match epoll::wait(
+        epoll,
+        rustix::buffer::spare_capacity(&mut events),
+        Some(&limit),
+    ) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => panic!("{error}"),
     }
-    events.iter().map(|event: &epoll::Event| event.data.u64()).collect()
+    events
+        .iter()
+        .map(|event: &epoll::Event| event.data.u64())
+        .collect()
 }
 
 /// The event loop of a monitor, until the parent lets it go; or until the loss for one that stops then.

@@ -4,12 +4,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use super::enough::{hear_until, place_of, wait_for_death};
+use super::enough::{Healed, is_dead, pid_of, place_of, wait_for_death};
 use super::holder::Holder;
 use super::lists::List;
-use crate::support::Child;
+use crate::support::{Child, SOON, wait_until};
 
 /// Called in every holder that renews, is stopped for a moment, releases from two threads at once, and leaves.
 const WELL: [&str; 11] = [
@@ -60,13 +60,12 @@ fn start_without(
 ) -> Vec<(&'static str, Child)> {
     let hosts = of.host..;
     let start = |(&without, host)| {
-        let without = Some(without);
         let holder = Holder {
-            without,
+            without: Some(without),
             host,
             ..of
         };
-        (without.unwrap(), holder.start(dir))
+        (without, holder.start(dir))
     };
     calls.iter().zip(hosts).map(start).collect()
 }
@@ -110,9 +109,8 @@ fn by_a_holder_whose_storage_works() {
     thread::sleep(Duration::from_secs(8));
     let signal = |signal| {
         for (_, child) in &holders {
-            let pid = Pid::from_raw(child.pid().try_into().unwrap()).unwrap();
             // A process that has been killed is there until it is waited for.
-            kill_process(pid, signal).unwrap();
+            kill_process(pid_of(child), signal).unwrap();
         }
     };
     signal(Signal::STOP);
@@ -137,19 +135,25 @@ fn by_a_holder_whose_locks_are_lost() {
     };
     let mut holders = start_without(dir, &LOST, of);
     let of = Holder {
-        lists: "Holding+Owners",
+        lists: "Holding+Owners+Threads",
         host: 4,
         how: "owned",
         ..of
     };
     holders.extend(start_without(dir, &OWNER_LOST, of));
     for (_, child) in &holders {
-        hear_until(child, "held for ");
+        wait_until("it to hold, or its end", SOON, || {
+            let heard = child.try_hear(Duration::from_millis(10));
+            let holds = heard.is_some_and(|word| word.starts_with("held for "));
+            (holds || is_dead(pid_of(child))).then_some(())
+        });
     }
     place.hang();
-    for (_, child) in &holders {
-        wait_for_death(child);
+    let healed = Healed(&place);
+    for (call, child) in &holders {
+        println!("without {call}");
+        wait_for_death(pid_of(child));
     }
-    place.heal();
+    drop(healed);
     all_are_killed(holders);
 }

@@ -44,6 +44,9 @@ impl ProcessTimer for Process {
 impl Holder for Process {
     fn notice(&self, _: Notice) {}
     fn mark_lost(&self, _: &LossReason) {}
+    fn has_actions(&self) -> bool {
+        false
+    }
     fn act(&self) {}
     fn is_fenced(&self) -> bool {
         true
