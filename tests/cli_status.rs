@@ -235,7 +235,7 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let digits = boot_id.trim_end().replace('-', "");
     let mut note = HostNote::new(HostId::FIRST, free.generation());
-    note.boot_id = u128::from_str_radix(&digits, 16).unwrap().to_be_bytes();
+    note.boot_id = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
     for stamp in [1, u64::MAX / 2, u64::MAX] {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();

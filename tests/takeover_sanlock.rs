@@ -58,10 +58,10 @@ fn nobody_follows_a_host_too_early() {
     let all: [(&str, fn()); 6] = [
         ("our crash", || is_waited_out_by_sanlock(Blow::Kill)),
         ("our death when stopped", || {
-            is_waited_out_by_sanlock(Blow::Stop)
+            is_waited_out_by_sanlock(Blow::Stop);
         }),
         ("our death when cut off", || {
-            is_waited_out_by_sanlock(Blow::Hang)
+            is_waited_out_by_sanlock(Blow::Hang);
         }),
         ("sanlock's crash", a_crash_of_sanlock_is_waited_out_by_us),
         (

@@ -11,10 +11,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "real storage in real time")]
 #![allow(
-    clippy::print_stderr,
-    reason = "mounts that are left behind are told of"
-)]
-#![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -94,13 +94,8 @@ impl Child {
     }
 
     pub(crate) fn ended_well(&mut self) -> bool {
-        self.end().success()
-    }
-
-    /// Lets it go, and gives how it has ended.
-    pub(crate) fn end(&mut self) -> ExitStatus {
         self.let_go();
-        self.process.wait().unwrap()
+        self.end().success()
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
     const G: Geometry = Geometry::S512_A1M;
     const BOOT: [u8; 16] = [0xb0; 16];
 
-    /// What a host with an io timeout of 5 s shows that has stamped `stamp`, at `clock_secs` here.
+    /// What a host with an io timeout of 5 s shows that has stamped `stamp`, at `clock_secs` here. 0: it has left.
     fn seen(stamp: u64, boot_id: Option<[u8; 16]>, clock_secs: u64) -> Option<LocalRenewal> {
         let name = LockspaceName::new("LS").unwrap();
         let mut area = vec![0; G.area_size()];
@@ -93,6 +93,11 @@ mod tests {
         let leader = DeltaLeader::free(G, &name, 5)
             .acquired(host, &HostName::new("h2").unwrap(), stamp, 5)
             .unwrap();
+        let leader = if stamp == 0 {
+            leader.released()
+        } else {
+            leader
+        };
         leader.write_to(&mut area[512..]).unwrap();
         if let Some(boot_id) = boot_id {
             let mut note = HostNote::new(host, Generation::new(1));
