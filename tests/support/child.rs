@@ -93,6 +93,11 @@ impl Child {
         self.process.wait().unwrap();
     }
 
+    /// How it ends; waits for that.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+
     pub(crate) fn ended_well(&mut self) -> bool {
         self.let_go();
         self.end().success()
