@@ -10,6 +10,7 @@
     reason = "every test program includes this and uses a part of it"
 )]
 #![allow(clippy::disallowed_methods, reason = "real storage in real time")]
+#![allow(clippy::print_stderr, reason = "what goes wrong in a drop")]
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
