@@ -171,7 +171,6 @@ impl Holder {
             "killed" => kill_process(pid, Signal::KILL).unwrap(),
             _ => {}
         }
-        self.child.let_go();
         let ended = self.child.end();
         let signal = || End::Signal(ended.signal().unwrap());
         ended.code().map_or_else(signal, End::Code)

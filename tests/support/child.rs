@@ -93,13 +93,13 @@ impl Child {
         self.process.wait().unwrap();
     }
 
-    /// How it ends; waits for that.
+    /// Lets it go, and gives how it has ended.
     pub(crate) fn end(&mut self) -> ExitStatus {
+        self.let_go();
         self.process.wait().unwrap()
     }
 
     pub(crate) fn ended_well(&mut self) -> bool {
-        self.let_go();
         self.end().success()
     }
 }
