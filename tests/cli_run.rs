@@ -359,6 +359,26 @@ fn a_run_that_is_killed_takes_its_command_along_with_all_below_it() {
     );
 }
 
+/// The parent of `child`.
+fn parent(child: Pid) -> Pid {
+    let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1);
+    Pid::from_raw(parent.unwrap().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_guardian_that_is_stopped_ends_the_command_all_the_same_when_the_run_is_killed() {
+    let place = Place::new();
+    let script = format!("cd {}; {FAMILY}", place.0.path().display());
+    let mut running = place.start(1, &script);
+    let family = pids(&running.line());
+    let guardian = parent(family[0]);
+    assert_ne!(guardian, Pid::from_child(&running.child));
+    kill_process(guardian, Signal::STOP).unwrap();
+    running.send(Signal::KILL);
+    ended_within(Duration::from_secs(2), &family);
+}
+
 /// A process that hangs in the kernel cannot be killed, and what it does there may yet reach the disk.
 #[test]
 fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
@@ -374,11 +394,12 @@ fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
         mode: storage::gate::Mode::Hold,
     });
     let script = format!(
-        "echo ready; echo $$; exec dd if=/dev/zero of={}/disk bs=4096 count=1 oflag=direct conv=notrunc",
+        "sleep 300 & echo ready; echo $$ $!; exec dd if=/dev/zero of={}/disk bs=4096 count=1 oflag=direct conv=notrunc",
         mount.path().display()
     );
     let mut running = place.start(1, &script);
-    let command = pids(&running.line())[0];
+    let family = pids(&running.line());
+    let command = family[0];
     let stat = |pid: Pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let began = Instant::now();
     while mount.gate().held_since_before(Instant::now()) == 0 {
@@ -389,11 +410,11 @@ fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
         );
         thread::sleep(Duration::from_millis(10));
     }
-    let parent = stat(command);
-    let parent = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1);
-    let guardian = Pid::from_raw(parent.unwrap().parse().unwrap()).unwrap();
+    let guardian = parent(command);
     assert_ne!(guardian, Pid::from_child(&running.child));
     kill_process(guardian, Signal::KILL).unwrap();
+    // What is below it can be killed, and may write to other disks.
+    ended_within(Duration::from_secs(2), &family[1..]);
     for _ in 0..6 {
         thread::sleep(Duration::from_millis(500));
         assert_eq!(place.status()["held"][0]["host_id"], 1);

@@ -8,6 +8,7 @@
 //!   asked.
 //! * **exec**: the timer is gone with the program that held the locks. What is run instead must not
 //!   write to the disks.
+//! * **process 1** of a PID namespace is not killed by it: see [`Deadman::is_of_use`].
 
 #![allow(unsafe_code)]
 
@@ -32,6 +33,13 @@ unsafe impl Send for Deadman {}
 unsafe impl Sync for Deadman {}
 
 impl Deadman {
+    /// Whether a timer can kill this process at all. The kernel spares process 1 of a PID namespace,
+    /// as the first process of a container is: only what comes from outside can kill that.
+    #[must_use]
+    pub fn is_of_use() -> bool {
+        std::process::id() != 1
+    }
+
     /// A timer that is not armed.
     ///
     /// # Errors

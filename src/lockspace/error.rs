@@ -30,6 +30,11 @@ pub enum JoinError {
         "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
     )]
     Deadman(OsError),
+    /// This is process 1 of its PID namespace, which the kernel lets no timer of its own kill.
+    #[error(
+        "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or switch the deadman timer off by name"
+    )]
+    DeadmanOfInit,
     /// The file or device could not be opened.
     #[error("the lockspace cannot be opened: {0}")]
     Open(OpenError),

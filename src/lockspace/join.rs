@@ -88,6 +88,9 @@ impl LockspaceOptions {
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
         );
+        if self.deadman && !Deadman::is_of_use() {
+            return Err(JoinError::DeadmanOfInit);
+        }
         let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
         let host_name = match self.host_name {
             Some(name) => name,
@@ -341,5 +344,52 @@ impl ProcessTimer for Deadman {
         if let Err(error) = set {
             tracing::error!(%error, "the deadman timer cannot be set");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the processes are real ones")]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::lockspace::Lockspace;
+
+    #[test]
+    #[ignore = "is to be process 1: run by another test"]
+    fn joined_by_process_1() {
+        assert_eq!(std::process::id(), 1);
+        let joined = Lockspace::options(Watchdog::None).join("/no/such/file", HostId::FIRST);
+        assert!(matches!(joined, Err(JoinError::DeadmanOfInit)));
+        let options = Lockspace::options(Watchdog::None).without_deadman();
+        let joined = options.join("/no/such/file", HostId::FIRST);
+        assert!(matches!(joined, Err(JoinError::Open(_))));
+    }
+
+    /// It would survive its timer, and take others to be safe from it.
+    #[test]
+    fn process_1_of_a_container_is_told_that_no_timer_can_kill_it() {
+        let unshare = || {
+            let mut unshare = Command::new("unshare");
+            unshare
+                .args(["--user", "--map-root-user", "--pid", "--fork"])
+                .stdout(Stdio::null());
+            unshare
+        };
+        if !unshare()
+            .arg("true")
+            .status()
+            .is_ok_and(|ended| ended.success())
+        {
+            // No namespaces are to be had here, so no process 1 either.
+            return;
+        }
+        let ended = unshare()
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored"])
+            .arg("lockspace::join::tests::joined_by_process_1")
+            .status()
+            .unwrap();
+        assert!(ended.success(), "{ended}");
     }
 }

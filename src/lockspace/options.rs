@@ -130,6 +130,9 @@ impl LockspaceOptions {
     /// SIGKILL should it hold a lock that was lost, and neither drop the guard nor end, until a
     /// little after the grace ([`Timing::deadman_after`](crate::timing::Timing::deadman_after)).
     ///
+    /// Process 1 of a PID namespace, as a container's first process is, cannot be killed by it, so
+    /// that it cannot join with one.
+    ///
     /// Without it nothing stops a process that is stopped by SIGSTOP, or whose threads all hang,
     /// and that goes on later to write without asking its guard, but a host watchdog.
     pub const fn without_deadman(mut self) -> Self {

@@ -91,14 +91,21 @@ impl RenewalThread {
         }
     }
 
-    /// Ends all, and gives the lease back, unless its thread has died. Does not wait for I/O.
+    /// Ends all, and gives the lease back, unless its thread has died, or it is that thread that
+    /// dropped the last handle. Does not wait for I/O.
     pub(super) fn stop(self, shared: &Shared) -> Option<DeltaLease> {
         self.stop.set();
         self.stop_watch.set();
-        let lease = self.renewal.join().ok();
+        // Whoever tells a holder keeps it alive for that long, and a holder keeps its join alive; so
+        // the last handle may be dropped on any of these. None can wait for itself.
+        let me = std::thread::current().id();
+        let lease = if self.renewal.thread().id() == me {
+            None
+        } else {
+            self.renewal.join().ok()
+        };
         shared.board.close();
-        // A callback may be what drops the last handle; then this is the board's own thread.
-        if self.callbacks.thread().id() != std::thread::current().id() {
+        if self.callbacks.thread().id() != me {
             drop(self.callbacks.join());
         }
         end_soon(self.watch);
@@ -224,12 +231,12 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::Duration;
+    use std::sync::mpsc::{Sender, channel};
 
     use super::*;
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
-    use crate::lockspace::{Lockspace, Watchdog};
+    use crate::lockspace::{Holder, Lockspace, Watchdog};
 
     #[test]
     fn a_thread_that_dies_loses_all_leases_and_one_that_ends_does_not() {
@@ -251,5 +258,63 @@ mod tests {
         assert!(died.is_err());
         assert!(!lockspace.is_held());
         assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
+    }
+
+    /// Keeps its join alive as a guard does, and is let go by its owner while it is being killed.
+    struct LetGo {
+        lockspace: Option<Lockspace>,
+        owners: Mutex<Option<Arc<dyn Holder>>>,
+        ended: Sender<Option<String>>,
+    }
+
+    impl Holder for LetGo {
+        fn notice(&self, _: Notice) {}
+        fn mark_lost(&self, _: &LossReason) {}
+        fn act(&self) {}
+        fn is_fenced(&self) -> bool {
+            true
+        }
+        fn kill(&self) {
+            drop(self.owners.lock().take());
+        }
+    }
+
+    impl Drop for LetGo {
+        fn drop(&mut self) {
+            drop(self.lockspace.take());
+            let thread = std::thread::current();
+            let _ = self.ended.send(thread.name().map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn the_last_handle_may_be_dropped_on_the_thread_that_renews() {
+        let dir = tempfile::tempdir().unwrap();
+        let second = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path())
+            .create_lockspace(second)
+            .unwrap();
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(second)
+            .fire_timeout(second)
+            .without_deadman()
+            .runtime_dir(dir.path().join("run"))
+            .join(path, HostId::FIRST)
+            .unwrap();
+        let board = Arc::clone(&lockspace.inner().shared.board);
+        let (ended, told) = channel();
+        let holder = Arc::new(LetGo {
+            lockspace: Some(lockspace),
+            owners: Mutex::new(None),
+            ended,
+        });
+        let as_holder: Arc<dyn Holder> = Arc::<LetGo>::clone(&holder);
+        *holder.owners.lock() = Some(Arc::clone(&as_holder));
+        let subscription = board.subscribe(&as_holder, Vec::new(), clock::now());
+        drop((holder, as_holder));
+        subscription.lose(&LossReason::LeaseTaken, clock::now());
+        // Only after that leave has come back.
+        let thread = told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(thread.as_deref(), Some("dl-renewal"));
     }
 }

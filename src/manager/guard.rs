@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::error::{AcquireError, ReleaseError, VerifyError};
-use super::lease::{Lease, Leaving};
+use super::lease::{Lease, Leaving, Unstarted};
 use crate::format::{LeaseVersion, LockspaceName, ResourceName};
 use crate::lockspace::{Lockspace, LossReason, OwnerEnd};
 use crate::world::OsError;
@@ -82,10 +82,11 @@ impl LockGuard {
         Ok(Self { core })
     }
 
-    /// A guard over `leases`, which all lie in `lockspace`.
+    /// A guard over `leases`, which all lie in `lockspace`. Where none is to be had they are given
+    /// back as they were taken: no guest has run on them.
     pub(super) fn over(
         lockspace: &Lockspace,
-        leases: Vec<Lease>,
+        leases: Unstarted,
         wishes: Wishes,
     ) -> Result<Self, AcquireError> {
         let owner = wishes.owner.clone();
@@ -94,10 +95,14 @@ impl LockGuard {
         if let Some(owner) = owner {
             let holder = Arc::downgrade(&guard.core);
             let holder: Weak<dyn OwnerEnd> = holder;
-            let watched = lockspace.inner().owners.watch(&owner, holder);
-            watched.map_err(|error| AcquireError::Threads {
-                error: OsError::from(error),
-            })?;
+            if let Err(error) = lockspace.inner().owners.watch(&owner, holder) {
+                if let Err(error) = guard.give_back(Leaving::Unused) {
+                    tracing::warn!(%error, "a lock was not given back");
+                }
+                return Err(AcquireError::Threads {
+                    error: OsError::from(error),
+                });
+            }
         }
         Ok(guard)
     }
@@ -262,7 +267,7 @@ mod tests {
             .unwrap();
         let mut request = LockRequest::new(Owner::this_process("guest-1"));
         let wishes = request.take_wishes().unwrap();
-        let guard = LockGuard::over(&lockspace, Vec::new(), wishes).unwrap();
+        let guard = LockGuard::over(&lockspace, Unstarted::default(), wishes).unwrap();
         assert!(guard.is_held());
         lockspace.membership().expiry().lose();
         assert!(!guard.is_held());

@@ -38,6 +38,11 @@ pub(super) struct Lease {
     reservation: Mutex<Option<Reservation>>,
 }
 
+/// Leases that no guest has run on yet: given back as such, the last one first, unless they are
+/// taken out.
+#[derive(Debug, Default)]
+pub(super) struct Unstarted(Vec<Lease>);
+
 /// How a lease is left behind.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Leaving {
@@ -240,6 +245,29 @@ impl Lease {
     pub(super) fn release_quietly(&self, leaving: Leaving) {
         if let Err(error) = self.release(leaving) {
             tracing::warn!(resource = %self.target.name, %error, "a lease was not given back");
+        }
+    }
+}
+
+impl Unstarted {
+    pub(super) fn push(&mut self, lease: Lease) {
+        self.0.push(lease);
+    }
+
+    pub(super) fn as_slice(&self) -> &[Lease] {
+        &self.0
+    }
+
+    /// From now on a guest may run on them.
+    pub(super) fn started(mut self) -> Vec<Lease> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        while let Some(lease) = self.0.pop() {
+            lease.release_quietly(Leaving::Unused);
         }
     }
 }

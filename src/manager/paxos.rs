@@ -5,17 +5,17 @@ use std::time::Duration;
 use super::error::{AcquireError, LeaseFault};
 use super::guard::{LockGuard, Locked};
 use super::handover::{Accepted, HandoverToken};
-use super::lease::{Lease, Leaving, Target};
+use super::lease::{Lease, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::state::LockState;
 use super::{LockManager, repair};
 use crate::disk::StorageWorld;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
-use crate::lockspace::Lockspace;
+use crate::lockspace::{Lockspace, LossReason};
 use crate::paxos_lease::{Expected, Holding, Patience};
 use crate::world::executor::block_on;
-use crate::world::{Timestamp, World, clock};
+use crate::world::{OsError, Timestamp, World, clock};
 
 /// The pause before another try at what somebody else holds, at least; up to twice that, by chance.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -277,24 +277,23 @@ impl PaxosManager {
         let wishes = request.take_wishes()?;
         let targets = expect(self.targets(&request)?)?;
         let limit = Limit::begin(request.wait);
-        let mut leases: Vec<Lease> = Vec::with_capacity(targets.len());
+        // All or nothing.
+        let mut leases = Unstarted::default();
         for (target, expected) in &targets {
-            match self.acquire_one(target, &leases, &request.owner, limit, *expected) {
-                Ok(lease) => leases.push(lease),
-                Err(error) => {
-                    // All or nothing, in the reverse order.
-                    while let Some(lease) = leases.pop() {
-                        lease.release_quietly(Leaving::Unused);
-                    }
-                    return Err(error);
-                }
-            }
+            let mine = leases.as_slice();
+            let lease = self.acquire_one(target, mine, &request.owner, limit, *expected)?;
+            leases.push(lease);
         }
         let guard = LockGuard::over(&self.lockspace, leases, wishes)?;
         // The lockspace may have been lost between the last acquire and now.
         if guard.is_held() {
             tracing::info!(locks = ?guard, "acquired");
             Ok(guard)
+        } else if guard.loss() == Some(LossReason::OwnerEnded) {
+            Err(AcquireError::OwnerGone {
+                pid: request.owner.pid,
+                error: OsError(libc::ESRCH),
+            })
         } else {
             Err(AcquireError::LockspaceLost {
                 reason: self.lockspace.loss(),

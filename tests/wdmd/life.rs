@@ -5,10 +5,13 @@ use std::time::Duration;
 use disklease::__sim::fence::HostWatchdog as _;
 use disklease::__sim::world::clock;
 use disklease::format::HostName;
-use disklease::{JoinError, Lockspace, Watchdog, WatchdogError};
+use disklease::{
+    AcquireError, JoinError, LeaseDirectory, LockManager as _, Lockspace, PaxosManager, Watchdog,
+    WatchdogError,
+};
 
 use crate::double::{Answer, Double, Kind, OLD, new};
-use crate::support::{N, host_id, lockspace_in, scratch, timed, wait_until};
+use crate::support::{N, disks, host_id, lockspace_in, scratch, timed, wait_until};
 use crate::{in_secs, probe};
 
 const LOOK: [&str; 4] = ["connected", "open 60?", "status?", "closed"];
@@ -244,4 +247,29 @@ fn the_device_is_opened_with_the_fire_timeout_of_the_lockspace() {
             .collect::<Vec<_>>(),
         [30, 30]
     );
+}
+
+/// Whoever cannot go on because wdmd does not work has had no guest: what was suspended stays so.
+#[test]
+fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
+    let dir = scratch();
+    let path = dir.path().join("sock");
+    let double = Double::start(&path, OLD);
+    let lockspace = Lockspace::options(Watchdog::Wdmd)
+        .io_timeout(N)
+        .host_name(HostName::new("a").unwrap())
+        .runtime_dir(dir.path().join("run"))
+        .wdmd_socket(&path)
+        .join(lockspace_in(dir.path()), host_id(7))
+        .unwrap();
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path()));
+    let state = manager.acquire(disks(&["/a", "/b"])).unwrap();
+    let state = state.suspend().unwrap();
+    drop(double);
+    let error = manager.resume(&state, disks(&["/a", "/b"])).unwrap_err();
+    assert!(matches!(error, AcquireError::Unprotected { .. }), "{error}");
+    let _double = Double::start(&path, OLD);
+    let guard = manager.resume(&state, disks(&["/a", "/b"])).unwrap();
+    assert!(guard.is_held());
+    guard.release().unwrap();
 }

@@ -13,7 +13,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::super::error::{AcquireError, ReleaseError};
 use super::super::failure::{Deed, FailureAction};
-use super::super::lease::{Lease, Leaving};
+use super::super::lease::{Lease, Leaving, Unstarted};
 use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
@@ -113,12 +113,13 @@ impl Core {
         locked: Vec<Locked>,
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
-        Ok(Arc::new(Self::new(Vec::new(), locked, None, wishes)?))
+        let leases = Unstarted::default();
+        Ok(Arc::new(Self::new(leases, locked, None, wishes)?))
     }
 
     pub(super) fn over(
         lockspace: &Lockspace,
-        leases: Vec<Lease>,
+        leases: Unstarted,
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
@@ -148,7 +149,7 @@ impl Core {
     }
 
     fn new(
-        leases: Vec<Lease>,
+        leases: Unstarted,
         unprotected: Vec<Locked>,
         protection: Option<Protection>,
         wishes: Wishes,
@@ -168,7 +169,7 @@ impl Core {
                 ..State::default()
             }),
             event,
-            leases,
+            leases: leases.started(),
             unprotected,
             protection,
             owner: wishes.owner,
@@ -330,8 +331,9 @@ impl Holder for Core {
         if let Some(owner) = &self.owner
             && self.terminates
         {
-            tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks is sent SIGTERM");
+            // What is said of it may hang with whatever it is written to: it comes second.
             signal(owner, Signal::TERM);
+            tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks is sent SIGTERM");
         }
     }
 
@@ -375,11 +377,11 @@ impl Holder for Core {
     fn kill(&self) {
         if let Some(owner) = &self.owner {
             if !owner.has_ended() {
+                signal(owner, Signal::KILL);
                 tracing::error!(
                     pid = owner.pid(),
                     "the owner of lost locks has not stopped and is killed"
                 );
-                signal(owner, Signal::KILL);
             }
             return;
         }
@@ -387,6 +389,9 @@ impl Holder for Core {
         if let Err(error) = kill_process(getpid(), Signal::KILL) {
             tracing::error!(%error, "this process cannot be killed");
         }
+        // Still here: process 1 of a PID namespace, which no signal from inside can kill. It can
+        // end itself.
+        std::process::abort();
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! * Its end is the end of the command and of all that the command has left behind: that is what
 //!   the disks are kept for.
-//! * When `disklease run` is gone, by `kill -9` say, it kills the command and all below it.
+//! * When `disklease run` is gone, by `kill -9` say, it kills the command and all below it, also
+//!   where it was stopped itself.
 //! * When it is killed itself, the kernel kills the command, and `disklease run` the rest.
 //!
 //! The command is started when it is told to, which is after the disks are locked.
@@ -17,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use disklease::die_with_this_thread;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, WaitStatus, kill_process};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process, set_parent_process_death_signal};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::control::{Message, hear, say};
@@ -37,6 +38,8 @@ pub(crate) fn guard(args: &Args) -> Result<ExitCode, Failure> {
     let failed = |error: io::Error| Failure::unavailable(format_args!("the guardian: {error}"));
     let control = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     let signals = Signals::watch().map_err(failed)?;
+    // Should it be stopped when the run ends, nobody else would be left to kill the command.
+    set_parent_process_death_signal(Some(Signal::CONT)).map_err(|errno| failed(errno.into()))?;
     adopt().map_err(failed)?;
     // Nobody says more to it before, but that it is not wanted any more.
     let Some(Message::Start(input)) = hear(&control) else {

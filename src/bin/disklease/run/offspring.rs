@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
+    set_child_subreaper, wait,
 };
 
 use crate::output::complain;
@@ -49,14 +50,14 @@ pub(crate) enum Left {
 pub(crate) fn end_all() {
     let mut looks = 0_u32;
     while reap(|_, _| {}) == Left::Some {
-        // Only children: their numbers stay their own until they are reaped above. What they leave
-        // behind are children the next time.
-        for child in children() {
+        // Not children alone: what is below one that hangs becomes nobody's child before that ends.
+        for below in descendants() {
             // One that has just ended, or runs as somebody else by a set-user-id program.
-            if let Err(error) = kill_process(child, Signal::KILL)
+            if let Err(error) = kill(below)
                 && looks == PATIENCE
             {
-                complain(&format_args!("process {child} cannot be killed: {error}"));
+                let process = below.process;
+                complain(&format_args!("process {process} cannot be killed: {error}"));
             }
         }
         if looks == PATIENCE {
@@ -69,20 +70,51 @@ pub(crate) fn end_all() {
     }
 }
 
-/// The children of this process, as far as `/proc` shows them.
-fn children() -> Vec<Pid> {
-    let me = getpid();
+/// A process below this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Below {
+    process: Pid,
+    parent: Pid,
+}
+
+/// Kills it, if it is the one still that was seen.
+fn kill(below: Below) -> rustix::io::Result<()> {
+    // Only the numbers of our own children stay their own until we reap them.
+    let process = pidfd_open(below.process, PidfdFlags::empty())?;
+    match parent_now(below.process) {
+        Some(parent) if parent == below.parent => pidfd_send_signal(process, Signal::KILL),
+        // It has ended, or has another parent by now: for the next look.
+        _ => Ok(()),
+    }
+}
+
+/// The processes below this one, as far as `/proc` shows them; parents before their children.
+fn descendants() -> Vec<Below> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
+    let mut others: Vec<_> = entries
         .filter_map(|entry| {
             let name = entry.ok()?.file_name();
-            let pid = name.to_str()?.parse().ok().and_then(Pid::from_raw)?;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            (parent_of(&stat)? == me).then_some(pid)
+            let process = name.to_str()?.parse().ok().and_then(Pid::from_raw)?;
+            let parent = parent_now(process)?;
+            Some(Below { process, parent })
         })
-        .collect()
+        .collect();
+    let mut found = Vec::new();
+    let mut generation = vec![getpid()];
+    while !generation.is_empty() {
+        let is_next = |below: &Below| generation.contains(&below.parent);
+        let (next, rest): (Vec<_>, _) = others.into_iter().partition(is_next);
+        others = rest;
+        generation = next.iter().map(|below| below.process).collect();
+        found.extend(next);
+    }
+    found
+}
+
+fn parent_now(process: Pid) -> Option<Pid> {
+    parent_of(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
 }
 
 /// The parent in a line of `/proc/PID/stat`. The second field, the program's name, can hold anything.
