@@ -351,19 +351,24 @@ impl ProcessTimer for Deadman {
 #[allow(clippy::disallowed_methods, reason = "the processes are real ones")]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
-    use crate::lockspace::Lockspace;
+    use crate::libvirt::LeaseDirectory;
 
     #[test]
     #[ignore = "is to be process 1: run by another test"]
     fn joined_by_process_1() {
         assert_eq!(std::process::id(), 1);
-        let joined = Lockspace::options(Watchdog::None).join("/no/such/file", HostId::FIRST);
+        let dir = tempfile::tempdir().unwrap();
+        let n = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
+        let options = Lockspace::options(Watchdog::None).io_timeout(n);
+        let options = options.runtime_dir(dir.path().join("run"));
+        let joined = options.clone().join(&path, HostId::FIRST);
         assert!(matches!(joined, Err(JoinError::DeadmanOfInit)));
-        let options = Lockspace::options(Watchdog::None).without_deadman();
-        let joined = options.join("/no/such/file", HostId::FIRST);
-        assert!(matches!(joined, Err(JoinError::Open(_))));
+        let joined = options.without_deadman().join(&path, HostId::FIRST);
+        joined.unwrap().leave().unwrap();
     }
 
     /// It would survive its timer, and take others to be safe from it.

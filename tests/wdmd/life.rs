@@ -254,9 +254,10 @@ fn the_device_is_opened_with_the_fire_timeout_of_the_lockspace() {
 fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
     let dir = scratch();
     let path = dir.path().join("sock");
-    let double = Double::start(&path, OLD);
+    let double = Double::start(&path, new(10, 1));
     let lockspace = Lockspace::options(Watchdog::Wdmd)
         .io_timeout(N)
+        .fire_timeout(Duration::from_secs(10))
         .host_name(HostName::new("a").unwrap())
         .runtime_dir(dir.path().join("run"))
         .wdmd_socket(&path)
@@ -268,7 +269,7 @@ fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
     drop(double);
     let error = manager.resume(&state, disks(&["/a", "/b"])).unwrap_err();
     assert!(matches!(error, AcquireError::Unprotected { .. }), "{error}");
-    let _double = Double::start(&path, OLD);
+    let _double = Double::start(&path, new(10, 1));
     let guard = manager.resume(&state, disks(&["/a", "/b"])).unwrap();
     assert!(guard.is_held());
     guard.release().unwrap();
