@@ -270,6 +270,9 @@ mod tests {
     impl Holder for LetGo {
         fn notice(&self, _: Notice) {}
         fn mark_lost(&self, _: &LossReason) {}
+        fn has_actions(&self) -> bool {
+            false
+        }
         fn act(&self) {}
         fn is_fenced(&self) -> bool {
             true
