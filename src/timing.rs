@@ -273,6 +273,15 @@ impl Timing {
         killed.saturating_add(half(left).min(DEADMAN_SLACK))
     }
 
+    /// When the deadman timer of a manager fires whose guest is another process: half-way from
+    /// [`killed_after`](Self::killed_after) to 8N + F. A process with much memory takes some time to end
+    /// when it is killed, and while it does, its manager's death would help nobody.
+    #[must_use]
+    pub fn manager_deadman_after(self) -> Duration {
+        let killed = self.lost_after().saturating_add(self.grace());
+        killed.saturating_add(half(self.stopped_by().saturating_sub(killed)))
+    }
+
     /// 8N + F: what sanlock waits for before it takes over, and when a stopped holder must be gone.
     #[must_use]
     pub fn stopped_by(self) -> Duration {
@@ -357,7 +366,8 @@ mod tests {
                 let t = timing(io, fire);
                 assert!(t.lost_after() < t.killed_after(), "{t:?}");
                 assert!(t.killed_after() < t.deadman_after(), "{t:?}");
-                assert!(t.deadman_after() < t.stopped_by(), "{t:?}");
+                assert!(t.deadman_after() <= t.manager_deadman_after(), "{t:?}");
+                assert!(t.manager_deadman_after() < t.stopped_by(), "{t:?}");
             }
         }
     }

@@ -429,6 +429,40 @@ fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
     place.assert_free();
 }
 
+/// A terminal that was stopped, or a pipe that nobody reads, keeps no lock from being renewed.
+#[test]
+fn messages_that_nobody_reads_do_not_hold_up_renewals() {
+    let place = Place::new();
+    let (unread, stderr) = std::io::pipe().unwrap();
+    let script = "echo ready; sleep 14; echo still here";
+    let mut child = place
+        .command(1, &["--fire-timeout", "4"], &["sh", "-c", script])
+        .env("DISKLEASE_LOG", "trace")
+        .stdout(Stdio::piped())
+        .stderr(stderr.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut running = Running { child, stdout };
+    assert_eq!(running.line(), "ready\n");
+    // By another way to the same pipe: that it does not wait is for this alone.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&stderr);
+    let mut full = std::os::unix::fs::OpenOptionsExt::custom_flags(
+        fs::OpenOptions::new().write(true),
+        nonblocking,
+    )
+    .open(format!("/proc/self/fd/{fd}"))
+    .unwrap();
+    for len in [4096, 1] {
+        while std::io::Write::write(&mut full, &vec![b'x'; len]).is_ok() {}
+    }
+    assert_eq!(running.line(), "still here\n");
+    assert_eq!(running.end().0, Some(0));
+    drop(unread);
+    place.assert_free();
+}
+
 /// Loses the locks of the run that was started with these options, and sees it to its end.
 fn lose(place: &Place, options: &[&str], script: &str) -> (Option<i32>, String, Duration) {
     let mut command = place.command(1, options, &["sh", "-c", script]);

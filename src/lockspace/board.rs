@@ -66,6 +66,8 @@ pub trait Holder: Send + Sync {
     fn act(&self);
     /// Whether it is to be killed if it does not stop.
     fn is_fenced(&self) -> bool;
+    /// Whether another process holds the leases than this one.
+    fn is_foreign(&self) -> bool;
     /// Kills the process that holds the leases.
     fn kill(&self);
 }
@@ -104,8 +106,12 @@ struct Entry {
     is_fenced: bool,
     /// The files with its leases.
     files: Arc<[NamedFile]>,
-    /// When it is killed, once it has lost its leases.
+    /// When it is killed for the first time, once it has lost its leases.
     killed_at: Option<Timestamp>,
+    /// When it is killed next.
+    next_kill: Option<Timestamp>,
+    /// Another process has its leases, and is killed; not this one.
+    is_foreign: bool,
 }
 
 /// Keeps a holder on the board. Dropped, it says that the holder has stopped.
@@ -220,6 +226,7 @@ impl HolderBoard {
             .saturating_sub(self.timing.lost_after());
         let grace = mutation!(GraceIgnored, Duration::ZERO, grace);
         entry.killed_at = Some(lost_at + grace);
+        entry.next_kill = entry.killed_at;
         let weak = Weak::clone(&entry.holder);
         let holder = weak.upgrade()?;
         // Stores, a write to an eventfd, a signal: nothing blocks or takes the board's lock.
@@ -241,20 +248,25 @@ impl HolderBoard {
         let Some(deadman) = &self.deadman else {
             return;
         };
-        let slack = self
-            .timing
-            .deadman_after()
-            .saturating_sub(self.timing.killed_after());
         let late = self
             .timing
             .dead_after()
             .saturating_add(self.timing.lost_after());
-        let after = mutation!(DeadmanLate, late, self.timing.deadman_after());
-        let by_renewal = state.renewed_at + after;
+        let late = mutation!(DeadmanLate, late, Duration::ZERO);
+        let killed_after = self.timing.killed_after();
         let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
-        let fires_at = fenced.map(|entry| match entry.killed_at {
-            Some(at) if !mutation!(DeadmanDeafToLoss) => (at + slack).min(by_renewal),
-            _ => by_renewal,
+        let fires_at = fenced.map(|entry| {
+            let after = if entry.is_foreign {
+                self.timing.manager_deadman_after()
+            } else {
+                self.timing.deadman_after()
+            };
+            let by_renewal = state.renewed_at + after.max(late);
+            let slack = after.saturating_sub(killed_after);
+            match entry.killed_at {
+                Some(at) if !mutation!(DeadmanDeafToLoss) => (at + slack).min(by_renewal),
+                _ => by_renewal,
+            }
         });
         let fires_at = fires_at.min();
         deadman.set(fires_at);
@@ -268,19 +280,16 @@ impl HolderBoard {
             self.losing.clear();
             while let Some(next) = self.next_kill() {
                 if world.now() < next {
-                    // Another may be lost meanwhile that is to be killed sooner; never by more than
-                    // this is too late for it.
+                    // Another may be lost meanwhile that is to be killed sooner. It is by no more than
+                    // this too late: every grace is longer.
                     let soon = world.now() + LOOK_INTERVAL;
                     world.sleep_until(next.min(soon)).await;
                     continue;
                 }
-                if !mutation!(KillSkipped) {
-                    self.kill_due(world.now());
-                }
+                self.kill_due(world.now());
                 if mutation!(KilledOnce) {
                     break;
                 }
-                world.sleep(KILL_INTERVAL).await;
             }
         }
     }
@@ -289,20 +298,27 @@ impl HolderBoard {
     fn next_kill(&self) -> Option<Timestamp> {
         let state = self.state.lock();
         let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
-        fenced.filter_map(|entry| entry.killed_at).min()
+        fenced.filter_map(|entry| entry.next_kill).min()
     }
 
+    /// Kills those whose time has come, each of them again after the interval.
     fn kill_due(&self, now: Timestamp) {
-        let state = self.state.lock();
-        let due = |entry: &&Entry| entry.is_fenced && entry.killed_at.is_some_and(|at| at <= now);
+        let mut state = self.state.lock();
+        let due =
+            |entry: &&mut Entry| entry.is_fenced && entry.next_kill.is_some_and(|at| at <= now);
         let holders: Vec<_> = state
             .entries
-            .iter()
+            .iter_mut()
             .filter(due)
-            .filter_map(|entry| entry.holder.upgrade())
+            .filter_map(|entry| {
+                entry.next_kill = Some(now + KILL_INTERVAL);
+                entry.holder.upgrade()
+            })
             .collect();
         for holder in &holders {
-            holder.kill();
+            if !mutation!(KillSkipped) {
+                holder.kill();
+            }
         }
         drop(state);
     }
@@ -400,6 +416,8 @@ impl HolderBoard {
             is_fenced: holder.is_fenced(),
             files: files.into(),
             killed_at: None,
+            next_kill: None,
+            is_foreign: holder.is_foreign(),
         });
         if let Some(reason) = state.reason.clone() {
             self.lose(&mut state, id, &reason, now);

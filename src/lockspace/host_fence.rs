@@ -12,7 +12,8 @@ use crate::world::Timestamp;
 #[derive(Debug)]
 pub(crate) struct HostFence {
     /// Locked while something is said to the watchdog, which takes microseconds, and two seconds at
-    /// the worst: what is said must come in order. Nothing else waits for this lock.
+    /// the worst: what is said must come in order. Nothing that decides about a lock waits for it;
+    /// whoever drops a guard, or asks what is in force, may wait for so long.
     state: Mutex<State>,
 }
 

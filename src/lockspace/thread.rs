@@ -277,6 +277,9 @@ mod tests {
         fn is_fenced(&self) -> bool {
             true
         }
+        fn is_foreign(&self) -> bool {
+            false
+        }
         fn kill(&self) {
             drop(self.owners.lock().take());
         }

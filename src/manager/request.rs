@@ -186,7 +186,8 @@ impl LockRequest {
 
     /// Calls `callback` should the locks be lost: once, on a thread of its own, before what
     /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it ends there. It is
-    /// not called after a release, but may still be running when one returns.
+    /// not called after a release, but may still be running when one returns; nor when the locks are
+    /// given back because their [owner](Owner::process) has ended.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self

@@ -26,6 +26,7 @@ enum Told {
 struct Fake {
     told: Mutex<Vec<Told>>,
     is_fenced: bool,
+    is_foreign: bool,
 }
 
 impl Holder for Fake {
@@ -49,6 +50,10 @@ impl Holder for Fake {
 
     fn is_fenced(&self) -> bool {
         self.is_fenced
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     fn kill(&self) {
@@ -121,9 +126,14 @@ impl Ladder {
     }
 
     fn holder(&self, is_fenced: bool) -> (Arc<Fake>, Subscription) {
+        self.put_on_board(is_fenced, false)
+    }
+
+    fn put_on_board(&self, is_fenced: bool, is_foreign: bool) -> (Arc<Fake>, Subscription) {
         let fake = Arc::new(Fake {
             told: Mutex::default(),
             is_fenced,
+            is_foreign,
         });
         let holder: Arc<dyn Holder> = Arc::<Fake>::clone(&fake);
         let now = self.member.now();
@@ -274,4 +284,42 @@ fn the_deadman_is_armed_while_there_are_holders_and_moved_by_renewals() {
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(119));
     assert_eq!(armed_for(), Some(renewed + secs(121)));
+}
+
+/// A manager is given more time than its guest's process, which may take some to end.
+#[test]
+fn the_deadman_of_a_manager_fires_half_way_to_the_end() {
+    let ladder = Ladder::new();
+    let (_guest, on_board) = ladder.put_on_board(true, true);
+    let renewed = ladder.hang_after_renewal();
+    let armed_for = || *ladder.timer.0.lock();
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    ladder.run_to(renewed + secs(125));
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    let (_own, _on_board) = ladder.holder(true);
+    assert_eq!(armed_for(), Some(renewed + secs(121)));
+    drop(on_board);
+}
+
+/// One that is killed again and again does not hold up the killing of another.
+#[test]
+fn each_holder_is_killed_at_its_own_time() {
+    let ladder = Ladder::new();
+    let (first, on_board_first) = ladder.holder(true);
+    let (second, on_board_second) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    on_board_first.lose(&LossReason::LeaseTaken, noticed);
+    ladder.run_to(noticed + Duration::from_millis(500));
+    on_board_second.lose(
+        &LossReason::LeaseTaken,
+        noticed + Duration::from_millis(500),
+    );
+    for holder in [&first, &second] {
+        holder.told.lock().clear();
+    }
+    ladder.is_told_at(&first, noticed + secs(40), &[Told::Killed]);
+    let then = noticed + Duration::from_millis(40_500);
+    ladder.is_told_at(&second, then, &[Told::Killed]);
+    ladder.is_told_at(&first, noticed + secs(41), &[Told::Killed]);
 }

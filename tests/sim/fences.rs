@@ -51,6 +51,9 @@ impl Holder for Process {
     fn is_fenced(&self) -> bool {
         true
     }
+    fn is_foreign(&self) -> bool {
+        false
+    }
     fn kill(&self) {
         self.0.lock().is_killed = true;
     }

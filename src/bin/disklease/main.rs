@@ -6,6 +6,7 @@
 mod dump;
 mod exit;
 mod json;
+mod logging;
 mod output;
 mod run;
 mod status;
@@ -14,8 +15,6 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
-
 use exit::Failure;
 
 /// Disk leases: one disk, one running machine, over nothing but the shared storage itself.
@@ -46,14 +45,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    start_logging();
+    logging::start();
     let done = match &cli.command {
         Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(args),
         Command::Guardian(args) => run::guard(args),
         Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|failure| failure.report())
+    let code = done.unwrap_or_else(|failure| failure.report());
+    logging::settle();
+    code
 }
 
 /// What clap has to say: help on stdout, wrong usage on stderr.
@@ -66,16 +67,4 @@ fn explain(error: &clap::Error) -> ExitCode {
         },
         _ => Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end()).report(),
     }
-}
-
-fn start_logging() {
-    let filter = ["DISKLEASE_LOG", "RUST_LOG"]
-        .into_iter()
-        .find_map(|name| EnvFilter::try_from_env(name).ok())
-        .unwrap_or_else(|| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
 }

@@ -36,7 +36,8 @@ pub(crate) const GUARDIAN: &str = "__guardian";
 /// Ends with the command's own exit code, or 128 and the signal's number if a signal ended it; 127
 /// if there is no such command, 126 if it cannot be started. SIGTERM and SIGINT are passed on to
 /// the command. Processes that it leaves behind when it ends are killed before its disks are given
-/// back; so are it and all below it when this command is killed.
+/// back; so are it and all below it when this command is killed (but for what has left the session, if
+/// the guardian that stands between is killed at the same time).
 ///
 /// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended when the
 /// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
@@ -71,8 +72,8 @@ pub(crate) struct Args {
     disks: Vec<PathBuf>,
     /// What to do should the locks be lost: `poweroff`, `ignore`, or the path of a program to run
     ///
-    /// A program that is run has the grace for what it does: whatever of the command is left then is
-    /// killed. With `ignore` nothing is: the command may write to disks that others have taken.
+    /// A program that is run has the grace for what it does, and no longer than the command lives:
+    /// whatever of the command is left then is killed. With `ignore` nothing is: the command may write to disks that others have taken.
     #[arg(long, value_name = "ACTION", default_value = "poweroff", value_parser = OnLockFailure::parse)]
     on_lock_failure: OnLockFailure,
     /// An argument for the program that is run then. May be given several times

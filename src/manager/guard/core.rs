@@ -374,6 +374,10 @@ impl Holder for Core {
         self.is_fenced
     }
 
+    fn is_foreign(&self) -> bool {
+        self.owner.is_some()
+    }
+
     fn kill(&self) {
         if let Some(owner) = &self.owner {
             if !owner.has_ended() {

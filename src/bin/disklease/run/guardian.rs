@@ -137,7 +137,12 @@ impl Signals {
             io::Result::Ok(heard)
         };
         // A terminal sends these to the command, too. What that does about them is its own affair.
+        // What is ignored already stays so, for the command as well: `nohup` and shells see to that.
+        let ignored = ignored_signals();
         for signal in [SIGINT, SIGQUIT, SIGHUP] {
+            if ignored & 1_u64.wrapping_shl(signal.wrapping_sub(1).unsigned_abs()) != 0 {
+                continue;
+            }
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
         Ok(Self {
@@ -150,4 +155,12 @@ impl Signals {
 fn drain(mut pipe: &UnixStream) {
     let mut bytes = [0; 64];
     while matches!(pipe.read(&mut bytes), Ok(read) if read > 0) {}
+}
+
+/// The signals that this process was started to ignore: bit 0 is signal 1.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

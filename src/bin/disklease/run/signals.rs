@@ -91,5 +91,6 @@ fn give_up(number: i32, name: &str, lockspace: Option<&Lockspace>) -> ! {
         None | Some(Ok(()) | Err(LeaveError::InUse { .. })) => {}
         Some(Err(error)) => complain(&error),
     }
+    crate::logging::settle();
     exit(number.saturating_add(128))
 }
