@@ -196,6 +196,49 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "becomes another program: run by another test"]
+    fn survivor_by_exec() {
+        use std::os::unix::process::CommandExt as _;
+
+        let deadman = Deadman::new().unwrap();
+        deadman
+            .arm(clock::now() + Duration::from_millis(200))
+            .unwrap();
+        let error = Command::new("sleep").arg("0.5").exec();
+        panic!("sleep cannot be run: {error}");
+    }
+
+    #[test]
+    #[ignore = "forks: run by another test"]
+    fn survivor_by_fork() {
+        let deadman = Deadman::new().unwrap();
+        deadman
+            .arm(clock::now() + Duration::from_millis(200))
+            .unwrap();
+        // SAFETY: the child sleeps, asks for a timer that it has not, and ends without clean-up.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            std::thread::sleep(Duration::from_millis(500));
+            let is_none_of_ours = deadman.arm(Timestamp::default()).is_err();
+            // SAFETY: it ends the process.
+            unsafe { libc::_exit(if is_none_of_ours { 7 } else { 8 }) };
+        }
+        deadman.disarm().unwrap();
+        let child = rustix::process::Pid::from_raw(child);
+        let none = rustix::process::WaitOptions::empty();
+        let (_, ended) = rustix::process::waitpid(child, none).unwrap().unwrap();
+        assert_eq!(ended.exit_status(), Some(7));
+    }
+
+    #[test]
+    fn neither_a_forked_child_nor_a_program_that_is_run_instead_has_it() {
+        for survivor in ["survivor_by_exec", "survivor_by_fork"] {
+            let ended = run_alone(&format!("fence::deadman::tests::{survivor}"));
+            assert!(ended.success(), "{survivor}: {ended}");
+        }
+    }
+
+    #[test]
     fn it_kills_whoever_does_not_arm_it_anew_also_one_that_is_stopped() {
         for victim in [
             "victim_that_sleeps",
