@@ -21,6 +21,9 @@ pub async fn keep_held<W: World>(
 ) -> Infallible {
     let renewal = async {
         let Loss { reason, since } = keep_renewed(world, membership, lease, upkeep).await;
+        // What is said of it may hang with whatever it is written to: it comes last.
+        board.announce(&reason, since);
+        upkeep.lost(since);
         tracing::error!(
             lockspace = %membership.area().name,
             host_id = membership.host_id().get(),
@@ -28,8 +31,6 @@ pub async fn keep_held<W: World>(
             %reason,
             "all leases of this lockspace are lost"
         );
-        board.announce(&reason, since);
-        upkeep.lost(since);
     };
     let enforcement = board.enforce(world);
     pin_mut!(renewal, enforcement);

@@ -182,9 +182,9 @@ impl Drop for Death<'_> {
     fn drop(&mut self) {
         if !self.ended_well {
             self.shared.membership.expiry().lose();
-            tracing::error!("a thread of disklease has died: all leases are lost");
             let reason = LossReason::ThreadDied;
             self.shared.board.announce(&reason, clock::now());
+            tracing::error!("a thread of disklease has died: all leases are lost");
         }
     }
 }

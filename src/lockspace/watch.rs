@@ -50,15 +50,15 @@ pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: 
 /// One look at all paths. Returns whether there is nothing left to watch.
 fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
     if lockspace.is_some_and(NamedFile::was_replaced) {
-        tracing::error!(
-            path = ?shared.membership.area().disk.info().path(),
-            "the lockspace was removed or replaced: all its leases are lost"
-        );
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
         shared
             .board
             .announce(&LossReason::LockspaceReplaced, clock::now());
         shared.membership.expiry().lose();
+        tracing::error!(
+            path = ?shared.membership.area().disk.info().path(),
+            "the lockspace was removed or replaced: all its leases are lost"
+        );
         return true;
     }
     shared.board.check_files(clock::now);
