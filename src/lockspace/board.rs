@@ -13,13 +13,13 @@
 //! that is not the clock's, of one lease or of all, has its grace from the instant of its notice.
 
 use std::sync::{Arc, Weak};
-use std::thread::Builder;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::loss::LossReason;
 use super::signal::Signal;
+use super::thread::run_apart;
 use crate::disk::NamedFile;
 use crate::probe::mutation;
 use crate::timing::Timing;
@@ -366,7 +366,12 @@ impl HolderBoard {
             // Never with the lock held: an action may drop its guard, which takes it off the board.
             MutexGuard::unlocked(&mut state, || {
                 for holder in due {
-                    act_apart(holder);
+                    // One action that hangs must not hold up another's.
+                    run_apart("dl-action", move || {
+                        if let Some(holder) = holder.upgrade() {
+                            holder.act();
+                        }
+                    });
                 }
             });
         }
@@ -376,25 +381,6 @@ impl HolderBoard {
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
-    }
-}
-
-/// One action that hangs must not hold up another's. Where no thread is to be had they run one after
-/// the other.
-fn act_apart(holder: Weak<dyn Holder>) {
-    let act = move || {
-        if let Some(holder) = holder.upgrade() {
-            holder.act();
-        }
-    };
-    let act = Arc::new(act);
-    let apart = Arc::clone(&act);
-    if let Err(error) = Builder::new()
-        .name("dl-action".to_owned())
-        .spawn(move || apart())
-    {
-        tracing::warn!(%error, "no thread is to be had for what is to be done about a lost lock");
-        act();
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread::Builder;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use super::thread::run_apart;
 use crate::fence::OwnerProcess;
 
 /// Whoever holds locks for another process.
@@ -119,26 +120,14 @@ impl OwnerWatch {
                 ended
             };
             for ward in ended {
-                tell_apart(ward);
+                // One lease that hangs must not hold up what others held.
+                run_apart("dl-owner-end", move || {
+                    if let Some(holder) = ward.holder.upgrade() {
+                        holder.owner_ended();
+                    }
+                });
             }
         }
-    }
-}
-
-/// One lease that hangs must not hold up what others held.
-fn tell_apart(ward: Ward) {
-    let tell = Arc::new(move || {
-        if let Some(holder) = ward.holder.upgrade() {
-            holder.owner_ended();
-        }
-    });
-    let apart = Arc::clone(&tell);
-    if let Err(error) = Builder::new()
-        .name("dl-owner-end".to_owned())
-        .spawn(move || apart())
-    {
-        tracing::warn!(%error, "no thread is to be had to give back what a process held");
-        tell();
     }
 }
 

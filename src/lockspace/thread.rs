@@ -126,6 +126,17 @@ fn end_soon(thread: JoinHandle<()>) {
     }
 }
 
+/// Runs `work` on a thread of its own; where none is to be had, here and now.
+pub(super) fn run_apart(name: &str, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let apart = Arc::clone(&work);
+    let started = Builder::new().name(name.to_owned()).spawn(move || apart());
+    if let Err(error) = started {
+        tracing::warn!(name, %error, "no thread is to be had for what may take long: others wait for it");
+        work();
+    }
+}
+
 fn builder(name: &str) -> Builder {
     Builder::new().name(name.to_owned()).stack_size(STACK_SIZE)
 }
