@@ -41,10 +41,12 @@ fn manager(kind: ManagerKind, directory: &Path) -> Result<Arc<dyn LockManager>, 
         ManagerKind::Nop => Ok(Arc::new(NopManager::new())),
         ManagerKind::Paxos => {
             let leases = LeaseDirectory::new(directory.join("leases"));
+            // Once for a directory, by whoever sets it up: not by each host that joins.
+            leases.create_lockspace(IO_TIMEOUT)?;
             let lockspace = Lockspace::options(Watchdog::None)
                 .io_timeout(IO_TIMEOUT)
                 .on_progress(|wait| println!("joining: {wait:?}"))
-                .join(leases.create_lockspace(IO_TIMEOUT)?, HostId::new(1)?)?;
+                .join(leases.lockspace_path(), HostId::new(1)?)?;
             Ok(Arc::new(PaxosManager::new(lockspace, leases)))
         }
         other => Err(format!("this example does not know {other:?}").into()),

@@ -44,7 +44,7 @@ fn manager(directory: &Path, id: u64) -> Result<PaxosManager, Box<dyn Error>> {
         .io_timeout(IO_TIMEOUT)
         .host_name(HostName::new(&format!("host-{id}"))?)
         .runtime_dir(directory.join(format!("run-{id}")))
-        .join(leases.create_lockspace(IO_TIMEOUT)?, HostId::new(id)?)?;
+        .join(leases.lockspace_path(), HostId::new(id)?)?;
     Ok(PaxosManager::new(lockspace, leases))
 }
 
@@ -68,6 +68,8 @@ fn bytes(hex: &str) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 fn source(directory: &Path) -> Result<(), Box<dyn Error>> {
+    // Once for a directory: hosts that join make none.
+    LeaseDirectory::new(directory).create_lockspace(IO_TIMEOUT)?;
     let manager = manager(directory, 1)?;
     let guard = manager.acquire(request())?;
     println!("source: the guest runs");

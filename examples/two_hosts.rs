@@ -33,11 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Joins the lockspace in `directory`.
 fn join(directory: &Path, host_id: u64, name: &str) -> Result<PaxosManager, Box<dyn Error>> {
     let leases = LeaseDirectory::new(directory);
-    let lockspace = leases.create_lockspace(IO_TIMEOUT)?;
     let lockspace = Lockspace::options(Watchdog::None)
         .io_timeout(IO_TIMEOUT)
         .host_name(HostName::new(name)?)
-        .join(lockspace, HostId::new(host_id)?)?;
+        .join(leases.lockspace_path(), HostId::new(host_id)?)?;
     println!(
         "[{name}] joined the lockspace as host {host_id}, generation {}",
         lockspace.generation()
@@ -55,6 +54,8 @@ fn host_1() -> Result<(), Box<dyn Error>> {
 }
 
 fn hand_over(directory: &Path) -> Result<(), Box<dyn Error>> {
+    // Once for a directory: hosts that join make none.
+    LeaseDirectory::new(directory).create_lockspace(IO_TIMEOUT)?;
     let manager = join(directory, 1, "alpha")?;
     let guard = manager
         .acquire(LockRequest::new(Owner::this_process("guest-1")).disk(DISK, Access::Exclusive))?;

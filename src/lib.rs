@@ -14,11 +14,12 @@
 //! };
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // Once a process: join the lockspace on the shared storage. Blocks while the host id is won.
+//!     // Once a process: join the lockspace on the shared storage, which `disklease init` or
+//!     // `LeaseDirectory::create_lockspace` made once. Blocks while the host id is won.
 //!     let leases = LeaseDirectory::new("/var/lib/libvirt/sanlock");
 //!     let lockspace = Lockspace::options(Watchdog::None)
 //!         .io_timeout(Duration::from_secs(10))
-//!         .join(leases.create_lockspace(Duration::from_secs(10))?, HostId::new(7)?)?;
+//!         .join(leases.lockspace_path(), HostId::new(7)?)?;
 //!     let manager: Box<dyn LockManager> = Box::new(PaxosManager::new(lockspace, leases));
 //!
 //!     // Once a guest, before it runs: lock its disks, all or none.

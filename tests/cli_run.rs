@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::{Ended, command, run, scratch};
+use disklease::LeaseDirectory;
 use disklease::libvirt::LOCKSPACE_NAME;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -36,7 +37,10 @@ struct Place(TempDir);
 
 impl Place {
     fn new() -> Self {
-        Self(scratch())
+        let place = Self(scratch());
+        let leases = LeaseDirectory::new(place.leases());
+        leases.create_lockspace(Duration::from_secs(1)).unwrap();
+        place
     }
 
     fn leases(&self) -> PathBuf {
@@ -572,7 +576,6 @@ fn the_command_inherits_standard_streams_and_the_life_lock() {
 #[test]
 fn storage_that_fails_and_wrong_usage() {
     let place = Place::new();
-    fs::create_dir(place.leases()).unwrap();
     fs::write(place.leases().join(LOCKSPACE_NAME), vec![0x5a; 1 << 20]).unwrap();
     let refused = place.run(1, &[], &["true"]);
     refused.expect_failure(69, "holds no lockspace");

@@ -53,6 +53,7 @@ impl Holder {
     }
 
     fn start_with(dir: &Path, host_id: &str, fire_timeout: &str) -> Self {
+        make_lockspace(dir);
         let fire = ["--fire-timeout", fire_timeout].map(OsStr::new);
         let args = ["run", "--io-timeout", "1", "--watchdog", "none"].map(OsStr::new);
         let host = ["--host-id", host_id, "--host-name", "alpha"].map(OsStr::new);
@@ -342,11 +343,14 @@ fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
     area
 }
 
+fn make_lockspace(dir: &Path) {
+    let second = Duration::from_secs(1);
+    LeaseDirectory::new(dir).create_lockspace(second).unwrap();
+}
+
 /// A lease directory in which host 1 of generation 1 lives, as far as its sector goes.
 fn directory_with_host_1(dir: &Path) {
-    LeaseDirectory::new(dir)
-        .create_lockspace(Duration::from_secs(1))
-        .unwrap();
+    make_lockspace(dir);
     let path = dir.join(LOCKSPACE_NAME);
     let mut area = fs::read(&path).unwrap();
     let free = disklease::format::DeltaLeader::decode(&area, HostId::FIRST).unwrap();
@@ -450,8 +454,9 @@ fn damage_is_shown_and_nothing_else_hidden() {
 fn without_a_lockspace_nothing_can_be_said() {
     let scratch = scratch();
     let dir = scratch.path();
-    status(&dir.join("missing"), &[]).expect_failure(69, "does not exist");
-    status(dir, &[]).expect_failure(69, "does not exist");
+    let hint = "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";
+    status(&dir.join("missing"), &[]).expect_failure(69, hint);
+    status(dir, &[]).expect_failure(69, hint);
     fs::write(dir.join(LOCKSPACE_NAME), [0; 5000]).unwrap();
     status(dir, &[]).expect_failure(69, "holds no lockspace");
     fs::write(dir.join(LOCKSPACE_NAME), lease_of(1, 1, false)).unwrap();

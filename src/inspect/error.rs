@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::disk::OpenError;
 use crate::format::FormatError;
+use crate::libvirt::MISSING_HINT;
 use crate::world::{OsError, ReadError};
 
 /// Why one record of an area is not shown.
@@ -62,6 +63,12 @@ pub enum StatusError {
     /// Its lockspace cannot be read.
     #[error("the lockspace cannot be read: {0}")]
     Lockspace(LookError),
+    /// Its lockspace does not exist, and perhaps it does not either.
+    #[error("there is no lockspace {path:?}: {MISSING_HINT}")]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The file that should hold its lockspace holds none.
     #[error("{path:?} holds no lockspace")]
     NoLockspace {

@@ -14,11 +14,11 @@ pub use local::LocalRenewal;
 use local::Machine;
 
 use super::area::Area;
-use super::error::StatusError;
+use super::error::{LookError, StatusError};
 use super::file::area_at;
 use super::source::Source;
 use crate::delta_lease::{HostState, HostTable};
-use crate::disk::{Links, StorageWorld};
+use crate::disk::{Links, OpenError, StorageWorld};
 use crate::format::{Geometry, HostId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
 use crate::timing::FireTimeout;
@@ -168,8 +168,13 @@ struct Lockspace {
 impl Lockspace {
     fn open(directory: &LeaseDirectory, options: StatusOptions) -> Result<Self, StatusError> {
         let path = directory.lockspace_path();
-        let source =
-            Source::open(&path, Links::Refuse, options.timeout).map_err(StatusError::Lockspace)?;
+        let source = Source::open(&path, Links::Refuse, options.timeout).map_err(|error| {
+            if let LookError::Open(OpenError::NotFound { path }) = error {
+                StatusError::Missing { path }
+            } else {
+                StatusError::Lockspace(error)
+            }
+        })?;
         match area_at(&source, 0).map_err(StatusError::Lockspace)? {
             (Area::Lockspace(look), _) => Ok(Self {
                 source,

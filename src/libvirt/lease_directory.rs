@@ -1,5 +1,6 @@
 //! The directory that holds a lockspace and one lease file for each disk.
 
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,11 @@ use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, re
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use crate::format::{Geometry, ResourceName, lease_image, lockspace_image};
 use crate::timing::{IoTimeout, TimingError};
+
+/// What an operator is told where no lockspace is. Nobody makes one unasked: on a host where the
+/// share is not mounted, it would be one that no other host sees.
+pub(crate) const MISSING_HINT: &str =
+    "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";
 
 /// A directory with the lockspace `__LIBVIRT__DISKS__` and a lease file for each disk, as libvirt
 /// lays it out. It must lie on storage that all hosts share and that lets them use `O_DIRECT`.
@@ -76,8 +82,12 @@ impl LeaseDirectory {
         self.path.join(lease_name(disk).to_string())
     }
 
-    /// Creates the directory and the lockspace where they are missing. What exists is left as it
-    /// is.
+    /// Creates the lockspace where it is missing, and the directory too. What exists is left as it
+    /// is, and so is what the directory lies in.
+    ///
+    /// Done once for a directory, when the storage that the hosts share is certainly in its place:
+    /// nothing else creates a lockspace. On a host where the share is not mounted this creates one
+    /// of that host alone.
     ///
     /// `io_timeout` goes into the lockspace as what the first join of each host id goes by.
     ///
@@ -87,8 +97,12 @@ impl LeaseDirectory {
     pub fn create_lockspace(&self, io_timeout: Duration) -> Result<PathBuf, CreateError> {
         let io_timeout =
             IoTimeout::new(io_timeout).map_err(|error: TimingError| CreateError::Timing(error))?;
-        std::fs::create_dir_all(&self.path)
-            .map_err(|error| CreateError::io("create the directory", &self.path, &error))?;
+        match std::fs::create_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(CreateError::io("create the directory", &self.path, &error));
+            }
+            _ => {}
+        }
         self.warn_of_foreign_writers();
         let path = self.lockspace_path();
         self.refuse_leases_without_lockspace(&path)?;

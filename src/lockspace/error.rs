@@ -9,6 +9,7 @@ use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
+use crate::libvirt::MISSING_HINT;
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
 
@@ -35,6 +36,12 @@ pub enum JoinError {
         "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or switch the deadman timer off by name"
     )]
     DeadmanOfInit,
+    /// There is no file or device of that name.
+    #[error("there is no lockspace {path:?}: {MISSING_HINT}")]
+    Missing {
+        /// The file or device.
+        path: PathBuf,
+    },
     /// The file or device could not be opened.
     #[error("the lockspace cannot be opened: {0}")]
     Open(OpenError),
@@ -237,6 +244,13 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    pub(super) fn of_open(error: OpenError) -> Self {
+        match error {
+            OpenError::NotFound { path } => Self::Missing { path },
+            error => Self::Open(error),
+        }
+    }
+
     pub(crate) fn of_sector(error: DeltaSectorError, path: &Path) -> Self {
         let path = path.to_owned();
         match error {

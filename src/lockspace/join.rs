@@ -61,7 +61,7 @@ impl LockspaceOptions {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(links)
             .open(path)
-            .map_err(JoinError::Open)?;
+            .map_err(JoinError::of_open)?;
         self.join_opened(opened, Some(links), host_id)
     }
 

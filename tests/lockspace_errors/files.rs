@@ -193,8 +193,13 @@ fn what_is_no_file_is_told_as_what_it_is() {
         other => panic!("{path:?}: {other:?}"),
     };
 
-    assert!(matches!(open(&path("missing")), OpenError::NotFound { .. }));
-    assert!(matches!(open(&path("good/in")), OpenError::NotFound { .. }));
+    for missing in [path("missing"), path("good/in"), path("nowhere/missing")] {
+        let error = options(dir.path(), "alpha").join(&missing, host_id(1));
+        let error = error.unwrap_err();
+        let hint = error.to_string().contains("is the share mounted?");
+        assert!(hint && matches!(error, JoinError::Missing { path } if path == missing));
+        assert!(!missing.exists());
+    }
     assert!(matches!(open(&path("link")), OpenError::IsSymlink { .. }));
     // procfs knows no direct I/O.
     let proc = Path::new("/proc/self/oom_score_adj");

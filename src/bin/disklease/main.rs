@@ -1,10 +1,11 @@
-//! The operator's command: run a program under disk leases, and look at leases.
+//! The operator's command: make a lockspace, run a program under disk leases, and look at leases.
 //!
 //! What it prints and its exit codes are documented in `docs/command.md`.
 #![deny(unsafe_code)]
 
 mod dump;
 mod exit;
+mod init;
 mod json;
 mod logging;
 mod output;
@@ -34,6 +35,7 @@ Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trac
 #[derive(Debug, Subcommand)]
 enum Command {
     Dump(dump::Args),
+    Init(init::Args),
     Run(run::Args),
     Status(status::Args),
     #[command(name = run::GUARDIAN, hide = true)]
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     logging::start();
     let done = match &cli.command {
         Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Init(args) => init::run(args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(args),
         Command::Guardian(args) => run::guard(args),
         Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),

@@ -43,7 +43,7 @@ pub(crate) const GUARDIAN: &str = "__guardian";
 /// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory with the lockspace and the leases; created if it is missing
+    /// The directory with the lockspace, which `disklease init` makes, and the leases
     #[arg(long, value_name = "DIR")]
     lease_dir: PathBuf,
     /// This host's number, 1 to 2000: no other process on any host may use it
@@ -253,10 +253,7 @@ impl<'a> Plan<'a> {
     }
 
     fn join(&self) -> Result<Lockspace, Failure> {
-        let directory = LeaseDirectory::new(&self.args.lease_dir);
-        let path = directory
-            .create_lockspace(self.io_timeout)
-            .map_err(Failure::unavailable)?;
+        let path = LeaseDirectory::new(&self.args.lease_dir).lockspace_path();
         let host_id = self.host_id;
         let mut options = Lockspace::options(self.args.watchdog.0.clone())
             .io_timeout(self.io_timeout)
