@@ -14,6 +14,9 @@ use crate::support::{Child, disks};
 
 const CROWD: u64 = 50;
 
+/// How long others may take to get the disk of one that was struck, on a busy machine.
+const PATIENCE: Duration = ALL_OVER.saturating_mul(5);
+
 /// What was seen of one holder.
 struct Fate {
     host: u64,
@@ -54,11 +57,10 @@ fn strike(hangs: bool, blow: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
             .zip(&mut holders)
             .map(|(host, holder)| scope.spawn(move || fate_of(place, host, holder, blow)))
             .collect();
-        let fates: Vec<_> = watches
+        watches
             .into_iter()
             .map(|watch| watch.join().unwrap())
-            .collect();
-        fates
+            .collect()
     });
     if hangs {
         place.heal();
@@ -75,11 +77,9 @@ fn fate_of(
     let (tell_taken, taken) = channel();
     let observer = place.observer().clone();
     thread::spawn(move || {
-        let guard = observer
-            .acquire(disks(&[&disk(host)]).wait(WaitLimit::Forever))
-            .unwrap();
-        tell_taken.send(Instant::now()).unwrap();
-        drop(guard);
+        let request = disks(&[&disk(host)]).wait(WaitLimit::For(PATIENCE));
+        // Who has failed meanwhile does not listen any more.
+        let _ = tell_taken.send(observer.acquire(request).map(|_| Instant::now()));
     });
     let struck = {
         // As far into its life as chance has it.
@@ -102,6 +102,7 @@ fn fate_of(
             died = Some(Instant::now());
         }
         if let Ok(taken) = taken.try_recv() {
+            let taken = taken.unwrap_or_else(|error| panic!("the disk of host {host}: {error}"));
             // Whoever was only stopped would go on now.
             let _ = kill_process(pid_of(holder), Signal::CONT);
             let end = Instant::now() + Duration::from_secs(1);
@@ -122,7 +123,7 @@ fn fate_of(
             };
         }
         assert!(
-            now < struck + 5 * ALL_OVER,
+            now < struck + PATIENCE,
             "nobody gets the disk of host {host}"
         );
     }

@@ -32,7 +32,9 @@ pub(crate) fn disk(host: u64) -> String {
 /// Hears up to the word `until`, and gives when it was heard and all that was before.
 pub(crate) fn hear_until(child: &Child, until: &str) -> (Instant, Vec<String>) {
     let mut before = Vec::new();
+    let end = Instant::now() + 2 * SOON;
     loop {
+        assert!(Instant::now() < end, "it says a lot, and not {until:?}");
         let word = child.hear(SOON);
         if word == until {
             return (Instant::now(), before);

@@ -143,6 +143,7 @@ fn an_action_is_run_at_the_loss_and_may_hang() {
                 while let Some(word) = holder.try_hear(Duration::from_secs(3)) {
                     if word == WROTE {
                         last_write = renewed.elapsed();
+                        assert!(last_write < 3 * ALL_OVER, "it goes on writing");
                     }
                 }
                 assert!(

@@ -24,6 +24,9 @@ mod passthrough;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session};
 
@@ -33,8 +36,11 @@ use passthrough::PassThrough;
 /// How mounts of this are called, before the process id of who serves them.
 const SOURCE: &str = "disklease-test-";
 
+/// How long unmounting may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
 /// A mounted view of a directory. What hangs fails when this is dropped, and it is unmounted: processes that use it
-/// have to be gone.
+/// have to be gone, or are cut off from it.
 pub(crate) struct Mount {
     path: PathBuf,
     gate: Arc<Gate>,
@@ -79,10 +85,17 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         self.gate.drop_held();
-        let ended = self.session.take().map(BackgroundSession::umount_and_join);
-        if let Some(Err(error)) = ended {
-            eprintln!("{}: not unmounted: {error}", self.path.display());
-            detach(&self.path);
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        let (tell, told) = channel();
+        thread::spawn(move || tell.send(session.umount_and_join()));
+        match told.recv_timeout(LIMIT) {
+            Ok(Ok(())) => {}
+            other => {
+                eprintln!("{}: not unmounted: {other:?}", self.path.display());
+                detach(&self.path);
+            }
         }
     }
 }
@@ -103,7 +116,13 @@ fn take_leftovers_away() {
 }
 
 fn detach(path: &Path) {
-    let detached = Command::new("umount").arg("-l").arg(path).status();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let is_it = |line: &str| line.split(' ').nth(1) == path.to_str();
+    if !mounts.lines().any(is_it) {
+        return;
+    }
+    // By force: what hangs there fails, and ends.
+    let detached = Command::new("umount").args(["-f", "-l"]).arg(path).status();
     if !detached.is_ok_and(|status| status.success()) {
         eprintln!("{}: not detached either", path.display());
     }

@@ -1,10 +1,11 @@
 //! Other processes: this test program again, in a role.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROLE: &str = "DISKLEASE_TEST_ROLE";
 const DIR: &str = "DISKLEASE_TEST_DIR";
@@ -12,7 +13,7 @@ const DIR: &str = "DISKLEASE_TEST_DIR";
 const MARK: &str = "child says: ";
 
 /// In a child: its role and its directory. `None` in the test run itself.
-pub(crate) fn child_role() -> Option<(String, std::path::PathBuf)> {
+pub(crate) fn child_role() -> Option<(String, PathBuf)> {
     Some((std::env::var(ROLE).ok()?, std::env::var_os(DIR)?.into()))
 }
 
@@ -23,9 +24,14 @@ pub(crate) fn say(what: &str) {
     out.flush().unwrap();
 }
 
+/// How long a process may take to end that was killed, or was let go.
+const KILLED: Duration = Duration::from_secs(10);
+const LET_GO: Duration = Duration::from_secs(60);
+
 /// A process that runs the test function `entry` of this program in a role. Killed when dropped.
 pub(crate) struct Child {
     process: std::process::Child,
+    dir: PathBuf,
     said: Receiver<String>,
     stdin: Option<ChildStdin>,
 }
@@ -52,6 +58,7 @@ impl Child {
         let stdin = process.stdin.take();
         Self {
             process,
+            dir: dir.to_owned(),
             said,
             stdin,
         }
@@ -89,24 +96,83 @@ impl Child {
     }
 
     pub(crate) fn kill(&mut self) {
+        if let Err(hangs) = self.try_kill() {
+            panic!("{hangs}");
+        }
+    }
+
+    /// Kills it. What of it hangs in the storage of a test ends when that is cut off.
+    fn try_kill(&mut self) -> Result<ExitStatus, String> {
         let _ = self.process.kill();
-        self.process.wait().unwrap();
+        if let Some(ended) = self.wait(KILLED) {
+            return Ok(ended);
+        }
+        let hangs = report(self.pid());
+        cut_off_storage(&self.dir);
+        let ended = self.wait(KILLED);
+        Err(format!("was killed and did not end ({ended:?}): {hangs}"))
     }
 
     /// Lets it go, and gives how it has ended.
     pub(crate) fn end(&mut self) -> ExitStatus {
         self.let_go();
-        self.process.wait().unwrap()
+        if let Some(ended) = self.wait(LET_GO) {
+            return ended;
+        }
+        let hangs = report(self.pid());
+        let killed = self.try_kill();
+        panic!("was let go and did not end within {LET_GO:?}: {hangs}\nthen: {killed:?}");
     }
 
     pub(crate) fn ended_well(&mut self) -> bool {
         self.end().success()
     }
+
+    fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + limit;
+        loop {
+            let ended = self.process.try_wait().unwrap();
+            if ended.is_some() || Instant::now() >= until {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.kill();
+        // A test that fails already is not to hang here in what it left hanging.
+        match self.try_kill() {
+            Err(hangs) if std::thread::panicking() => eprintln!("{hangs}"),
+            Err(hangs) => panic!("{hangs}"),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What the threads of a process are doing, as the kernel says.
+fn report(pid: u32) -> String {
+    let mut report = format!("process {pid}");
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for task in tasks.into_iter().flatten().flatten() {
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let (name, stat, wchan) = (read("comm"), read("stat"), read("wchan"));
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.get(..1));
+        let stack = read("stack");
+        let _ = write!(report, "\n{} {state:?} {wchan}\n{stack}", name.trim_end());
+    }
+    report
+}
+
+/// Fails all that hangs in the FUSE file systems that this program serves below `dir`.
+fn cut_off_storage(dir: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for line in mounts.lines().filter(|line| line.contains(" fuse")) {
+        let path = line.split(' ').nth(1).map(Path::new);
+        if let Some(path) = path.filter(|path| path.starts_with(dir)) {
+            let _ = Command::new("umount").args(["-f", "-l"]).arg(path).status();
+        }
     }
 }
 

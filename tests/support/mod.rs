@@ -5,6 +5,7 @@
     unused_imports,
     reason = "every test program includes this and uses a part of it"
 )]
+#![allow(clippy::print_stderr, reason = "what goes wrong in a drop")]
 #![allow(
     clippy::disallowed_methods,
     reason = "real processes and real disks, in real time"
