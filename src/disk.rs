@@ -5,6 +5,7 @@
 //! as its caller allows.
 
 mod identity;
+mod named;
 mod open;
 mod raw;
 mod request;
@@ -16,7 +17,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use identity::{Identity, NamedFile};
+pub use identity::Identity;
+pub use named::NamedFile;
 pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk};
 use raw::RawIo;
 use request::{Failure, Kind, submit};

@@ -17,6 +17,8 @@
 mod storage;
 mod support;
 
+#[path = "lockspace_errors/devices.rs"]
+mod devices;
 #[path = "lockspace_errors/files.rs"]
 mod files;
 #[path = "lockspace_errors/fire_timeouts.rs"]

@@ -1,6 +1,6 @@
 //! Which opens are the same file or device.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 
@@ -9,8 +9,9 @@ use super::open::{Links, OpenError};
 /// Tells whether two opens of this process are the same storage.
 ///
 /// A file is known by its file system and inode, a block device by its number, whatever its node is
-/// called. A file cannot be mistaken for another while it is open anywhere, not even after it was
-/// unlinked. A partition and its whole disk, or a loop device and the file under it, are *not* told
+/// called. A file of a local file system cannot be mistaken for another while it is open, not even
+/// after it was unlinked; one of a network file system can: there see [`NamedFile`](super::NamedFile).
+/// A partition and its whole disk, or a loop device and the file under it, are *not* told
 /// to be the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(Key);
@@ -28,47 +29,6 @@ enum Key {
     Test(u64),
 }
 
-/// A path, and what it named when it was opened.
-#[derive(Clone, Debug)]
-pub struct NamedFile {
-    path: PathBuf,
-    links: Links,
-    identity: Identity,
-}
-
-impl NamedFile {
-    /// `path`, looked up as `links` says, named what `identity` tells.
-    #[must_use]
-    pub const fn new(path: PathBuf, links: Links, identity: Identity) -> Self {
-        Self {
-            path,
-            links,
-            identity,
-        }
-    }
-
-    /// The path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether the path certainly does not name the same any more: something else, or nothing. An
-    /// error that leaves it open says no. May block as the file system does.
-    #[must_use]
-    pub fn was_replaced(&self) -> bool {
-        match Identity::of_path(&self.path, self.links) {
-            Ok(named) => named != self.identity,
-            Err(
-                OpenError::NotFound { .. }
-                | OpenError::NotADisk { .. }
-                | OpenError::IsSymlink { .. },
-            ) => true,
-            Err(_) => false,
-        }
-    }
-}
-
 impl Identity {
     /// Of what `path` names at this moment.
     ///
@@ -83,6 +43,8 @@ impl Identity {
             Links::Follow => AtFlags::empty(),
             Links::Refuse => AtFlags::SYMLINK_NOFOLLOW,
         };
+        // What a network file system remembers of the path may be old.
+        let flags = flags | AtFlags::STATX_FORCE_SYNC;
         let stat = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS)
             .map_err(|errno| OpenError::of(errno, path))?;
         Self::of(&stat).map_err(|kind| OpenError::of_kind(kind, path))

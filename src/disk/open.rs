@@ -214,6 +214,7 @@ impl OpenedDisk {
         Ok(Self {
             fd,
             info: DiskInfo {
+                has_links: stat.stx_nlink > 0,
                 path,
                 identity,
                 direct,

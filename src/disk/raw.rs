@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::request::Failure;
@@ -16,6 +17,8 @@ pub(super) trait RawIo: Send + Sync {
     fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Through to the medium.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno>;
+    /// How many names the open file has, as whoever keeps it says at this moment.
+    fn links(&self) -> Result<u32, Errno>;
 }
 
 impl RawIo for OwnedFd {
@@ -27,6 +30,11 @@ impl RawIo for OwnedFd {
     /// may lack that, and it cannot be set later.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         rustix::io::pwritev2(self, &[IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)
+    }
+
+    fn links(&self) -> Result<u32, Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        rustix::fs::statx(self, c"", flags, StatxFlags::NLINK).map(|stat| stat.stx_nlink)
     }
 }
 
@@ -110,6 +118,10 @@ mod tests {
 
         fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
             self.next(bytes.len(), offset)
+        }
+
+        fn links(&self) -> Result<u32, Errno> {
+            Ok(1)
         }
     }
 

@@ -97,7 +97,6 @@ impl LockspaceOptions {
             None => default_host_name(&boot_id)?,
         };
         let path = opened.info().path().to_owned();
-        let identity = opened.info().identity();
         let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
             .map_err(|error| not_entered(error, &path))?;
 
@@ -156,9 +155,10 @@ impl LockspaceOptions {
             renewals: RenewalRecord::default(),
             host_fence: HostFence::new(watchdog),
         });
+        let disk = &shared.membership.area().disk;
         let inner = Inner {
             host_name,
-            named: named.map(|links| NamedFile::new(path.clone(), links, identity)),
+            named: named.map(|links| NamedFile::new(path, links, disk.clone())),
             boot_id,
             pid: std::process::id(),
             owners: OwnerWatch::new(),

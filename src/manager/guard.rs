@@ -136,8 +136,10 @@ impl LockGuard {
         }
         for lease in self.core.leases() {
             if let Err(error) = lease.verify() {
-                if let VerifyError::NotOurs { .. } = &error {
-                    self.core.lose(&LossReason::LeaseTaken);
+                match &error {
+                    VerifyError::NotOurs { .. } => self.core.lose(&LossReason::LeaseTaken),
+                    VerifyError::Replaced { .. } => self.core.lose(&LossReason::LeaseReplaced),
+                    _ => {}
                 }
                 return Err(error);
             }

@@ -153,8 +153,8 @@ impl Lease {
 
     /// The file with the lease, to be watched.
     pub(super) fn file(&self) -> NamedFile {
-        let identity = self.area.disk.info().identity();
-        NamedFile::new(self.target.path.clone(), self.target.links(), identity)
+        let disk = self.area.disk.clone();
+        NamedFile::new(self.target.path.clone(), self.target.links(), disk)
     }
 
     pub(super) const fn target(&self) -> &Target {
@@ -203,6 +203,13 @@ impl Lease {
             &self.area,
             &self.held,
         ));
+        // What a file holds that was removed is nothing to other hosts, whether or not it can be read.
+        if self.file().was_replaced() {
+            return Err(VerifyError::Replaced {
+                locked: self.target.locked.clone(),
+                path: self.target.path.clone(),
+            });
+        }
         found.map_err(|error| {
             VerifyError::of_algorithm(error, &self.target.locked, &self.target.path)
         })

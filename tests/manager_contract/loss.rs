@@ -64,6 +64,24 @@ fn a_lease_that_cannot_be_read_is_not_lost() {
     guard.release().unwrap();
 }
 
+/// What is open can be read for ever, but nobody else sees it.
+#[test]
+fn a_lease_file_that_was_removed_or_replaced_is_noticed_by_verify() {
+    let disk = "/loss/removed";
+    let (guard, before) = guard_and_before(disk);
+    let path = lease_path(disk);
+    std::fs::remove_file(&path).unwrap();
+    let replaced = VerifyError::Replaced {
+        locked: guard.locks().next().unwrap().locked.clone(),
+        path: path.clone(),
+    };
+    assert_eq!(guard.verify(), Err(replaced));
+    assert!(!guard.is_held() && is_readable(guard.event_fd()));
+    assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
+    // For others that use this directory.
+    std::fs::write(&path, before).unwrap();
+}
+
 #[test]
 fn a_release_of_what_is_another_s_writes_nothing_of_it_and_says_so() {
     let disk = "/loss/release";

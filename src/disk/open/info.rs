@@ -9,6 +9,8 @@ use crate::disk::identity::Identity;
 pub struct DiskInfo {
     pub(in crate::disk) path: PathBuf,
     pub(in crate::disk) identity: Identity,
+    /// Whether the file had a name when it was opened, as far as its file system says.
+    pub(in crate::disk) has_links: bool,
     pub(in crate::disk) direct: bool,
     pub(in crate::disk) len: u64,
     pub(in crate::disk) io_alignment: u32,

@@ -64,6 +64,7 @@ impl HangingDisk {
         let info = DiskInfo {
             path: PathBuf::from("hanging"),
             identity: self.identity,
+            has_links: true,
             direct: true,
             len,
             io_alignment: 512,
@@ -161,5 +162,9 @@ impl RawIo for HangingDisk {
             room.copy_from_slice(from);
             Ok(from.len())
         })
+    }
+
+    fn links(&self) -> Result<u32, Errno> {
+        Ok(1)
     }
 }

@@ -99,6 +99,15 @@ pub enum VerifyError {
         /// The owner found; `None` when the lease is free.
         owner: Option<(HostId, Generation)>,
     },
+    /// The lease file was removed, or another one put in its place: other hosts do not see this
+    /// lease. The guard is lost.
+    #[error("{locked} is not ours any more: its lease file {path:?} was removed or replaced")]
+    Replaced {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+    },
     /// The guard was lost before.
     #[error("the locks are lost: {reason}")]
     Lost {
