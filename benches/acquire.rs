@@ -47,7 +47,7 @@ fn locks(c: &mut Criterion) {
         .io_timeout(IO_TIMEOUT)
         .join(path, HostId::new(1).expect("a host id"))
         .expect("a joined lockspace");
-    let manager = PaxosManager::new(lockspace, leases);
+    let manager = PaxosManager::new(lockspace, leases).expect("a manager");
 
     let mut group = c.benchmark_group("paxos");
     group.sample_size(50);

@@ -47,7 +47,7 @@ fn manager(kind: ManagerKind, directory: &Path) -> Result<Arc<dyn LockManager>, 
                 .io_timeout(IO_TIMEOUT)
                 .on_progress(|wait| println!("joining: {wait:?}"))
                 .join(leases.lockspace_path(), HostId::new(1)?)?;
-            Ok(Arc::new(PaxosManager::new(lockspace, leases)))
+            Ok(Arc::new(PaxosManager::new(lockspace, leases)?))
         }
         other => Err(format!("this example does not know {other:?}").into()),
     }

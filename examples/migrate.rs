@@ -45,7 +45,7 @@ fn manager(directory: &Path, id: u64) -> Result<PaxosManager, Box<dyn Error>> {
         .host_name(HostName::new(&format!("host-{id}"))?)
         .runtime_dir(directory.join(format!("run-{id}")))
         .join(leases.lockspace_path(), HostId::new(id)?)?;
-    Ok(PaxosManager::new(lockspace, leases))
+    Ok(PaxosManager::new(lockspace, leases)?)
 }
 
 fn request() -> LockRequest {

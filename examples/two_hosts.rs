@@ -41,7 +41,7 @@ fn join(directory: &Path, host_id: u64, name: &str) -> Result<PaxosManager, Box<
         "[{name}] joined the lockspace as host {host_id}, generation {}",
         lockspace.generation()
     );
-    Ok(PaxosManager::new(lockspace, leases))
+    Ok(PaxosManager::new(lockspace, leases)?)
 }
 
 fn host_1() -> Result<(), Box<dyn Error>> {

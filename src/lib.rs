@@ -20,7 +20,7 @@
 //!     let lockspace = Lockspace::options(Watchdog::None)
 //!         .io_timeout(Duration::from_secs(10))
 //!         .join(leases.lockspace_path(), HostId::new(7)?)?;
-//!     let manager: Box<dyn LockManager> = Box::new(PaxosManager::new(lockspace, leases));
+//!     let manager: Box<dyn LockManager> = Box::new(PaxosManager::new(lockspace, leases)?);
 //!
 //!     // Once a guest, before it runs: lock its disks, all or none.
 //!     let request = LockRequest::new(Owner::this_process("guest-1"))
@@ -148,10 +148,10 @@ pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Accepted, Access, AcquireError, Callback, FailureAction, HandedOver, HandoverAnswer,
-    HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent, LockGuard, LockManager,
-    LockRequest, LockState, Means, NopManager, Offer, OfferError, Owner, PaxosManager,
-    ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
+    Accepted, Access, AcquireError, Callback, DirectoryError, FailureAction, HandedOver,
+    HandoverAnswer, HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent,
+    LockGuard, LockManager, LockRequest, LockState, Means, NopManager, Offer, OfferError, Owner,
+    PaxosManager, ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use world::{OsError, ReadError, WriteError};

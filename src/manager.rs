@@ -18,7 +18,7 @@ mod state;
 use std::fmt;
 use std::str::FromStr;
 
-pub use error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
+pub use error::{AcquireError, DirectoryError, LeaseFault, ReleaseError, VerifyError};
 pub use failure::{Callback, FailureAction, Helper, Means};
 pub use guard::{LockEvent, LockGuard, LockInfo, Locked};
 pub use handover::{

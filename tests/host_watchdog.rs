@@ -55,7 +55,7 @@ fn join(dir: &Path, watchdog: Watchdog) -> Lockspace {
 }
 
 fn watched(dir: &Path, watchdog: Watchdog) -> PaxosManager {
-    PaxosManager::new(join(dir, watchdog), LeaseDirectory::new(dir))
+    PaxosManager::new(join(dir, watchdog), LeaseDirectory::new(dir)).unwrap()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn no_lock_is_handed_out_without_the_watchdog_and_none_is_kept_back() {
     let dir = scratch();
     let fake = FakeWatchdog::new(dir.path(), Traits::default());
     let lockspace = join(dir.path(), Watchdog::Device(fake.path().to_owned()));
-    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(dir.path()));
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(dir.path())).unwrap();
     fake.wait_for_stop();
     // Somebody else has it now.
     let taken = OpenOptions::new().write(true).open(fake.path()).unwrap();
@@ -184,7 +184,7 @@ fn a_host_whose_storage_hangs_is_reset_in_time() {
     std::fs::write(shared.join("disk"), vec![0; 4096]).unwrap();
     // In the mount no file can be made.
     let lockspace = join(&shared, Watchdog::None);
-    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&shared));
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&shared)).unwrap();
     manager
         .acquire(disks(&["/disk/1"]))
         .unwrap()
@@ -236,7 +236,7 @@ fn hold_and_write(dir: &Path) -> ! {
         .runtime_dir(std::env::temp_dir().join(format!("holder-{}", std::process::id())))
         .join(dir.join("__LIBVIRT__DISKS__"), host_id(2))
         .unwrap();
-    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir));
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir)).unwrap();
     let guard = manager.acquire(disks(&["/disk/1"])).unwrap();
     let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
     let disk = OpenOptions::new()

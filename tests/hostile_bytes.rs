@@ -82,10 +82,11 @@ impl Scene {
         // No lockspace is made beside leases.
         lockspace_in(held);
         std::fs::write(held.join(name.to_string()), area).unwrap();
-        let holder = PaxosManager::new(join(held, 1, "holder"), LeaseDirectory::new(held));
+        let holder = PaxosManager::new(join(held, 1, "holder"), LeaseDirectory::new(held)).unwrap();
         let holder = holder.acquire(disks(&[DISK])).unwrap();
         copy_dir(held, copied);
-        let judge = PaxosManager::new(join(copied, 2, "judge"), LeaseDirectory::new(copied));
+        let judge =
+            PaxosManager::new(join(copied, 2, "judge"), LeaseDirectory::new(copied)).unwrap();
         let lease = copied.join(name.to_string());
         let scene = Self {
             judge,

@@ -26,7 +26,7 @@ mod setup;
 mod shared;
 
 use disklease::libvirt::LOCKSPACE_NAME;
-use disklease::{LeaseDirectory, LockManager as _, OwnerSeen, PaxosManager};
+use disklease::{LockManager as _, OwnerSeen, PaxosManager};
 
 use exchange::{owner_on_disk, refusal, to_and_fro};
 use kit::{Lockspace, ScratchLease, init_lockspace};
@@ -85,7 +85,7 @@ fn lockspace_and_leases_lie_in_one_file() {
         let joined = host::options(scratch.path(), OUR_NAME)
             .join(&file, disklease::HostId::new(OUR_ID).unwrap())
             .unwrap();
-        PaxosManager::new(joined, LeaseDirectory::new(scratch.path()))
+        PaxosManager::without_directory(joined)
     });
     to_and_fro(&lockspace, &first, &mut sanlock, &ours);
     to_and_fro(&lockspace, &second, &mut sanlock, &ours);

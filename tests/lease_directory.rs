@@ -28,7 +28,8 @@ use std::time::Duration;
 use disklease::format::{Geometry, probe_lease, probe_lockspace};
 use disklease::libvirt::{CreateError, LOCKSPACE_NAME, lease_name};
 use disklease::{
-    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, LossReason, PaxosManager,
+    AcquireError, DirectoryError, LeaseDirectory, LeaseFault, LockManager as _, LossReason,
+    PaxosManager,
 };
 
 use support::{
@@ -91,7 +92,7 @@ fn files_have_the_mode_and_the_geometry_that_were_asked_for() {
     assert_eq!(mode_of(&space), 0o660, "permission bits, and nothing else");
     assert_eq!(probe_lockspace(&bytes_of(&space)), Ok(Geometry::S4K_A1M));
     let lockspace = try_join(dir.path(), 250, "alpha").unwrap();
-    let manager = PaxosManager::new(lockspace, leases);
+    let manager = PaxosManager::new(lockspace, leases).unwrap();
     let guard = manager.acquire(disks(&["/d"])).unwrap();
     let lease = lease_of(dir.path(), "/d");
     assert_eq!(mode_of(&lease), 0o660);
@@ -184,14 +185,64 @@ fn a_directory_that_is_gone_or_full_of_nothing_is_told_by_its_name() {
     std::fs::write(&file, b"").unwrap();
     let error = LeaseDirectory::new(&file).create_lockspace(N).unwrap_err();
     assert!(error.to_string().contains("/file\""), "{error}");
-    let elsewhere = PaxosManager::new(
-        shared_host().lockspace().clone(),
-        LeaseDirectory::new(dir.path().join("gone")),
-    );
-    let error = elsewhere.acquire(disks(&["/d"])).unwrap_err();
-    assert!(matches!(error, AcquireError::Create { .. }), "{error}");
-    let text = error.to_string();
-    assert!(text.contains("\"/d\"") && text.contains("/gone/"), "{text}");
+    // One that goes while a manager uses it.
+    let leases = dir.path().join("leases");
+    let host = manager(&leases, 1, "alpha");
+    std::fs::rename(&leases, dir.path().join("gone")).unwrap();
+    let error = host.acquire(disks(&["/d"])).unwrap_err();
+    // The watch may come first.
+    let reason = Some(LossReason::LockspaceReplaced);
+    if error != (AcquireError::LockspaceLost { reason }) {
+        assert!(matches!(error, AcquireError::Create { .. }), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("\"/d\"") && text.contains("/leases/"),
+            "{text}"
+        );
+    }
+}
+
+/// Hosts of another lockspace would take the same leases for free.
+#[test]
+fn a_manager_of_one_lockspace_takes_no_leases_of_another_one_s_directory() {
+    let dir = scratch();
+    let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+    lockspace_in(&other);
+    let lockspace = try_join(&one, 1, "alpha").unwrap();
+    let in_one = lockspace.path().to_owned();
+    let refused = |directory: &Path| {
+        let leases = LeaseDirectory::new(directory);
+        PaxosManager::new(lockspace.clone(), leases).unwrap_err()
+    };
+    let error = refused(&other);
+    let in_other = other.join("__LIBVIRT__DISKS__");
+    for path in [&in_one, &in_other] {
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+    let expected = DirectoryError::OtherLockspace {
+        found: in_other,
+        joined: in_one,
+        offset: 0,
+    };
+    assert_eq!(error, expected);
+    // Nor of one that has none, as where the share is not mounted.
+    let missing = dir.path().join("__LIBVIRT__DISKS__");
+    let error = refused(dir.path());
+    assert_eq!(error, DirectoryError::Missing { path: missing });
+
+    // By another name it is the same directory.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&link)).unwrap();
+    drop(manager.acquire(disks(&["/d"])).unwrap());
+
+    let none = PaxosManager::without_directory(lockspace);
+    let error = none.acquire(disks(&["/d"])).unwrap_err();
+    let disk = "/d".into();
+    assert_eq!(error, AcquireError::NoLeaseDirectory { disk });
 }
 
 /// Whoever comes next opens what the path names, so a lock on what it named before is worth nothing.

@@ -107,7 +107,7 @@ fn nothing_is_left_behind() {
     at_first.assert_comes_back("dropped");
     join_many(|lockspace| {
         let dir = lockspace.path().parent().unwrap().to_owned();
-        let host = PaxosManager::new(lockspace, disklease::LeaseDirectory::new(dir));
+        let host = PaxosManager::new(lockspace, disklease::LeaseDirectory::new(dir)).unwrap();
         let guard = host.acquire(disks(&["/a"])).unwrap();
         // The guard is the last to go, and leaves.
         drop(host);

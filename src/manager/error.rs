@@ -5,7 +5,9 @@
 //! is held, and took too long are different variants everywhere.
 
 mod acquire;
+mod directory;
 mod release;
 
 pub use acquire::{AcquireError, LeaseFault};
+pub use directory::DirectoryError;
 pub use release::{ReleaseError, VerifyError};

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::error::{AcquireError, LeaseFault};
+use super::error::{AcquireError, DirectoryError, LeaseFault};
 use super::guard::{LockGuard, Locked};
 use super::handover::{Accepted, HandoverToken};
 use super::lease::{Lease, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::state::LockState;
 use super::{LockManager, repair};
-use crate::disk::StorageWorld;
+use crate::disk::{Identity, Links, OpenError, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::{Lockspace, LossReason};
@@ -33,16 +33,45 @@ const LEFTOVER_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct PaxosManager {
     lockspace: Lockspace,
-    directory: LeaseDirectory,
+    /// `None`: it locks no disks, only leases that it is told where to find.
+    directory: Option<LeaseDirectory>,
 }
 
 impl PaxosManager {
-    /// A manager that takes leases as a host of `lockspace`, for disks those in `directory`.
+    /// A manager that takes leases as a host of `lockspace`, for disks those in `directory`, whose
+    /// lockspace that must be: hosts of another one would take the same leases for free.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if `lockspace` is not the one in `directory`.
+    pub fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Result<Self, DirectoryError> {
+        let area = lockspace.membership().area();
+        let info = area.disk.info();
+        let path = directory.lockspace_path();
+        let found = Identity::of_path(&path, Links::Refuse).map_err(|error| match error {
+            OpenError::NotFound { path } => DirectoryError::Missing { path },
+            error => DirectoryError::Open(error),
+        })?;
+        if found != info.identity() || area.offset != 0 {
+            return Err(DirectoryError::OtherLockspace {
+                found: path,
+                joined: info.path().to_owned(),
+                offset: area.offset,
+            });
+        }
+        Ok(Self {
+            lockspace,
+            directory: Some(directory),
+        })
+    }
+
+    /// A manager without a lease directory: it locks no disks by their paths, but leases that
+    /// requests name one by one ([`LockRequest::lease`]).
     #[must_use]
-    pub const fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Self {
+    pub const fn without_directory(lockspace: Lockspace) -> Self {
         Self {
             lockspace,
-            directory,
+            directory: None,
         }
     }
 
@@ -61,9 +90,12 @@ impl PaxosManager {
             match access {
                 Access::Exclusive => {}
             }
+            let Some(directory) = &self.directory else {
+                return Err(AcquireError::NoLeaseDirectory { disk: disk.clone() });
+            };
             targets.push(Target {
                 locked: Locked::Disk(disk.clone()),
-                path: self.directory.lease_path(disk),
+                path: directory.lease_path(disk),
                 offset: 0,
                 lockspace: *joined,
                 name: lease_name(disk),
@@ -138,9 +170,11 @@ impl PaxosManager {
                 });
             }
             // A lease that must be as it was left is there.
-            if let (Locked::Disk(_), None) = (&target.locked, expected) {
+            if let (Locked::Disk(_), None, Some(directory)) =
+                (&target.locked, expected, &self.directory)
+            {
                 let geometry = self.lockspace.membership().area().geometry;
-                self.directory
+                directory
                     .create_lease(&target.name, geometry)
                     .map_err(|error| AcquireError::Create {
                         locked: target.locked.clone(),
@@ -169,8 +203,12 @@ impl PaxosManager {
                 });
             }
             let mut error = error;
-            if !repaired && expected.is_none() && repair::may_mend(target, &error) {
-                match repair::replace_leftover(&self.lockspace, &self.directory, target, error) {
+            if let Some(directory) = &self.directory
+                && !repaired
+                && expected.is_none()
+                && repair::may_mend(target, &error)
+            {
+                match repair::replace_leftover(&self.lockspace, directory, target, error) {
                     Ok(()) => {
                         repaired = true;
                         continue;

@@ -111,7 +111,7 @@ impl Guest {
                     json!({"host": self.host_id, "generation": generation, "name": self.host_name}),
                 );
                 self.say(State::Idle, 0);
-                Some(PaxosManager::new(lockspace, self.leases.clone()))
+                Some(PaxosManager::new(lockspace, self.leases.clone()).unwrap())
             }
             Err(error) => {
                 assert!(!matches!(error, JoinError::AlreadyJoined { .. }), "{error}");

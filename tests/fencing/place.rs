@@ -150,7 +150,7 @@ impl Drop for Renewals {
 pub(crate) fn join(leases: &Path, dir: &Path, id: u64, name: &str) -> PaxosManager {
     let options = options(dir, name).fire_timeout(F);
     let lockspace = options.join(lockspace_of(leases), host_id(id)).unwrap();
-    PaxosManager::new(lockspace, LeaseDirectory::new(leases))
+    PaxosManager::new(lockspace, LeaseDirectory::new(leases)).unwrap()
 }
 
 /// Made if it is not there; in a mount it is.

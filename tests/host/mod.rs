@@ -54,7 +54,7 @@ pub(crate) fn join(leases: &LeaseDirectory, host_id: u64, name: &str) -> PaxosMa
         "time: {name} of ours joined as host {host_id} in {:?}",
         begun.elapsed()
     );
-    PaxosManager::new(joined, leases.clone())
+    PaxosManager::new(joined, leases.clone()).unwrap()
 }
 
 /// A request for a disk, which would not wait. Nobody is killed for a loss: what these tests are about is that

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 
 use disklease::libvirt::LOCKSPACE_NAME;
-use disklease::{HostId, LeaseDirectory, PaxosManager};
+use disklease::{HostId, PaxosManager};
 
 use crate::exchange::to_and_fro;
 use crate::host::{IO_TIMEOUT_SECS, options};
@@ -101,7 +101,7 @@ fn a_device_of_large_sectors_serves_both() {
         let joined = options(scratch.path(), OUR_NAME)
             .join(&device.0, HostId::new(OUR_ID).unwrap())
             .unwrap();
-        PaxosManager::new(joined, LeaseDirectory::new(scratch.path()))
+        PaxosManager::without_directory(joined)
     });
     to_and_fro(&lockspace, &lease, &mut sanlock, &ours);
 }

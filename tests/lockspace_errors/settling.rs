@@ -43,7 +43,7 @@ fn through(dir: &TempDir, mount: &Mount) -> PaxosManager {
     let lockspace = lockspace_in(&behind(dir));
     let path = mount.path().join(lockspace.file_name().unwrap());
     let joined = options(dir.path(), "alpha").join(path, host_id(1)).unwrap();
-    PaxosManager::new(joined, LeaseDirectory::new(mount.path()))
+    PaxosManager::new(joined, LeaseDirectory::new(mount.path())).unwrap()
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn nobody_leaves_while_guards_hold_leases() {
     assert!(error.to_string().contains("left"), "{error}");
     let again = try_join(dir.path(), 1, "alpha").unwrap();
     assert!(host.acquire(disks(&["/a"])).is_err());
-    let anew = PaxosManager::new(again, LeaseDirectory::new(dir.path()));
+    let anew = PaxosManager::new(again, LeaseDirectory::new(dir.path())).unwrap();
     drop(host);
     drop(anew.acquire(disks(&["/a"])).unwrap());
 }

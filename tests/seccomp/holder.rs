@@ -80,7 +80,7 @@ fn live(dir: &Path, host: u64, seen: &str, calls: &[&str], how: &str) {
             HostId::new(host).unwrap(),
         )
         .unwrap();
-    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(&leases));
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(&leases)).unwrap();
     let is_owned = how == "owned";
     let (pid, owner) = if is_owned {
         let pid = start_owner();

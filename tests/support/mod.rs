@@ -75,7 +75,7 @@ pub(crate) fn try_join(dir: &Path, id: u64, name: &str) -> Result<Lockspace, Joi
 
 /// A host in `dir`, which is made a lease directory if it is none.
 pub(crate) fn manager(dir: &Path, id: u64, name: &str) -> PaxosManager {
-    PaxosManager::new(try_join(dir, id, name).unwrap(), LeaseDirectory::new(dir))
+    PaxosManager::new(try_join(dir, id, name).unwrap(), LeaseDirectory::new(dir)).unwrap()
 }
 
 pub(crate) fn request() -> LockRequest {

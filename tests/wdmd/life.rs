@@ -263,7 +263,7 @@ fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
         .wdmd_socket(&path)
         .join(lockspace_in(dir.path()), host_id(7))
         .unwrap();
-    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path()));
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path())).unwrap();
     let state = manager.acquire(disks(&["/a", "/b"])).unwrap();
     let state = state.suspend().unwrap();
     drop(double);

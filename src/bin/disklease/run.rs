@@ -145,7 +145,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let signals = Signals::watch(tell.clone())?;
     let lockspace = plan.join()?;
     signals.joined(&lockspace);
-    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir));
+    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir))
+        .map_err(Failure::unavailable)?;
     let ended = lock_and_run(&plan, &manager, &signals, tell, &told);
     drop(manager);
     // Also when nothing was locked: otherwise others would wait for this host id.

@@ -167,6 +167,12 @@ pub enum AcquireError {
         /// The manager's.
         joined: LockspaceName,
     },
+    /// The manager was made without a lease directory, where the leases of disks are.
+    #[error("the lease of {disk:?} is in no lease directory: this manager was made without one")]
+    NoLeaseDirectory {
+        /// The disk.
+        disk: PathBuf,
+    },
     /// A path is relative, or holds a zero byte. What it names would depend on who asks.
     #[error(
         "{path:?} is no absolute path: a disk is known by the same absolute path on every host"
