@@ -273,13 +273,20 @@ impl Timing {
         killed.saturating_add(half(left).min(DEADMAN_SLACK))
     }
 
-    /// When the deadman timer of a manager fires whose guest is another process: half-way from
-    /// [`killed_after`](Self::killed_after) to 8N + F. A process with much memory takes some time to end
+    /// When the deadman timer fires of a member without a lock of its own, and of a manager whose
+    /// guest is another process: half-way from [`killed_after`](Self::killed_after) to 8N + F. A process with much memory takes some time to end
     /// when it is killed, and while it does, its manager's death would help nobody.
     #[must_use]
     pub fn manager_deadman_after(self) -> Duration {
         let killed = self.lost_after().saturating_add(self.grace());
         killed.saturating_add(half(self.stopped_by().saturating_sub(killed)))
+    }
+
+    /// How long after a sign of life of a process that claims a host id its deadman timer fires. Its
+    /// last write was begun 4N before that sign at the earliest: a pause of 2N, a read, a write.
+    #[must_use]
+    pub fn claimant_deadman_after(self) -> Duration {
+        self.manager_deadman_after().saturating_sub(self.times(4))
     }
 
     /// 8N + F: what sanlock waits for before it takes over, and when a stopped holder must be gone.
@@ -368,6 +375,9 @@ mod tests {
                 assert!(t.killed_after() < t.deadman_after(), "{t:?}");
                 assert!(t.deadman_after() <= t.manager_deadman_after(), "{t:?}");
                 assert!(t.manager_deadman_after() < t.stopped_by(), "{t:?}");
+                let after_its_write = t.claimant_deadman_after() + 4 * t.io();
+                assert!(after_its_write < t.stopped_by(), "{t:?}");
+                assert!(t.claimant_deadman_after() > 4 * t.io(), "{t:?}");
             }
         }
     }

@@ -26,6 +26,8 @@ mod crowd;
 mod endings;
 #[path = "fencing/fork.rs"]
 mod fork;
+#[path = "fencing/frozen.rs"]
+mod frozen;
 #[path = "fencing/holder.rs"]
 mod holder;
 #[path = "fencing/ladder.rs"]

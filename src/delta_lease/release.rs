@@ -55,6 +55,8 @@ pub async fn release<W: World>(
         witness!(IdLeftOwnedUnknown);
         return Err(DeltaReleaseError::NotRenewed { host_id });
     }
+    // INV-MEMBER: not begun when the leases would have been lost.
+    let limit = membership.write_limit(world.now()).unwrap_or_default();
     if !mutation!(IdFreedWhileHeld) {
         membership.expiry().lose();
     }
@@ -62,14 +64,7 @@ pub async fn release<W: World>(
     let freed = lease.leader.released();
     membership
         .area()
-        .write_sector(
-            world,
-            host_id,
-            &freed,
-            None,
-            &HostBitmap::default(),
-            lease.timing.io(),
-        )
+        .write_sector(world, host_id, &freed, None, &HostBitmap::default(), limit)
         .await
         .map_err(|error| DeltaReleaseError::Write { host_id, error })
 }

@@ -11,6 +11,9 @@
 //!
 //! A holder is off the ladder as soon as it is off the board: that is how it says "stopped". A loss
 //! that is not the clock's, of one lease or of all, has its grace from the instant of its notice.
+//!
+//! The timer is armed for a member without holders too, for as long as it may begin a write: one
+//! that stood still, and went on after 8N + F, would write over its successor.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,7 +26,7 @@ use super::thread::run_apart;
 use crate::disk::NamedFile;
 use crate::probe::mutation;
 use crate::timing::Timing;
-use crate::world::{Timestamp, World};
+use crate::world::{OsError, Timestamp, World};
 
 /// How often it is looked whether another is to be killed sooner.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -75,7 +78,11 @@ pub trait Holder: Send + Sync {
 /// What kills this process at an instant of its clock, unless it is set anew before.
 pub trait ProcessTimer: Send + Sync {
     /// At this instant, or never.
-    fn set(&self, at: Option<Timestamp>);
+    ///
+    /// # Errors
+    ///
+    /// It stays as it was.
+    fn set(&self, at: Option<Timestamp>) -> Result<(), OsError>;
 }
 
 /// The holders of one join, and the timer that kills this process should it stand still.
@@ -93,6 +100,10 @@ struct State {
     reason: Option<LossReason>,
     /// When the last good renewal was begun.
     renewed_at: Timestamp,
+    /// Writes of this join may be begun, or are on their way to the kernel.
+    may_write: bool,
+    /// Why the timer is not set as it should be.
+    unset: Option<OsError>,
     entries: Vec<Entry>,
     next_id: u64,
     /// Those whose actions are still to be run.
@@ -121,18 +132,21 @@ pub struct Subscription {
 }
 
 impl HolderBoard {
-    /// A board with nobody on it. The last good renewal was begun at `renewed_at`.
+    /// A board with nobody on it, of a member that may write. The last good renewal was begun at
+    /// `renewed_at`.
     #[must_use]
     pub fn new(
         timing: Timing,
         renewed_at: Timestamp,
         deadman: Option<Box<dyn ProcessTimer>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let board = Self {
             timing,
             state: Mutex::new(State {
                 reason: None,
                 renewed_at,
+                may_write: true,
+                unset: None,
                 entries: Vec::new(),
                 next_id: 0,
                 to_run: Vec::new(),
@@ -141,7 +155,9 @@ impl HolderBoard {
             changed: Condvar::new(),
             losing: Signal::default(),
             deadman,
-        })
+        };
+        board.set_deadman(&mut board.state.lock());
+        Arc::new(board)
     }
 
     /// Why all leases were lost, if they were.
@@ -150,8 +166,13 @@ impl HolderBoard {
     }
 
     /// Whether this process is killed by the kernel should it stand still with a lock.
-    pub const fn has_deadman(&self) -> bool {
-        self.deadman.is_some()
+    pub fn has_deadman(&self) -> bool {
+        self.deadman.is_some() && self.unset().is_none()
+    }
+
+    /// Why the timer is not set as it should be, if it is not.
+    pub fn unset(&self) -> Option<OsError> {
+        self.state.lock().unset
     }
 
     /// A renewal was good, whose write was begun at `renewed_at`.
@@ -159,8 +180,16 @@ impl HolderBoard {
         let mut state = self.state.lock();
         state.renewed_at = state.renewed_at.max(renewed_at);
         if !mutation!(DeadmanNotMoved) {
-            self.set_deadman(&state);
+            self.set_deadman(&mut state);
         }
+    }
+
+    /// No write of this join is begun any more, and none is on its way to the kernel: a process
+    /// without holders may stand still from now on.
+    pub fn end_writing(&self) {
+        let mut state = self.state.lock();
+        state.may_write = false;
+        self.set_deadman(&mut state);
     }
 
     /// Tells all whose leases are not lost.
@@ -191,7 +220,7 @@ impl HolderBoard {
             .into_iter()
             .filter_map(|id| self.lose(&mut state, id, reason, lost_at))
             .collect();
-        self.set_deadman(&state);
+        self.set_deadman(&mut state);
         drop(state);
         drop(holders);
         self.tell_of_loss();
@@ -201,7 +230,7 @@ impl HolderBoard {
     fn announce_one(&self, id: u64, reason: &LossReason, lost_at: Timestamp) -> bool {
         let mut state = self.state.lock();
         let holder = self.lose(&mut state, id, reason, lost_at);
-        self.set_deadman(&state);
+        self.set_deadman(&mut state);
         drop(state);
         self.tell_of_loss();
         holder.is_some()
@@ -243,8 +272,9 @@ impl HolderBoard {
         self.losing.set();
     }
 
-    /// The timer fires when the next of all holders ought to have been killed by others.
-    fn set_deadman(&self, state: &State) {
+    /// The timer fires when the next of all holders ought to have been killed by others, and before
+    /// anybody takes over from a member that may write.
+    fn set_deadman(&self, state: &mut State) {
         let Some(deadman) = &self.deadman else {
             return;
         };
@@ -268,8 +298,17 @@ impl HolderBoard {
                 _ => by_renewal,
             }
         });
-        let fires_at = fires_at.min();
-        deadman.set(fires_at);
+        let may_write = state.may_write && !mutation!(DeadmanOnlyWithHolders);
+        let of_member = may_write.then(|| {
+            let after = self.timing.manager_deadman_after();
+            state.renewed_at + after.max(late)
+        });
+        let fires_at = fires_at.chain(of_member).min();
+        let set = deadman.set(fires_at);
+        if let (Err(error), None) = (set, state.unset) {
+            tracing::error!(%error, "the deadman timer cannot be set");
+        }
+        state.unset = set.err();
     }
 
     /// Kills each holder that has lost its leases and has not stopped, once its grace is over, until
@@ -409,7 +448,7 @@ impl HolderBoard {
             self.lose(&mut state, id, &reason, now);
             self.tell_of_loss();
         }
-        self.set_deadman(&state);
+        self.set_deadman(&mut state);
         drop(state);
         Subscription {
             board: Arc::downgrade(self),
@@ -433,7 +472,7 @@ impl Drop for Subscription {
             let mut state = board.state.lock();
             state.entries.retain(|entry| entry.id != self.id);
             if !mutation!(DeadmanKept) {
-                board.set_deadman(&state);
+                board.set_deadman(&mut state);
             }
         }
     }

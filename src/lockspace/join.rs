@@ -4,7 +4,10 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
 use parking_lot::Mutex;
 
 use super::board::ProcessTimer;
@@ -31,10 +34,12 @@ use crate::libvirt;
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::executor::block_on;
-use crate::world::{Timestamp, clock};
+use crate::world::{OsError, Timestamp, World, clock};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
+/// How often a process that claims a host id moves its deadman timer on.
+const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
 
@@ -101,9 +106,7 @@ impl LockspaceOptions {
             .map_err(|error| not_entered(error, &path))?;
 
         let deadman = self.deadman.then(Deadman::new).transpose();
-        let deadman = deadman
-            .map_err(JoinError::Deadman)?
-            .map(|deadman| -> Box<dyn ProcessTimer> { Box::new(deadman) });
+        let deadman = deadman.map_err(JoinError::Deadman)?;
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
@@ -138,7 +141,7 @@ impl LockspaceOptions {
                 _ => EarlierLife::MayRun,
             },
         };
-        let (lease, hosts) = match self.claim(&area, &claimant) {
+        let (lease, hosts) = match self.claim(&area, &claimant, deadman.as_ref()) {
             Ok(claimed) => claimed,
             Err(error) => {
                 let left = wait_for_io(&[&lockspace_pool], timing.io());
@@ -151,7 +154,7 @@ impl LockspaceOptions {
         let shared = Arc::new(Shared {
             membership,
             leases: Arc::new(LeaseTable::default()),
-            board: HolderBoard::new(timing, lease.renewed_at(), deadman),
+            board: HolderBoard::new(timing, lease.renewed_at(), deadman.map(boxed)),
             renewals: RenewalRecord::default(),
             host_fence: HostFence::new(watchdog),
         });
@@ -191,15 +194,25 @@ impl LockspaceOptions {
         }
     }
 
-    /// Claims the host id, and watches all hosts until that is done.
+    /// Claims the host id, and watches all hosts until that is done. A process that stands still
+    /// meanwhile is killed by `deadman`, which stays armed.
     fn claim(
         &self,
         area: &LockspaceArea<Disk>,
         claimant: &Claimant,
+        deadman: Option<&Deadman>,
     ) -> Result<(DeltaLease, HostTable), JoinError> {
         let progress = |event| self.tell(&event);
-        let claimed = block_on(claim_watching(&StorageWorld, area, claimant, &progress));
-        claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
+        let moved = move_on(deadman, claimant.timing);
+        let claim = claim_watching(&StorageWorld, area, claimant, &progress);
+        pin_mut!(moved, claim);
+        // The timer first: nothing is written before it is armed.
+        match block_on(select(moved, claim)) {
+            Either::Left((error, _)) => Err(JoinError::Deadman(error)),
+            Either::Right((claimed, _)) => {
+                claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
+            }
+        }
     }
 
     fn tell(&self, event: &ClaimProgress) {
@@ -306,6 +319,23 @@ impl Inner {
     }
 }
 
+/// Keeps `deadman` from firing for as long as this is polled. Ends when it cannot be set.
+async fn move_on(deadman: Option<&Deadman>, timing: Timing) -> OsError {
+    let Some(deadman) = deadman else {
+        return std::future::pending().await;
+    };
+    loop {
+        if let Err(error) = deadman.arm(clock::now() + timing.claimant_deadman_after()) {
+            return error;
+        }
+        StorageWorld.sleep(MOVE_INTERVAL).await;
+    }
+}
+
+fn boxed(deadman: Deadman) -> Box<dyn ProcessTimer> {
+    Box::new(deadman)
+}
+
 fn not_entered(error: NotEntered, path: &Path) -> JoinError {
     let path = path.to_owned();
     match error {
@@ -336,13 +366,10 @@ fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
 }
 
 impl ProcessTimer for Deadman {
-    fn set(&self, at: Option<Timestamp>) {
-        let set = match at {
+    fn set(&self, at: Option<Timestamp>) -> Result<(), OsError> {
+        match at {
             Some(at) => self.arm(at),
             None => self.disarm(),
-        };
-        if let Err(error) = set {
-            tracing::error!(%error, "the deadman timer cannot be set");
         }
     }
 }

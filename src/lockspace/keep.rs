@@ -1,6 +1,7 @@
 //! All that a joined host does for its holders: it renews, tells them, and stops those who do not.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
@@ -8,6 +9,7 @@ use futures_util::pin_mut;
 use super::board::HolderBoard;
 use super::renewal::{Loss, Upkeep, keep_renewed};
 use crate::delta_lease::{DeltaLease, Membership};
+use crate::timing::Timing;
 use crate::world::World;
 
 /// Renews `lease` until it is lost, tells `board` of the loss, and goes on to stop holders that have
@@ -31,11 +33,31 @@ pub async fn keep_held<W: World>(
             %reason,
             "all leases of this lockspace are lost"
         );
+        run_on(world, membership.timing()).await;
+        board.end_writing();
     };
     let enforcement = board.enforce(world);
     pin_mut!(renewal, enforcement);
     match select(renewal, enforcement).await {
         Either::Left(((), enforcement)) => enforcement.await,
         Either::Right((never, _)) => match never {},
+    }
+}
+
+/// How long a thread takes at most from its look at a deadline to its call of the kernel, if its
+/// process runs meanwhile.
+const CALL_TAKES: Duration = Duration::from_secs(1);
+
+/// Waits until this process has run for so long without a pause that all writes which were on their
+/// way to the kernel are with it. None may be begun any more.
+pub(super) async fn run_on<W: World>(world: &W, timing: Timing) {
+    let quarter = timing.grace().checked_div(4).unwrap_or_default();
+    let needed = quarter.min(CALL_TAKES);
+    loop {
+        let begun = world.now();
+        world.sleep_until(begun + needed).await;
+        if world.now().since(begun) <= needed.saturating_mul(2) {
+            return;
+        }
     }
 }

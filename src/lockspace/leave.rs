@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::LeaveError;
+use super::keep::run_on;
 use super::{Inner, loss::LossReason};
 use crate::delta_lease::{DeltaLease, release};
 use crate::disk::{IoPool, IoWatch, StorageWorld};
@@ -27,11 +28,17 @@ impl Inner {
         };
         self.owners.close();
         let membership = &self.shared.membership;
-        let lease = thread.stop(&self.shared);
+        // When the leases are lost the id is not freed, and the deadman timer does not wait for much
+        // longer.
+        let limit = || {
+            let deadline = membership.expiry().deadline();
+            let held_for = deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()));
+            membership.timing().io().min(held_for)
+        };
+        let (lease, rest) = thread.stop_renewing(limit());
         // A write of ours that lands after somebody else took the freed id could undo what that one
         // wrote. So the id is freed only when nothing is under way.
-        let quiet = wait_for_io(&self.pools(), membership.timing().io()).is_empty()
-            || mutation!(LeftWithIoInFlight);
+        let quiet = wait_for_io(&self.pools(), limit()).is_empty() || mutation!(LeftWithIoInFlight);
         let left = match (lease, quiet) {
             (None, _) => Err(LeaveError::RenewalThreadDied),
             (Some(_), false) => Err(LeaveError::IoInFlight),
@@ -41,6 +48,11 @@ impl Inner {
         };
         membership.expiry().lose();
         self.shared.board.announce(&LossReason::Left, clock::now());
+        if !busy(&self.pools()).is_empty() {
+            block_on(run_on(&StorageWorld, membership.timing()));
+        }
+        self.shared.board.end_writing();
+        rest.end(&self.shared);
         self.end_life();
         tracing::info!(
             lockspace = %membership.area().name,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::delta_lease::RenewError;
+use crate::world::OsError;
 
 /// Why all leases of a join were lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum LossReason {
     Left,
     /// The process that held the lock has ended, and the lock was given back.
     OwnerEnded,
+    /// The kernel does not take a new time for the deadman timer, which would kill a healthy process
+    /// so: it does soon, unless the lockspace is left by a process that may set it again.
+    DeadmanUnset(OsError),
 }
 
 impl fmt::Display for LossReason {
@@ -38,6 +42,10 @@ impl fmt::Display for LossReason {
             Self::LockspaceReplaced => f.write_str("the lockspace's file was removed or replaced"),
             Self::Left => f.write_str("the lockspace was left"),
             Self::OwnerEnded => f.write_str("the process that held the lock has ended"),
+            Self::DeadmanUnset(error) => write!(
+                f,
+                "the deadman timer of this process cannot be moved on, and kills it soon: {error}"
+            ),
         }
     }
 }

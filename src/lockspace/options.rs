@@ -128,7 +128,9 @@ impl LockspaceOptions {
 
     /// Goes without the deadman timer: a timer in the kernel that kills **this process** with
     /// SIGKILL should it hold a lock that was lost, and neither drop the guard nor end, until a
-    /// little after the grace ([`Timing::deadman_after`](crate::timing::Timing::deadman_after)).
+    /// little after the grace ([`Timing::deadman_after`](crate::timing::Timing::deadman_after)); and
+    /// should it stand still as a member, with or without a lock, until others are about to have its
+    /// host id.
     ///
     /// Process 1 of a PID namespace, as a container's first process is, cannot be killed by it, so
     /// that it cannot join with one.

@@ -29,8 +29,9 @@ pub(super) type Slot<T> = Mutex<Option<T>>;
 /// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
 pub(super) const STACK_SIZE: usize = 512 * 1024;
 
-/// How long the end of the watching thread is waited for, and how often it is looked for.
+/// How long the end of a thread is waited for, and how often it is looked for.
 const PATIENCE: Duration = Duration::from_millis(200);
+const CALLBACKS_PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The running threads.
@@ -91,39 +92,47 @@ impl RenewalThread {
         }
     }
 
-    /// Ends all, and gives the lease back, unless its thread has died, or it is that thread that
-    /// dropped the last handle. Does not wait for I/O.
-    pub(super) fn stop(self, shared: &Shared) -> Option<DeltaLease> {
+    /// Ends the renewals, and gives the lease back, unless the thread has died, hangs, or is the one
+    /// that dropped the last handle. Does not wait for I/O.
+    pub(super) fn stop_renewing(self, limit: Duration) -> (Option<DeltaLease>, Rest) {
         self.stop.set();
         self.stop_watch.set();
-        // Whoever tells a holder keeps it alive for that long, and a holder keeps its join alive; so
-        // the last handle may be dropped on any of these. None can wait for itself.
-        let me = std::thread::current().id();
-        let lease = if self.renewal.thread().id() == me {
-            None
-        } else {
-            self.renewal.join().ok()
-        };
-        shared.board.close();
-        if self.callbacks.thread().id() != me {
-            drop(self.callbacks.join());
-        }
-        end_soon(self.watch);
-        lease
+        let lease = end_soon(self.renewal, limit.max(PATIENCE));
+        let (callbacks, watch) = (self.callbacks, self.watch);
+        (lease, Rest { callbacks, watch })
     }
 }
 
-/// Waits a moment for a thread that ends soon, unless a look at a path hangs; then it ends with that.
-fn end_soon(thread: JoinHandle<()>) {
-    let until = clock::now() + PATIENCE;
+/// The threads that nothing on the disk waits for.
+pub(super) struct Rest {
+    callbacks: JoinHandle<()>,
+    watch: JoinHandle<()>,
+}
+
+impl Rest {
+    pub(super) fn end(self, shared: &Shared) {
+        shared.board.close();
+        end_soon(self.callbacks, CALLBACKS_PATIENCE);
+        end_soon(self.watch, PATIENCE);
+    }
+}
+
+/// Waits a moment for a thread that ends soon, unless it hangs: in a look at a path, a log that is
+/// full, or a callback where no thread was to be had for it. Then it ends with that.
+///
+/// Whoever tells a holder keeps it alive for that long, and a holder keeps its join alive; so the last
+/// handle may be dropped on any of these threads. None can wait for itself.
+fn end_soon<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
+    if thread.thread().id() == std::thread::current().id() {
+        return None;
+    }
+    let until = clock::now() + limit;
     block_on(async {
         while !thread.is_finished() && clock::now() < until {
             StorageWorld.sleep(LOOK_INTERVAL).await;
         }
     });
-    if thread.is_finished() {
-        drop(thread.join());
-    }
+    thread.is_finished().then(|| thread.join().ok()).flatten()
 }
 
 /// Runs `work` on a thread of its own; where none is to be had, here and now.
@@ -203,6 +212,13 @@ impl Drop for Death<'_> {
 impl Upkeep for Shared {
     fn renewed(&self, renewed_at: Timestamp, took: Duration) {
         self.board.renewed(renewed_at);
+        if let Some(error) = self.board.unset() {
+            // As it stands the timer kills this process soon: whoever can stop has to do so before.
+            self.membership.expiry().lose();
+            let reason = LossReason::DeadmanUnset(error);
+            self.board.announce(&reason, clock::now());
+            return;
+        }
         self.tell_watchdog();
         let io_timeout = self.membership.timing().io();
         if self.renewals.renewed(took, io_timeout) {

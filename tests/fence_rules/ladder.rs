@@ -7,7 +7,7 @@ use std::time::Duration;
 use disklease::__sim::lockspace::{
     Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep, keep_held,
 };
-use disklease::__sim::world::Timestamp;
+use disklease::__sim::world::{OsError, Timestamp};
 use disklease::LossReason;
 use parking_lot::Mutex;
 
@@ -66,8 +66,9 @@ impl Holder for Fake {
 struct Timer(Arc<Mutex<Option<Timestamp>>>);
 
 impl ProcessTimer for Timer {
-    fn set(&self, at: Option<Timestamp>) {
+    fn set(&self, at: Option<Timestamp>) -> Result<(), OsError> {
         *self.0.lock() = at;
+        Ok(())
     }
 }
 
@@ -205,9 +206,11 @@ fn one_whose_loss_is_ignored_is_told_and_not_killed() {
     let ladder = Ladder::new();
     let (holder, _on_board) = ladder.holder(false);
     let renewed = ladder.hang_after_renewal();
-    assert_eq!(*ladder.timer.0.lock(), None);
     ladder.run_to(renewed + secs(79));
     holder.told.lock().clear();
+    assert_eq!(*ladder.timer.0.lock(), Some(renewed + secs(130)));
+    ladder.run_to(renewed + secs(83));
+    assert_eq!(*ladder.timer.0.lock(), None);
     ladder.run_to(renewed + secs(300));
     assert_eq!(*holder.told.lock(), [Told::Lost]);
 }
@@ -256,17 +259,21 @@ fn whoever_comes_after_the_loss_is_told_at_once() {
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
 }
 
-/// Armed while there are holders, for a little after the killing and well before anybody may take over, counted
+/// For a little after the killing where there are holders, and well before anybody may take over in any case, counted
 /// from the last good renewal.
 #[test]
-fn the_deadman_is_armed_while_there_are_holders_and_moved_by_renewals() {
+fn the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals() {
     let ladder = Ladder::new();
     let armed_for = || *ladder.timer.0.lock();
-    let by_deadline = || {
+    let after_renewal = |after| {
         let deadline = ladder.member.membership.expiry().deadline().unwrap();
-        Some(deadline.before(secs(80)) + secs(121))
+        Some(deadline.before(secs(80)) + secs(after))
     };
-    assert_eq!(armed_for(), None);
+    let by_deadline = || after_renewal(121);
+    let of_member = || after_renewal(130);
+    assert_eq!(armed_for(), of_member());
+    ladder.rig.sim.run_for(secs(50));
+    assert_eq!(armed_for(), of_member());
     let (_first, first) = ladder.holder(true);
     assert_eq!(armed_for(), by_deadline());
     let (_second, second) = ladder.holder(true);
@@ -277,13 +284,33 @@ fn the_deadman_is_armed_while_there_are_holders_and_moved_by_renewals() {
     drop(first);
     assert_eq!(armed_for(), by_deadline());
     drop(second);
-    assert_eq!(armed_for(), None);
-    ladder.rig.sim.run_for(secs(50));
-    assert_eq!(armed_for(), None);
+    assert_eq!(armed_for(), of_member());
     let (_third, _on_board) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(119));
     assert_eq!(armed_for(), Some(renewed + secs(121)));
+}
+
+/// It would write over its successor when it went on. One that runs knows when it has nothing to write any more.
+#[test]
+fn a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs() {
+    let ladder = Ladder::new();
+    let armed_for = || *ladder.timer.0.lock();
+    let renewed = ladder.hang_after_renewal();
+    ladder.rig.sim.pause(ladder.member.host, true);
+    ladder.run_to(renewed + secs(90));
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    ladder.rig.sim.pause(ladder.member.host, false);
+    for _ in 0..3 {
+        // Goes on for too short a time for what was on its way to the kernel to be there.
+        ladder.run_to(ladder.member.now() + Duration::from_millis(10));
+        assert_eq!(armed_for(), Some(renewed + secs(130)));
+        ladder.rig.sim.pause(ladder.member.host, true);
+        ladder.run_to(ladder.member.now() + secs(10));
+        ladder.rig.sim.pause(ladder.member.host, false);
+    }
+    ladder.run_to(ladder.member.now() + secs(3));
+    assert_eq!(armed_for(), None);
 }
 
 /// A manager is given more time than its guest's process, which may take some to end.

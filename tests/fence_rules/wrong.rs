@@ -5,7 +5,11 @@ use disklease::__sim::probe::Mutation;
 use super::sim::wrong::each_is_caught;
 
 const STEPS: &str = "ladder::each_step_comes_at_its_time_and_the_killing_goes_on";
-const DEADMAN: &str = "ladder::the_deadman_is_armed_while_there_are_holders_and_moved_by_renewals";
+const DEADMAN: &str =
+    "ladder::the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals";
+
+const MEMBER: &str =
+    "ladder::a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs";
 
 const TABLE: &[(Mutation, &str)] = &[
     (Mutation::GraceBeyondFire, STEPS),
@@ -23,6 +27,7 @@ const TABLE: &[(Mutation, &str)] = &[
     (Mutation::DeadmanKept, DEADMAN),
     (Mutation::DeadmanLate, DEADMAN),
     (Mutation::DeadmanNotMoved, DEADMAN),
+    (Mutation::DeadmanOnlyWithHolders, MEMBER),
 ];
 
 #[test]

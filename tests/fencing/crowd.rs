@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::{LockManager as _, WaitLimit};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use super::holder::{WROTE, disk, hear_until, start};
+use super::holder::{WROTE, disk, hear_until, is_dead, pid_of, start};
 use super::place::{ALL_OVER, Place};
 use crate::support::{Child, disks};
 
@@ -27,16 +27,6 @@ struct Fate {
     died: Option<Instant>,
     /// When its disk was had by another.
     taken: Instant,
-}
-
-/// Whether its main thread has ended. Others may still hang in the kernel, and come back to nothing.
-fn is_dead(child: &Child) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
-    stat.contains(") Z ") || stat.contains(") X ")
-}
-
-fn pid_of(child: &Child) -> Pid {
-    Pid::from_raw(child.pid().try_into().unwrap()).unwrap()
 }
 
 /// Lets a crowd of holders live, does `blow` to each at an instant of its own, and sees what becomes of them.

@@ -9,6 +9,7 @@ use disklease::{
     Access, Callback, FailureAction, Helper, LockEvent, LockGuard, LockManager, LockRequest, Means,
     Owner, die_with_this_thread,
 };
+use rustix::process::Pid;
 
 use super::place::join;
 use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent};
@@ -27,6 +28,16 @@ pub(crate) fn start(dir: &Path, host: u64, hangs: bool, how: &str) -> Child {
 
 pub(crate) fn disk(host: u64) -> String {
     format!("/disk/{host}")
+}
+
+/// Whether its main thread has ended. Others may still hang in the kernel, and come back to nothing.
+pub(crate) fn is_dead(child: &Child) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+    stat.contains(") Z ") || stat.contains(") X ")
+}
+
+pub(crate) fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.pid().try_into().unwrap()).unwrap()
 }
 
 /// Hears up to the word `until`, and gives when it was heard and all that was before.

@@ -9,7 +9,7 @@ use disklease::__sim::delta_lease::{DeltaLease, Membership};
 use disklease::__sim::lockspace::{
     Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep,
 };
-use disklease::__sim::world::{Timestamp, World};
+use disklease::__sim::world::{OsError, Timestamp, World};
 use disklease::LossReason;
 use parking_lot::Mutex;
 
@@ -36,8 +36,9 @@ struct Fate {
 }
 
 impl ProcessTimer for Process {
-    fn set(&self, at: Option<Timestamp>) {
+    fn set(&self, at: Option<Timestamp>) -> Result<(), OsError> {
         self.0.lock().deadman = at;
+        Ok(())
     }
 }
 

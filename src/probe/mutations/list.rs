@@ -372,6 +372,9 @@ mutations! {
     DeadmanKept,
     /// A loss that is not the clock's does not move the deadman timer: it fires too late for it.
     DeadmanDeafToLoss,
+    /// The deadman timer is armed only while there are holders: a member that stood still without any
+    /// goes on when its host id is another's.
+    DeadmanOnlyWithHolders,
     /// The deadline is not waited for while a renewal hangs: the holder is told too late.
     ExpiryNotWatched,
     /// A sector is written again while a write to it is in flight: the older one lands last. (Also a
