@@ -9,14 +9,22 @@
 //! Which of them are in force is the [`lockspace`](crate::lockspace)'s to say.
 
 mod deadman;
+#[cfg(feature = "cli")]
+mod namespace;
 mod process;
+#[cfg(feature = "cli")]
+mod signals;
 mod tie;
 mod watchdog;
 mod watchdog_device;
 mod wdmd;
 
 pub use deadman::Deadman;
+#[cfg(feature = "cli")]
+pub use namespace::{mount_proc, new_pid_namespace};
 pub use process::OwnerProcess;
+#[cfg(feature = "cli")]
+pub use signals::{SignalFd, SignalMask, is_ignored};
 pub use tie::die_with_this_thread;
 pub use watchdog::{DeviceLack, HostWatchdog, WatchdogError};
 pub use watchdog_device::WatchdogDevice;

@@ -154,12 +154,29 @@ pub use manager::{
     PaxosManager, ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
-pub use world::{OsError, ReadError, WriteError};
+pub use world::{CancelToken, OsError, ReadError, WriteError};
 
 /// The README's example compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What this package's own command needs beyond the public API. Not part of that.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "documented where they are")]
+pub mod __cli {
+    pub use crate::fence::{
+        Deadman, OwnerProcess, SignalFd, SignalMask, is_ignored, mount_proc, new_pid_namespace,
+    };
+    pub use crate::world::{Timestamp, clock};
+
+    /// When the leases are lost should no renewal succeed from now on; `None` when they are lost.
+    #[must_use]
+    pub fn deadline(lockspace: &crate::Lockspace) -> Option<Timestamp> {
+        lockspace.membership().expiry().deadline()
+    }
+}
 
 /// The algorithms, for this package's own tests, benches and fuzzers. Not part of the public API.
 #[cfg(feature = "__sim")]

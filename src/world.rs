@@ -20,6 +20,7 @@
 //!   accounted for.
 
 mod buffer;
+mod cancel;
 pub mod clock;
 pub mod executor;
 mod timer;
@@ -30,6 +31,7 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 pub use buffer::SectorBuf;
+pub use cancel::CancelToken;
 pub use timer::Sleep;
 
 /// The world of one host: disks, a clock, sleep and chance.

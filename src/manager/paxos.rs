@@ -22,6 +22,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// The same where another guard of this process holds it: nothing is read for such a try.
 const LOCAL_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often a pause is looked at whether it was cancelled.
+const CANCEL_LOOK: Duration = Duration::from_millis(100);
+
 /// The longest pause while somebody else may be about to initialise a lease: each try writes a
 /// file.
 const LEFTOVER_PAUSE: Duration = Duration::from_secs(5);
@@ -157,12 +160,17 @@ impl PaxosManager {
         &self,
         target: &Target,
         mine: &[Lease],
-        owner: &Owner,
+        request: &LockRequest,
         limit: Limit,
         expected: Option<Expected>,
     ) -> Result<Lease, AcquireError> {
+        let cancel = &request.cancel;
         let mut repaired = false;
         loop {
+            if cancel.is_cancelled() {
+                let locked = target.locked.clone();
+                return Err(AcquireError::Cancelled { locked });
+            }
             // Before anything else is found out: a guard that was lost still looks like a holder.
             if !self.lockspace.is_held() {
                 return Err(AcquireError::LockspaceLost {
@@ -188,8 +196,9 @@ impl PaxosManager {
             };
             let holding = Holding {
                 patience,
-                note: Some(self.note(owner)),
+                note: Some(self.note(&request.owner)),
                 expected,
+                cancel: cancel.clone(),
             };
             let error = match target.try_acquire(&self.lockspace, &holding) {
                 Ok(lease) => return Ok(lease),
@@ -232,7 +241,11 @@ impl PaxosManager {
                 Limit::Until(until) => pause.min(until.since(now)),
                 Limit::Forever => pause,
             };
-            block_on(StorageWorld.sleep(pause));
+            let until = now + pause;
+            while clock::now() < until && !cancel.is_cancelled() {
+                let left = until.since(clock::now());
+                block_on(StorageWorld.sleep(left.min(CANCEL_LOOK)));
+            }
         }
     }
 }
@@ -319,7 +332,7 @@ impl PaxosManager {
         let mut leases = Unstarted::default();
         for (target, expected) in &targets {
             let mine = leases.as_slice();
-            let lease = self.acquire_one(target, mine, &request.owner, limit, *expected)?;
+            let lease = self.acquire_one(target, mine, &request, limit, *expected)?;
             leases.push(lease);
         }
         let guard = LockGuard::over(&self.lockspace, leases, wishes)?;

@@ -19,7 +19,7 @@ use crate::libvirt::{CreateError, LeaseDirectory};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
 use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::world::{CancelToken, World, clock};
 
 /// As long as sanlock allows itself for initialising a lease.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60);
@@ -88,6 +88,7 @@ pub(super) fn replace_leftover(
         patience: Patience::WaitForDeath { until: Some(until) },
         note: None,
         expected: None,
+        cancel: CancelToken::new(),
     };
     let lease = loop {
         match repair.try_acquire(lockspace, &holding) {

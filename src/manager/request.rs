@@ -12,6 +12,7 @@ use super::guard::Wishes;
 use crate::fence::OwnerProcess;
 use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
+use crate::world::CancelToken;
 
 /// Who locks: what other hosts are told when they are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +139,7 @@ pub struct LockRequest {
     pub(super) on_lost: Vec<OnLost>,
     pub(super) action: FailureAction,
     pub(super) on_owner_end: Vec<OnOwnerEnd>,
+    pub(super) cancel: CancelToken,
 }
 
 impl LockRequest {
@@ -151,6 +153,7 @@ impl LockRequest {
             on_lost: Vec::new(),
             action: FailureAction::default(),
             on_owner_end: Vec::new(),
+            cancel: CancelToken::new(),
         }
     }
 
@@ -170,6 +173,14 @@ impl LockRequest {
     /// How long to wait; [`WaitLimit::Try`] when nothing is said.
     pub const fn wait(mut self, limit: WaitLimit) -> Self {
         self.wait = limit;
+        self
+    }
+
+    /// Ends the wait for what others hold when the token is cancelled: with
+    /// [`AcquireError::Cancelled`](super::AcquireError::Cancelled) within a second or an I/O, and with
+    /// nothing locked.
+    pub fn cancel_by(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
         self
     }
 

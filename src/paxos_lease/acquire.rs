@@ -11,7 +11,7 @@ use super::{HeldLease, Holder, LeaseArea, LeaseIoError, LeaseShape};
 use crate::delta_lease::{DeltaSectorError, Membership};
 use crate::format::{Dblock, Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader};
 use crate::probe::{mutation, waypoint, witness};
-use crate::world::{Timestamp, World};
+use crate::world::{CancelToken, Timestamp, World};
 
 /// How often an acquire begins anew, because others moved, before it gives up.
 const RESTARTS_MAX: u32 = 64;
@@ -39,6 +39,8 @@ pub struct Holding {
     pub note: Option<HolderNote>,
     /// How the lease must have been left: nobody may have used it since.
     pub expected: Option<Expected>,
+    /// Ends a wait for the owner's death.
+    pub cancel: CancelToken,
 }
 
 /// Why a lease was not acquired.

@@ -221,7 +221,7 @@ impl<W: World> Attempt<'_, W> {
                 Patience::WaitForDeath { .. } if !self.may_take_from_dead(image) => true,
                 Patience::WaitForDeath { until } => until.is_some_and(|until| now >= until),
             };
-            if alive || out_of_patience {
+            if alive || out_of_patience || self.holding.cancel.is_cancelled() {
                 witness!(OwnerRefused);
                 let seen = if alive {
                     OwnerSeen::Alive {

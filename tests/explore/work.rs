@@ -10,6 +10,7 @@ use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, Debt, HeldLease, Holding, LeaseIoError, Patience,
     ReleaseError, RetractError,
 };
+use disklease::CancelToken;
 use disklease::format::{Generation, HolderNote, LeaseVersion};
 
 use super::layout::{Layout, StepDisk, host_id};
@@ -156,6 +157,7 @@ impl Manner {
             },
             note: Some(note.with_guest_name("guest")),
             expected: None,
+            cancel: CancelToken::new(),
         }
     }
 }

@@ -19,6 +19,7 @@ use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
 };
 use disklease::__sim::world::{Timestamp, World};
+use disklease::CancelToken;
 use disklease::format::{Generation, HolderNote, HostName, LeaseVersion};
 use disklease::timing::Timing;
 use futures_util::future::{Either, join, join_all, select};
@@ -414,6 +415,7 @@ impl Host {
             patience,
             note,
             expected: None,
+            cancel: CancelToken::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use disklease::__sim::paxos_lease::{
     ReleaseError,
 };
 use disklease::__sim::world::{Timestamp, World};
+use disklease::CancelToken;
 use disklease::format::{
     Dblock, DblockSector, DeltaLeader, Generation, Geometry, HolderNote, HostId, HostName,
     LeaseVersion, LockspaceName, PaxosLeader, ResourceName, lease_image, lockspace_image,
@@ -322,6 +323,7 @@ impl Member {
             patience,
             note: Some(note),
             expected: None,
+            cancel: CancelToken::new(),
         }
     }
 

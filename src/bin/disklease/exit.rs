@@ -40,6 +40,12 @@ impl Failure {
         }
     }
 
+    /// With the exit code that a shell gives what this signal has ended.
+    pub(crate) fn of_signal(self, number: i32) -> Self {
+        let code = u8::try_from(number.saturating_add(128)).unwrap_or(u8::MAX);
+        Self { code, ..self }
+    }
+
     /// Says why on stderr.
     pub(crate) fn report(&self) -> ExitCode {
         output::complain(&self.message);

@@ -47,6 +47,16 @@ pub(crate) fn start() {
     }
 }
 
+/// Has this text written to stderr, in its turn. Never waits, where there is a thread for it.
+pub(crate) fn say(text: String) {
+    match QUEUE_IN.get() {
+        // Full: whoever reads stderr does not.
+        Some(queue) => drop(queue.try_send(Said::Message(text.into_bytes()))),
+        // Nobody can be told when that fails.
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
 /// Waits a moment until what was logged is written.
 pub(crate) fn settle() {
     let (done, is_done) = sync_channel(1);

@@ -10,6 +10,8 @@ mod json;
 mod logging;
 mod output;
 mod run;
+mod session;
+mod signals;
 mod status;
 
 use std::process::ExitCode;
@@ -36,8 +38,10 @@ Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trac
 enum Command {
     Dump(dump::Args),
     Init(init::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
     Status(status::Args),
+    #[command(name = run::KEEPER, hide = true)]
+    Keeper(run::KeeperArgs),
     #[command(name = run::GUARDIAN, hide = true)]
     Guardian(run::GuardianArgs),
 }
@@ -47,12 +51,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    logging::start();
+    // Those two have one thread each, print nothing, and log nothing.
+    match &cli.command {
+        Command::Keeper(args) => return run::keep(args).unwrap_or_else(|failure| failure.report()),
+        Command::Guardian(args) => {
+            return run::guard(args).unwrap_or_else(|failure| failure.report());
+        }
+        _ => logging::start(),
+    }
     let done = match &cli.command {
         Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
         Command::Init(args) => init::run(args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(args),
-        Command::Guardian(args) => run::guard(args),
+        Command::Keeper(_) | Command::Guardian(_) => Ok(ExitCode::SUCCESS),
         Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
     };
     let code = done.unwrap_or_else(|failure| failure.report());

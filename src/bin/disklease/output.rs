@@ -18,9 +18,9 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// One message to the operator, on stderr. Nobody can be told when that fails.
+/// One message to the operator, on stderr.
 pub(crate) fn complain(message: &dyn Display) {
-    let _ = writeln!(io::stderr().lock(), "disklease: {message}");
+    crate::logging::say(format!("disklease: {message}\n"));
 }
 
 /// A text from a disk or a path, with what would move a terminal's cursor or text escaped.

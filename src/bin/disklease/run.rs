@@ -2,341 +2,302 @@
 
 mod child;
 mod control;
+mod deadlines;
 mod guardian;
+mod keeper;
 mod offspring;
-mod signals;
+mod pid_file;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::mpsc;
-use std::time::Duration;
 
-use disklease::format::HostName;
-use disklease::lockspace::JoinProgress;
-use disklease::timing::{FireTimeout, IoTimeout};
-use disklease::{
-    Access, AcquireError, FailureAction, Helper, HostId, LeaseDirectory, LockGuard, LockManager,
-    LockRequest, Lockspace, Owner, PaxosManager, WaitLimit, Watchdog,
-};
+use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager};
+use rustix::process::Signal;
 
 use crate::exit::Failure;
 use crate::output::complain;
+use crate::session::{self, Plan, not_locked};
+use crate::signals::{Phase, Signals};
 use child::{Child, Event};
-use signals::Signals;
+use control::Message;
+use deadlines::{Deadlines, Ends};
 
 pub(crate) use guardian::{Args as GuardianArgs, guard};
+pub(crate) use keeper::{Args as KeeperArgs, keep};
 
-/// The name of the hidden command that stands between a run and its command.
+/// The names of the hidden commands that stand between a run and its command.
+pub(crate) const KEEPER: &str = "__keeper";
 pub(crate) const GUARDIAN: &str = "__guardian";
+
+/// The exit code of a run whose command has succeeded and has left behind what had to be killed.
+const LEFT_BEHIND: u8 = 70;
+
+/// The exit code of a run whose command was killed.
+const KILLED: u8 = 137;
 
 /// Lock disks, run a command, and give the disks back when it ends
 ///
 /// Ends with the command's own exit code, or 128 and the signal's number if a signal ended it; 127
-/// if there is no such command, 126 if it cannot be started. SIGTERM and SIGINT are passed on to
-/// the command. Processes that it leaves behind when it ends are killed before its disks are given
-/// back; so are it and all below it when this command is killed (but for what has left the session, if
-/// the guardian that stands between is killed at the same time).
+/// if there is no such command, 126 if it cannot be started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are
+/// passed on to the command. Processes that it leaves behind when it ends are named and killed before
+/// its disks are given back, and the exit code is 70 then if it would be 0. When this command is
+/// killed, so are its command and all below it.
 ///
 /// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended when the
 /// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory with the lockspace, which `disklease init` makes, and the leases
-    #[arg(long, value_name = "DIR")]
-    lease_dir: PathBuf,
-    /// This host's number, 1 to 2000: no other process on any host may use it
-    #[arg(long, value_name = "N")]
-    host_id: u64,
-    /// This host's name [default: the machine's name and the beginning of its boot id]
-    #[arg(long, value_name = "NAME")]
-    host_name: Option<String>,
-    /// How long one read or write may take, 1 to 255 s: all other times follow from it
-    #[arg(long, value_name = "SECS", default_value_t = 10)]
-    io_timeout: u64,
-    /// How long after the loss of its locks a holder may still need to be stopped, 1 to 600 s
+    #[command(flatten)]
+    session: session::Args,
+    /// What holds all that the command starts, so that it can be ended for certain
     ///
-    /// All hosts of the lease directory must have the same; with sanlock hosts it is 60.
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
-    fire_timeout: u64,
-    /// What stops the command if nothing else does: none (nothing), wdmd, or a device such as
-    /// /dev/watchdog1. The last two reset this host
-    #[arg(long, value_name = "none|wdmd|DEVICE")]
-    watchdog: WatchdogArg,
-    /// Wait this long for disks that are held, instead of giving up at once
-    #[arg(long, value_name = "SECS")]
-    wait: Option<u64>,
-    /// A disk to lock: its absolute path, the same on every host. May be given several times
-    #[arg(long = "disk", value_name = "PATH", required = true)]
-    disks: Vec<PathBuf>,
-    /// What to do should the locks be lost: `poweroff`, `ignore`, or the path of a program to run
-    ///
-    /// A program that is run has the grace for what it does, and no longer than the command lives:
-    /// whatever of the command is left then is killed. With `ignore` nothing is: the command may write to disks that others have taken.
-    #[arg(long, value_name = "ACTION", default_value = "poweroff", value_parser = OnLockFailure::parse)]
-    on_lock_failure: OnLockFailure,
-    /// An argument for the program that is run then. May be given several times
-    #[arg(long = "helper-arg", value_name = "ARG", allow_hyphen_values = true)]
-    helper_argv: Vec<OsString>,
-    /// The name by which other hosts see the holder [default: the command's file name]
-    #[arg(long, value_name = "NAME")]
-    guest: Option<String>,
-    /// Where this host keeps its life locks [default: /run/disklease, or below `XDG_RUNTIME_DIR`]
-    ///
-    /// A file there is locked for as long as the command or a child of it lives, so that the next
-    /// run with this host id need not wait. It must be local to this host, and empty after a boot.
-    #[arg(long, value_name = "DIR")]
-    runtime_dir: Option<PathBuf>,
+    /// `pidns` is a PID namespace of its own, with its own /proc, in which the command is not process
+    /// 1; it takes the rights of root. `none` goes by who is whose child: a process that runs as
+    /// another user, or was frozen, may then outlive this program if that is killed. `auto` is the
+    /// first where it can be had.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|pidns|none",
+        default_value = "auto"
+    )]
+    contain: Containment,
+    /// What to do about a process of the command that may not be sent signals: `refuse` ends the
+    /// command, `ignore` only says it. With a PID namespace there is none
+    #[arg(
+        long,
+        value_enum,
+        value_name = "refuse|ignore",
+        default_value = "refuse"
+    )]
+    unkillable: Unkillable,
+    /// The command becomes a daemon and leaves the daemon's process id in this file, which must not
+    /// exist yet: its disks are kept until that process ends
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// The command leaves behind what it was started for: its disks are kept until the last process
+    /// below it has ended
+    #[arg(long, conflicts_with = "pid_file")]
+    follow: bool,
     /// The command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
-/// What stops a command that may not write any longer, when nothing nearer has.
-#[derive(Clone, Debug)]
-struct WatchdogArg(Watchdog);
-
-impl FromStr for WatchdogArg {
-    type Err = &'static str;
-
-    fn from_str(arg: &str) -> Result<Self, Self::Err> {
-        match arg {
-            "none" => Ok(Self(Watchdog::None)),
-            "wdmd" => Ok(Self(Watchdog::Wdmd)),
-            device if device.starts_with('/') => Ok(Self(Watchdog::Device(device.into()))),
-            _ => Err("it is none, wdmd, or the absolute path of a watchdog device"),
-        }
-    }
+/// What holds all that a command starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Containment {
+    Auto,
+    Pidns,
+    None,
 }
 
-/// What to do when the locks are lost.
-#[derive(Clone, Debug)]
-enum OnLockFailure {
-    PowerOff,
+/// What to do about a process that may not be sent signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Unkillable {
+    Refuse,
     Ignore,
-    Run(PathBuf),
-}
-
-impl OnLockFailure {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "poweroff" => Ok(Self::PowerOff),
-            "ignore" => Ok(Self::Ignore),
-            path if path.starts_with('/') => Ok(Self::Run(path.into())),
-            _ => Err("it is poweroff, ignore, or the absolute path of a program".to_owned()),
-        }
-    }
-}
-
-/// The options, found to be possible ones.
-struct Plan<'a> {
-    args: &'a Args,
-    host_id: HostId,
-    host_name: Option<HostName>,
-    io_timeout: Duration,
-    fire_timeout: Duration,
-    guest: String,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let plan = Plan::of(args)?;
+    let program = args.command.first().map(Path::new);
+    let program = program.and_then(Path::file_name).unwrap_or_default();
+    let plan = Plan::of(&args.session, &program.to_string_lossy())?;
+    // A number from an earlier life could by now be that of another process.
+    if let Some(file) = &args.pid_file
+        && file.symlink_metadata().is_ok()
+    {
+        let file = crate::output::shown_path(file);
+        return Err(Failure::usage(format_args!(
+            "the pid file {file} exists already: remove it if no process uses it"
+        )));
+    }
     let (tell, told) = mpsc::channel();
-    let signals = Signals::watch(tell.clone())?;
-    let lockspace = plan.join()?;
-    signals.joined(&lockspace);
-    let manager = PaxosManager::new(lockspace.clone(), LeaseDirectory::new(&args.lease_dir))
-        .map_err(Failure::unavailable)?;
-    let ended = lock_and_run(&plan, &manager, &signals, tell, &told);
+    let passed_on = tell.clone();
+    let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
+    let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
+    let lockspace = plan.join(&signals).map_err(|error| signals.cause(error))?;
+    signals.enter(Phase::Locking);
+    let manager = PaxosManager::new(lockspace.clone(), plan.directory());
+    let manager = manager.map_err(Failure::unavailable)?;
+    let ended = lock_and_run(args, &plan, &manager, &signals, &tell, &told);
     drop(manager);
     // Also when nothing was locked: otherwise others would wait for this host id.
     if let Err(error) = lockspace.leave() {
         complain(&error);
     }
-    signals.settle();
     ended
 }
 
 fn lock_and_run(
+    args: &Args,
     plan: &Plan<'_>,
     manager: &PaxosManager,
     signals: &Signals,
-    tell: mpsc::Sender<Event>,
+    tell: &mpsc::Sender<Event>,
     told: &mpsc::Receiver<Event>,
 ) -> Result<ExitCode, Failure> {
-    let child = Child::prepare(&plan.args.command, tell.clone())?;
-    let guard = plan.acquire(manager, child.guardian(), tell)?;
-    signals.locked();
-    let ended = run_command(&child, &guard, told);
+    let guardian = guardian::Args {
+        is_init: false,
+        follow: args.follow,
+        pid_file: args.pid_file.clone(),
+        command: args.command.clone(),
+    };
+    let child = Child::prepare(guardian, args.contain)?;
+    let ends = Ends::of(plan.timing());
+    let (lost, keeper) = (tell.clone(), child.keeper().clone());
+    let is_fenced = plan.is_fenced();
+    let request = plan.request(child.guardian(), signals.cancel(), move |reason| {
+        if is_fenced {
+            ends.tell_last(&keeper);
+        }
+        // Nobody listens any more once the command has ended.
+        let _ = lost.send(Event::Lost(reason));
+    });
+    let request = request.on_owner_end(offspring::end_all_and_say);
+    let guard = manager.acquire(request);
+    let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
+    let keeping = is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keeper(), ends));
+    let ended = match keeping.transpose() {
+        Ok(_deadlines) => child
+            .listen(tell)
+            .and_then(|()| signals.pass_on())
+            .and_then(|()| {
+                Job {
+                    args,
+                    child: &child,
+                }
+                .run(&guard, told)
+            }),
+        Err(error) => Err(not_kept(&error)),
+    };
+    signals.enter(Phase::Locking);
     // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded is
     // ours to end: nothing is given back while any of it may still write.
     drop(child);
-    offspring::end_all();
+    offspring::end_all_and_say();
     if let Err(error) = guard.release() {
         complain(&error);
     }
     ended
 }
 
-/// Runs the command from its start to its end.
-fn run_command(
-    child: &Child,
-    guard: &LockGuard,
-    told: &mpsc::Receiver<Event>,
-) -> Result<ExitCode, Failure> {
-    if !guard.is_held() {
-        return Err(Failure::unavailable(
-            "the locks were lost before the command was started",
-        ));
+fn not_kept(error: &io::Error) -> Failure {
+    Failure::unavailable(format_args!("the command cannot be guarded: {error}"))
+}
+
+/// The command, from its start to its end.
+struct Job<'a> {
+    args: &'a Args,
+    child: &'a Child,
+}
+
+impl Job<'_> {
+    fn run(&self, guard: &LockGuard, told: &mpsc::Receiver<Event>) -> Result<ExitCode, Failure> {
+        if !guard.is_held() {
+            return Err(Failure::unavailable(
+                "the locks were lost before the command was started",
+            ));
+        }
+        self.child.start_command()?;
+        let mut is_left = false;
+        let done = loop {
+            // The threads that tell of signals and of the guardian live for as long as this does.
+            match told.recv().unwrap_or(Event::Vanished) {
+                Event::Signal(signal) => self.child.send(signal),
+                Event::Lost(reason) => complain(&format_args!(
+                    "THE LOCKS ARE LOST: {reason}. Process {} and all below it must not write any longer; other hosts may take the disks soon",
+                    self.child.guardian()
+                )),
+                Event::Said(Message::NotStarted(error)) => {
+                    return Err(self.child.not_started(error));
+                }
+                Event::Said(Message::Exited(code)) => break u8::try_from(code).unwrap_or(u8::MAX),
+                Event::Said(Message::Killed(signal)) => {
+                    break u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX);
+                }
+                Event::Said(said) => is_left |= self.hear(&said),
+                Event::Vanished => {
+                    return Err(Failure::new(KILLED, end_of_the_guardian(guard)));
+                }
+            }
+        };
+        if done == KILLED && is_lost(guard) {
+            complain(&end_of_the_guardian(guard));
+        }
+        let code = if done == 0 && is_left {
+            LEFT_BEHIND
+        } else {
+            done
+        };
+        Ok(ExitCode::from(code))
     }
-    child.start()?;
-    let mut pid = 0;
-    loop {
-        // The threads that tell of signals and of the guardian live for as long as this does.
-        match told.recv().unwrap_or(Event::Vanished) {
-            Event::Signal(signal) => child.send(signal),
-            Event::Started(process) => pid = process,
-            Event::NotStarted(error) => return Err(child.not_started(error)),
-            Event::Lost(reason) => {
+
+    /// Says what it means. Whether it makes the run fail.
+    fn hear(&self, said: &Message) -> bool {
+        let refuses = self.args.unkillable == Unkillable::Refuse;
+        let errno =
+            |number: i32| (number != 0).then(|| rustix::io::Errno::from_raw_os_error(number));
+        match said {
+            Message::Lasting(process, error, name) => {
+                offspring::complain_of(*process, errno(*error), &name.shown());
+            }
+            Message::Unkillable(process, error, name) => {
+                let error = io::Error::from_raw_os_error(*error);
+                let what = if refuses {
+                    "the command is sent SIGTERM, and its disks are kept until all of it has ended"
+                } else {
+                    "it goes on should this program be killed"
+                };
                 complain(&format_args!(
-                    "THE LOCKS ARE LOST: {reason}. Process {pid} must not write any longer; other hosts may take its disks soon",
+                    "process {process} ({}) of the command may not be sent signals ({error}): {what}",
+                    name.shown()
                 ));
+                if refuses {
+                    self.child.send(Signal::TERM);
+                }
+                return refuses;
             }
-            Event::Ended(code) => return Ok(ExitCode::from(code)),
-            Event::Vanished => {
-                return Err(Failure::new(
-                    137,
-                    "the guardian of the command was killed, and the command with it",
+            Message::LeftBehind(process, name) => {
+                complain(&format_args!(
+                    "process {process} ({}) was left behind by the command and is killed: a command that becomes a daemon needs --pid-file or --follow",
+                    name.shown()
                 ));
+                return true;
             }
+            Message::NotFollowed(named) => {
+                let file = self
+                    .args
+                    .pid_file
+                    .as_deref()
+                    .unwrap_or_else(|| Path::new(""));
+                let file = crate::output::shown_path(file);
+                match named {
+                    0 => complain(&format_args!("the pid file {file} names no process")),
+                    _ => complain(&format_args!(
+                        "the pid file {file} names {named}, which is no process of the command"
+                    )),
+                }
+                return true;
+            }
+            _ => {}
         }
+        false
     }
 }
 
-impl<'a> Plan<'a> {
-    fn of(args: &'a Args) -> Result<Self, Failure> {
-        let io_timeout = Duration::from_secs(args.io_timeout);
-        IoTimeout::new(io_timeout).map_err(Failure::usage)?;
-        let fire_timeout = Duration::from_secs(args.fire_timeout);
-        FireTimeout::new(fire_timeout).map_err(Failure::usage)?;
-        let host_name = match &args.host_name {
-            Some(name) => Some(HostName::new(name).map_err(Failure::usage)?),
-            None => None,
-        };
-        // A join takes long. What can be refused is refused before it.
-        if let OnLockFailure::Run(program) = &args.on_lock_failure {
-            Helper::new(program).check().map_err(Failure::usage)?;
-        }
-        for (at, disk) in args.disks.iter().enumerate() {
-            if !disk.is_absolute() {
-                let path = disk.clone();
-                return Err(Failure::usage(AcquireError::PathNotAbsolute { path }));
-            }
-            if args.disks.iter().take(at).any(|earlier| earlier == disk) {
-                let path = disk.clone();
-                return Err(Failure::usage(AcquireError::NamedTwice { path }));
-            }
-        }
-        let program = args
-            .command
-            .first()
-            .map(Path::new)
-            .and_then(Path::file_name);
-        let program = program.unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self {
-            args,
-            host_id: HostId::new(args.host_id).map_err(Failure::usage)?,
-            host_name,
-            io_timeout,
-            fire_timeout,
-            guest: args.guest.clone().unwrap_or(program),
-        })
-    }
-
-    fn join(&self) -> Result<Lockspace, Failure> {
-        let path = LeaseDirectory::new(&self.args.lease_dir).lockspace_path();
-        let host_id = self.host_id;
-        let mut options = Lockspace::options(self.args.watchdog.0.clone())
-            .io_timeout(self.io_timeout)
-            .fire_timeout(self.fire_timeout)
-            .on_progress(move |progress| tell_progress(host_id, &progress));
-        if let Some(name) = self.host_name {
-            options = options.host_name(name);
-        }
-        if let Some(dir) = &self.args.runtime_dir {
-            options = options.runtime_dir(dir);
-        }
-        options.join(path, host_id).map_err(Failure::unavailable)
-    }
-
-    fn acquire(
-        &self,
-        manager: &dyn LockManager,
-        owner: u32,
-        tell: mpsc::Sender<Event>,
-    ) -> Result<LockGuard, Failure> {
-        let wait = match self.args.wait {
-            Some(secs) => WaitLimit::For(Duration::from_secs(secs)),
-            None => WaitLimit::Try,
-        };
-        let helper = |program: &PathBuf| {
-            let args = self.args.helper_argv.iter();
-            args.fold(Helper::new(program), Helper::arg)
-        };
-        let action = match &self.args.on_lock_failure {
-            OnLockFailure::PowerOff => FailureAction::PowerOff,
-            OnLockFailure::Ignore => FailureAction::Ignore,
-            OnLockFailure::Run(program) => FailureAction::Helper(helper(program)),
-        };
-        let request = LockRequest::new(Owner::process(&self.guest, owner))
-            .wait(wait)
-            .on_lock_failure(action)
-            .on_owner_end(offspring::end_all)
-            .on_lost(move |reason| {
-                // Nobody listens any more once the command has ended.
-                let _ = tell.send(Event::Lost(reason.to_string()));
-            });
-        let disks = self.args.disks.iter();
-        let request = disks.fold(request, |request, disk| {
-            request.disk(disk, Access::Exclusive)
-        });
-        manager.acquire(request).map_err(|error| match error {
-            AcquireError::Held { .. }
-            | AcquireError::HeldShared { .. }
-            | AcquireError::Contended { .. } => Failure::held(error),
-            AcquireError::PathNotAbsolute { .. } | AcquireError::Helper { .. } => {
-                Failure::usage(error)
-            }
-            _ => Failure::unavailable(error),
-        })
-    }
+/// Whether the locks were lost before their holder had ended.
+fn is_lost(guard: &LockGuard) -> bool {
+    !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
 }
 
-fn tell_progress(host_id: HostId, progress: &JoinProgress) {
-    // Rounded up: not to promise too much.
-    let secs = |time: &Duration| time.as_secs().saturating_add(1);
-    match progress {
-        JoinProgress::WaitingForOwner {
-            owner,
-            generation,
-            remaining,
-        } => complain(&format_args!(
-            "host id {host_id} is owned by \"{owner}\" (generation {generation}): waiting to see whether it still lives, up to {} s",
-            secs(remaining)
-        )),
-        JoinProgress::Confirming { remaining } => complain(&format_args!(
-            "claiming host id {host_id}, {} s",
-            secs(remaining)
-        )),
-        JoinProgress::WaitingForHost {
-            host_id,
-            fire_timeout,
-            remaining,
-        } => complain(&format_args!(
-            "host {host_id} has a fire timeout of {} s, not ours: waiting to see whether it still lives, up to {} s",
-            fire_timeout.as_secs(),
-            secs(remaining)
-        )),
-        _ => {}
+fn end_of_the_guardian(guard: &LockGuard) -> &'static str {
+    if is_lost(guard) {
+        "THE LOCKS WERE LOST, and the command was killed at the end of its grace"
+    } else {
+        "the keeper or guardian of the command was killed, and the command with it"
     }
 }

@@ -33,6 +33,12 @@ pub enum AcquireError {
         /// Their host ids and generations.
         hosts: Vec<(HostId, Generation)>,
     },
+    /// The caller did not want to wait any longer.
+    #[error("the wait for {locked} was cancelled")]
+    Cancelled {
+        /// What was waited for.
+        locked: Locked,
+    },
     /// Another guard of this process has it, or is just acquiring it.
     #[error("{locked} is held by another guard of this process")]
     HeldHere {

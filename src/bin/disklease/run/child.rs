@@ -1,4 +1,4 @@
-//! The command while it runs, by way of its guardian.
+//! The command while it runs, by way of its keeper and its guardian.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::Builder;
 
+use disklease::die_with_this_thread;
 use rustix::process::Signal;
 
 use super::control::{Message, hear, say};
-use super::offspring::adopt;
+use super::keeper;
+use super::offspring::{adopt, end_all_and_say};
+use super::{Containment, guardian};
 use crate::exit::Failure;
 use crate::output::complain;
 
@@ -24,12 +27,8 @@ pub(crate) enum Event {
     Signal(Signal),
     /// The locks are lost, for this reason.
     Lost(String),
-    /// The command runs, as this process.
-    Started(i32),
-    /// The command could not be started, for this error of the system's.
-    NotStarted(i32),
-    /// The command has ended, and this is the exit code to end with.
-    Ended(u8),
+    /// Something was said.
+    Said(Message),
     /// The guardian has ended and has not told what became of the command.
     Vanished,
 }
@@ -37,73 +36,133 @@ pub(crate) enum Event {
 /// The guardian of a command. The command inherits our standard streams, and no descriptor that we
 /// have opened but the life lock, which is to be held for as long as any process below us lives.
 pub(crate) struct Child {
-    control: Arc<UnixStream>,
-    pid: u32,
+    control: UnixStream,
+    keeper: Arc<UnixStream>,
+    guardian: u32,
     program: OsString,
 }
 
+/// Why there is no guardian.
+enum Refusal {
+    NotContained(io::Error),
+    Failed(Failure),
+}
+
+fn not_guarded(error: &io::Error) -> Failure {
+    Failure::unavailable(format_args!("the command cannot be guarded: {error}"))
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(not_guarded(&error))
+    }
+}
+
 impl Child {
-    /// Starts the guardian, which waits; tells what it has to tell.
-    pub(crate) fn prepare(command: &[OsString], tell: Sender<Event>) -> Result<Self, Failure> {
-        let failed = |error: io::Error| {
-            Failure::unavailable(format_args!("the command cannot be guarded: {error}"))
-        };
-        adopt().map_err(failed)?;
-        let (control, theirs) = UnixStream::pair().map_err(failed)?;
-        // This very program, though another may have taken its place by now.
-        let mut guardian = Command::new("/proc/self/exe");
-        guardian
-            .arg0("disklease")
-            .arg(super::GUARDIAN)
-            .arg("--")
-            .args(command);
-        let guardian = guardian
-            .stdin(OwnedFd::from(theirs))
-            .spawn()
-            .map_err(failed)?;
-        let control = Arc::new(control);
-        let heard = Arc::clone(&control);
-        let listen = move || {
-            loop {
-                let event = match hear(&*heard) {
-                    Some(Message::Started(pid)) => Event::Started(pid),
-                    Some(Message::NotStarted(error)) => Event::NotStarted(error),
-                    Some(Message::Exited(code)) => {
-                        Event::Ended(u8::try_from(code).unwrap_or(u8::MAX))
-                    }
-                    Some(Message::Killed(signal)) => {
-                        Event::Ended(u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX))
-                    }
-                    Some(Message::Start(_) | Message::Signal(_)) => continue,
-                    None => Event::Vanished,
-                };
-                let is_last = !matches!(event, Event::Started(_));
-                // Nobody listens any more if the run is over.
-                if tell.send(event).is_err() || is_last {
-                    return;
-                }
+    /// Starts keeper and guardian, contained if that is wanted and can be had.
+    pub(crate) fn prepare(
+        mut args: guardian::Args,
+        containment: Containment,
+    ) -> Result<Self, Failure> {
+        adopt().map_err(|error| not_guarded(&error))?;
+        args.is_init = containment != Containment::None;
+        match Self::start(&args) {
+            Ok(child) => return Ok(child),
+            Err(Refusal::Failed(failure)) => return Err(failure),
+            Err(Refusal::NotContained(error)) if containment == Containment::Pidns => {
+                return Err(Failure::unavailable(format_args!(
+                    "the command cannot have a PID namespace: {error}"
+                )));
             }
+            Err(Refusal::NotContained(error)) => complain(&format_args!(
+                "the command has no PID namespace ({error}): should this program, its keeper and its guardian all be killed at once, what runs as another user then or is frozen goes on"
+            )),
+        }
+        end_all_and_say();
+        args.is_init = false;
+        Self::start(&args).map_err(|refusal| match refusal {
+            Refusal::NotContained(error) => not_guarded(&error),
+            Refusal::Failed(failure) => failure,
+        })
+    }
+
+    fn start(args: &guardian::Args) -> Result<Self, Refusal> {
+        let (control, theirs) = UnixStream::pair()?;
+        let (keeper, of_keeper) = UnixStream::pair()?;
+        // This very program, though another may have taken its place by now.
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("disklease-keeper")
+            .args(keeper::words(args))
+            .stdin(OwnedFd::from(of_keeper));
+        // The main thread, which lives as long as the process.
+        let mut process = die_with_this_thread(&mut command).spawn()?;
+        // Else the keeper's copy of it would not be the last one.
+        drop(command);
+        say(&keeper, &Message::Guard(theirs.into()))?;
+        let guardian = match hear(&keeper) {
+            Some(Message::Guardian(pid)) => pid.unsigned_abs(),
+            refusal => return Err(Self::refused(refusal.as_ref())),
         };
-        Builder::new()
-            .name("dl-child".to_owned())
-            .spawn(listen)
-            .map_err(failed)?;
+        match hear(&control) {
+            // The guardian was tied to its keeper before it said this, and the keeper lives.
+            Some(Message::Ready) if process.try_wait()?.is_none() => {}
+            refusal => return Err(Self::refused(refusal.as_ref())),
+        }
         Ok(Self {
             control,
-            pid: guardian.id(),
-            program: command.first().cloned().unwrap_or_default(),
+            keeper: Arc::new(keeper),
+            guardian,
+            program: args.command.first().cloned().unwrap_or_default(),
         })
+    }
+
+    fn refused(said: Option<&Message>) -> Refusal {
+        match said {
+            Some(Message::NotContained(error)) => {
+                Refusal::NotContained(io::Error::from_raw_os_error(*error))
+            }
+            Some(Message::NotKept(error)) => io::Error::from_raw_os_error(*error).into(),
+            _ => io::Error::other("its keeper or guardian has ended").into(),
+        }
     }
 
     /// The process that lives as long as anything of the command does.
     pub(crate) const fn guardian(&self) -> u32 {
-        self.pid
+        self.guardian
+    }
+
+    /// Where the keeper is told until when the command may live.
+    pub(crate) const fn keeper(&self) -> &Arc<UnixStream> {
+        &self.keeper
+    }
+
+    /// Tells all that keeper and guardian say from now on.
+    pub(crate) fn listen(&self, tell: &Sender<Event>) -> Result<(), Failure> {
+        for (socket, is_guardian) in [(&*self.keeper, false), (&self.control, true)] {
+            let socket = socket.try_clone().map_err(|error| not_guarded(&error))?;
+            let tell = tell.clone();
+            let listen = move || {
+                while let Some(message) = hear(&socket) {
+                    // Nobody listens any more if the run is over.
+                    if tell.send(Event::Said(message)).is_err() {
+                        return;
+                    }
+                }
+                if is_guardian {
+                    let _ = tell.send(Event::Vanished);
+                }
+            };
+            let thread = Builder::new().name("dl-child".to_owned()).spawn(listen);
+            thread.map_err(|error| not_guarded(&error))?;
+        }
+        Ok(())
     }
 
     /// Starts the command.
-    pub(crate) fn start(&self) -> Result<(), Failure> {
+    pub(crate) fn start_command(&self) -> Result<(), Failure> {
         let input = io::stdin().as_fd().try_clone_to_owned();
-        let started = input.and_then(|input| say(&*self.control, &Message::Start(input)));
+        let started = input.and_then(|input| say(&self.control, &Message::Start(input)));
         started.map_err(|error| {
             Failure::unavailable(format_args!("the guardian of the command is gone: {error}"))
         })
@@ -111,7 +170,7 @@ impl Child {
 
     /// Sends the command a signal.
     pub(crate) fn send(&self, signal: Signal) {
-        if let Err(error) = say(&*self.control, &Message::Signal(signal.as_raw())) {
+        if let Err(error) = say(&self.control, &Message::Signal(signal.as_raw())) {
             complain(&format_args!(
                 "the command cannot be sent a signal: {error}"
             ));

@@ -1,4 +1,6 @@
-//! What `disklease run` and its guardian say to each other, over a socket.
+//! What `disklease run`, its keeper and its guardian say to each other, over sockets.
+//!
+//! Whoever says something never waits for the one who hears it: what does not fit is not said.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,73 +15,147 @@ use rustix::net::{
 /// A message, and what goes with it.
 #[derive(Debug)]
 pub(crate) enum Message {
+    /// To the keeper: start the guardian, with this for its standard input.
+    Guard(OwnedFd),
+    /// To the keeper: when to kill everything, and when the kernel is to kill the keeper, unless it
+    /// is told anew. In nanoseconds of this host's clock.
+    Deadline { kill_at: u64, die_at: u64 },
+    /// To the keeper: the same, and nothing that is told later counts.
+    LastDeadline { kill_at: u64, die_at: u64 },
+    /// From the keeper: its timer is set.
+    Armed,
+    /// From the keeper: the guardian runs, as this process.
+    Guardian(i32),
+    /// From either: the command cannot be contained, for this error of the system's.
+    NotContained(i32),
+    /// From the keeper: the guardian cannot be kept, for this error.
+    NotKept(i32),
+    /// From the guardian: it waits.
+    Ready,
     /// To the guardian: start the command, with this for its standard input.
     Start(OwnedFd),
     /// To the guardian: send the command this signal.
     Signal(i32),
-    /// From it: the command runs, as this process.
-    Started(i32),
+    /// From it: the command runs.
+    Started,
     /// From it: the command could not be started, for this error.
     NotStarted(i32),
+    /// From either: this process, of this name, is not ended by SIGKILL, for this error, or 0 if it
+    /// can only not end.
+    Lasting(i32, i32, Name),
+    /// From the guardian: this process below it may not be sent signals, for this error.
+    Unkillable(i32, i32, Name),
+    /// From the guardian: the pid file does not name a process of the command; it names this one, if
+    /// any.
+    NotFollowed(i32),
+    /// From the guardian: the command has ended, and this process that it has left behind is killed.
+    LeftBehind(i32, Name),
     /// From it: the command has ended with this exit code, and nothing is left of it.
     Exited(i32),
     /// From it: the command was ended by this signal, and nothing is left of it.
     Killed(i32),
 }
 
+/// What a process is called: up to 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Name([u8; 16]);
+
+impl Name {
+    pub(crate) fn of(name: &str) -> Self {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        Self(bytes)
+    }
+
+    pub(crate) fn shown(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        crate::output::Shown(text.trim_end_matches('\0')).to_string()
+    }
+}
+
 /// All are of one length, so that none is ever read in part together with another.
-const LEN: usize = 8;
+const LEN: usize = 40;
 
 impl Message {
     fn encode(&self) -> [u8; LEN] {
-        let (kind, value) = match self {
-            Self::Start(_) => (1_i32, 0),
-            Self::Signal(signal) => (2, *signal),
-            Self::Started(pid) => (3, *pid),
-            Self::NotStarted(error) => (4, *error),
-            Self::Exited(code) => (5, *code),
-            Self::Killed(signal) => (6, *signal),
+        let plain = Name::default();
+        let one = |number: &i32| u64::from(number.cast_unsigned());
+        let (kind, first, second, name) = match self {
+            Self::Guard(_) => (1_u64, 0, 0, plain),
+            Self::Deadline { kill_at, die_at } => (2, *kill_at, *die_at, plain),
+            Self::LastDeadline { kill_at, die_at } => (3, *kill_at, *die_at, plain),
+            Self::Armed => (4, 0, 0, plain),
+            Self::Guardian(pid) => (5, one(pid), 0, plain),
+            Self::NotContained(error) => (6, one(error), 0, plain),
+            Self::NotKept(error) => (7, one(error), 0, plain),
+            Self::Ready => (8, 0, 0, plain),
+            Self::Start(_) => (9, 0, 0, plain),
+            Self::Signal(signal) => (10, one(signal), 0, plain),
+            Self::Started => (11, 0, 0, plain),
+            Self::NotStarted(error) => (12, one(error), 0, plain),
+            Self::Lasting(pid, error, name) => (13, one(pid), one(error), *name),
+            Self::LeftBehind(pid, name) => (14, one(pid), 0, *name),
+            Self::Exited(code) => (15, one(code), 0, plain),
+            Self::Killed(signal) => (16, one(signal), 0, plain),
+            Self::Unkillable(pid, error, name) => (17, one(pid), one(error), *name),
+            Self::NotFollowed(pid) => (18, one(pid), 0, plain),
         };
         let mut bytes = [0; LEN];
-        let (first, second) = bytes.split_at_mut(LEN / 2);
-        first.copy_from_slice(&kind.to_le_bytes());
-        second.copy_from_slice(&value.to_le_bytes());
+        let fields = [kind, first, second].map(u64::to_le_bytes).concat();
+        for (to, from) in bytes.iter_mut().zip(fields.iter().chain(&name.0)) {
+            *to = *from;
+        }
         bytes
     }
 
-    fn decode(bytes: [u8; LEN], fd: Option<OwnedFd>) -> Option<Self> {
-        let (kind, value) = bytes.split_at(LEN / 2);
-        let number = |bytes: &[u8]| bytes.try_into().ok().map(i32::from_le_bytes);
-        let (kind, value) = (number(kind)?, number(value)?);
+    fn decode(bytes: &[u8; LEN], fd: Option<OwnedFd>) -> Option<Self> {
+        let field = |at: usize| {
+            let bytes = bytes.get(at..at.checked_add(8)?)?;
+            bytes.try_into().ok().map(u64::from_le_bytes)
+        };
+        let (kind, kill_at, die_at) = (field(0)?, field(8)?, field(16)?);
+        let number = |field: u64| u32::try_from(field).ok().map(u32::cast_signed);
+        let first = || number(kill_at);
+        let name = Name(bytes.get(24..)?.try_into().ok()?);
         Some(match kind {
-            1 => Self::Start(fd?),
-            2 => Self::Signal(value),
-            3 => Self::Started(value),
-            4 => Self::NotStarted(value),
-            5 => Self::Exited(value),
-            6 => Self::Killed(value),
+            1 => Self::Guard(fd?),
+            2 => Self::Deadline { kill_at, die_at },
+            3 => Self::LastDeadline { kill_at, die_at },
+            4 => Self::Armed,
+            5 => Self::Guardian(first()?),
+            6 => Self::NotContained(first()?),
+            7 => Self::NotKept(first()?),
+            8 => Self::Ready,
+            9 => Self::Start(fd?),
+            10 => Self::Signal(first()?),
+            11 => Self::Started,
+            12 => Self::NotStarted(first()?),
+            13 => Self::Lasting(first()?, number(die_at)?, name),
+            14 => Self::LeftBehind(first()?, name),
+            15 => Self::Exited(first()?),
+            16 => Self::Killed(first()?),
+            17 => Self::Unkillable(first()?, number(die_at)?, name),
+            18 => Self::NotFollowed(first()?),
             _ => return None,
         })
     }
 }
 
-/// Says `message` to the other end.
+/// Says `message` to the other end, if it has room for it.
 pub(crate) fn say(socket: impl AsFd, message: &Message) -> io::Result<()> {
     let bytes = message.encode();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds: [BorrowedFd<'_>; 1];
-    if let Message::Start(fd) = message {
+    if let Message::Start(fd) | Message::Guard(fd) = message {
         fds = [fd.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
-        match sendmsg(
-            &socket,
-            &[IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        ) {
+        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, flags) {
             Ok(LEN) => return Ok(()),
             Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
             Err(Errno::INTR) => {}
@@ -105,7 +181,7 @@ pub(crate) fn hear(socket: impl AsFd) -> Option<Message> {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         });
-        return Message::decode(bytes, fd);
+        return Message::decode(&bytes, fd);
     }
 }
 
@@ -120,30 +196,51 @@ mod tests {
     #[test]
     fn what_is_said_is_heard() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let input = File::open("/proc/self/comm").unwrap();
-        say(&ours, &Message::Start(input.into())).unwrap();
+        let input = || File::open("/proc/self/comm").unwrap().into();
+        let name = Name::of("a name of more than sixteen bytes");
+        let (kill_at, die_at) = (u64::MAX, 1 << 40);
         for message in [
+            Message::Deadline { kill_at, die_at },
+            Message::LastDeadline { kill_at, die_at },
+            Message::Armed,
+            Message::Guardian(4_000_000),
+            Message::NotContained(1),
+            Message::NotKept(11),
+            Message::Ready,
             Message::Signal(15),
-            Message::Started(4_000_000),
+            Message::Started,
             Message::NotStarted(2),
+            Message::Lasting(7, 1, name),
+            Message::Unkillable(7, 1, name),
+            Message::NotFollowed(0),
+            Message::LeftBehind(7, name),
             Message::Exited(255),
             Message::Killed(9),
         ] {
             say(&ours, &message).unwrap();
+            let heard = hear(&theirs).unwrap();
+            assert_eq!(format!("{heard:?}"), format!("{message:?}"));
+        }
+        assert_eq!(name.shown(), "a name of more t");
+        for message in [Message::Start(input()), Message::Guard(input())] {
+            say(&ours, &message).unwrap();
+            let Some(Message::Start(fd) | Message::Guard(fd)) = hear(&theirs) else {
+                panic!("it was not heard");
+            };
+            let mut text = String::new();
+            File::from(fd).read_to_string(&mut text).unwrap();
+            assert!(!text.is_empty());
         }
         drop(ours);
-        let Some(Message::Start(fd)) = hear(&theirs) else {
-            panic!("the first was not heard");
-        };
-        let mut text = String::new();
-        File::from(fd).read_to_string(&mut text).unwrap();
-        assert!(!text.is_empty());
-        assert!(matches!(hear(&theirs), Some(Message::Signal(15))));
-        assert!(matches!(hear(&theirs), Some(Message::Started(4_000_000))));
-        assert!(matches!(hear(&theirs), Some(Message::NotStarted(2))));
-        assert!(matches!(hear(&theirs), Some(Message::Exited(255))));
-        assert!(matches!(hear(&theirs), Some(Message::Killed(9))));
         assert!(hear(&theirs).is_none());
         say(&theirs, &Message::Signal(1)).unwrap_err();
+    }
+
+    /// Whoever has to kill does not wait for somebody to listen.
+    #[test]
+    fn what_nobody_hears_holds_up_nobody() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let said = (0..1_000_000).take_while(|_| say(&ours, &Message::Armed).is_ok());
+        assert!((100..1_000_000).contains(&said.count()));
     }
 }

@@ -9,14 +9,17 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, wait,
+    set_child_subreaper, test_kill_process, wait,
 };
 
+use super::control::Name;
 use crate::output::complain;
 
 /// How often those that have been killed are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// After so many looks they are looked for less often, and it is said that there are some.
+/// After so many looks, in a second and a half, it is said which there are.
+const TELL: u32 = 40;
+/// Up to so many looks they are looked for less and less often.
 const PATIENCE: u32 = 500;
 
 /// From now on a process below this one whose parent ends becomes a child of this one.
@@ -44,48 +47,104 @@ pub(crate) enum Left {
     None,
 }
 
+/// A process that is killed and does not end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasting {
+    pub(crate) process: Pid,
+    /// Why it cannot be killed; `None` if it was.
+    pub(crate) error: Option<Errno>,
+}
+
 /// Kills all processes below this one, and comes back when the last of them has ended. One that
-/// hangs in the kernel is waited for: what it does there may yet reach a disk.
+/// hangs in the kernel is waited for, and `tell` is told of it: what it does there may yet reach a
+/// disk.
 #[expect(clippy::disallowed_methods, reason = "it waits for processes")]
-pub(crate) fn end_all() {
+pub(crate) fn end_all(mut tell: impl FnMut(Lasting)) {
     let mut looks = 0_u32;
     while reap(|_, _| {}) == Left::Some {
         // Not children alone: what is below one that hangs becomes nobody's child before that ends.
         for below in descendants() {
-            // One that has just ended, or runs as somebody else by a set-user-id program.
-            if let Err(error) = kill(below)
-                && looks == PATIENCE
-            {
-                let process = below.process;
-                complain(&format_args!("process {process} cannot be killed: {error}"));
+            let killed = signal(below, Some(Signal::KILL));
+            if looks == TELL {
+                tell(Lasting {
+                    process: below.process,
+                    // One that runs as somebody else, by a set-user-id program.
+                    error: killed.err(),
+                });
             }
-        }
-        if looks == PATIENCE {
-            complain(
-                &"processes that the command has left behind do not end; its disks are kept until they do",
-            );
         }
         sleep(LOOK_INTERVAL.saturating_mul(looks.clamp(1, PATIENCE)));
         looks = looks.saturating_add(1);
     }
 }
 
-/// A process below this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Below {
-    process: Pid,
-    parent: Pid,
+/// [`end_all`] for `disklease run` itself.
+pub(crate) fn end_all_and_say() {
+    end_all(|lasting| {
+        let name = name_of(lasting.process);
+        complain_of(
+            lasting.process.as_raw_nonzero().get(),
+            lasting.error,
+            &name.shown(),
+        );
+    });
 }
 
-/// Kills it, if it is the one still that was seen.
-fn kill(below: Below) -> rustix::io::Result<()> {
-    // Only the numbers of our own children stay their own until we reap them.
-    let process = pidfd_open(below.process, PidfdFlags::empty())?;
-    match parent_now(below.process) {
-        Some(parent) if parent == below.parent => pidfd_send_signal(process, Signal::KILL),
-        // It has ended, or has another parent by now: for the next look.
-        _ => Ok(()),
+/// A process that was killed is there still.
+pub(crate) fn complain_of(process: i32, error: Option<Errno>, name: &str) {
+    match error {
+        Some(error) => complain(&format_args!(
+            "process {process} ({name}) cannot be killed: {error}; the disks are kept until it ends"
+        )),
+        None => complain(&format_args!(
+            "process {process} ({name}) was killed and does not end: the disks are kept until it does"
+        )),
     }
+}
+
+/// A process below this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Below {
+    pub(crate) process: Pid,
+    parent: Pid,
+    is_zombie: bool,
+}
+
+/// Sends it a signal, if it is the one still that was seen; `None` only asks whether it may be.
+pub(crate) fn signal(below: Below, signal: Option<Signal>) -> rustix::io::Result<()> {
+    // Only the numbers of our own children stay their own until we reap them.
+    let process = match pidfd_open(below.process, PidfdFlags::empty()) {
+        Ok(process) => process,
+        // It has ended.
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    match stat_now(below.process) {
+        Some(now) if now.parent == below.parent => {}
+        // It has ended, or has another parent by now: for the next look.
+        _ => return Ok(()),
+    }
+    let sent = match signal {
+        Some(signal) => pidfd_send_signal(process, signal),
+        None => test_kill_process(below.process),
+    };
+    match sent {
+        Err(Errno::SRCH) => Ok(()),
+        sent => sent,
+    }
+}
+
+/// What a process is called.
+pub(crate) fn name_of(process: Pid) -> Name {
+    let name = fs::read_to_string(format!("/proc/{process}/comm"));
+    Name::of(name.unwrap_or_default().trim_end())
+}
+
+/// Those of them that have not ended.
+pub(crate) fn living() -> Vec<Below> {
+    let mut found = descendants();
+    found.retain(|below| !below.is_zombie);
+    found
 }
 
 /// The processes below this one, as far as `/proc` shows them; parents before their children.
@@ -97,8 +156,7 @@ fn descendants() -> Vec<Below> {
         .filter_map(|entry| {
             let name = entry.ok()?.file_name();
             let process = name.to_str()?.parse().ok().and_then(Pid::from_raw)?;
-            let parent = parent_now(process)?;
-            Some(Below { process, parent })
+            stat_now(process)
         })
         .collect();
     let mut found = Vec::new();
@@ -113,18 +171,24 @@ fn descendants() -> Vec<Below> {
     found
 }
 
-fn parent_now(process: Pid) -> Option<Pid> {
-    parent_of(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+fn stat_now(process: Pid) -> Option<Below> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (parent, is_zombie) = parent_of(&stat)?;
+    Some(Below {
+        process,
+        parent,
+        is_zombie,
+    })
 }
 
-/// The parent in a line of `/proc/PID/stat`. The second field, the program's name, can hold anything.
-fn parent_of(stat: &str) -> Option<Pid> {
+/// The parent in a line of `/proc/PID/stat`, and whether the process has ended. The second field,
+/// the program's name, can hold anything.
+fn parent_of(stat: &str) -> Option<(Pid, bool)> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
+    let mut fields = rest.split_ascii_whitespace();
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok().and_then(Pid::from_raw)?;
+    Some((parent, is_zombie))
 }
 
 #[cfg(test)]
@@ -133,9 +197,12 @@ mod tests {
 
     #[test]
     fn the_parent_is_found_whatever_the_program_is_called() {
-        let parent = |stat| parent_of(stat).map(|pid| pid.as_raw_nonzero().get());
-        assert_eq!(parent("12 (sh) S 7 12 12 0"), Some(7));
-        assert_eq!(parent("12 (a) R 1 (b) S 7 12"), Some(7));
+        let parent = |stat| {
+            let found = parent_of(stat);
+            found.map(|(pid, is_zombie)| (pid.as_raw_nonzero().get(), is_zombie))
+        };
+        assert_eq!(parent("12 (sh) S 7 12 12 0"), Some((7, false)));
+        assert_eq!(parent("12 (a) R 1 (b) Z 7 12"), Some((7, true)));
         assert_eq!(parent("12 (sh"), None);
         assert_eq!(parent("12 (sh) S"), None);
     }

@@ -1,0 +1,179 @@
+//! Exit codes, refusals and usage.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use disklease::libvirt::LOCKSPACE_NAME;
+use rustix::process::Signal;
+
+use super::cli::{Ended, run};
+use super::place::{DISK, Place, Running};
+
+#[test]
+fn the_exit_code_is_that_of_the_command() {
+    let place = Place::new();
+    let ended = place.run(1, &[], &["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(ended.code, Some(7));
+    assert_eq!(ended.stdout, "out\n");
+    assert!(ended.stderr.contains("err\n"), "{ended:?}");
+    let progress = "disklease: claiming host id 1, ";
+    assert_eq!(ended.stderr.matches(progress).count(), 1, "{ended:?}");
+    place.assert_free();
+    let ended = place.run(1, &[], &["sh", "-c", "kill -KILL $$"]);
+    assert_eq!(ended.code, Some(128 + 9), "{ended:?}");
+    let ended = place.run(1, &[], &["no-such-command"]);
+    assert_eq!(ended.code, Some(127), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("disklease: no-such-command cannot be started")
+    );
+    let ended = place.run(1, &[], &["/"]);
+    assert_eq!(ended.code, Some(126), "{ended:?}");
+    place.assert_free();
+}
+
+#[test]
+fn a_held_disk_is_refused_with_its_holder_or_waited_for() {
+    let place = Place::new();
+    let holder = place.start(1, "echo ready; exec sleep 300");
+    let second = place.run(2, &[], &["echo", "never"]);
+    second_is_refused(&second);
+    let hosts = place.status()["hosts"].clone();
+    assert_eq!(hosts[1]["host_id"], 2, "{hosts}");
+    assert_eq!(hosts[1]["state"], "free", "it has left again: {hosts}");
+    let waiter = Running::spawn(&mut place.command(2, &["--wait", "40"], &["echo", "mine"]));
+    // So that it has joined and waits for the disk.
+    thread::sleep(Duration::from_secs(5));
+    place.assert_held_by(1);
+    holder.send(Signal::TERM);
+    assert_eq!(holder.ended().code, Some(128 + 15));
+    let ended = waiter.ended();
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "mine\n"),
+        "{ended:?}"
+    );
+    place.assert_free();
+}
+
+fn second_is_refused(ended: &Ended) {
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+    let refusal = ended.stderr.lines().last().unwrap();
+    for part in [
+        "disklease: ",
+        DISK,
+        "is held by host 1 \"host1\" (generation 1)",
+        "guest \"web\"",
+    ] {
+        assert!(refusal.contains(part), "{part:?} is not in {refusal:?}");
+    }
+}
+
+#[test]
+fn the_command_inherits_standard_streams_and_the_life_lock() {
+    let place = Place::new();
+    // What this process passes on to every child of it, apart from `ls`'s own.
+    let list = ["sh", "-c", "readlink /proc/self/fd/* || true"];
+    let before = Running::spawn(Command::new(list[0]).args(&list[1..])).ended();
+    let before = before.stdout;
+    let ended = place.run(1, &[], &list);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let is_kept = |line: &&str| line.ends_with("-1.life");
+    let kept = ended.stdout.lines().filter(is_kept).count();
+    assert_eq!(kept, 1, "{}", ended.stdout);
+    let more = ended.stdout.lines().count();
+    assert_eq!(more, before.lines().count() + 1, "{before}{}", ended.stdout);
+    let ours = |line: &str| line.contains("/leases/") || line.contains("eventfd");
+    assert!(!ended.stdout.lines().any(ours), "{}", ended.stdout);
+}
+
+#[test]
+fn storage_that_fails_and_wrong_usage() {
+    let place = Place::new();
+    fs::write(place.leases().join(LOCKSPACE_NAME), vec![0x5a; 1 << 20]).unwrap();
+    let refused = place.run(1, &[], &["true"]);
+    refused.expect_failure(69, "holds no lockspace");
+    let usage = |args: &[&str], what: &str| {
+        let all = [
+            "run",
+            "--watchdog",
+            "none",
+            "--lease-dir",
+            "/nonexistent/leases",
+        ];
+        run(&[&all[..], args].concat()).expect_failure(64, what);
+    };
+    usage(&["--host-id", "1", "--disk", "/d"], "CMD");
+    usage(&["--host-id", "1", "--", "true"], "--disk");
+    usage(
+        &["--host-id", "0", "--disk", "/d", "--", "true"],
+        "from 1 to 2000, not 0",
+    );
+    usage(
+        &["--host-id", "1", "--disk", "d", "--", "true"],
+        "no absolute path",
+    );
+    let twice = [
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&twice, "named twice");
+    let slow = [
+        "--host-id",
+        "1",
+        "--io-timeout",
+        "256",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&slow, "from 1 to 255");
+    let named = [
+        "--host-id",
+        "1",
+        "--host-name",
+        "",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    usage(&named, "must not be empty");
+    let args = [
+        "run",
+        "--lease-dir",
+        "x",
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--",
+        "true",
+    ];
+    run(&args).expect_failure(64, "--watchdog");
+    let nowhere = Path::new("/proc/leases");
+    let args = [
+        "run",
+        "--watchdog",
+        "none",
+        "--host-id",
+        "1",
+        "--disk",
+        "/d",
+        "--lease-dir",
+    ];
+    let args = [&args[..], &[nowhere.to_str().unwrap(), "--", "true"]].concat();
+    run(&args).expect_failure(69, "/proc/leases");
+}

@@ -1,0 +1,76 @@
+//! Commands that leave the process behind that they were started for.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::place::{Place, ended_within, wait_until};
+
+/// A command that ends at once and leaves a daemon behind, which says its number and waits for SIGTERM.
+const DAEMON: &str = "setsid sh -c 'trap \"exit 5\" TERM; echo $$ > new; mv new pid; echo ready; \
+    echo $$; while :; do sleep 0.05; done' & exit 0";
+
+#[test]
+fn the_process_that_a_pid_file_names_is_followed_to_its_end() {
+    for contain in ["pidns", "none"] {
+        let place = Place::new();
+        let options = ["--contain", contain, "--pid-file", "pid"];
+        let running = place.start_with(1, &options, DAEMON);
+        let daemon = running.processes(&running.line());
+        let [_, guardian] = running.chain();
+        wait_until("the command has ended", || {
+            super::place::children(guardian) == daemon
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        place.assert_held_by(1);
+        running.send(Signal::TERM);
+        let ended = running.ended();
+        assert_eq!(ended.code, Some(5), "{ended:?}");
+        assert!(!ended.stderr.contains("left behind"), "{ended:?}");
+        place.assert_free();
+        // Its number may be another's by now.
+        let ended = place.run(1, &options, &["true"]);
+        ended.expect_failure(64, "exists already");
+    }
+}
+
+#[test]
+fn a_pid_file_that_names_another_process_is_not_believed() {
+    let place = Place::new();
+    let number = std::process::id();
+    let script = format!("echo {number} > pid; sleep 300 & echo ready; echo $!; exit 0");
+    let options = ["--contain", "none", "--pid-file", "pid"];
+    let running = place.start_with(1, &options, &script);
+    let sleep = running.processes(&running.line());
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(70), "{ended:?}");
+    let said = format!("names {number}, which is no process of the command");
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+    assert!(
+        ended.stderr.contains("(sleep) was left behind"),
+        "{ended:?}"
+    );
+    ended_within(Duration::ZERO, &sleep);
+    place.assert_free();
+}
+
+#[test]
+fn the_last_process_below_a_command_is_followed() {
+    for contain in ["pidns", "none"] {
+        let place = Place::new();
+        let script =
+            "setsid sh -c 'while ! [ -e go ]; do sleep 0.05; done; echo done' & echo ready; exit 0";
+        let running = place.start_with(1, &["--contain", contain, "--follow"], script);
+        std::thread::sleep(Duration::from_secs(1));
+        place.assert_held_by(1);
+        fs::write(place.path().join("go"), "").unwrap();
+        let ended = running.ended();
+        assert_eq!(
+            (ended.code, &*ended.stdout),
+            (Some(0), "done\n"),
+            "{ended:?}"
+        );
+        place.assert_free();
+    }
+}
