@@ -261,6 +261,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::disk::{Access, Disk, IoPool, Links, OpenOptions};
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
     use crate::lockspace::{Holder, Lockspace, Watchdog};
@@ -318,6 +319,57 @@ mod tests {
             let thread = std::thread::current();
             let _ = self.ended.send(thread.name().map(str::to_owned));
         }
+    }
+
+    /// Has the thread die that tells it of a loss.
+    struct Deadly;
+
+    impl Holder for Deadly {
+        fn notice(&self, _: Notice) {}
+        fn mark_lost(&self, _: &LossReason) {
+            panic!("on purpose");
+        }
+        fn has_actions(&self) -> bool {
+            false
+        }
+        fn act(&self) {}
+        fn is_fenced(&self) -> bool {
+            false
+        }
+        fn is_foreign(&self) -> bool {
+            false
+        }
+        fn kill(&self) {}
+    }
+
+    #[test]
+    fn the_death_of_the_thread_that_watches_the_files_loses_all_leases() {
+        let dir = tempfile::tempdir().unwrap();
+        let second = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path())
+            .create_lockspace(second)
+            .unwrap();
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(second)
+            .runtime_dir(dir.path().join("run"))
+            .join(path, HostId::FIRST)
+            .unwrap();
+        let lease = dir.path().join("lease");
+        std::fs::write(&lease, [0; 4096]).unwrap();
+        let opened = OpenOptions::new(Access::ReadOnly).open(&lease).unwrap();
+        let pool = IoPool::new("test", 1..=1).unwrap();
+        let file = NamedFile::new(lease.clone(), Links::Refuse, Disk::new(opened, &pool));
+        let holder: Arc<dyn Holder> = Arc::new(Deadly);
+        let board = &lockspace.inner().shared.board;
+        let subscription = board.subscribe(&holder, vec![file], clock::now());
+        std::fs::remove_file(lease).unwrap();
+        let end = clock::now() + Duration::from_secs(20);
+        while lockspace.loss().is_none() && clock::now() < end {
+            std::thread::yield_now();
+        }
+        assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
+        assert!(!lockspace.is_held());
+        drop(subscription);
     }
 
     #[test]

@@ -215,6 +215,32 @@ fn one_whose_loss_is_ignored_is_told_and_not_killed() {
     assert_eq!(*holder.told.lock(), [Told::Lost]);
 }
 
+#[test]
+fn one_whose_loss_is_ignored_is_not_killed_with_others() {
+    let ladder = Ladder::new();
+    let (ignores, _on_board) = ladder.holder(false);
+    let (holder, _also) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    holder.told.lock().clear();
+    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+    ladder.run_to(renewed + secs(125));
+    assert_eq!(*ignores.told.lock(), [Told::Warned(secs(20)), Told::Lost]);
+}
+
+/// Of all at once, as when the lockspace was removed: a renewal that was good just before does not put it off.
+#[test]
+fn a_loss_of_all_that_is_not_the_clocks_moves_the_deadman() {
+    let ladder = Ladder::new();
+    let (_holder, _on_board) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    ladder
+        .board
+        .announce(&LossReason::LockspaceReplaced, noticed);
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+}
+
 /// A process that stood still has used up its grace.
 #[test]
 fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {

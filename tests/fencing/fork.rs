@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use disklease::LockManager as _;
+use rustix::process::{WaitOptions, waitpid};
 
 use super::holder::disk;
 use super::place::{Place, join};
-use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent};
+use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent, wait_until};
 
 /// A child's side; does nothing in the test run itself.
 #[test]
@@ -21,18 +22,21 @@ fn entry() {
     #[allow(unsafe_code)]
     let forked = unsafe { libc::fork() };
     if forked == 0 {
+        // Nothing is left, whatever there is: it is the parent's.
+        let left = manager.lockspace().clone().leave();
         drop(guard);
         drop(manager);
         // SAFETY: it ends the process, and nothing of it is used any more.
         #[allow(unsafe_code)]
         unsafe {
-            libc::_exit(7)
+            libc::_exit(if left.is_ok() { 7 } else { 8 })
         };
     }
     let pid = rustix::process::Pid::from_raw(forked).unwrap();
-    let (_, status) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())
-        .unwrap()
-        .unwrap();
+    let status = wait_until("the end of the child", SOON, || {
+        let ended = waitpid(Some(pid), WaitOptions::NOHANG).unwrap();
+        ended.map(|(_, status)| status)
+    });
     assert_eq!(
         status.exit_status(),
         Some(7),

@@ -1,13 +1,16 @@
 //! Locks that belong to another process.
 
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use disklease::LockManager as _;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use disklease::{Access, LockManager as _, LockRequest, LossReason, Owner, die_with_this_thread};
+use rustix::process::{Pid, Signal, getppid, kill_process, test_kill_process};
 
 use super::holder::{disk, hear_until, start};
 use super::place::{ALL_OVER, KILLED, LOST, Place};
-use crate::support::{Child, SOON, disks, wait_until};
+use crate::support::{Child, SOON, child_role, disks, wait_until};
 
 /// The process that the disk is held for, once it is and that runs.
 fn owner_of(holder: &Child) -> Pid {
@@ -77,4 +80,95 @@ fn a_manager_that_is_killed_takes_what_it_started_along() {
     wait_until("the end of the owner", SOON, || {
         test_kill_process(owner).err()
     });
+}
+
+#[test]
+fn a_guard_whose_owner_has_ended_does_not_say_held() {
+    let place = Place::new(&[disk(1)], false);
+    let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
+    let request = LockRequest::new(Owner::process("guest-1", owner.id()));
+    let request = request.disk(disk(1), Access::Exclusive);
+    let guard = place.observer().acquire(request).unwrap();
+    assert!(guard.is_held());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let loss = wait_until("the loss", SOON, || guard.loss());
+    assert_eq!(loss, LossReason::OwnerEnded);
+    wait_until("its mark", SOON, || (!guard.is_held()).then_some(()));
+    // The lockspace, and so its clock, is as good as ever.
+    assert!(place.observer().lockspace().is_held());
+}
+
+/// A child's side; does nothing in the test run itself.
+#[test]
+fn orphaned_before_it_is_tied() {
+    let Some((_, dir)) = child_role() else {
+        return;
+    };
+    let mut command = Command::new("sh");
+    let script = format!("echo ran > {}; exec sleep 1000", dir.join("ran").display());
+    command.args(["-c", &script]).stdin(Stdio::null());
+    let me = rustix::process::getpid();
+    let waits = move || {
+        // It waits for the death of who starts it. Nothing here allocates or locks.
+        while getppid() == Some(me) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    };
+    // SAFETY: system calls only, between fork and exec.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(waits)
+    };
+    println!("\nchild says: starts");
+    let _ = die_with_this_thread(&mut command).spawn();
+}
+
+/// The kernel tells nobody of a death that was before it was asked to.
+#[test]
+fn a_child_whose_parent_died_before_it_was_tied_does_not_run() {
+    let dir = crate::support::scratch();
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "owners::orphaned_before_it_is_tied",
+            "--nocapture",
+        ])
+        .env("DISKLEASE_TEST_ROLE", "orphaned")
+        .env("DISKLEASE_TEST_DIR", dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // The child finds nobody whom it could tell that it does not run.
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = parent.stdout.take().unwrap();
+    let of = format!("/proc/{0}/task/{0}/children", parent.id());
+    let children = move || {
+        let tasks = of.trim_end_matches("/children").rsplit_once('/').unwrap().0;
+        let all = std::fs::read_dir(tasks).ok()?;
+        let lists = all
+            .flatten()
+            .map(|task| std::fs::read_to_string(task.path().join("children")));
+        let text: String = lists.map_while(Result::ok).collect();
+        text.split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)
+    };
+    let child = wait_until("the child", SOON, children);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // Its copy of the pipe goes with it, or with what it has become.
+    let end = wait_until("what becomes of it", SOON, || {
+        let ran = dir.path().join("ran").exists();
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat"));
+        let ended = state.map_or(true, |stat| stat.contains(") Z "));
+        (ran || ended).then_some(ran)
+    });
+    let _ = kill_process(child, Signal::KILL);
+    let _ = stdout.read(&mut [0; 4096]);
+    assert!(!end, "it runs, and nobody will end it");
 }

@@ -61,6 +61,14 @@ impl Guest {
                 self.guard = Some(guard);
                 Ok(version)
             }
+            "start other" => {
+                let guard = host.manager().acquire(disk("/srv/other.img"));
+                let guard = guard.map_err(|error| told(&error))?;
+                let version = version_of(&guard);
+                self.guard = Some(guard);
+                Ok(version)
+            }
+            "is member" => Ok(host.manager().lockspace().is_held().into()),
             "runs" => Ok(self.holder().is_some_and(LockGuard::is_held).into()),
             "offer" => {
                 let offer = self.guard.take().unwrap().offer();
@@ -110,6 +118,10 @@ impl Guest {
             "decline" => {
                 let answer = self.accepted.take().unwrap().decline();
                 Ok(answer.map_err(|error| told(&error))?.to_bytes().into())
+            }
+            "drop accepted" => {
+                drop(self.accepted.take());
+                Ok(Value::Null)
             }
             "release" => {
                 let released = self.guard.take().unwrap().release();

@@ -168,3 +168,49 @@ fn a_third_host_that_comes_first_is_named_to_both() {
     }
     assert!(third.runs());
 }
+
+/// The guest did not run here: whoever does not say so has declined.
+#[test]
+fn a_target_that_drops_what_it_accepted_gives_the_guest_back() {
+    let place = Place::new();
+    let [mut source, mut target] = place.hosts();
+    let token = source.start_and_offer();
+    source.ok("hand over");
+    target.accept(&token).unwrap();
+    target.ok("drop accepted");
+    assert_eq!(source.ok("reclaim"), 3);
+    assert!(source.runs());
+}
+
+/// The lockspace is removed while a guest is on its way: neither side runs it, or writes anything for it.
+#[test]
+fn a_side_that_has_lost_its_locks_neither_hands_over_nor_starts() {
+    let place = Place::new();
+    let [mut source, mut target, mut third] = place.hosts();
+    let token = source.start_and_offer();
+    source.ok("hand over");
+    target.accept(&token).unwrap();
+    assert_eq!(third.ask("start other", json!({})).unwrap(), 1);
+    third.ok("offer");
+    std::fs::remove_file(place.path().join("__LIBVIRT__DISKS__")).unwrap();
+    let end = Instant::now() + LIMIT;
+    while third.runs() {
+        assert!(
+            Instant::now() < end,
+            "it does not see that the lockspace is gone"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    // It would abort in its flush.
+    let lost = third.ask("hand over", json!({"flush": "dies"}));
+    names(&lost.unwrap_err(), &["the locks were lost before"]);
+    while target.ok("is member") == true {
+        assert!(
+            Instant::now() < end,
+            "it does not see that the lockspace is gone"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    let lost = target.ask("start accepted", json!({}));
+    assert_eq!(lost.unwrap_err(), "lost");
+}

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use disklease::{JoinError, LeaveError, Lockspace};
+use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, Lockspace, PaxosManager};
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{SOON, host_id, lockspace_in, options, scratch, wait_until};
+use crate::support::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
 
 const WRITES_HANG: Fault = Fault {
     target: Target::All,
@@ -58,7 +58,37 @@ fn no_life_begins_while_a_renewal_of_the_one_that_left_is_under_way() {
         wait_until("a renewal that hangs", SOON, || {
             (mount.gate().held_since_before(Instant::now()) > 0).then_some(())
         });
+        let handle = joined.clone();
         let error = joined.leave().unwrap_err();
         assert!(matches!(error, LeaveError::IoInFlight), "{error}");
+        assert!(!handle.is_held() && handle.held_for().is_zero());
     });
+}
+
+/// Also one for a lease, which others would believe: what it says of the id is so for its present life alone.
+#[test]
+fn an_id_is_not_freed_while_a_write_to_a_lease_is_under_way() {
+    let dir = scratch();
+    let behind = dir.path().join("behind");
+    std::fs::create_dir(&behind).unwrap();
+    let lockspace = lockspace_in(&behind);
+    let first = join(dir.path(), &lockspace).unwrap();
+    let first = PaxosManager::new(first, LeaseDirectory::new(&behind)).unwrap();
+    first.acquire(disks(&["/a"])).unwrap().release().unwrap();
+    first.lockspace().clone().leave().unwrap();
+    drop(first);
+
+    let mount = Mount::new(&behind, &dir.path().join("mount"), |_| {});
+    let joined = join(dir.path(), &mount.path().join("__LIBVIRT__DISKS__")).unwrap();
+    let manager = PaxosManager::new(joined, LeaseDirectory::new(mount.path())).unwrap();
+    let guard = manager.acquire(disks(&["/a"])).unwrap();
+    mount.gate().set(Fault {
+        target: Target::AllBut("__LIBVIRT__DISKS__"),
+        ..WRITES_HANG
+    });
+    guard.release().unwrap_err();
+    let left = manager.lockspace().clone().leave().unwrap_err();
+    assert!(matches!(left, LeaveError::IoInFlight), "{left}");
+    drop(manager);
+    mount.gate().go_on();
 }

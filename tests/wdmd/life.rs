@@ -6,11 +6,11 @@ use disklease::__sim::fence::HostWatchdog as _;
 use disklease::__sim::world::clock;
 use disklease::format::HostName;
 use disklease::{
-    AcquireError, JoinError, LeaseDirectory, LockManager as _, Lockspace, PaxosManager, Watchdog,
-    WatchdogError,
+    AcquireError, FailureAction, JoinError, LeaseDirectory, LockManager as _, Lockspace,
+    PaxosManager, Watchdog, WatchdogError,
 };
 
-use crate::double::{Answer, Double, Kind, OLD, new};
+use crate::double::{Answer, Double, Kind, Message, OLD, new};
 use crate::support::{N, disks, host_id, lockspace_in, scratch, timed, wait_until};
 use crate::{in_secs, probe};
 
@@ -273,4 +273,41 @@ fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
     let guard = manager.resume(&state, disks(&["/a", "/b"])).unwrap();
     assert!(guard.is_held());
     guard.release().unwrap();
+}
+
+/// Its clock may stand still in suspend: at a loss it is told the time once more.
+#[test]
+fn wdmd_is_told_of_a_loss_and_no_loss_is_ignored_where_it_watches() {
+    let dir = scratch();
+    let path = dir.path().join("sock");
+    let double = Double::start(&path, new(29, 1));
+    let lockspace = Lockspace::options(Watchdog::Wdmd)
+        .io_timeout(N)
+        .fire_timeout(Duration::from_secs(29))
+        .host_name(HostName::new("a").unwrap())
+        .runtime_dir(dir.path().join("run"))
+        .wdmd_socket(&path)
+        .join(lockspace_in(dir.path()), host_id(7))
+        .unwrap();
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path())).unwrap();
+    let ignored = disks(&["/a"]).on_lock_failure(FailureAction::Ignore);
+    let error = manager.acquire(ignored).unwrap_err();
+    assert_eq!(error, AcquireError::IgnoredWithWatchdog);
+
+    let guard = manager.acquire(disks(&["/a"])).unwrap();
+    std::fs::remove_file(lockspace_path(dir.path())).unwrap();
+    // Renewals put the end off, and only that brings it nearer.
+    let is_told = || {
+        let live: Vec<Message> = double.messages();
+        let live = live.iter().filter(|message| message.command == 4);
+        let ends: Vec<_> = live.map(|message| message.expire_time).collect();
+        (ends.last()? + 3 < *ends.iter().max()?).then_some(())
+    };
+    wait_until("what wdmd is told", Duration::from_secs(10), is_told);
+    assert!(!guard.is_held());
+    drop(guard);
+}
+
+fn lockspace_path(dir: &std::path::Path) -> std::path::PathBuf {
+    dir.join("__LIBVIRT__DISKS__")
 }
