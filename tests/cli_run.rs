@@ -23,6 +23,8 @@ mod daemons;
 mod endings;
 #[path = "cli_run/frozen.rs"]
 mod frozen;
+#[path = "cli_run/hold.rs"]
+mod hold;
 #[path = "cli_run/loss.rs"]
 mod loss;
 #[path = "cli_run/place.rs"]

@@ -5,6 +5,7 @@
 
 mod dump;
 mod exit;
+mod hold;
 mod init;
 mod json;
 mod logging;
@@ -37,9 +38,12 @@ Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trac
 #[derive(Debug, Subcommand)]
 enum Command {
     Dump(dump::Args),
+    Hold(Box<hold::Args>),
     Init(init::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    #[command(name = hold::WARDEN, hide = true)]
+    Warden(hold::WardenArgs),
     #[command(name = run::KEEPER, hide = true)]
     Keeper(run::KeeperArgs),
     #[command(name = run::GUARDIAN, hide = true)]
@@ -51,19 +55,22 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    // Those two have one thread each, print nothing, and log nothing.
-    match &cli.command {
-        Command::Keeper(args) => return run::keep(args).unwrap_or_else(|failure| failure.report()),
-        Command::Guardian(args) => {
-            return run::guard(args).unwrap_or_else(|failure| failure.report());
-        }
-        _ => logging::start(),
+    // Those have one thread each, print nothing, and log nothing.
+    let is_silent = matches!(
+        cli.command,
+        Command::Keeper(_) | Command::Guardian(_) | Command::Warden(_)
+    );
+    if !is_silent {
+        logging::start();
     }
     let done = match &cli.command {
         Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Hold(args) => hold::hold(args),
         Command::Init(args) => init::run(args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(args),
-        Command::Keeper(_) | Command::Guardian(_) => Ok(ExitCode::SUCCESS),
+        Command::Keeper(args) => run::keep(args),
+        Command::Guardian(args) => run::guard(args),
+        Command::Warden(args) => hold::ward(args),
         Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
     };
     let code = done.unwrap_or_else(|failure| failure.report());

@@ -1,8 +1,8 @@
 //! `disklease run`: a command that runs only while its disks are locked.
 
 mod child;
-mod control;
-mod deadlines;
+pub(crate) mod control;
+pub(crate) mod deadlines;
 mod guardian;
 mod keeper;
 mod offspring;

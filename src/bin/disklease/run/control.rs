@@ -1,4 +1,5 @@
-//! What `disklease run`, its keeper and its guardian say to each other, over sockets.
+//! What `disklease run` or `disklease hold` and those who stand beside it say to each other, over
+//! sockets.
 //!
 //! Whoever says something never waits for the one who hears it: what does not fit is not said.
 
@@ -43,6 +44,8 @@ pub(crate) enum Message {
     /// From either: this process, of this name, is not ended by SIGKILL, for this error, or 0 if it
     /// can only not end.
     Lasting(i32, i32, Name),
+    /// To a warden: the process is not held any more.
+    Released,
     /// From the guardian: this process below it may not be sent signals, for this error.
     Unkillable(i32, i32, Name),
     /// From the guardian: the pid file does not name a process of the command; it names this one, if
@@ -101,6 +104,7 @@ impl Message {
             Self::Killed(signal) => (16, one(signal), 0, plain),
             Self::Unkillable(pid, error, name) => (17, one(pid), one(error), *name),
             Self::NotFollowed(pid) => (18, one(pid), 0, plain),
+            Self::Released => (19, 0, 0, plain),
         };
         let mut bytes = [0; LEN];
         let fields = [kind, first, second].map(u64::to_le_bytes).concat();
@@ -138,6 +142,7 @@ impl Message {
             16 => Self::Killed(first()?),
             17 => Self::Unkillable(first()?, number(die_at)?, name),
             18 => Self::NotFollowed(first()?),
+            19 => Self::Released,
             _ => return None,
         })
     }
@@ -213,6 +218,7 @@ mod tests {
             Message::Lasting(7, 1, name),
             Message::Unkillable(7, 1, name),
             Message::NotFollowed(0),
+            Message::Released,
             Message::LeftBehind(7, name),
             Message::Exited(255),
             Message::Killed(9),
