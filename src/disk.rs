@@ -19,7 +19,9 @@ use std::time::Duration;
 
 pub use identity::Identity;
 pub use named::NamedFile;
-pub use open::{Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk};
+pub use open::{
+    Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk, file_system_of_one_host,
+};
 use raw::RawIo;
 use request::{Failure, Kind, submit};
 use rustix::io::Errno;

@@ -7,6 +7,7 @@
 //! ```text
 //! lockspace area:  | host 1 | host 2 | ...                            one sector for each host id
 //!     each sector:   DeltaLeader 0..200, HostNote 200..256, HostBitmap 256..512
+//!     last sector:   LockspaceId 0..24
 //!
 //! lease area:      | leader | request | host 1 | host 2 | ...         and the value block in sector 2002
 //!     leader:        PaxosLeader 0..200
@@ -42,6 +43,7 @@ mod ids;
 mod image;
 mod le;
 mod leader;
+mod lockspace_id;
 mod name;
 mod note;
 mod paxos_leader;
@@ -60,6 +62,7 @@ pub use holder_note::{HolderNote, Tenure};
 pub use host_note::HostNote;
 pub use ids::{Generation, HostId, HostIdError, LeaseVersion, OfferId};
 pub use image::{lease_image, lockspace_image};
+pub use lockspace_id::{LockspaceId, LockspaceIdError};
 pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};
 pub use note::NoteState;
 pub use paxos_leader::{Commit, PaxosLeader};

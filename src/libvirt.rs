@@ -12,6 +12,6 @@ mod state;
 
 pub use create::CreateError;
 pub use lease_directory::LeaseDirectory;
-pub(crate) use lease_directory::MISSING_HINT;
+pub(crate) use lease_directory::{MISSING_HINT, warn_of_one_host};
 pub use names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 pub use state::{HoldState, LeasePlace, LeaseState, StateError, parse_state, state_string};

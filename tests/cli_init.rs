@@ -24,7 +24,7 @@ use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
 const HINT: &str = "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";
 
 fn init(dir: &Path, more: &[&str]) -> Ended {
-    with_dir("init", dir, more)
+    with_dir("init", dir, &[&["--single-host"], more].concat())
 }
 
 fn with_dir(command: &str, dir: &Path, more: &[&str]) -> Ended {
@@ -34,12 +34,16 @@ fn with_dir(command: &str, dir: &Path, more: &[&str]) -> Ended {
 }
 
 /// Runs `true` as host 1 under the lock of a disk.
-fn run_true(dir: &Path) -> Ended {
+fn run_true(dir: &Path, more: &[&str]) -> Ended {
     let runtime_dir = dir.with_extension("run");
     let args = ["--host-id", "1", "--io-timeout", "1", "--watchdog", "none"];
     let place = ["--runtime-dir", runtime_dir.to_str().unwrap()];
     let job = ["--disk", "/d", "--", "true"];
-    with_dir("run", dir, &[&args[..], &place, &job].concat())
+    with_dir(
+        "run",
+        dir,
+        &[&args[..], &place, &["--single-host"], more, &job].concat(),
+    )
 }
 
 /// On a host where the share is not mounted, everything would be made on a file system of its own.
@@ -47,7 +51,7 @@ fn run_true(dir: &Path) -> Ended {
 fn nothing_is_made_unasked() {
     let scratch = scratch();
     for dir in [scratch.path().join("leases"), scratch.path().to_owned()] {
-        run_true(&dir).expect_failure(69, HINT);
+        run_true(&dir, &[]).expect_failure(69, HINT);
         with_dir("status", &dir, &["--no-wait"]).expect_failure(69, HINT);
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
@@ -67,9 +71,85 @@ fn a_lockspace_is_made_once_and_is_good_for_a_run() {
     let said = again.text();
     assert!(said.contains("already, nothing was changed"), "{said}");
     assert!(fs::read(&path).unwrap() == area, "it is as it was");
-    let ended = run_true(&dir);
+    let ended = run_true(&dir, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(dir.join(lease_name(Path::new("/d")).to_string()).exists());
+}
+
+/// Another share with a lockspace of the same name, or none, as where the share is not mounted.
+#[test]
+fn the_id_of_the_lockspace_can_be_asked_for() {
+    let scratch = scratch();
+    let [dir, other, sanlocks] =
+        ["leases", "other", "sanlocks"].map(|name| scratch.path().join(name));
+    let id_of = |dir: &Path| {
+        let made = init(dir, &["--io-timeout", "1"]);
+        let id = made
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix("lockspace id "));
+        id.unwrap().to_owned()
+    };
+    let [id, another] = [&dir, &other].map(|dir| id_of(dir));
+    assert_ne!(id, another);
+    assert_eq!(id_of(&dir), id, "of the one that is there");
+    let status =
+        |dir: &Path, more: &[&str]| with_dir("status", dir, &[&["--no-wait"], more].concat());
+    assert_eq!(status(&dir, &["--json"]).json()["lockspace_id"], id);
+    assert!(
+        status(&dir, &[])
+            .text()
+            .contains(&format!("lockspace id {id}\n"))
+    );
+    let dumped = run(&["dump", "--json", dir.join(LOCKSPACE_NAME).to_str().unwrap()]).json();
+    assert_eq!(dumped["areas"][0]["id"], id);
+    assert_eq!(dumped["areas"][0]["damaged"], false);
+
+    // As sanlock makes it.
+    fs::create_dir(&sanlocks).unwrap();
+    let mut area = fs::read(dir.join(LOCKSPACE_NAME)).unwrap();
+    area[(1 << 20) - 512..].fill(0);
+    fs::write(sanlocks.join(LOCKSPACE_NAME), area).unwrap();
+    assert!(status(&sanlocks, &["--json"]).json()["lockspace_id"].is_null());
+
+    let wanted = ["--lockspace-id", &id];
+    for (dir, found) in [
+        (
+            &other,
+            format!("is the lockspace {another}, not the lockspace {id}"),
+        ),
+        (
+            &sanlocks,
+            format!("is a lockspace without an id, not the lockspace {id}"),
+        ),
+    ] {
+        run_true(dir, &wanted).expect_failure(69, &found);
+        status(dir, &wanted).expect_failure(69, &found);
+        let leases = fs::read_dir(dir).unwrap().count();
+        assert_eq!(leases, 1, "nothing but the lockspace");
+    }
+    status(&dir, &wanted).text();
+    for dir in [&dir, &sanlocks] {
+        let more = if dir == &sanlocks { &[][..] } else { &wanted };
+        let ended = run_true(dir, more);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    assert_eq!(id_of(&dir), id, "hosts leave it alone");
+    status(&dir, &["--lockspace-id", "xyz"]).expect_failure(64, "32 hexadecimal digits");
+}
+
+/// Where the share is not mounted, there is the host's own file system.
+#[test]
+fn a_file_system_of_this_host_alone_is_warned_of_by_its_name() {
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    // It may know no direct I/O: that is said then too.
+    let warned = with_dir("init", shm.path(), &[]).stderr;
+    assert!(
+        warned.contains("only this host sees") && warned.contains("\"tmpfs\""),
+        "{warned}"
+    );
+    let said = init(shm.path(), &[]).stderr;
+    assert!(!said.contains("only this host sees"), "{said}");
 }
 
 #[test]

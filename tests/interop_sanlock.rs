@@ -25,6 +25,8 @@ mod setup;
 #[path = "interop_sanlock/shared.rs"]
 mod shared;
 
+use disklease::format::LockspaceId;
+use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::libvirt::LOCKSPACE_NAME;
 use disklease::{LockManager as _, OwnerSeen, PaxosManager};
 
@@ -44,8 +46,15 @@ fn what_we_made_serves_both() {
     both_ways(Maker::Us);
 }
 
+fn id_of(directory: &Directory) -> Option<LockspaceId> {
+    let options = StatusOptions::new().watch(Watch::Once);
+    let status = LeaseDirectoryStatus::observe(&directory.leases, options);
+    status.unwrap().lockspace_id
+}
+
 fn both_ways(maker: Maker) {
     let directory = Directory::new(maker);
+    let id = id_of(&directory);
     let lease = directory.lease(DISK);
     let (mut sanlock, ours) = directory.hosts();
     to_and_fro(&directory.lockspace, &lease, &mut sanlock, &ours);
@@ -56,6 +65,9 @@ fn both_ways(maker: Maker) {
     assert_eq!(sanlock.client.acquire(&lease.resource, LIMIT), Ok(()));
     let lver = owner_on_disk(&lease).lver;
     assert_eq!(lver, Some(6), "one for each acquire");
+    // Both have joined and renewed by now: neither touches the id, where there is one.
+    assert_eq!(id_of(&directory), id);
+    assert_eq!(id.is_some(), matches!(maker, Maker::Us));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{env, process};
 
+use disklease::format::NoteState;
 use disklease::inspect::{Area, FileLook, HostSector};
 
 use crate::edits::Site;
@@ -99,6 +100,7 @@ fn is_in_order(look: &FileLook, from: u64) {
                     });
                 }
                 let damaged = lockspace.hosts.iter().any(HostSector::is_damaged);
+                let damaged = damaged || matches!(lockspace.id, NoteState::Damaged(_));
                 assert_eq!(lockspace.is_damaged(), damaged || cut.is_some());
                 len
             }

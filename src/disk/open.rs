@@ -206,11 +206,13 @@ impl OpenedDisk {
         } else {
             (stat.stx_size, USUAL_ALIGNMENT)
         };
-        let io_dies_with_process = identity.is_block_device()
-            || rustix::fs::fstatfs(&fd)
-                .ok()
-                .and_then(|fs| u64::try_from(fs.f_type).ok())
-                .is_some_and(info::lies_on_block_devices);
+        let fs_type = match rustix::fs::fstatfs(&fd) {
+            // Of a device this is where its node lies.
+            Ok(fs) if !identity.is_block_device() => u64::try_from(fs.f_type).ok(),
+            _ => None,
+        };
+        let io_dies_with_process =
+            identity.is_block_device() || fs_type.is_some_and(info::lies_on_block_devices);
         Ok(Self {
             fd,
             info: DiskInfo {
@@ -221,6 +223,7 @@ impl OpenedDisk {
                 len,
                 io_alignment,
                 io_dies_with_process,
+                of_one_host: fs_type.and_then(info::of_one_host),
             },
         })
     }
@@ -229,6 +232,12 @@ impl OpenedDisk {
 fn statx(fd: &OwnedFd) -> Result<Statx, Errno> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::DIOALIGN;
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted)
+}
+
+/// The name of the file system with `directory`, if this host has that for itself.
+pub fn file_system_of_one_host(directory: &Path) -> Option<&'static str> {
+    let fs = rustix::fs::statfs(directory).ok()?;
+    u64::try_from(fs.f_type).ok().and_then(info::of_one_host)
 }
 
 /// Linux lets a read-only device be opened for writing, and fails the writes. Without `/sys` so do

@@ -24,6 +24,8 @@ pub enum Structure {
     HostBitmap,
     /// Our note on a host.
     HostNote,
+    /// Our id of a lockspace.
+    LockspaceId,
     /// Whether a host holds the lease shared.
     ModeBlock(HostId),
     /// Who owns a lease.
@@ -43,6 +45,7 @@ impl fmt::Display for Structure {
             Self::HolderNote(host) => write!(f, "holder note of host {host}"),
             Self::HostBitmap => f.write_str("host bitmap"),
             Self::HostNote => f.write_str("host note"),
+            Self::LockspaceId => f.write_str("lockspace id"),
             Self::ModeBlock(host) => write!(f, "mode block of host {host}"),
             Self::PaxosLeader => f.write_str("leader record"),
             Self::Request => f.write_str("request record"),

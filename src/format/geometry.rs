@@ -160,6 +160,13 @@ impl Geometry {
         self.sector_offset(u64::from(host).saturating_sub(1))
     }
 
+    /// Where the id of a lockspace is, in bytes from its start: in the last sector, which is behind
+    /// those of all hosts.
+    #[must_use]
+    pub fn lockspace_id_offset(self) -> u64 {
+        self.area().saturating_sub(u64::from(self.sector_bytes()))
+    }
+
     /// Where the dblock of this host is, in bytes from the start of the lease. See
     /// [`Geometry::check_host`].
     #[must_use]

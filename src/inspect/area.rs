@@ -6,10 +6,6 @@ use super::lockspace::LockspaceLook;
 /// Something that a file holds, in the order in which it lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few of them, and most are leases"
-)]
 pub enum Area {
     /// A lockspace.
     Lockspace(LockspaceLook),

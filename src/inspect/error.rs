@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::disk::OpenError;
-use crate::format::FormatError;
+use crate::format::{FormatError, LockspaceId};
 use crate::libvirt::MISSING_HINT;
 use crate::world::{OsError, ReadError};
 
@@ -74,6 +74,19 @@ pub enum StatusError {
     NoLockspace {
         /// The file.
         path: PathBuf,
+    },
+    /// Its lockspace has another id than the one that was asked for, or none.
+    #[error(
+        "{path:?} is {}, not the lockspace {expected}: is the right share mounted?",
+        LockspaceId::said(*found)
+    )]
+    OtherLockspace {
+        /// The file.
+        path: PathBuf,
+        /// The id that was asked for.
+        expected: LockspaceId,
+        /// The id that is there, if there is a good one.
+        found: Option<LockspaceId>,
     },
     /// The names in it cannot be listed.
     #[error("the directory {path:?} cannot be read: {error}")]

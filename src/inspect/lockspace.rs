@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::error::Damage;
 use super::source::Chunk;
 use crate::format::{
-    DeltaLeader, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NameBytes, NoteState,
+    DeltaLeader, Geometry, HostBitmap, HostId, HostNote, LockspaceId, LockspaceName, NameBytes,
+    NoteState,
 };
 
 /// What a lockspace shows.
@@ -18,6 +19,8 @@ pub struct LockspaceLook {
     pub geometry: Geometry,
     /// Its name: that of most of its sectors. Empty if not one of them is good.
     pub name: NameBytes,
+    /// What tells it from others of this name. One that sanlock made has none.
+    pub id: NoteState<LockspaceId>,
     /// The sectors of host ids that were ever used, and those with anything wrong. All others are
     /// good and were never used.
     pub hosts: Vec<HostSector>,
@@ -45,7 +48,9 @@ impl LockspaceLook {
     /// Whether anything in it is wrong. A damaged note counts: nobody writes one.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.cut_at.is_some() || self.hosts.iter().any(HostSector::is_damaged)
+        self.cut_at.is_some()
+            || matches!(self.id, NoteState::Damaged(_))
+            || self.hosts.iter().any(HostSector::is_damaged)
     }
 
     pub(super) fn of(chunk: &Chunk, offset: u64, geometry: Geometry, cut_at: Option<u64>) -> Self {
@@ -63,11 +68,17 @@ impl LockspaceLook {
                 Ok(checked)
             });
         }
+        let id_at = offset.saturating_add(geometry.lockspace_id_offset());
+        let id = match chunk.sector(id_at, geometry.sector_size()) {
+            Some(Ok(sector)) => LockspaceId::read_from(sector),
+            Some(Err(_)) | None => NoteState::Absent,
+        };
         hosts.retain(|host| !host.is_untouched());
         Self {
             offset,
             geometry,
             name,
+            id,
             hosts,
             cut_at,
         }

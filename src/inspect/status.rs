@@ -19,7 +19,7 @@ use super::file::area_at;
 use super::source::Source;
 use crate::delta_lease::{HostState, HostTable};
 use crate::disk::{Links, OpenError, StorageWorld};
-use crate::format::{Geometry, HostId};
+use crate::format::{Geometry, HostId, LockspaceId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
 use crate::timing::FireTimeout;
 use crate::world::executor::block_on;
@@ -50,6 +50,7 @@ pub struct StatusOptions {
     watch: Watch,
     fire_timeout: FireTimeout,
     timeout: Duration,
+    lockspace_id: Option<LockspaceId>,
 }
 
 impl StatusOptions {
@@ -61,6 +62,7 @@ impl StatusOptions {
             watch: Watch::UntilSeen,
             fire_timeout: FireTimeout::DEFAULT,
             timeout: Duration::from_secs(10),
+            lockspace_id: None,
         }
     }
 
@@ -75,6 +77,15 @@ impl StatusOptions {
     pub const fn fire_timeout(self, fire_timeout: FireTimeout) -> Self {
         Self {
             fire_timeout,
+            ..self
+        }
+    }
+
+    /// The id that the lockspace must have.
+    #[must_use]
+    pub const fn lockspace_id(self, id: LockspaceId) -> Self {
+        Self {
+            lockspace_id: Some(id),
             ..self
         }
     }
@@ -98,6 +109,8 @@ impl Default for StatusOptions {
 pub struct LeaseDirectoryStatus {
     /// The directory.
     pub path: PathBuf,
+    /// The id of its lockspace, if it has a good one. One that sanlock made has none.
+    pub lockspace_id: Option<LockspaceId>,
     /// The sizes of its lockspace.
     pub geometry: Geometry,
     /// Whether everything was read past the page cache. If not, what other hosts wrote may not be
@@ -141,6 +154,7 @@ impl LeaseDirectoryStatus {
         let (held, problems) = leases::held(&leases, &table);
         Ok(Self {
             path: directory.path().to_owned(),
+            lockspace_id: lockspace.id,
             geometry: lockspace.geometry,
             is_direct: lockspace.source.info().is_direct() && leases.is_direct,
             watched_for: now.since(began),
@@ -162,6 +176,7 @@ impl LeaseDirectoryStatus {
 struct Lockspace {
     source: Source,
     geometry: Geometry,
+    id: Option<LockspaceId>,
     fire_timeout: FireTimeout,
 }
 
@@ -176,11 +191,24 @@ impl Lockspace {
             }
         })?;
         match area_at(&source, 0).map_err(StatusError::Lockspace)? {
-            (Area::Lockspace(look), _) => Ok(Self {
-                source,
-                geometry: look.geometry,
-                fire_timeout: options.fire_timeout,
-            }),
+            (Area::Lockspace(look), _) => {
+                let id = look.id.present();
+                if let Some(expected) = options.lockspace_id
+                    && id != Some(expected)
+                {
+                    return Err(StatusError::OtherLockspace {
+                        path,
+                        expected,
+                        found: id,
+                    });
+                }
+                Ok(Self {
+                    source,
+                    geometry: look.geometry,
+                    id,
+                    fire_timeout: options.fire_timeout,
+                })
+            }
             _ => Err(StatusError::NoLockspace { path }),
         }
     }

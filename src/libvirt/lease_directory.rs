@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, replace_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
-use crate::format::{Geometry, ResourceName, lease_image, lockspace_image};
+use crate::disk::file_system_of_one_host;
+use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_image};
 use crate::timing::{IoTimeout, TimingError};
+use crate::world::clock;
 
 /// What an operator is told where no lockspace is. Nobody makes one unasked: on a host where the
 /// share is not mounted, it would be one that no other host sees.
@@ -26,6 +28,7 @@ pub struct LeaseDirectory {
     mode: u32,
     owner: Option<(u32, u32)>,
     geometry: Option<Geometry>,
+    single_host: bool,
 }
 
 impl LeaseDirectory {
@@ -38,6 +41,7 @@ impl LeaseDirectory {
             mode: 0o600,
             owner: None,
             geometry: None,
+            single_host: false,
         }
     }
 
@@ -61,6 +65,14 @@ impl LeaseDirectory {
     #[must_use]
     pub const fn geometry(mut self, geometry: Geometry) -> Self {
         self.geometry = Some(geometry);
+        self
+    }
+
+    /// Says that this host alone uses the lockspace: no warning then where it is made on a file system
+    /// that no other host sees.
+    #[must_use]
+    pub const fn single_host(mut self) -> Self {
+        self.single_host = true;
         self
     }
 
@@ -104,14 +116,21 @@ impl LeaseDirectory {
             _ => {}
         }
         self.warn_of_foreign_writers();
+        if let (Some(file_system), false) = (file_system_of_one_host(&self.path), self.single_host)
+        {
+            warn_of_one_host(&self.path, file_system);
+        }
         let path = self.lockspace_path();
         self.refuse_leases_without_lockspace(&path)?;
         let secs = u16::from(io_timeout.as_secs());
+        let id = random_id();
         let outcome = create_whole(&self.new_file(&path, self.geometry), |area, geometry| {
-            lockspace_image(area, geometry, &lockspace_name(), secs)
+            lockspace_image(area, geometry, &lockspace_name(), secs)?;
+            let at = usize::try_from(geometry.lockspace_id_offset()).unwrap_or(usize::MAX);
+            id.write_to(area.get_mut(at..).unwrap_or_default())
         })?;
         if outcome == Outcome::Created {
-            tracing::info!(?path, "created the lockspace");
+            tracing::info!(?path, %id, "created the lockspace");
         }
         Ok(path)
     }
@@ -209,4 +228,21 @@ impl LeaseDirectory {
             }
         }
     }
+}
+
+fn random_id() -> LockspaceId {
+    let mut bytes = [0; 16];
+    for half in bytes.chunks_exact_mut(8) {
+        half.copy_from_slice(&clock::random(u64::MAX).to_le_bytes());
+    }
+    LockspaceId::new(bytes)
+}
+
+/// What is at `path` is seen by this host alone, as far as its file system tells.
+pub(crate) fn warn_of_one_host(path: &Path, file_system: &str) {
+    tracing::warn!(
+        ?path,
+        file_system,
+        "only this host sees this file system: its locks keep no other host out. Is the share mounted? If only this host is to use them, say so (--single-host, single_host)"
+    );
 }

@@ -8,7 +8,7 @@ use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
-use crate::format::{FormatError, Generation, Geometry, HostId, NameBytes, NameError};
+use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
 use crate::libvirt::MISSING_HINT;
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
@@ -125,6 +125,19 @@ pub enum JoinError {
         expected: NameBytes,
         /// The name that is there.
         found: NameBytes,
+    },
+    /// It is a lockspace of another id than the one that was asked for, or of none.
+    #[error(
+        "{path:?} is {}, not the lockspace {expected}: is the right share mounted? `disklease status` shows the id of a lockspace",
+        LockspaceId::said(*found)
+    )]
+    OtherLockspace {
+        /// The file or device.
+        path: PathBuf,
+        /// The id that was asked for.
+        expected: LockspaceId,
+        /// The id that is there, if there is a good one.
+        found: Option<LockspaceId>,
     },
     /// The offset is in the middle of a sector.
     #[error(

@@ -102,6 +102,11 @@ impl LockspaceOptions {
             None => default_host_name(&boot_id)?,
         };
         let path = opened.info().path().to_owned();
+        if let (Some(file_system), false) =
+            (opened.info().file_system_of_one_host(), self.single_host)
+        {
+            libvirt::warn_of_one_host(&path, file_system);
+        }
         let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
             .map_err(|error| not_entered(error, &path))?;
 
@@ -117,7 +122,7 @@ impl LockspaceOptions {
         let lease_pool = IoPool::new("dl-lease", lease_threads).map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
-        let area = recognise(disk, self.offset, name, timing.io())?;
+        let area = recognise(disk, self.offset, name, self.lockspace_id, timing.io())?;
         if host_id.get() > area.geometry.max_hosts() {
             return Err(JoinError::HostIdTooLarge {
                 host_id,

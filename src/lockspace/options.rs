@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::format::{Generation, HostId, HostName, LockspaceName, NameBytes};
+use crate::format::{Generation, HostId, HostName, LockspaceId, LockspaceName, NameBytes};
 
 /// What stops a holder that may no longer write, when nothing nearer has stopped it.
 ///
@@ -71,6 +71,8 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`fire_timeout`](Self::fire_timeout) | 60 s | whole seconds, 1 to 600; the same on all hosts |
 /// | [`host_name`](Self::host_name) | this machine's name and boot | 1 to 47 bytes, unique |
 /// | [`name`](Self::name) | `__LIBVIRT__DISKS__` | 1 to 48 bytes |
+/// | [`lockspace_id`](Self::lockspace_id) | any, or none | |
+/// | [`single_host`](Self::single_host) | no | |
 /// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
 /// | deadman timer | on | off by [`without_deadman`](Self::without_deadman) |
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
@@ -85,6 +87,8 @@ pub struct LockspaceOptions {
     pub(super) fire_timeout: Duration,
     pub(super) host_name: Option<HostName>,
     pub(super) name: Option<LockspaceName>,
+    pub(super) lockspace_id: Option<LockspaceId>,
+    pub(super) single_host: bool,
     pub(super) offset: u64,
     pub(super) runtime_dir: Option<PathBuf>,
     pub(super) wdmd_socket: Option<PathBuf>,
@@ -101,6 +105,8 @@ impl LockspaceOptions {
             fire_timeout: Duration::from_secs(60),
             host_name: None,
             name: None,
+            lockspace_id: None,
+            single_host: false,
             offset: 0,
             runtime_dir: None,
             wdmd_socket: None,
@@ -152,6 +158,20 @@ impl LockspaceOptions {
     /// The name that the lockspace must have.
     pub fn name(mut self, name: LockspaceName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// The id that the lockspace must have, as `disklease status` shows it. A host on which another
+    /// share is mounted, or none, is refused then. A lockspace that sanlock made has no id.
+    pub const fn lockspace_id(mut self, id: LockspaceId) -> Self {
+        self.lockspace_id = Some(id);
+        self
+    }
+
+    /// Says that this host alone uses the lockspace: no warning then where it lies on a file system
+    /// that no other host sees, as where the share is not mounted.
+    pub const fn single_host(mut self) -> Self {
+        self.single_host = true;
         self
     }
 
@@ -207,6 +227,7 @@ impl fmt::Debug for LockspaceOptions {
             .field("fire_timeout", &self.fire_timeout)
             .field("host_name", &self.host_name)
             .field("name", &self.name)
+            .field("lockspace_id", &self.lockspace_id)
             .field("offset", &self.offset)
             .field("lease_threads", &self.lease_threads)
             .finish_non_exhaustive()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::JoinError;
 use crate::delta_lease::LockspaceArea;
 use crate::disk::{Disk, StorageWorld};
-use crate::format::{FormatError, Geometry, HostId, LockspaceName, probe_lockspace};
+use crate::format::{FormatError, Geometry, HostId, LockspaceId, LockspaceName, probe_lockspace};
 use crate::world::executor::block_on;
 use crate::world::{SectorBuf, World};
 
@@ -18,6 +18,7 @@ pub(super) fn recognise(
     disk: Disk,
     offset: u64,
     name: LockspaceName,
+    wanted: Option<LockspaceId>,
     timeout: Duration,
 ) -> Result<LockspaceArea<Disk>, JoinError> {
     let info = disk.info().clone();
@@ -40,18 +41,32 @@ pub(super) fn recognise(
     if !fits(PROBE_LEN) {
         return Err(too_short(PROBE_LEN));
     }
-    let first = block_on(StorageWorld.read(&disk, offset, SectorBuf::zeroed(PROBE_LEN), timeout))
-        .map_err(|error| JoinError::Unreadable {
-        path: path.clone(),
-        offset,
-        error,
-    })?;
+    let read = |offset, len| {
+        let read = StorageWorld.read(&disk, offset, SectorBuf::zeroed(len), timeout);
+        block_on(read).map_err(|error| JoinError::Unreadable {
+            path: path.clone(),
+            offset,
+            error,
+        })
+    };
+    let first = read(offset, PROBE_LEN)?;
     let geometry =
         probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
     if !fits(geometry.area_size()) {
         return Err(too_short(geometry.area_size()));
     }
     check_alignment(&info, geometry)?;
+    if let Some(expected) = wanted {
+        let at = offset.saturating_add(geometry.lockspace_id_offset());
+        let found = LockspaceId::read_from(&read(at, geometry.sector_size())?).present();
+        if found != Some(expected) {
+            return Err(JoinError::OtherLockspace {
+                path,
+                expected,
+                found,
+            });
+        }
+    }
     let area = LockspaceArea {
         disk,
         offset,

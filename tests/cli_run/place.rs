@@ -44,6 +44,7 @@ impl Place {
     /// The options of host `id`, for `disklease run` and `disklease hold`.
     pub(crate) fn of_host(&self, what: &str, id: u64) -> Command {
         let mut command = command(&[what, "--io-timeout", "1", "--watchdog", "none"]);
+        command.arg("--single-host");
         command
             .args(["--host-id", &id.to_string(), "--host-name"])
             .arg(format!("host{id}"))

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::support::{N, scratch};
+use crate::support::{N, host_id, options, scratch};
 
 /// Collects the text of warnings.
 #[derive(Clone, Default)]
@@ -57,7 +57,8 @@ fn a_directory_in_which_others_may_replace_files_is_warned_about() {
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
         let warnings = Warnings::default();
         tracing::subscriber::with_default(warnings.clone(), || {
-            LeaseDirectory::new(dir.path()).create_lockspace(N).unwrap();
+            let leases = LeaseDirectory::new(dir.path()).single_host();
+            leases.create_lockspace(N).unwrap();
         });
         let said = warnings.0.lock().unwrap();
         assert_eq!(!said.is_empty(), warned, "{mode:o}: {said:?}");
@@ -68,5 +69,34 @@ fn a_directory_in_which_others_may_replace_files_is_warned_about() {
                 "{text}"
             );
         }
+    }
+}
+
+/// Whose locks would keep nobody else out.
+#[test]
+fn a_lockspace_on_a_file_system_of_this_host_alone_is_warned_about() {
+    let dir = scratch();
+    let local = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
+    let is_local = local.contains(&rustix::fs::statfs(dir.path()).unwrap().f_type);
+    for (single_host, warned) in [(false, is_local), (true, false)] {
+        let warnings = Warnings::default();
+        let leases = dir
+            .path()
+            .join(if single_host { "single" } else { "shared" });
+        tracing::subscriber::with_default(warnings.clone(), || {
+            let mut directory = LeaseDirectory::new(&leases);
+            let mut options = options(dir.path(), "alpha");
+            if single_host {
+                directory = directory.single_host();
+                options = options.single_host();
+            }
+            let path = directory.create_lockspace(N).unwrap();
+            options.join(path, host_id(1)).unwrap().leave().unwrap();
+        });
+        let said = warnings.0.lock().unwrap();
+        let times = said
+            .iter()
+            .filter(|text| text.contains("only this host sees"));
+        assert_eq!(times.count(), if warned { 2 } else { 0 }, "{said:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use disklease::format::NoteState;
 use disklease::inspect::{self, Area, LockspaceLook, LookOptions};
 use disklease::libvirt::LeaseDirectory;
 use disklease::timing::IoTimeout;
@@ -22,12 +23,18 @@ pub(crate) struct Args {
     /// How long one read or write may take: what the first join of each host id goes by
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     io_timeout: u64,
+    /// Only this host is to use it: no warning where no other host sees its file system
+    #[arg(long)]
+    single_host: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let io_timeout = Duration::from_secs(args.io_timeout);
     IoTimeout::new(io_timeout).map_err(Failure::usage)?;
-    let directory = LeaseDirectory::new(&args.lease_dir);
+    let mut directory = LeaseDirectory::new(&args.lease_dir);
+    if args.single_host {
+        directory = directory.single_host();
+    }
     let existed = directory.lockspace_path().symlink_metadata().is_ok();
     directory
         .create_lockspace(io_timeout)
@@ -40,7 +47,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         "made a lockspace"
     };
-    output::print(&format!("{path}: {done}: {}\n", lockspace.geometry))
+    let id = match lockspace.id {
+        NoteState::Present(id) => format!("lockspace id {id}"),
+        _ => "the lockspace has no id".to_owned(),
+    };
+    output::print(&format!("{path}: {done}: {}\n{id}\n", lockspace.geometry))
 }
 
 fn look(directory: &LeaseDirectory) -> Result<LockspaceLook, Failure> {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use disklease::format::HostName;
+use disklease::format::{HostName, LockspaceId};
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{
@@ -28,6 +28,13 @@ pub(crate) struct Args {
     /// The directory with the lockspace, which `disklease init` makes, and the leases
     #[arg(long, value_name = "DIR")]
     lease_dir: PathBuf,
+    /// The id that the lockspace must have, as `disklease status` shows it: a host on which another
+    /// share is mounted is refused then
+    #[arg(long, value_name = "ID")]
+    lockspace_id: Option<LockspaceId>,
+    /// Only this host uses the lease directory: no warning where no other host sees its file system
+    #[arg(long)]
+    single_host: bool,
     /// This host's number, 1 to 2000: no other process on any host may use it
     #[arg(long, value_name = "N")]
     host_id: u64,
@@ -185,6 +192,12 @@ impl<'a> Plan<'a> {
             });
         if let Some(name) = self.host_name {
             options = options.host_name(name);
+        }
+        if self.args.single_host {
+            options = options.single_host();
+        }
+        if let Some(id) = self.args.lockspace_id {
+            options = options.lockspace_id(id);
         }
         if let Some(dir) = &self.args.runtime_dir {
             options = options.runtime_dir(dir);

@@ -6,6 +6,7 @@ mod text;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use disklease::format::LockspaceId;
 use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::libvirt::LeaseDirectory;
 use disklease::timing::FireTimeout;
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// The watchdog's time, which all hosts of the lockspace have in common
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     fire_timeout: u64,
+    /// The id that the lockspace must have
+    #[arg(long, value_name = "ID")]
+    lockspace_id: Option<LockspaceId>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -46,7 +50,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         None => Watch::UntilSeen,
     };
     let directory = LeaseDirectory::new(&args.lease_dir);
-    let options = StatusOptions::new().watch(watch).fire_timeout(fire_timeout);
+    let mut options = StatusOptions::new().watch(watch).fire_timeout(fire_timeout);
+    if let Some(id) = args.lockspace_id {
+        options = options.lockspace_id(id);
+    }
     let status =
         LeaseDirectoryStatus::observe(&directory, options).map_err(Failure::unavailable)?;
     if args.json {

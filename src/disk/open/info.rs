@@ -15,6 +15,7 @@ pub struct DiskInfo {
     pub(in crate::disk) len: u64,
     pub(in crate::disk) io_alignment: u32,
     pub(in crate::disk) io_dies_with_process: bool,
+    pub(in crate::disk) of_one_host: Option<&'static str>,
 }
 
 impl DiskInfo {
@@ -66,6 +67,13 @@ impl DiskInfo {
             .is_none_or(|rest| rest == 0)
     }
 
+    /// The name of the file system it lies on, if this host has that for itself. Of devices it is not
+    /// known who shares them.
+    #[must_use]
+    pub const fn file_system_of_one_host(&self) -> Option<&'static str> {
+        self.of_one_host
+    }
+
     /// Whether no I/O outlives the process that asked for it: a block device, or a file system over
     /// one. There the kernel lets a killed process end only when its I/O has ended. Network file
     /// systems let it go at once, and may send what it wrote much later.
@@ -75,25 +83,37 @@ impl DiskInfo {
     }
 }
 
+/// File systems that one host has for itself, by what `fstatfs` tells. What is written to an overlay
+/// lies in its upper layer, which no network file system can be.
+const OF_ONE_HOST: [(u64, &str); 7] = [
+    (0xef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683e, "btrfs"),
+    (0xf2f5_2010, "f2fs"),
+    (0x2fc1_2fc1, "zfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x794c_7630, "overlay"),
+];
+
+/// File systems over block devices that several hosts share.
+const CLUSTER: [u64; 2] = [0x0116_1970, 0x7461_636f];
+
+/// The name of a file system of this type, if one host has it for itself. One that is not known
+/// counts as one that is shared.
+pub(in crate::disk) fn of_one_host(fs_type: u64) -> Option<&'static str> {
+    let known = OF_ONE_HOST.iter().find(|(of, _)| *of == fs_type);
+    known.map(|&(_, name)| name)
+}
+
 /// Whether a file system of this type (as `fstatfs` tells it) lies on block devices of this host.
 /// One that is not known counts as one that does not.
 pub(in crate::disk) fn lies_on_block_devices(fs_type: u64) -> bool {
-    const EXT: u64 = 0xef53;
-    const XFS: u64 = 0x5846_5342;
-    const BTRFS: u64 = 0x9123_683e;
-    const F2FS: u64 = 0xf2f5_2010;
-    const GFS2: u64 = 0x0116_1970;
-    const OCFS2: u64 = 0x7461_636f;
-    const ZFS: u64 = 0x2fc1_2fc1;
-    const TMPFS: u64 = 0x0102_1994;
-    // What is written lies in its upper layer, which no network file system can be.
-    const OVERLAY: u64 = 0x794c_7630;
-    [EXT, XFS, BTRFS, F2FS, GFS2, OCFS2, ZFS, TMPFS, OVERLAY].contains(&fs_type)
+    of_one_host(fs_type).is_some() || CLUSTER.contains(&fs_type)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::lies_on_block_devices;
+    use super::{lies_on_block_devices, of_one_host};
 
     #[test]
     fn network_file_systems_do_not_lie_on_block_devices() {
@@ -109,7 +129,11 @@ mod tests {
             0,
         ] {
             assert!(!lies_on_block_devices(network), "{network:x}");
+            assert_eq!(of_one_host(network), None, "{network:x}");
         }
         assert!(lies_on_block_devices(0xef53));
+        assert_eq!(of_one_host(0xef53), Some("ext4"));
+        // GFS2.
+        assert!(lies_on_block_devices(0x0116_1970) && of_one_host(0x0116_1970).is_none());
     }
 }

@@ -69,6 +69,7 @@ impl HangingDisk {
             len,
             io_alignment: 512,
             io_dies_with_process: true,
+            of_one_host: None,
         };
         Disk::over(Box::new(self.clone()), info, pool)
     }

@@ -41,11 +41,14 @@ fn area(area: &Area) -> Value {
 }
 
 fn lockspace(look: &LockspaceLook) -> Value {
+    let (id, id_error) = note(&look.id, |id| id.to_string().into());
     json!({
         "kind": "lockspace",
         "offset": look.offset,
         "geometry": geometry(look.geometry),
         "name": name(&look.name),
+        "id": id,
+        "id_error": id_error,
         "damaged": look.is_damaged(),
         "cut_at": look.cut_at,
         "hosts": look.hosts.iter().map(host).collect::<Vec<_>>(),

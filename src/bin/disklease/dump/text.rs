@@ -56,6 +56,11 @@ fn lockspace(text: &mut String, look: &LockspaceLook) -> std::fmt::Result {
         ..
     } = look;
     writeln!(text, "byte {offset}: lockspace \"{name}\", {geometry}")?;
+    match &look.id {
+        NoteState::Present(id) => writeln!(text, "  id {id}")?,
+        NoteState::Damaged(error) => writeln!(text, "  DAMAGED: {error}")?,
+        NoteState::Absent => {}
+    }
     cut(text, look.cut_at, *offset, *geometry)?;
     let good: Vec<[String; 7]> = look.hosts.iter().filter_map(host_row).collect();
     if good.is_empty() {

@@ -9,6 +9,7 @@ pub(crate) fn document(status: &LeaseDirectoryStatus) -> Value {
     json!({
         "document": "disklease status 1",
         "lease_dir": path(&status.path),
+        "lockspace_id": status.lockspace_id.map(|id| id.to_string()),
         "geometry": geometry(status.geometry),
         "direct_io": status.is_direct,
         "watched_ms": u64::try_from(status.watched_for.as_millis()).unwrap_or(u64::MAX),

@@ -12,6 +12,12 @@ pub(crate) fn of(status: &LeaseDirectoryStatus) -> String {
         shown_path(&status.path),
         status.geometry
     );
+    match status.lockspace_id {
+        Some(id) => {
+            let _ = writeln!(text, "lockspace id {id}");
+        }
+        None => text.push_str("the lockspace has no id\n"),
+    }
     if !status.is_direct {
         text.push_str("read through the page cache: what other hosts wrote may not be seen\n");
     }

@@ -1,0 +1,188 @@
+//! The id by which one lockspace is told from another of the same name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::checksum::checksum;
+use super::error::{FormatError, Structure};
+use super::hex::Hex;
+use super::le::Le32;
+use super::note::NoteState;
+use super::record;
+
+const MAGIC: u32 = 0x6c64_6964;
+
+/// Tells one lockspace from another of the same name: 128 random bits, as 32 hexadecimal digits.
+///
+/// Disklease writes it when it makes a lockspace, to the last sector of the area
+/// ([`Geometry::lockspace_id_offset`](super::Geometry::lockspace_id_offset)), which is no host's.
+/// sanlock neither reads nor writes that sector, but when it initialises the lockspace.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LockspaceId([u8; 16]);
+
+/// A text that is no [`LockspaceId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a lockspace id is 32 hexadecimal digits, as `disklease status` shows it")]
+#[non_exhaustive]
+pub struct LockspaceIdError;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawLockspaceId {
+    magic: Le32,
+    checksum: Le32,
+    id: [u8; 16],
+}
+
+const _: () = assert!(size_of::<RawLockspaceId>() == 24 && align_of::<RawLockspaceId>() == 1);
+
+impl LockspaceId {
+    /// The id of these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The id in the last sector of a lockspace. A lockspace that sanlock made has none.
+    #[must_use]
+    pub fn read_from(sector: &[u8]) -> NoteState<Self> {
+        NoteState::from_result(Self::decode(sector))
+    }
+
+    fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
+        let structure = Structure::LockspaceId;
+        let raw: RawLockspaceId = record::read(structure, sector, 0)?;
+        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawLockspaceId::zeroed()) {
+            return Ok(None);
+        }
+        let found = raw.magic.get();
+        if found != MAGIC {
+            return Err(FormatError::Magic {
+                structure,
+                expected: MAGIC,
+                found,
+            });
+        }
+        let (stored, computed) = (raw.checksum.get(), checksum(&raw.id));
+        if stored != computed {
+            return Err(FormatError::Checksum {
+                structure,
+                stored,
+                computed,
+            });
+        }
+        Ok(Some(Self(raw.id)))
+    }
+
+    /// Copies the id to the start of the last sector of a lockspace. The rest is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Short`] if it does not fit; nothing is written then.
+    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+        let raw = RawLockspaceId {
+            magic: Le32::new(MAGIC),
+            checksum: Le32::new(checksum(&self.0)),
+            id: self.0,
+        };
+        record::write(Structure::LockspaceId, sector, 0, &raw)
+    }
+
+    /// What a lockspace is by its id, in words.
+    pub(crate) fn said(found: Option<Self>) -> String {
+        match found {
+            Some(id) => format!("the lockspace {id}"),
+            None => "a lockspace without an id".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for LockspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for LockspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LockspaceId({self})")
+    }
+}
+
+impl FromStr for LockspaceId {
+    type Err = LockspaceIdError;
+
+    fn from_str(text: &str) -> Result<Self, LockspaceIdError> {
+        let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| is_id);
+        let mut bytes = number.ok_or(LockspaceIdError)?.to_le_bytes();
+        // The first digits are the first byte.
+        bytes.reverse();
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Geometry;
+
+    const TEXT: &str = "000102030405060708090a0b0c0d0eff";
+
+    fn id() -> LockspaceId {
+        TEXT.parse().unwrap()
+    }
+
+    #[test]
+    fn a_text_goes_to_bytes_and_back() {
+        assert_eq!(id().to_bytes()[..2], [0, 1]);
+        assert_eq!(id().to_string(), TEXT);
+        assert_eq!(LockspaceId::new(id().to_bytes()), id());
+        assert_eq!(TEXT.to_uppercase().parse(), Ok(id()));
+        for bad in [
+            "",
+            "00",
+            &format!("{TEXT}0"),
+            &TEXT.replace("0001", "+001"),
+            &"é".repeat(16),
+        ] {
+            assert_eq!(bad.parse::<LockspaceId>(), Err(LockspaceIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn it_goes_to_the_start_of_a_sector_that_is_no_host_s_and_back() {
+        for geometry in Geometry::ALL {
+            let end = u64::try_from(geometry.area_size()).unwrap();
+            let hosts = u64::try_from(geometry.lockspace_len(u16::MAX)).unwrap();
+            let sector_size = u64::try_from(geometry.sector_size()).unwrap();
+            let at = geometry.lockspace_id_offset();
+            assert!(at >= hosts && at + sector_size == end, "{geometry}");
+        }
+        let mut sector = [0; 512];
+        id().write_to(&mut sector).unwrap();
+        assert_eq!(sector[..4], *b"didl");
+        assert!(sector[24..].iter().all(|&byte| byte == 0));
+        assert_eq!(LockspaceId::read_from(&sector), NoteState::Present(id()));
+        assert_eq!(LockspaceId::read_from(&[0; 512]), NoteState::Absent);
+        for at in 0..24 {
+            let mut damaged = sector;
+            damaged[at] ^= 1;
+            let read = LockspaceId::read_from(&damaged);
+            assert!(matches!(read, NoteState::Damaged(_)), "byte {at}: {read:?}");
+        }
+        assert!(matches!(
+            LockspaceId::read_from(&sector[..23]),
+            NoteState::Damaged(_)
+        ));
+        assert!(id().write_to(&mut [0; 23]).is_err());
+    }
+}
