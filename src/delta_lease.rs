@@ -33,7 +33,7 @@ pub use membership::Membership;
 pub use release::{DeltaReleaseError, release};
 pub use renew::{RenewError, renew};
 
-use crate::format::{DeltaLeader, Generation, HostId, HostNote};
+use crate::format::{DeltaLeader, Generation, HostId, HostNote, Incarnation};
 use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::Timestamp;
@@ -45,6 +45,7 @@ pub struct DeltaLease {
     timing: Timing,
     leader: DeltaLeader,
     note: HostNote,
+    incarnation: Incarnation,
     /// When the write that claimed the id had ended, and so was on the disk.
     claimed_at: Timestamp,
     /// When the last write that is known to have reached the disk was begun.
@@ -67,6 +68,18 @@ impl DeltaLease {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.leader.generation()
+    }
+
+    /// Which run of the host this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// **INV-INCARNATION**: whether this very run wrote the note that was found. Nobody else has its
+    /// incarnation; and where there is none, somebody else has written the sector.
+    fn wrote(&self, found: &DeltaRecord) -> bool {
+        found.incarnation() == Some(self.incarnation)
     }
 
     /// From when on every look at the sector showed others that the id is claimed.

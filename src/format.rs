@@ -60,7 +60,7 @@ pub use geometry::Geometry;
 pub(crate) use hex::Hex;
 pub use holder_note::{HolderNote, Tenure};
 pub use host_note::HostNote;
-pub use ids::{Generation, HostId, HostIdError, LeaseVersion, OfferId};
+pub use ids::{Generation, HostId, HostIdError, Incarnation, LeaseVersion, OfferId};
 pub use image::{lease_image, lockspace_image};
 pub use lockspace_id::{LockspaceId, LockspaceIdError};
 pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};

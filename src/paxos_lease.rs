@@ -49,7 +49,7 @@ pub use release::{ReleaseError, VerifyError, release, release_with_note, verify}
 pub use retract::{Debt, RetractError, came_back, retract};
 
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, HolderNote, LeaseVersion, OfferId, PaxosLeader, Tenure};
+use crate::format::{Dblock, HolderNote, Incarnation, LeaseVersion, OfferId, PaxosLeader, Tenure};
 
 /// Whether `leader` names this host in this life, for whatever acquire.
 fn names_us<D>(leader: &PaxosLeader, membership: &Membership<D>) -> bool {
@@ -68,6 +68,8 @@ pub struct HeldLease {
     block: Dblock,
     /// The version under which the disk was last used before, if it is known.
     unchanged_since: Option<LeaseVersion>,
+    /// Which run of this host it is held by.
+    incarnation: Incarnation,
 }
 
 impl HeldLease {
@@ -95,6 +97,7 @@ impl HeldLease {
 
     fn of_this_hold(&self, mut note: HolderNote) -> HolderNote {
         note.generation = self.leader.generation();
+        note.incarnation = Some(self.incarnation);
         note.version = self.leader.version();
         note
     }

@@ -153,7 +153,8 @@ fn a_holder_is_shown_alive_and_then_silent() {
     let guardian = fs::read_to_string(format!("/proc/{}/status", held["note"]["pid"])).unwrap();
     let parent = format!("\nPPid:\t{}\n", holder.0.id());
     assert!(guardian.contains(&parent), "{guardian}");
-    assert_eq!(held["note"]["boot_id"], host["note"]["boot_id"]);
+    assert_eq!(held["note"]["incarnation"], host["note"]["incarnation"]);
+    assert!(host["note"]["incarnation"].is_string());
     let acquired = held["note"]["acquired_unix_secs"].as_u64().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert!((now - 60..=now).contains(&acquired), "{acquired} at {now}");
@@ -236,7 +237,7 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let digits = boot_id.trim_end().replace('-', "");
     let mut note = HostNote::new(HostId::FIRST, free.generation());
-    note.boot_id = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
+    note.boot = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
     for stamp in [1, u64::MAX / 2, u64::MAX] {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();

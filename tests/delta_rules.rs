@@ -41,5 +41,7 @@ mod join;
 mod join_races;
 #[path = "delta_rules/renewal.rs"]
 mod renewal;
+#[path = "delta_rules/twins.rs"]
+mod twins;
 #[path = "delta_rules/wrong.rs"]
 mod wrong;

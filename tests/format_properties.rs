@@ -13,8 +13,9 @@ use std::path::Path;
 
 use disklease::format::{
     Commit, Dblock, DblockSector, DeltaLeader, Generation, Geometry, HolderNote, HostBitmap,
-    HostId, HostName, HostNote, Input, LeaseVersion, LockspaceName, ModeBlock, NameBytes,
-    NoteState, PaxosLeader, RequestRecord, ResourceName, checksum, probe_lease, probe_lockspace,
+    HostId, HostName, HostNote, Incarnation, Input, LeaseVersion, LockspaceName, ModeBlock,
+    NameBytes, NoteState, PaxosLeader, RequestRecord, ResourceName, checksum, probe_lease,
+    probe_lockspace,
 };
 use proptest::prelude::*;
 
@@ -348,16 +349,16 @@ proptest! {
     fn host_notes_go_to_bytes_and_back(
         id in any_host(),
         generation in any::<u64>(),
-        boot_id in any::<[u8; 16]>(),
+        (boot, incarnation) in any::<([u8; 8], [u8; 16])>(),
         (io_timeout, protocol) in any::<(u16, u16)>(),
-        (pid, features, life_mark) in any::<(u32, u32, u32)>(),
+        (pid, life_mark) in any::<(u32, u32)>(),
     ) {
         let mut note = HostNote::new(id, Generation::new(generation));
-        note.boot_id = boot_id;
+        note.boot = boot;
+        note.incarnation = Incarnation::new(incarnation);
         note.io_timeout_secs = io_timeout;
         note.protocol = protocol;
         note.pid = pid;
-        note.features = features;
         note.life_mark = life_mark;
         let mut sector = vec![0; 512];
         note.write_to(&mut sector).unwrap();

@@ -50,9 +50,12 @@ use sim::trial;
 /// What a run of the gate makes.
 const SCHEDULES: u64 = 2_000_000;
 
-/// Things that no schedule of this simulation brings about: nobody holds leases in shared mode, and
-/// no lockspace is made anew.
+/// Things that no schedule of this simulation brings about: nobody holds leases in shared mode, no
+/// lockspace is made anew, each host leaves its note with its record, and of twins one alone gets so far
+/// as to take a lease.
 const NOT_HERE: &[Witness] = &[
+    Witness::LeaseOfTwin,
+    Witness::RenewalChanged,
     Witness::SharerRefused,
     Witness::SharerRespected,
     Witness::SharerCleared,

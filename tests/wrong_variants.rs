@@ -107,6 +107,7 @@ const OF_PROCESSES: &[Mutation] = &[
     Mutation::LeftWithIoInFlight,
     Mutation::LifeLockNotInherited,
     Mutation::NetworkIoForgotten,
+    Mutation::ProcessLockIgnored,
     Mutation::RejoinedWithIoInFlight,
 ];
 

@@ -51,7 +51,7 @@ pub fn lockspace(geometry: Geometry, name: &LockspaceName) -> Vec<u8> {
                 note.protocol = 1;
                 note.io_timeout_secs = 10;
                 note.fire_timeout_secs = 60;
-                note.boot_id = [7; 16];
+                note.boot = [7; 8];
                 note.write_to(sector).unwrap();
                 second.write_to(sector).unwrap();
             }

@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea};
-use crate::format::{DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, NameBytes};
+use crate::format::{
+    DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
+};
 use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World, WriteError};
@@ -29,6 +31,8 @@ pub struct Claimant {
     pub pid: u32,
     /// This boot of this machine, for the host note.
     pub boot_id: [u8; 16],
+    /// This join, different from every other one of any host. On the disk from the claim on.
+    pub incarnation: Incarnation,
     /// Written into the host note with each renewal, though not with the claim itself: which life
     /// lock this process holds, 0 for none. Two processes with the same mark exclude each other by a
     /// lock of their own host.
@@ -84,6 +88,18 @@ pub enum ClaimError {
         /// Who owns it.
         owner: NameBytes,
         /// Which life of it.
+        generation: Generation,
+    },
+    /// Another run under the same name claims or renews the id.
+    #[error(
+        "host id {host_id} is claimed or renewed by another host with the same name \"{owner}\" (generation {generation})"
+    )]
+    Twin {
+        /// The id.
+        host_id: HostId,
+        /// The name that both have.
+        owner: NameBytes,
+        /// Its generation.
         generation: Generation,
     },
     /// The sector could not be written.
@@ -167,11 +183,21 @@ struct Claim<'a, W: World> {
 
 impl<W: World> Claim<'_, W> {
     fn in_use(&self, by: &DeltaRecord) -> ClaimError {
+        let host_id = self.claimant.host_id;
+        let (owner, generation) = (by.leader.host_name(), by.leader.generation());
+        if owner.same_text(&self.claimant.host_name.as_name()) {
+            witness!(ClaimOfTwin);
+            return ClaimError::Twin {
+                host_id,
+                owner,
+                generation,
+            };
+        }
         witness!(ClaimInUse);
         ClaimError::InUse {
-            host_id: self.claimant.host_id,
-            owner: by.leader.host_name(),
-            generation: by.leader.generation(),
+            host_id,
+            owner,
+            generation,
         }
     }
 
@@ -189,7 +215,9 @@ impl<W: World> Claim<'_, W> {
         } = self.claimant;
         let same_name = found.leader.host_name().same_text(&host_name.as_name());
         let same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
-            note.boot_id == *boot_id && note.life_mark == *life_mark && *life_mark != 0
+            note.boot == HostNote::boot_of(boot_id)
+                && note.life_mark == *life_mark
+                && *life_mark != 0
         });
         let proven_over = self.claimant.earlier_life == EarlierLife::ProvenOver;
         (proven_over || mutation!(RejoinProofIgnored))
@@ -241,7 +269,9 @@ impl<W: World> Claim<'_, W> {
                 witness!(ClaimOfFreed);
                 return Ok((found, begun));
             }
-            if found.leader != first.leader && !mutation!(ClaimRenewalIgnored) {
+            let changed =
+                found.leader != first.leader || found.incarnation() != first.incarnation();
+            if changed && !mutation!(ClaimRenewalIgnored) {
                 return Err(self.in_use(&found));
             }
             // The read that shows the silence must itself have been begun after it was long enough.
@@ -265,6 +295,7 @@ impl<W: World> Claim<'_, W> {
             timing,
             pid,
             boot_id,
+            incarnation,
             life_mark,
             ..
         } = self.claimant;
@@ -279,7 +310,9 @@ impl<W: World> Claim<'_, W> {
         note.io_timeout_secs = io_timeout_secs;
         note.fire_timeout_secs = timing.fire_timeout().as_secs();
         note.pid = *pid;
-        note.boot_id = *boot_id;
+        note.boot = HostNote::boot_of(boot_id);
+        let incarnation = mutation!(IncarnationConstant, Incarnation::FIXED, *incarnation);
+        note.incarnation = Some(incarnation);
         // INV-MARK: a claim is no life yet. Its write may land late, over the record of a host that
         // was taken into the lockspace meanwhile; whoever then found its own mark there would take
         // that host's life for its own earlier one, and end it.
@@ -290,6 +323,7 @@ impl<W: World> Claim<'_, W> {
             timing: *timing,
             leader,
             note,
+            incarnation,
             claimed_at: renewed_at,
             renewed_at,
             last_stamp_secs: leader.timestamp_secs(),
@@ -362,7 +396,10 @@ impl<W: World> Claim<'_, W> {
             let next_look = (self.world.now() + pause).min(until);
             self.world.sleep_until(next_look).await;
             let (found, begun) = self.read(self.claimant.timing.io()).await?;
-            if found.leader != lease.leader && !mutation!(ConfirmUnchecked) {
+            // INV-INCARNATION: of a twin's claim all else may be the same.
+            let ours = found.leader == lease.leader
+                && (lease.wrote(&found) || mutation!(ConfirmIncarnationUnchecked));
+            if !ours && !mutation!(ConfirmUnchecked) {
                 return Err(self.in_use(&found));
             }
             if begun >= until {
@@ -424,7 +461,9 @@ impl<W: World> Claim<'_, W> {
         let io = self.claimant.timing.io();
         match self.read(io).await {
             Ok((found, _))
-                if (found.leader == lease.leader || mutation!(UndoUnchecked))
+                if (found.leader == lease.leader
+                    && (lease.wrote(&found) || mutation!(UndoIncarnationUnchecked))
+                    || mutation!(UndoUnchecked))
                     && (self.world.now() <= seen_by || mutation!(UndoLate)) =>
             {
                 witness!(ClaimUndone);

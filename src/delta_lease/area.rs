@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::format::{
-    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName, NoteState,
+    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, Incarnation, LockspaceName,
+    NoteState,
 };
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
@@ -78,6 +79,12 @@ impl DeltaRecord {
             _ => None,
         };
         Ok(Self { leader, note })
+    }
+
+    /// Which run of the host wrote it, where that is told.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.note.as_ref().and_then(|note| note.incarnation)
     }
 
     /// The io timeout N of the host that owns this sector.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::DeltaRecord;
 use super::area::fire_timeout_of;
 use crate::format::{
-    FormatError, Generation, Geometry, HostId, HostNote, LockspaceName, NameBytes,
+    FormatError, Generation, Geometry, HostId, HostNote, Incarnation, LockspaceName, NameBytes,
 };
 use crate::probe::{mutation, witness};
 use crate::timing::{FireTimeout, IoTimeout, Timing};
@@ -88,6 +88,12 @@ impl HostState {
 }
 
 impl HostRecord {
+    /// Which run of the host wrote the sector, where that is told.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.note.as_ref().and_then(|note| note.incarnation)
+    }
+
     /// How long this host must have been silent to be dead, counted from [`Self::changed_at`].
     #[must_use]
     pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
@@ -231,7 +237,11 @@ fn take_in(
     }
     let seen_before = slot
         .as_ref()
-        .filter(|record| record.generation == leader.generation() || mutation!(TableLivesMixed));
+        .filter(|record| record.generation == leader.generation() || mutation!(TableLivesMixed))
+        // What a twin wrote in the same generation is no renewal of this one.
+        .filter(|record| {
+            record.incarnation() == found.incarnation() || mutation!(TableIncarnationsMixed)
+        });
     let renewed =
         seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
     let unchanged = seen_before.filter(|_| !renewed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{DeltaLease, Expiry, HostRecord, HostTable, LockspaceArea};
-use crate::format::{Generation, HostId};
+use crate::format::{Generation, HostId, Incarnation};
 use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::Timestamp;
@@ -19,6 +19,7 @@ pub struct Membership<D> {
     area: LockspaceArea<D>,
     host_id: HostId,
     generation: Generation,
+    incarnation: Incarnation,
     timing: Timing,
     expiry: Expiry,
     /// Locked for single look-ups and for taking in one scan; never across I/O.
@@ -34,6 +35,7 @@ impl<D> Membership<D> {
             area,
             host_id: lease.host_id(),
             generation: lease.generation(),
+            incarnation: lease.incarnation(),
             timing: lease.timing,
             expiry: Expiry::until(lease.expires_at()),
             hosts: Mutex::new(hosts),
@@ -57,6 +59,12 @@ impl<D> Membership<D> {
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Which run of this host it is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// This host's times.

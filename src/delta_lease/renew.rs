@@ -36,6 +36,14 @@ pub enum RenewError {
         /// The id.
         host_id: HostId,
     },
+    /// Another run with our id, our name and our generation renews the sector. The leases are lost.
+    #[error(
+        "host id {host_id} is renewed by another host with this host's name: give each machine a host id and a name of its own"
+    )]
+    Twin {
+        /// The id.
+        host_id: HostId,
+    },
     /// The leases were lost before the renewal could be written. Nothing was written: the sector
     /// may be somebody else's by now, whatever the look at it before showed.
     #[error("host id {host_id} was not renewed: its leases were lost before")]
@@ -51,9 +59,10 @@ impl RenewError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_) | Self::TakenOver { .. } | Self::Changed { .. } => {
-                !mutation!(TakenOverNotFatal)
-            }
+            Self::Damaged(_)
+            | Self::TakenOver { .. }
+            | Self::Changed { .. }
+            | Self::Twin { .. } => !mutation!(TakenOverNotFatal),
             Self::Expired { .. } => true,
         }
     }
@@ -153,10 +162,10 @@ fn check_own_sector<D: Clone + std::fmt::Debug>(
         .geometry
         .sector(scan, area.geometry.delta_offset(host_id))
         .map_err(damaged)?;
-    let found = area
+    let record = area
         .decode_sector(sector, host_id)
-        .map_err(RenewError::Damaged)?
-        .leader;
+        .map_err(RenewError::Damaged)?;
+    let found = &record.leader;
     let ours = &lease.leader;
     let is_ours = found.owner_id() == ours.owner_id()
         && found.generation() == ours.generation()
@@ -170,7 +179,14 @@ fn check_own_sector<D: Clone + std::fmt::Debug>(
             generation: found.generation(),
         });
     }
-    if lease.leader_is_on_disk && found != *ours && !mutation!(RenewalChangeUnchecked) {
+    // Also after a write that failed: whichever version is there, its note is ours.
+    let by_another = !lease.wrote(&record) && !mutation!(RenewalIncarnationUnchecked);
+    if by_another && record.incarnation().is_some() {
+        witness!(RenewalOfTwin);
+        return Err(RenewError::Twin { host_id });
+    }
+    let changed = lease.leader_is_on_disk && found != ours && !mutation!(RenewalChangeUnchecked);
+    if by_another || changed {
         witness!(RenewalChanged);
         return Err(RenewError::Changed { host_id });
     }

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::checksum::checksum;
 use super::error::{FormatError, Structure};
-use super::ids::{Generation, HostId, LeaseVersion, OfferId};
+use super::ids::{Generation, HostId, Incarnation, LeaseVersion, OfferId};
 use super::le::{Le16, Le32, Le64};
 use super::note::NoteState;
 use super::record;
@@ -50,6 +50,8 @@ pub struct HolderNote {
     pub host_id: HostId,
     /// The generation of the host. A note of another generation is out of date.
     pub generation: Generation,
+    /// Which run of the host wrote it. `None` in a note from before there were any.
+    pub incarnation: Option<Incarnation>,
     /// The version of the lease. A note of another version is out of date.
     pub version: LeaseVersion,
     /// What became of it.
@@ -84,7 +86,9 @@ struct RawHolderNote {
     guest_name: [u8; GUEST_NAME_LEN],
     /// The offer of a hand-over, the version of one that was not used; else zero.
     of_state: Le64,
-    unused: [u8; 40],
+    /// Zero, as all that is unused, in a note from before there were incarnations.
+    incarnation: [u8; 16],
+    unused: [u8; 24],
 }
 
 const _: () = assert!(size_of::<RawHolderNote>() == 256 && align_of::<RawHolderNote>() == 1);
@@ -99,6 +103,7 @@ impl HolderNote {
         Self {
             host_id,
             generation,
+            incarnation: None,
             version,
             tenure: Tenure::Held,
             pid: 0,
@@ -187,6 +192,7 @@ impl HolderNote {
         Ok(Some(Self {
             host_id: host,
             generation: Generation::new(raw.generation.get()),
+            incarnation: Incarnation::new(raw.incarnation),
             version: LeaseVersion::new(raw.lver.get()),
             tenure,
             pid: raw.pid.get(),
@@ -221,6 +227,7 @@ impl HolderNote {
             acquired: Le64::new(self.acquired_unix_secs),
             boot_id: self.boot_id,
             guest_uuid: self.guest_uuid.unwrap_or_default(),
+            incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
             ..RawHolderNote::zeroed()
         };
         for (to, from) in raw
@@ -270,6 +277,7 @@ mod tests {
     fn note() -> HolderNote {
         HolderNote {
             pid: 4711,
+            incarnation: Incarnation::new([0x1c; 16]),
             boot_id: [0xb0; 16],
             guest_uuid: Some([0xab; 16]),
             acquired_unix_secs: 1_800_000_000,

@@ -4,14 +4,19 @@ use bytemuck::{Pod, Zeroable};
 
 use super::checksum::checksum;
 use super::error::{FormatError, Structure};
-use super::ids::{Generation, HostId};
+use super::ids::{Generation, HostId, Incarnation};
 use super::le::{Le16, Le32, Le64};
 use super::note::NoteState;
 use super::record;
 
 /// Where the note is in a delta sector, of either sector size.
 const OFFSET: usize = 200;
-const MAGIC: u32 = 0x6c64_6e68;
+/// "hnd2".
+const MAGIC: u32 = 0x3264_6e68;
+/// "hndl", of notes without an incarnation. Still read, never written.
+const OLD_MAGIC: u32 = 0x6c64_6e68;
+/// Bytes of the boot id that a note keeps: the first half.
+const BOOT_LEN: usize = 8;
 /// Bytes of the note before those that the checksum covers: magic number and checksum.
 const UNCHECKED: usize = 8;
 
@@ -32,14 +37,14 @@ pub struct HostNote {
     pub fire_timeout_secs: u16,
     /// The process, in the host's own count.
     pub pid: u32,
-    /// The boot of the host's kernel.
-    pub boot_id: [u8; 16],
+    /// The first half of the boot id of the host's kernel.
+    pub boot: [u8; BOOT_LEN],
     /// The version of the protocol that the host speaks.
     pub protocol: u16,
-    /// What else the host understands, one bit each.
-    pub features: u32,
     /// Which life lock the process holds on its own host; 0 for none.
     pub life_mark: u32,
+    /// Which run of the host wrote it. `None` in a note from before there were any.
+    pub incarnation: Option<Incarnation>,
 }
 
 #[repr(C)]
@@ -50,16 +55,53 @@ struct RawHostNote {
     protocol: Le16,
     io_timeout: Le16,
     pid: Le32,
+    life_mark: Le32,
+    generation: Le64,
+    boot: [u8; BOOT_LEN],
+    incarnation: [u8; 16],
+    host_id: Le16,
+    fire_timeout: Le16,
+}
+
+const _: () = assert!(size_of::<RawHostNote>() == 56 && align_of::<RawHostNote>() == 1);
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct OldRawHostNote {
+    magic: Le32,
+    checksum: Le32,
+    protocol: Le16,
+    io_timeout: Le16,
+    pid: Le32,
     features: Le32,
     life_mark: Le32,
     generation: Le64,
-    boot_id: [u8; 16],
+    boot: [u8; BOOT_LEN],
+    rest_of_boot: [u8; BOOT_LEN],
     host_id: Le16,
     fire_timeout: Le16,
     unused: [u8; 4],
 }
 
-const _: () = assert!(size_of::<RawHostNote>() == 56 && align_of::<RawHostNote>() == 1);
+const _: () = assert!(size_of::<OldRawHostNote>() == size_of::<RawHostNote>());
+
+impl From<OldRawHostNote> for RawHostNote {
+    fn from(old: OldRawHostNote) -> Self {
+        Self {
+            magic: old.magic,
+            checksum: old.checksum,
+            protocol: old.protocol,
+            io_timeout: old.io_timeout,
+            pid: old.pid,
+            life_mark: old.life_mark,
+            generation: old.generation,
+            boot: old.boot,
+            incarnation: [0; 16],
+            host_id: old.host_id,
+            fire_timeout: old.fire_timeout,
+        }
+    }
+}
 
 impl HostNote {
     /// A note of this host that says nothing else yet: the other fields are 0.
@@ -71,11 +113,17 @@ impl HostNote {
             io_timeout_secs: 0,
             fire_timeout_secs: 0,
             pid: 0,
-            boot_id: [0; 16],
+            boot: [0; BOOT_LEN],
             protocol: 0,
-            features: 0,
             life_mark: 0,
+            incarnation: None,
         }
+    }
+
+    /// What a note keeps of the boot id of a kernel.
+    #[must_use]
+    pub fn boot_of(boot_id: &[u8; 16]) -> [u8; BOOT_LEN] {
+        std::array::from_fn(|at| boot_id.get(at).copied().unwrap_or_default())
     }
 
     /// The note in a delta sector.
@@ -89,12 +137,12 @@ impl HostNote {
 
     fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
         let structure = Structure::HostNote;
-        let raw: RawHostNote = record::read(structure, sector, OFFSET)?;
+        let mut raw: RawHostNote = record::read(structure, sector, OFFSET)?;
         if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawHostNote::zeroed()) {
             return Ok(None);
         }
         let found = raw.magic.get();
-        if found != MAGIC {
+        if found != MAGIC && found != OLD_MAGIC {
             return Err(FormatError::Magic {
                 structure,
                 expected: MAGIC,
@@ -109,6 +157,9 @@ impl HostNote {
                 computed,
             });
         }
+        if found == OLD_MAGIC {
+            raw = record::read::<OldRawHostNote>(structure, sector, OFFSET)?.into();
+        }
         let host_id =
             HostId::new(u64::from(raw.host_id.get())).map_err(|error| FormatError::OwnerRange {
                 structure,
@@ -121,10 +172,10 @@ impl HostNote {
             io_timeout_secs: raw.io_timeout.get(),
             fire_timeout_secs: raw.fire_timeout.get(),
             pid: raw.pid.get(),
-            boot_id: raw.boot_id,
+            boot: raw.boot,
             protocol: raw.protocol.get(),
-            features: raw.features.get(),
             life_mark: raw.life_mark.get(),
+            incarnation: Incarnation::new(raw.incarnation),
         }))
     }
 
@@ -139,10 +190,10 @@ impl HostNote {
             protocol: Le16::new(self.protocol),
             io_timeout: Le16::new(self.io_timeout_secs),
             pid: Le32::new(self.pid),
-            features: Le32::new(self.features),
             life_mark: Le32::new(self.life_mark),
             generation: Le64::new(self.generation.get()),
-            boot_id: self.boot_id,
+            boot: self.boot,
+            incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
             host_id: Le16::new(self.host_id.get()),
             fire_timeout: Le16::new(self.fire_timeout_secs),
             ..RawHostNote::zeroed()
@@ -174,10 +225,10 @@ mod tests {
             generation: Generation::new(7),
             io_timeout_secs: 10,
             pid: 4711,
-            boot_id: [0xb0; 16],
+            boot: [0xb0; 8],
             protocol: 1,
-            features: 1 << 31,
             life_mark: 0x1234_5678,
+            incarnation: Incarnation::new([0x1c; 16]),
             fire_timeout_secs: 60,
         }
     }
@@ -192,7 +243,7 @@ mod tests {
     fn goes_to_its_own_bytes_and_back() {
         let sector = sector();
         assert_eq!(HostNote::read_from(&sector), NoteState::Present(note()));
-        assert_eq!(sector[200..204], [0x68, 0x6e, 0x64, 0x6c]);
+        assert_eq!(sector[200..204], *b"hnd2");
         assert!(
             sector[..200]
                 .iter()
@@ -222,7 +273,7 @@ mod tests {
             NoteState::Damaged(FormatError::Magic {
                 structure: S,
                 expected: MAGIC,
-                found: 0x6c64_6e00
+                found: 0x3264_6e00
             })
         );
         let mut nobody: RawHostNote = record::read(S, &sector(), OFFSET).unwrap();
@@ -259,17 +310,51 @@ mod tests {
         note.fire_timeout_secs = 60;
         note.pid = 4711;
         note.life_mark = 0x1234_5678;
-        note.boot_id = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let counted: [u8; 16] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        note.boot = HostNote::boot_of(&counted);
+        note.incarnation = Incarnation::new(counted.map(|n| 0xf0 + n));
         let mut sector = [0; 512];
         note.write_to(&mut sector).unwrap();
         assert_eq!(
             crate::format::Hex(&sector[200..256]).to_string(),
             concat!(
-                "686e646c0aa6260f01000a0067120000",
-                "00000000785634120300000000000000",
-                "000102030405060708090a0b0c0d0e0f",
-                "07003c0000000000"
+                "686e6432dc021e0e01000a0067120000",
+                "78563412030000000000000000010203",
+                "04050607f0f1f2f3f4f5f6f7f8f9fafb",
+                "fcfdfeff07003c00"
             )
         );
+    }
+
+    /// As they were written before there were incarnations: all else is read of them.
+    #[test]
+    fn notes_of_the_old_layout_are_read() {
+        let mut old = OldRawHostNote {
+            magic: Le32::new(OLD_MAGIC),
+            protocol: Le16::new(1),
+            io_timeout: Le16::new(10),
+            pid: Le32::new(4711),
+            features: Le32::new(1 << 31),
+            life_mark: Le32::new(0x1234_5678),
+            generation: Le64::new(7),
+            boot: [0xb0; 8],
+            rest_of_boot: [0xb1; 8],
+            host_id: Le16::new(1500),
+            fire_timeout: Le16::new(60),
+            ..OldRawHostNote::zeroed()
+        };
+        old.checksum = Le32::new(checksum(&bytemuck::bytes_of(&old)[UNCHECKED..]));
+        let mut sector = [0; 512];
+        record::write(S, &mut sector, OFFSET, &old).unwrap();
+        let expected = HostNote {
+            incarnation: None,
+            ..note()
+        };
+        assert_eq!(HostNote::read_from(&sector).present(), Some(expected));
+        sector[240] ^= 1;
+        assert!(matches!(
+            HostNote::read_from(&sector),
+            NoteState::Damaged(_)
+        ));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hex::Hex;
+
 /// A host of a lockspace: 1 to [`HostId::MAX`].
 ///
 /// A [`Geometry`](super::Geometry) may have room for fewer hosts; its `check_host` tells.
@@ -112,6 +114,36 @@ impl OfferId {
 impl fmt::Display for OfferId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One run of a host in its lockspace, from its join on: 128 random bits that no other join ever has.
+///
+/// Two hosts that were given one host id and one name by mistake, and joined at the same time, agree in
+/// everything else that stands on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation([u8; 16]);
+
+impl Incarnation {
+    /// From its bytes. `None` for all zeros, which say "unknown".
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes != [0; 16]).then_some(Self(bytes))
+    }
+
+    /// What a host would have that draws none: the same for all.
+    pub(crate) const FIXED: Self = Self([0xff; 16]);
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(&self.0).fmt(f)
     }
 }
 

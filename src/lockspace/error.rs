@@ -211,6 +211,36 @@ pub enum JoinError {
         /// Which life of it.
         generation: Generation,
     },
+    /// Another process of this machine has joined with this host id, or what one of them has started
+    /// lives on.
+    #[error(
+        "host id {host_id} of {path:?} is in use on this machine{}, which holds {lock:?}, or by what it has started: end that, or give each process that joins an id of its own",
+        pid.map_or_else(|| " by another process".to_owned(), |pid| format!(" by process {pid}"))
+    )]
+    HostIdInUseHere {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// The file of the process lock.
+        lock: PathBuf,
+        /// Which process took the lock, in its own count, if that is known.
+        pid: Option<u32>,
+    },
+    /// Another host that was given the same host id and the same name claims or renews it.
+    #[error(
+        "host id {host_id} of {path:?} is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
+    )]
+    HostIdOfTwin {
+        /// The file or device.
+        path: PathBuf,
+        /// The id.
+        host_id: HostId,
+        /// The name that both have.
+        owner: NameBytes,
+        /// Its generation.
+        generation: Generation,
+    },
     /// The host id could not be written.
     #[error("host id {host_id} of {path:?} cannot be claimed at byte {offset}: {error}")]
     Unwritable {
@@ -248,6 +278,9 @@ pub enum JoinError {
     /// There is no such watchdog here, or it does not go with these times.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
+    /// The kernel gives no random numbers, by which this join is told from all others.
+    #[error("the kernel gives no random numbers: {0}")]
+    Random(OsError),
     /// The system refuses a thread.
     #[error("no thread can be started: {error}")]
     Threads {
@@ -301,6 +334,16 @@ impl JoinError {
                 owner,
                 generation,
             } => Self::HostIdInUse {
+                path: owned,
+                host_id,
+                owner,
+                generation,
+            },
+            ClaimError::Twin {
+                host_id,
+                owner,
+                generation,
+            } => Self::HostIdOfTwin {
                 path: owned,
                 host_id,
                 owner,

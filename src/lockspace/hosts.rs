@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::guarantee::Peers;
 use crate::delta_lease::{HostState, HostTable};
-use crate::format::{FormatError, Generation, HostId, NameBytes};
+use crate::format::{FormatError, Generation, HostId, Incarnation, NameBytes};
 use crate::world::Timestamp;
 
 /// What is known of one host. All durations end at the moment of the question.
@@ -25,8 +25,10 @@ pub struct HostInfo {
     pub unchanged_for: Duration,
     /// The process, where a disklease host wrote the sector.
     pub pid: Option<u32>,
-    /// The boot of its machine, where a disklease host wrote the sector.
-    pub boot_id: Option<[u8; 16]>,
+    /// The first half of the boot id of its machine, where a disklease host wrote the sector.
+    pub boot: Option<[u8; 8]>,
+    /// Which run of the host it is, where a disklease host wrote the sector that tells.
+    pub incarnation: Option<Incarnation>,
     /// What is wrong with its sector, if anything.
     pub damage: Option<FormatError>,
 }
@@ -93,7 +95,8 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
             io_timeout: record.io_timeout.as_duration(),
             unchanged_for: now.since(record.changed_at),
             pid: record.note.as_ref().map(|note| note.pid),
-            boot_id: record.note.as_ref().map(|note| note.boot_id),
+            boot: record.note.as_ref().map(|note| note.boot),
+            incarnation: record.incarnation(),
             damage: record.damage,
         })
         .collect()

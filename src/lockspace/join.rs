@@ -15,7 +15,7 @@ use super::claim::claim_watching;
 use super::error::JoinError;
 use super::host_fence::HostFence;
 use super::leave::wait_for_io;
-use super::life_lock::LifeLock;
+use super::life_lock::{InUseHere, LifeLock};
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
 use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
@@ -29,7 +29,7 @@ use crate::delta_lease::{
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
-use crate::format::{Hex, HostId, HostName, LockspaceName};
+use crate::format::{Hex, HostId, HostName, Incarnation, LockspaceName};
 use crate::libvirt;
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
@@ -131,7 +131,14 @@ impl LockspaceOptions {
         }
 
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
-        let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id);
+        let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
+            .map_err(|InUseHere { lock, pid }| JoinError::HostIdInUseHere {
+                path: path.clone(),
+                host_id,
+                lock,
+                pid,
+            })?;
+        let life_mark = life_lock.as_ref().map_or(0, LifeLock::mark);
         // The lock says that the processes are gone. Their I/O is only where it ends with them.
         let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
         let claimant = Claimant {
@@ -140,10 +147,13 @@ impl LockspaceOptions {
             timing,
             pid: std::process::id(),
             boot_id,
-            life_mark: life_lock.as_ref().map_or(0, LifeLock::mark),
-            earlier_life: match life_lock {
-                Some(_) if io_is_gone => EarlierLife::ProvenOver,
-                _ => EarlierLife::MayRun,
+            incarnation: Incarnation::new(clock::random_bits().map_err(JoinError::Random)?)
+                .ok_or(JoinError::Random(OsError(libc::EIO)))?,
+            life_mark,
+            earlier_life: if life_mark != 0 && io_is_gone {
+                EarlierLife::ProvenOver
+            } else {
+                EarlierLife::MayRun
             },
         };
         let (lease, hosts) = match self.claim(&area, &claimant, deadman.as_ref()) {

@@ -80,6 +80,16 @@ pub enum AcquireError {
         /// What the lockspace says.
         in_lockspace: Generation,
     },
+    /// Another run with this host's id, name and generation has it: a twin, by mistake.
+    #[error(
+        "the lease was taken by another host with this host's id {host_id} and name (generation {generation})"
+    )]
+    HeldByTwin {
+        /// The id of both.
+        host_id: HostId,
+        /// The generation of both.
+        generation: Generation,
+    },
     /// Others balloted for it all the time.
     #[error("the lease could not be won against other hosts in {rounds} rounds")]
     Contended {
@@ -348,6 +358,7 @@ impl<W: World> Attempt<'_, W> {
         let mut note = self.holding.note.clone()?;
         note.host_id = self.membership.host_id();
         note.generation = self.membership.generation();
+        note.incarnation = Some(self.membership.incarnation());
         note.version = version;
         Some(note)
     }

@@ -107,6 +107,11 @@ impl LeaseImage {
             .and_then(|seen| seen.block)
     }
 
+    pub(super) fn note_of(&self, host: HostId) -> Option<&HolderNote> {
+        let seen = self.blocks.iter().find(|seen| seen.host == host)?;
+        seen.note.as_ref()
+    }
+
     /// The largest ballot number that any host ever used here.
     pub(super) fn max_mbal(&self) -> u64 {
         self.blocks

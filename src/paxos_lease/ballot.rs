@@ -165,6 +165,7 @@ impl<W: World> Attempt<'_, W> {
                     leader,
                     block: debt.block(),
                     unchanged_since: self.unchanged_since.map(|(_, since)| since),
+                    incarnation: self.membership.incarnation(),
                 }))
             }
             _ => Ok(LeaderNow::Moved),
@@ -240,6 +241,7 @@ impl<W: World> Attempt<'_, W> {
             leader,
             block: accepting,
             unchanged_since: self.unchanged_since.map(|(_, since)| since),
+            incarnation: self.membership.incarnation(),
         }))
     }
 

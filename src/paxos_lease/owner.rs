@@ -12,7 +12,8 @@ use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::LeaseImage;
 use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
-    Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader, Tenure,
+    Generation, HolderNote, HostId, Incarnation, LeaseVersion, NameBytes, NoteState, PaxosLeader,
+    Tenure,
 };
 use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
@@ -109,6 +110,7 @@ struct Watch {
     timestamp_secs: u64,
     /// The longest that the sector showed with this time: the field has no checksum.
     io_timeout: IoTimeout,
+    incarnation: Option<Incarnation>,
     unchanged_since: Timestamp,
     renewal_seen: bool,
 }
@@ -124,14 +126,30 @@ impl<W: World> Attempt<'_, W> {
             return Ok(Ownership::Over { waited: false });
         }
         if owner == self.membership.host_id() {
-            return self.judge_ourselves(owner, leader);
+            return self.judge_ourselves(owner, image);
         }
         self.watch_other(image, owner).await
     }
 
     /// The leader names this host: of an earlier life, or of this one without a holder.
-    fn judge_ourselves(&self, me: HostId, leader: &PaxosLeader) -> Result<Ownership, AcquireError> {
+    fn judge_ourselves(&self, me: HostId, image: &LeaseImage) -> Result<Ownership, AcquireError> {
+        let leader = &image.leader;
         let in_lockspace = self.membership.generation();
+        // INV-INCARNATION: no other run of this host has its generation but a twin of it, which has
+        // the same host id and name by mistake, and may be at work.
+        let ours = Some(self.membership.incarnation());
+        let twin = image.note_of(me).filter(|note| {
+            note.generation == in_lockspace
+                && note.incarnation != ours
+                && !mutation!(LeaseOfTwinTaken)
+        });
+        if twin.is_some() && leader.generation() == in_lockspace {
+            witness!(LeaseOfTwin);
+            return Err(AcquireError::HeldByTwin {
+                host_id: me,
+                generation: in_lockspace,
+            });
+        }
         match leader.generation().cmp(&in_lockspace) {
             Ordering::Less if !mutation!(OwnEarlierLifeRefused) => witness!(OwnEarlierLife),
             Ordering::Equal => witness!(OwnLeftover),
@@ -187,12 +205,18 @@ impl<W: World> Attempt<'_, W> {
             let silent_from = mutation!(OwnerSilenceFromReadBegin, read_begun, now);
             let silent_to = mutation!(OwnerSilenceToReadEnd, now, read_begun);
             let stamp = found.leader.timestamp_secs();
-            let watch = watch.get_or_insert_with(|| Watch {
+            let first_seen = || Watch {
                 timestamp_secs: stamp,
                 io_timeout: found.io_timeout(),
+                incarnation: found.incarnation(),
                 unchanged_since: silent_from,
                 renewal_seen: false,
-            });
+            };
+            let watch = watch.get_or_insert_with(first_seen);
+            if watch.incarnation != found.incarnation() && !mutation!(OwnerIncarnationIgnored) {
+                // Another run under the same id: nobody knows yet whether that renews.
+                *watch = first_seen();
+            }
             if watch.timestamp_secs != stamp && !mutation!(OwnerRenewalIgnored) {
                 watch.timestamp_secs = stamp;
                 watch.io_timeout = found.io_timeout();
@@ -256,6 +280,7 @@ impl<W: World> Attempt<'_, W> {
         (is_this_life && record.damage.is_none()).then_some(Watch {
             timestamp_secs: record.timestamp_secs,
             io_timeout: record.io_timeout,
+            incarnation: record.incarnation(),
             unchanged_since: record.changed_at,
             renewal_seen: record.renewal_seen,
         })

@@ -29,6 +29,8 @@ witnesses! {
     FastRejoin,
     /// A claim found another host.
     ClaimInUse,
+    /// A claim found another run under its own name.
+    ClaimOfTwin,
     /// From the read to the end of the write it took too long.
     ClaimTooSlow,
     /// A claim was renewed before it was confirmed.
@@ -45,6 +47,8 @@ witnesses! {
     RenewalTakenOver,
     /// A renewal found its own sector with something that it did not write.
     RenewalChanged,
+    /// A renewal found its own sector as another run of the same name had written it.
+    RenewalOfTwin,
     /// The leases were lost between a renewal's read and its write.
     RenewalExpired,
     /// A question found the deadline passed.
@@ -67,6 +71,8 @@ witnesses! {
     OwnEarlierLife,
     /// The leader named this host: of this life, without a holder.
     OwnLeftover,
+    /// The leader named this host in this generation, and its block was another run's.
+    LeaseOfTwin,
     /// The owner was alive, or out of patience.
     OwnerRefused,
     /// The owner's sector could not be read or believed.

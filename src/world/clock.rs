@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::rand::GetRandomFlags;
 use rustix::time::{ClockId, Timespec};
 
-use super::Timestamp;
+use super::{OsError, Timestamp};
 
 /// Where the kernel tells which boot of this machine it is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -77,6 +77,22 @@ pub fn random(below: u64) -> u64 {
     // The upper half of the product is uniform enough: its bias is below / 2^64.
     let scaled = u128::from(random_u64()).wrapping_mul(u128::from(below)) >> 64;
     u64::try_from(scaled).unwrap_or(0)
+}
+
+/// 128 random bits, which nobody else has. Unlike [`random`] there is no stand-in for them.
+///
+/// # Errors
+///
+/// The kernel gives none.
+pub fn random_bits() -> Result<[u8; 16], OsError> {
+    let mut bytes = [0; 16];
+    loop {
+        match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
+            Ok(16) => return Ok(bytes),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(OsError(errno.raw_os_error())),
+        }
+    }
 }
 
 fn random_u64() -> u64 {

@@ -94,6 +94,34 @@ const TABLE: &[(Mutation, &str)] = &[
         "join::a_claim_with_a_short_n_is_renewed_until_it_is_confirmed",
     ),
     (
+        Mutation::IncarnationConstant,
+        "twins::of_twins_that_claim_an_id_at_once_exactly_one_wins_in_every_order",
+    ),
+    (
+        Mutation::ConfirmIncarnationUnchecked,
+        "twins::of_twins_that_claim_an_id_at_once_exactly_one_wins_in_every_order",
+    ),
+    (
+        Mutation::RenewalIncarnationUnchecked,
+        "twins::a_renewal_of_a_twin_loses_the_leases_at_once",
+    ),
+    (
+        Mutation::UndoIncarnationUnchecked,
+        "twins::a_claim_that_failed_does_not_free_the_id_of_a_twin",
+    ),
+    (
+        Mutation::TableIncarnationsMixed,
+        "twins::another_run_in_the_same_generation_is_no_renewal",
+    ),
+    (
+        Mutation::OwnerIncarnationIgnored,
+        "twins::another_run_under_the_owners_id_is_waited_for_anew",
+    ),
+    (
+        Mutation::LeaseOfTwinTaken,
+        "twins::a_lease_of_a_twin_is_not_our_own",
+    ),
+    (
         Mutation::StampReused,
         "renewal::each_renewal_changes_the_time_in_the_record",
     ),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::{Claimant, EarlierLife, LockspaceArea};
 use disklease::__sim::paxos_lease::{LeaseArea, LeaseShape};
 use disklease::format::{
-    Geometry, HostId, HostName, LockspaceName, ResourceName, lease_image, lockspace_image,
+    Geometry, HostId, HostName, Incarnation, LockspaceName, ResourceName, lease_image,
+    lockspace_image,
 };
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 
@@ -146,6 +147,7 @@ pub fn claimant(host: usize) -> Claimant {
         timing: timing(),
         pid: 4711,
         boot_id: [7; 16],
+        incarnation: Incarnation::new([1 + host as u8; 16]).unwrap(),
         life_mark: 99,
         earlier_life: EarlierLife::ProvenOver,
     }

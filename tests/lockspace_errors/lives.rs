@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use disklease::format::{HostNote, NoteState};
-use disklease::lockspace::JoinProgress;
+use disklease::lockspace::{JoinError, JoinProgress};
 
 use crate::support::{
     AT_ONCE, Child, N, SOON, bytes_of, child_role, host_id, lockspace_in, options, say, scratch,
@@ -66,6 +66,29 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
     assert_eq!(joined.generation().get(), 3);
     assert!(took < 2 * N + AT_ONCE, "{took:?}");
     joined.leave().unwrap();
+}
+
+/// What lives beside it with the same id and the same name is refused by name, though on the disk it could
+/// be told by its incarnation alone; also while it only claims the id.
+#[test]
+fn a_process_that_lives_is_refused_on_the_same_machine() {
+    let dir = scratch();
+    let life = start("alone", dir.path());
+    assert_eq!(life.hear(SOON), "confirms");
+    for joined in [false, true] {
+        if joined {
+            assert_eq!(life.hear(SOON), "joined 1");
+        }
+        let error = try_join(dir.path(), 1, "alpha").unwrap_err();
+        let JoinError::HostIdInUseHere {
+            host_id, pid, lock, ..
+        } = &error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((host_id.get(), *pid), (1, Some(life.pid())));
+        assert!(lock.starts_with(dir.path()), "{lock:?}");
+    }
 }
 
 #[test]

@@ -67,7 +67,9 @@ fn who_left_may_come_again_at_once_and_is_somebody_else() {
 pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
     let locks: Vec<_> = std::fs::read_dir(dir.join("run").join(name))
         .unwrap()
-        .map(|entry| File::open(entry.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "life"))
+        .map(|path| File::open(path).unwrap())
         .collect();
     assert_eq!(locks.len(), 1);
     wait_until("the life lock", 4 * SOON, || {

@@ -344,6 +344,8 @@ fn the_silence_of_an_earlier_life_does_not_count() {
     let (rig, [a, b]) = joined();
     a.acquire().unwrap();
     rig.sim.crash(a.host, Pending::Vanish);
+    // Of a host that tells its incarnation, that alone would do.
+    rig.patch(Rig::delta_at(1), 4096, |sector| sector[200..256].fill(0));
     rig.sim.run_for(secs(200));
     let dead = rig.delta(1).leader;
     let seen = b.membership.observed(host_id(1)).unwrap().timestamp_secs;

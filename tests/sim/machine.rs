@@ -20,7 +20,7 @@ use disklease::__sim::paxos_lease::{
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::CancelToken;
-use disklease::format::{Generation, HolderNote, HostName, LeaseVersion};
+use disklease::format::{Generation, HolderNote, HostName, Incarnation, LeaseVersion};
 use disklease::timing::Timing;
 use futures_util::future::{Either, join, join_all, select};
 use futures_util::{FutureExt, pin_mut};
@@ -31,7 +31,7 @@ use super::fences::{Care, Fences};
 use super::io::IoKind;
 use super::moves::{Ending, Image, Stream};
 use super::referee::{Life, Referee, offset_of};
-use super::rig::{host_id, secs, timing};
+use super::rig::{host_id, incarnation, secs, timing};
 use super::scenario::{Scenario, Setup};
 use super::sched::{HostIx, Sim};
 use super::script::Pending;
@@ -66,6 +66,8 @@ pub struct Host {
     name: Cell<u32>,
     /// Rises with each reset of the machine.
     boot: Cell<u8>,
+    /// Joins begun so far.
+    joins: Cell<u64>,
     /// It is to leave the lockspace when its guests allow.
     leaving: Cell<bool>,
     turns_left: RefCell<Vec<u64>>,
@@ -102,6 +104,7 @@ impl Host {
             timing: timing(setup.n, field.scenario.f),
             name: Cell::new(0),
             boot: Cell::new(setup.machine * 32),
+            joins: Cell::new(0),
             leaving: Cell::new(false),
             turns_left: RefCell::new(vec![field.scenario.turns; leases]),
             had_last: RefCell::new(vec![false; leases]),
@@ -144,6 +147,12 @@ impl Host {
             .spawn(self.ix(), async move { me.live(joined).await });
     }
 
+    /// No two joins of a run have the same.
+    fn new_incarnation(&self) -> Incarnation {
+        let joins = self.joins.replace(self.joins.get() + 1);
+        incarnation(self.ix().0 as u64 | joins << 8)
+    }
+
     fn claimant(&self) -> Claimant {
         let names = ["alpha", "beta", "gamma", "delta"];
         let own = usize::from(self.setup.name) - 1;
@@ -154,6 +163,7 @@ impl Host {
             timing: self.timing,
             pid: 1,
             boot_id: [self.boot.get(); 16],
+            incarnation: self.new_incarnation(),
             life_mark: 99,
             // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
             earlier_life: if self.has_io(None, |_| true) {

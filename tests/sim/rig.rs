@@ -16,7 +16,8 @@ use disklease::__sim::world::{Timestamp, World};
 use disklease::CancelToken;
 use disklease::format::{
     Dblock, DblockSector, DeltaLeader, Generation, Geometry, HolderNote, HostId, HostName,
-    LeaseVersion, LockspaceName, PaxosLeader, ResourceName, lease_image, lockspace_image,
+    Incarnation, LeaseVersion, LockspaceName, PaxosLeader, ResourceName, lease_image,
+    lockspace_image,
 };
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 
@@ -41,6 +42,8 @@ pub struct Rig {
     pub area: LockspaceArea<SimDisk>,
     pub lease: LeaseArea<SimDisk>,
     pub fire_timeout: FireTimeout,
+    /// Claimants so far.
+    claimants: Rc<Cell<u64>>,
 }
 
 /// A host that has joined.
@@ -57,6 +60,13 @@ pub struct Member {
 
 pub fn host_id(id: u64) -> HostId {
     HostId::new(id).unwrap()
+}
+
+/// The run of a host that has this number.
+pub fn incarnation(number: u64) -> Incarnation {
+    let mut bytes = [1; 16];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Incarnation::new(bytes).unwrap()
 }
 
 pub fn secs(secs: u64) -> Duration {
@@ -124,6 +134,7 @@ impl Rig {
                 },
             },
             fire_timeout: FireTimeout::DEFAULT,
+            claimants: Rc::default(),
         }
     }
 
@@ -145,6 +156,7 @@ impl Rig {
             timing: Timing::new(IoTimeout::new(secs(io_secs)).unwrap(), self.fire_timeout),
             pid: 4711,
             boot_id: [7; 16],
+            incarnation: incarnation(self.claimants.replace(self.claimants.get() + 1)),
             life_mark: 99,
             earlier_life: EarlierLife::MayRun,
         }

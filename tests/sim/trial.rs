@@ -18,7 +18,7 @@ use super::clock::{HostClock, TrueTime};
 use super::disk::{Faults, Sectors, SimDisk};
 use super::machine::{Field, Host};
 use super::referee::{Referee, Tally};
-use super::rig::{host_id, secs, timing};
+use super::rig::{host_id, incarnation, secs, timing};
 use super::scenario::{Blow, Profile, Scenario, When};
 use super::sched::Sim;
 use super::timeline;
@@ -127,6 +127,7 @@ impl Joined {
                     timing: timing(ns[host], f),
                     pid: 1,
                     boot_id: [(host as u8 + 1) * 32; 16],
+                    incarnation: incarnation(u64::MAX - host as u64),
                     life_mark: 99,
                     earlier_life: EarlierLife::MayRun,
                 };

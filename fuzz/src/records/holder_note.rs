@@ -1,8 +1,8 @@
 //! The note on who holds a lease.
 
 use disklease::format::{
-    FormatError, Generation, HolderNote, HostId, LeaseVersion, NoteState, OfferId, Structure,
-    Tenure,
+    FormatError, Generation, HolderNote, HostId, Incarnation, LeaseVersion, NoteState, OfferId,
+    Structure, Tenure,
 };
 
 use super::{Case, is_refused_where_it_does_not_fit};
@@ -98,6 +98,7 @@ fn present(structure: Structure, note: &[u8], host: HostId) -> Result<HolderNote
     said.pid = u32_at(note, 12);
     said.acquired_unix_secs = u64_at(note, 40);
     said.boot_id.copy_from_slice(&note[48..64]);
+    said.incarnation = Incarnation::new(note[216..232].try_into().unwrap());
     let uuid: [u8; 16] = note[64..80].try_into().unwrap();
     said.guest_uuid = Some(uuid).filter(|uuid| *uuid != [0; 16]);
     name.clone_into(&mut said.guest_name);
@@ -115,6 +116,7 @@ fn goes_back(note: &HolderNote, bytes: &[u8]) {
     if note.tenure != Tenure::Held {
         unused[208..216].fill(0);
     }
+    unused[216..232].fill(0);
     let is_as_we_write_it = unused[80 + note.guest_name.len()..]
         .iter()
         .all(|&byte| byte == 0);
@@ -155,6 +157,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ] {
         let mut note = HolderNote::new(host, Generation::new(3), LeaseVersion::new(9));
         note.tenure = tenure;
+        note.incarnation = Incarnation::new([9; 16]);
         let mut sector = vec![0; END];
         note.write_to(&mut sector).unwrap();
         seeds.push(Case::seed(2, OFFSET, &sector));

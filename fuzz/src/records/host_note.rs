@@ -1,6 +1,8 @@
 //! What a host of ours says of itself.
 
-use disklease::format::{FormatError, Generation, HostId, HostNote, NoteState, Structure};
+use disklease::format::{
+    FormatError, Generation, HostId, HostNote, Incarnation, NoteState, Structure,
+};
 
 use super::{Case, is_refused_where_it_does_not_fit};
 use crate::bytes::{self, HOST_NOTE, u16_at, u32_at, u64_at};
@@ -42,8 +44,9 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     if note.iter().all(|&byte| byte == 0) {
         return NoteState::Absent;
     }
-    let (expected, found) = (0x6c64_6e68, u32_at(note, 0));
-    if found != expected {
+    let (expected, old, found) = (0x3264_6e68, 0x6c64_6e68, u32_at(note, 0));
+    let is_old = found == old;
+    if found != expected && !is_old {
         return NoteState::Damaged(FormatError::Magic {
             structure,
             expected,
@@ -53,7 +56,13 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     if let Err(error) = bytes::expect_checksum(structure, &note[8..], u32_at(note, 4)) {
         return NoteState::Damaged(error);
     }
-    let found = u64::from(u16_at(note, 48));
+    // Host id and F, generation, life mark, boot.
+    let [ids, generation, mark, boot] = if is_old {
+        [48, 24, 20, 32]
+    } else {
+        [52, 20, 16, 28]
+    };
+    let found = u64::from(u16_at(note, ids));
     let Ok(host_id) = HostId::new(found) else {
         let max = 2000;
         return NoteState::Damaged(FormatError::OwnerRange {
@@ -62,14 +71,16 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
             found,
         });
     };
-    let mut said = HostNote::new(host_id, Generation::new(u64_at(note, 24)));
+    let mut said = HostNote::new(host_id, Generation::new(u64_at(note, generation)));
     said.protocol = u16_at(note, 8);
     said.io_timeout_secs = u16_at(note, 10);
     said.pid = u32_at(note, 12);
-    said.features = u32_at(note, 16);
-    said.life_mark = u32_at(note, 20);
-    said.boot_id.copy_from_slice(&note[32..48]);
-    said.fire_timeout_secs = u16_at(note, 50);
+    said.life_mark = u32_at(note, mark);
+    said.boot.copy_from_slice(&note[boot..boot + 8]);
+    said.fire_timeout_secs = u16_at(note, ids + 2);
+    if !is_old {
+        said.incarnation = Incarnation::new(note[36..52].try_into().unwrap());
+    }
     NoteState::Present(said)
 }
 
@@ -78,8 +89,8 @@ fn goes_back(note: &HostNote, bytes: &[u8]) {
     note.write_to(&mut sector).unwrap();
     assert!(sector[..OFFSET].iter().all(|&byte| byte == 0));
     assert_eq!(HostNote::read_from(&sector), NoteState::Present(*note));
-    // Bytes that have no meaning yet are not carried over.
-    assert_eq!(sector[OFFSET..] == *bytes, u32_at(bytes, 52) == 0);
+    // A note of the old layout is not written again.
+    assert_eq!(sector[OFFSET..] == *bytes, u32_at(bytes, 0) == 0x3264_6e68);
     is_refused_where_it_does_not_fit(END, |sector| note.write_to(sector));
 }
 
@@ -94,7 +105,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     note.protocol = 1;
     note.io_timeout_secs = 10;
     note.fire_timeout_secs = 60;
-    note.boot_id = [7; 16];
+    note.boot = [7; 8];
+    note.incarnation = Incarnation::new([9; 16]);
     let mut sector = vec![0; END];
     note.write_to(&mut sector).unwrap();
     let seed = Case::seed(1, OFFSET, &sector);

@@ -37,9 +37,9 @@ pub(crate) fn host_note(note: &HostNote) -> Value {
         "generation": note.generation.get(),
         "io_timeout_secs": note.io_timeout_secs,
         "pid": note.pid,
-        "boot_id": output::uuid(&note.boot_id),
+        "boot": output::hex(&note.boot),
+        "incarnation": note.incarnation.map(|incarnation| incarnation.to_string()),
         "protocol": note.protocol,
-        "features": note.features,
         "fire_timeout_secs": note.fire_timeout_secs,
         "life_mark": note.life_mark,
     })
@@ -49,6 +49,7 @@ pub(crate) fn holder_note(note: &HolderNote) -> Value {
     json!({
         "host_id": note.host_id.get(),
         "generation": note.generation.get(),
+        "incarnation": note.incarnation.map(|incarnation| incarnation.to_string()),
         "version": note.version.get(),
         "tenure": match note.tenure {
             Tenure::HandedOver(_) => "handed over",

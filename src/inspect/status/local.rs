@@ -43,7 +43,7 @@ impl Machine {
     }
 
     fn is_of(&self, note: &HostNote) -> bool {
-        self.boot_id == Some(note.boot_id)
+        self.boot_id.map(|id| HostNote::boot_of(&id)) == Some(note.boot)
     }
 
     /// `None` for a host of another machine, of an earlier boot, without a note; for one whose
@@ -102,7 +102,7 @@ mod tests {
         if let Some(boot_id) = boot_id {
             let mut note = HostNote::new(host, Generation::new(1));
             note.io_timeout_secs = 5;
-            note.boot_id = boot_id;
+            note.boot = HostNote::boot_of(&boot_id);
             note.write_to(&mut area[512..]).unwrap();
         }
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);

@@ -90,6 +90,20 @@ pub enum AcquireError {
         /// What the lockspace says.
         in_lockspace: Generation,
     },
+    /// Another host with this host's id and name has it.
+    #[error(
+        "{locked}: the lease in {path:?} was taken by another host with this host's id {host_id} and name (generation {generation}): give each machine a host id and a name of its own"
+    )]
+    HeldByTwin {
+        /// What was asked for.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// The id of both.
+        host_id: HostId,
+        /// The generation of both.
+        generation: Generation,
+    },
     /// Something is wrong with the lease itself.
     #[error("{locked}: the lease in {path:?} {fault}")]
     Lease {
@@ -444,6 +458,15 @@ impl AcquireError {
                 locked,
                 owner,
                 error,
+            },
+            E::HeldByTwin {
+                host_id,
+                generation,
+            } => Self::HeldByTwin {
+                locked,
+                path,
+                host_id,
+                generation,
             },
             E::FromTheFuture {
                 host_id,

@@ -77,6 +77,12 @@ mutations! {
     ShortDelayByOwnTimeout,
     /// The read-back is not compared: both claimants own the id.
     ConfirmUnchecked,
+    /// All hosts have the same incarnation: of twins that join at once both own the id.
+    IncarnationConstant,
+    /// The read-back goes by the record alone: a twin's is the same to the byte.
+    ConfirmIncarnationUnchecked,
+    /// A claim that failed frees what a twin wrote: that one is told to be over while it holds leases.
+    UndoIncarnationUnchecked,
     /// From the read to the end of the write it may take any time: the write lands over a claim that
     /// was confirmed in between.
     TooSlowIgnored,
@@ -110,6 +116,9 @@ mutations! {
     /// A renewal does not compare the whole record: another process under the same id, name and life
     /// goes unnoticed.
     RenewalChangeUnchecked,
+    /// A renewal does not compare who wrote the note: of twins of one clock each takes the other's
+    /// renewals for its own.
+    RenewalIncarnationUnchecked,
     /// A renewal that was asked for in time is written after the leases are lost: over who has taken the
     /// id meanwhile.
     RenewedAfterExpiry,
@@ -168,6 +177,8 @@ mutations! {
     TableDamageIsSilence,
     /// A new life with the stamp of the one before counts as unchanged.
     TableLivesMixed,
+    /// Another run in the same generation counts as a renewal of the one before.
+    TableIncarnationsMixed,
     /// The N of an unchanged record may get shorter: by damage.
     TableTimeoutShrinks,
     /// A host of which nothing was seen yet counts as dead: its shared lock is cleared away.
@@ -186,6 +197,8 @@ mutations! {
     OwnerNotJudged,
     /// A lease of an own earlier life is not known as own: with no other host, it is lost for ever.
     OwnEarlierLifeRefused,
+    /// A lease of a twin in the own generation is taken for own: both hold it.
+    LeaseOfTwinTaken,
     /// A lease of an own generation to come is taken for own: the lockspace was made anew, and the owner
     /// may run.
     FutureLifeTaken,
@@ -197,6 +210,9 @@ mutations! {
     OwnerSilenceToReadEnd,
     /// A renewal while the owner is watched does not begin the silence anew.
     OwnerRenewalIgnored,
+    /// Another run under the owner's id, in the same generation with the same time, goes unnoticed while
+    /// the owner is watched.
+    OwnerIncarnationIgnored,
     /// A free or silent sector of an older generation than the owner's is believed.
     OlderLifeBelieved,
     /// An owner that re-joined is waited for as if it still held: the lease is never free.
@@ -350,6 +366,8 @@ mutations! {
     LeftWithIoInFlight,
     /// A new life begins while I/O of the old one is under way.
     RejoinedWithIoInFlight,
+    /// A process lock that is held refuses nobody: two processes of one machine claim one host id.
+    ProcessLockIgnored,
     /// Children do not keep the life lock: a guest outlives the process that held its leases.
     LifeLockNotInherited,
     /// The life lock counts where writes outlive their process, on a network file system.

@@ -8,7 +8,7 @@ use disklease::format::{
 };
 use disklease::inspect::{Area, Damage, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
 
-use crate::output::{Shown, shown_path, table, utc, uuid};
+use crate::output::{Shown, hex, shown_path, table, utc, uuid};
 
 pub(crate) fn of(look: &FileLook) -> String {
     let kind = if look.is_block_device {
@@ -116,7 +116,7 @@ fn host_row(host: &HostSector) -> Option<[String; 7]> {
 }
 
 fn host_note(note: &HostNote) -> String {
-    format!("pid {}, boot {}", note.pid, uuid(&note.boot_id))
+    format!("pid {}, boot {}", note.pid, hex(&note.boot))
 }
 
 fn lease(text: &mut String, look: &LeaseLook) -> std::fmt::Result {
