@@ -25,9 +25,11 @@ use md5::{Digest, Md5};
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 
+use crate::disk::StorageWorld;
 use crate::format::{Hex, HostId, LockspaceName};
 use crate::probe::mutation;
-use crate::world::clock;
+use crate::world::executor::block_on;
+use crate::world::{World, clock};
 
 /// How long a lock that is held is asked for again: a process that was killed may be about to end, and
 /// a child of it between its fork and its exec has a copy for a moment.
@@ -80,7 +82,7 @@ impl LifeLock {
         loop {
             match Self::try_take(&dir, path, name, host_id) {
                 Ok(Ok(lock)) => return Ok(Some(lock)),
-                Ok(Err(_)) if clock::now() < until => std::thread::sleep(LOOK_INTERVAL),
+                Ok(Err(_)) if clock::now() < until => block_on(StorageWorld.sleep(LOOK_INTERVAL)),
                 Ok(Err(in_use)) => return Err(in_use),
                 Err(error) => {
                     tracing::info!(?dir, %error, "no life lock: a re-join after a crash will have to wait");
@@ -192,7 +194,7 @@ mod tests {
                 0 => assert!(clock::now() < end, "the lock is not given back"),
                 mark => return mark,
             }
-            std::thread::sleep(LOOK_INTERVAL);
+            block_on(StorageWorld.sleep(LOOK_INTERVAL));
         }
     }
 

@@ -115,6 +115,34 @@ struct Watch {
     renewal_seen: bool,
 }
 
+impl Watch {
+    fn begin(found: &DeltaRecord, silent_from: Timestamp) -> Self {
+        Self {
+            timestamp_secs: found.leader.timestamp_secs(),
+            io_timeout: found.io_timeout(),
+            incarnation: found.incarnation(),
+            unchanged_since: silent_from,
+            renewal_seen: false,
+        }
+    }
+
+    /// Takes in what a read showed that ended at `silent_from`.
+    fn see(&mut self, found: &DeltaRecord, silent_from: Timestamp) {
+        if self.incarnation != found.incarnation() && !mutation!(OwnerIncarnationIgnored) {
+            // Another run under the same id: nobody knows yet whether that renews.
+            *self = Self::begin(found, silent_from);
+        }
+        let renewed = self.timestamp_secs != found.leader.timestamp_secs();
+        if renewed && !mutation!(OwnerRenewalIgnored) {
+            *self = Self {
+                renewal_seen: true,
+                ..Self::begin(found, silent_from)
+            };
+        }
+        self.io_timeout = self.io_timeout.max(found.io_timeout());
+    }
+}
+
 impl<W: World> Attempt<'_, W> {
     /// Judges the owner that `image` shows.
     pub(super) async fn judge_owner(&self, image: &LeaseImage) -> Result<Ownership, AcquireError> {
@@ -204,26 +232,8 @@ impl<W: World> Attempt<'_, W> {
             // allows, and has seen nothing that came after its beginning.
             let silent_from = mutation!(OwnerSilenceFromReadBegin, read_begun, now);
             let silent_to = mutation!(OwnerSilenceToReadEnd, now, read_begun);
-            let stamp = found.leader.timestamp_secs();
-            let first_seen = || Watch {
-                timestamp_secs: stamp,
-                io_timeout: found.io_timeout(),
-                incarnation: found.incarnation(),
-                unchanged_since: silent_from,
-                renewal_seen: false,
-            };
-            let watch = watch.get_or_insert_with(first_seen);
-            if watch.incarnation != found.incarnation() && !mutation!(OwnerIncarnationIgnored) {
-                // Another run under the same id: nobody knows yet whether that renews.
-                *watch = first_seen();
-            }
-            if watch.timestamp_secs != stamp && !mutation!(OwnerRenewalIgnored) {
-                watch.timestamp_secs = stamp;
-                watch.io_timeout = found.io_timeout();
-                watch.unchanged_since = silent_from;
-                watch.renewal_seen = true;
-            }
-            watch.io_timeout = watch.io_timeout.max(found.io_timeout());
+            let watch = watch.get_or_insert_with(|| Watch::begin(&found, silent_from));
+            watch.see(&found, silent_from);
             if self.owner_has_released(image, owner).await? && !mutation!(ReleasedNotBelieved) {
                 witness!(ReleasedBelieved);
                 return Ok(Ownership::Over { waited: true });
