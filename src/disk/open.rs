@@ -74,6 +74,11 @@ impl OpenOptions {
     pub fn open(self, path: impl AsRef<Path>) -> Result<OpenedDisk, OpenError> {
         let path = path.as_ref();
         let seen = Identity::of_path(path, self.links)?;
+        self.open_seen(path, seen)
+    }
+
+    /// Opens what `path` names, which was `seen` to be one that may be opened.
+    fn open_seen(self, path: &Path, seen: Identity) -> Result<OpenedDisk, OpenError> {
         let (fd, direct) = self.open_fd(path)?;
         let opened = OpenedDisk::inspect(fd, path.to_owned(), self.access, direct)?;
         if opened.info.identity() == seen {

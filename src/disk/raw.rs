@@ -125,6 +125,37 @@ mod tests {
         }
     }
 
+    /// The flag is in the call, whatever the file was opened with: the kernel here refuses a call without it.
+    #[test]
+    fn each_write_goes_through_to_the_medium() {
+        use seccompiler::{
+            SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+            SeccompRule, TargetArch, apply_filter,
+        };
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let fd = OwnedFd::from(file);
+        let dsync = u64::from(ReadWriteFlags::DSYNC.bits());
+        let flags = SeccompCondition::new(5, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, dsync);
+        let rule = SeccompRule::new(vec![flags.unwrap()]).unwrap();
+        let filter = SeccompFilter::new(
+            [(libc::SYS_pwritev2, vec![rule])].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap()),
+            TargetArch::try_from(std::env::consts::ARCH).unwrap(),
+        );
+        let filter: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+        // Filters are a thread's own, and stay.
+        let tried = std::thread::spawn(move || {
+            apply_filter(&filter).unwrap();
+            let slices = [IoSlice::new(&[7; 512])];
+            let without = rustix::io::pwritev2(&fd, &slices, 0, ReadWriteFlags::empty());
+            (without, write_fully(&fd, &[7; 512], 512))
+        });
+        let (without, ours) = tried.join().unwrap();
+        assert_eq!(without, Err(Errno::PERM), "the filter is in force");
+        assert!(ours.is_ok(), "{ours:?}");
+    }
+
     fn read(calls: &[(Result<usize, Errno>, u64)], len: usize) -> Result<Vec<u8>, Failure> {
         let script = Script::new(calls);
         let mut into = vec![0; len];

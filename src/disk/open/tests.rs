@@ -301,6 +301,20 @@ fn a_descriptor_without_the_access_is_refused() {
     }
 }
 
+/// What was found fit to be opened is not what was opened then.
+#[test]
+fn a_file_that_is_replaced_while_it_is_opened_is_refused() {
+    let (dir, path) = scratch();
+    let seen = Identity::of_path(&path, Links::Refuse).unwrap();
+    READ_WRITE.open_seen(&path, seen).unwrap();
+    let other = dir.path().join("other");
+    fs::copy(&path, &other).unwrap();
+    fs::rename(&other, &path).unwrap();
+    let error = READ_WRITE.open_seen(&path, seen).unwrap_err();
+    let why = "it was replaced while it was opened";
+    assert_eq!(error, OpenError::Unusable { path, why });
+}
+
 #[test]
 fn an_identity_tells_whether_a_path_names_the_file_still() {
     let (dir, path) = scratch();
