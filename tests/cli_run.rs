@@ -13,6 +13,7 @@
 )]
 
 mod cli;
+mod fake_watchdog;
 mod storage;
 
 #[path = "cli_run/basics.rs"]
@@ -33,3 +34,5 @@ mod place;
 mod signals;
 #[path = "cli_run/users.rs"]
 mod users;
+#[path = "cli_run/watchdog.rs"]
+mod watchdog;

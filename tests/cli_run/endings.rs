@@ -177,3 +177,34 @@ fn a_disk_is_kept_while_anything_of_a_command_hangs_in_the_kernel() {
     assert!(ended.stderr.contains(said), "{ended:?}");
     place.assert_free();
 }
+
+/// As on NFS while the server is out of reach: the run cannot end, and what it holds stays open.
+#[test]
+fn a_run_that_is_killed_and_hangs_in_its_storage_takes_its_command_along() {
+    for contain in ["pidns", "none"] {
+        let mut place = Place::new();
+        // Its lease is there.
+        assert_eq!(place.run(1, &[], &["true"]).code, Some(0));
+        let mount = storage::Mount::new(&place.leases(), &place.path().join("seen"), |_| {});
+        place.see_through(mount.path());
+        let running = place.start_with(1, &["--contain", contain], FAMILY);
+        let mut family = running.processes(&running.line());
+        family.extend(running.chain());
+        mount.gate().set(storage::gate::Fault {
+            target: storage::gate::Target::All,
+            reads: true,
+            writes: true,
+            mode: storage::gate::Mode::Hold,
+        });
+        wait_until("a renewal hangs", || {
+            mount.gate().held_since_before(Instant::now()) > 0
+        });
+        running.send(Signal::KILL);
+        ended_within(AT_ONCE, &family);
+        // A zombie, with a thread that hangs.
+        let threads = fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap();
+        assert!(threads.count() > 1, "the run has ended, and shows nothing");
+        mount.gate().drop_held();
+        running.ended();
+    }
+}

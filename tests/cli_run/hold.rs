@@ -154,7 +154,10 @@ fn what_cannot_be_held_is_refused() {
     let mut command = place.of_host("hold", 1);
     command.args(["--pid", &guest.0.id().to_string()]);
     let mut reach = Command::new("test");
-    reach.arg("-x").arg(command.get_program()).uid(65534);
+    reach
+        .arg("-x")
+        .arg(env!("CARGO_BIN_EXE_disklease"))
+        .uid(65534);
     if !reach.status().unwrap().success() {
         println!("NOT TESTED: another user cannot reach the build directory");
         return;

@@ -19,41 +19,64 @@ use super::cli::{Ended, command, run, scratch};
 
 pub(crate) const DISK: &str = "/dev/disk/by-id/guest-1";
 
+/// For `env`.
+pub(crate) const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,USR1";
+
 /// How long anything is waited for, on a machine that is busy with something else.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A lease directory, and a directory for the life locks of its one machine.
-pub(crate) struct Place(TempDir);
+pub(crate) struct Place {
+    dir: TempDir,
+    /// Where its hosts see the lease directory.
+    seen: PathBuf,
+}
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let place = Self(scratch());
-        let leases = LeaseDirectory::new(place.leases());
+        let dir = scratch();
+        let seen = dir.path().join("leases");
+        let leases = LeaseDirectory::new(&seen);
         leases.create_lockspace(Duration::from_secs(1)).unwrap();
-        place
+        Self { dir, seen }
+    }
+
+    /// From now on hosts see the lease directory there.
+    pub(crate) fn see_through(&mut self, path: &std::path::Path) {
+        path.clone_into(&mut self.seen);
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
-        self.0.path()
+        self.dir.path()
     }
 
     pub(crate) fn leases(&self) -> PathBuf {
-        self.0.path().join("leases")
+        self.dir.path().join("leases")
     }
 
     /// The options of host `id`, for `disklease run` and `disklease hold`.
     pub(crate) fn of_host(&self, what: &str, id: u64) -> Command {
-        let mut command = command(&[what, "--io-timeout", "1", "--watchdog", "none"]);
-        command.arg("--single-host");
+        self.of_host_with(what, id, "none")
+    }
+
+    /// The same with this watchdog.
+    pub(crate) fn of_host_with(&self, what: &str, id: u64, watchdog: &str) -> Command {
+        let run = command(&[what, "--io-timeout", "1", "--watchdog", watchdog]);
+        // Whoever runs the tests in the background has some of them ignored.
+        let mut command = Command::new("env");
         command
+            .args(["-u", "RUST_LOG", "-u", "DISKLEASE_LOG", DEFAULT_SIGNALS])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .arg("--single-host")
             .args(["--host-id", &id.to_string(), "--host-name"])
             .arg(format!("host{id}"))
             .arg("--lease-dir")
-            .arg(self.leases())
+            .arg(&self.seen)
             .arg("--runtime-dir")
-            .arg(self.0.path().join("run"))
+            .arg(self.dir.path().join("run"))
             .args(["--disk", DISK])
-            .current_dir(self.0.path());
+            .current_dir(self.dir.path());
         command
     }
 

@@ -1,14 +1,16 @@
 //! Signals: the command's while it runs, the end of the run before.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
 use super::cli::Ended;
-use super::place::{Place, Running, lives, wait_until};
+use super::place::{DEFAULT_SIGNALS, Place, Running, lives, wait_until};
 
 #[test]
 fn signals_are_the_commands() {
@@ -84,8 +86,22 @@ fn a_signal_before_the_command_starts_gives_back_what_was_taken() {
     for host in &status["hosts"].as_array().unwrap()[1..] {
         assert_eq!(host["state"], "free", "{status}");
     }
-    holder.send(Signal::TERM);
-    holder.ended();
+    // The time of one that was killed is waited for by another loop.
+    holder.send(Signal::KILL);
+    let waits = Running::spawn(&mut place.command(2, &["--wait", "60"], &["echo", "never"]));
+    waits.message("claiming host id 2");
+    thread::sleep(Duration::from_secs(4));
+    let began = Instant::now();
+    waits.send(Signal::TERM);
+    let ended = waits.ended();
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(128 + 15), ""),
+        "{ended:?}"
+    );
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(place.status()["hosts"][1]["state"], "free");
 }
 
 #[test]
@@ -122,15 +138,17 @@ fn what_is_sent_to_the_whole_group_ends_the_command_alone() {
 fn the_command_has_the_signals_that_the_run_was_given() {
     let place = Place::new();
     let show = "grep -E 'Sig(Blk|Ign)' /proc/self/status";
-    let mut direct = std::process::Command::new("sh");
-    let direct = Running::spawn(direct.args(["-c", show])).ended();
+    let mut direct = Command::new("env");
+    let direct = direct.args([DEFAULT_SIGNALS, "sh", "-c", show]);
+    let direct = Running::spawn(direct).ended();
     let ended = place.run(1, &[], &["sh", "-c", show]);
     assert_eq!(seen(&ended), seen(&direct), "{ended:?}");
     // `nohup` and shells have some ignored.
-    let mut nohup = std::process::Command::new("sh");
+    let mut nohup = Command::new("sh");
     nohup.args(["-c", "trap '' HUP USR1; exec \"$@\"", "sh"]);
     let run = place.command(1, &[], &["sh", "-c", show]);
-    nohup.arg(run.get_program()).args(run.get_args());
+    let after_env = |arg: &&OsStr| *arg != DEFAULT_SIGNALS;
+    nohup.args(run.get_args().skip_while(after_env).skip(1));
     let ended = Running::spawn(&mut nohup).ended();
     assert_eq!(seen(&ended)[1] & 0x201, 0x201, "{ended:?}");
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use disklease::{AcquireError, LockManager as _, WaitLimit};
+use disklease::{AcquireError, CancelToken, LockManager as _, WaitLimit};
 
 use super::shared_host;
 use crate::support::{AT_ONCE, SOON, disks, timed};
@@ -140,4 +140,27 @@ fn requests_in_opposite_order_do_not_wait_for_each_other() {
             });
         }
     });
+}
+
+/// Of what it has locked by then it keeps nothing, and what comes later is not begun.
+#[test]
+fn a_wait_can_be_cancelled() {
+    let manager = shared_host();
+    let all = ["/exclusion/cancel/1", "/exclusion/cancel/2"];
+    for held in all {
+        let guard = manager.acquire(disks(&[held])).unwrap();
+        let token = CancelToken::new();
+        let request = disks(&all).wait(WaitLimit::Forever).cancel_by(&token);
+        let waiting = thread::spawn(move || shared_host().acquire(request).map(drop));
+        thread::sleep(Duration::from_millis(300));
+        assert!(!waiting.is_finished());
+        token.cancel();
+        let (took, waited) = timed(|| waiting.join().unwrap());
+        assert!(matches!(waited, Err(AcquireError::Cancelled { .. })));
+        assert!(took < AT_ONCE, "{took:?}");
+        guard.release().unwrap();
+        drop(manager.acquire(disks(&all)).unwrap());
+        let refused = manager.acquire(disks(&all).cancel_by(&token));
+        assert!(matches!(refused, Err(AcquireError::Cancelled { .. })));
+    }
 }
