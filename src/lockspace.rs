@@ -49,6 +49,8 @@ pub(crate) mod renewal;
 mod signal;
 mod thread;
 mod watch;
+#[allow(unnameable_types, unreachable_pub, reason = "tests come in here")]
+pub(crate) mod watched_file;
 
 use std::fmt;
 use std::path::Path;
@@ -63,9 +65,10 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, IoPool, NamedFile};
+use crate::disk::{Disk, IoPool, NamedFile, StorageWorld};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::world::clock;
+use crate::world::executor::block_on;
 use board::HolderBoard;
 use health::RenewalRecord;
 use host_fence::HostFence;
@@ -76,7 +79,10 @@ use thread::RenewalThread;
 pub(crate) use board::{Holder, Notice, Subscription};
 pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
 pub(crate) use host_fence::{FenceHold, NotProtected};
+pub(crate) use hosts::Others;
 pub(crate) use owners::OwnerEnd;
+
+pub(crate) use watched_file::WatchedFile;
 
 /// The right to one lease in this process.
 pub(crate) type Reservation = debts::Reservation<Disk, LeaseKey>;
@@ -230,6 +236,23 @@ impl Lockspace {
 
     pub(crate) fn membership(&self) -> &Membership<Disk> {
         &self.inner.shared.membership
+    }
+
+    /// Which other hosts may run, by a scan that is begun now. What cannot be read may.
+    pub(crate) fn others_now(&self) -> Others {
+        let membership = self.membership();
+        let begun = clock::now();
+        let io = membership.timing().io();
+        let Ok(area) = block_on(membership.area().read_all(&StorageWorld, io)) else {
+            return Others {
+                of_ours: true,
+                of_sanlock: true,
+            };
+        };
+        let mut table = membership.hosts(|table| table.clone());
+        let now = clock::now();
+        table.observe(&area, begun, now);
+        hosts::others(&table, membership.host_id(), now)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

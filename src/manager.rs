@@ -9,6 +9,7 @@ mod failure;
 mod guard;
 mod handover;
 mod lease;
+mod new_lease;
 mod nop;
 mod paxos;
 mod repair;

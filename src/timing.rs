@@ -56,6 +56,9 @@ const DEADMAN_SLACK: Duration = Duration::from_secs(1);
 /// The watchdog's time where sanlock hosts share the lockspace; sanlock before 4 knows no other.
 pub const SANLOCK_FIRE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long sanlock takes at most to initialise a lease.
+const INITIALISED_WITHIN: Duration = Duration::from_secs(60);
+
 /// An io timeout: whole seconds, 1 to 255. The format has one byte of room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IoTimeout(u8);
@@ -289,6 +292,32 @@ impl Timing {
         self.manager_deadman_after().saturating_sub(self.times(4))
     }
 
+    /// F + 2 s: how long a lease file is not made anew where the second links of the leases were
+    /// missing, while hosts may live.
+    ///
+    /// A host inspects the names of each lease it holds once a second, and once more before it counts.
+    /// So 2 s after the links were seen missing it has either made the one of its lease again, and the
+    /// lease is not made anew, or it has found its lease gone. From then on its guests have the grace,
+    /// which ends, and the deadman's slack with it, before F does.
+    #[must_use]
+    pub fn removal_quarantine(self) -> Duration {
+        let seen = Self::NAMES_INSPECTED_EVERY.saturating_mul(2);
+        self.fire_timeout.as_duration().saturating_add(seen)
+    }
+
+    /// How long an empty lease file must not have been touched to be one that was never finished: a
+    /// minute, which sanlock allows itself for initialising a lease, and as long as another host takes
+    /// to find its lease emptied and to stop, if that is longer.
+    #[must_use]
+    pub fn leftover_age(self) -> Duration {
+        let found = self.renewal_interval();
+        let stopped = self.fire_timeout.as_duration().saturating_add(found);
+        stopped.max(INITIALISED_WITHIN)
+    }
+
+    /// How often a host inspects the names of the leases that it holds.
+    pub const NAMES_INSPECTED_EVERY: Duration = Duration::from_secs(1);
+
     /// 8N + F: what sanlock waits for before it takes over, and when a stopped holder must be gone.
     #[must_use]
     pub fn stopped_by(self) -> Duration {
@@ -379,6 +408,18 @@ mod tests {
                 assert!(after_its_write < t.stopped_by(), "{t:?}");
                 assert!(t.claimant_deadman_after() > 4 * t.io(), "{t:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_holder_that_found_its_lease_removed_has_ended_before_it_is_made_anew() {
+        for fire in 1..=600 {
+            let t = timing(1, fire);
+            let second_look = Duration::from_millis(500);
+            let found_after = Timing::NAMES_INSPECTED_EVERY + second_look;
+            let ended_after = t.manager_deadman_after() + found_after;
+            let made_after = t.lost_after() + t.removal_quarantine();
+            assert!(ended_after < made_after, "{t:?}");
         }
     }
 

@@ -125,7 +125,9 @@ fn the_id_of_the_lockspace_can_be_asked_for() {
     ] {
         run_true(dir, &wanted).expect_failure(69, &found);
         status(dir, &wanted).expect_failure(69, &found);
-        let leases = fs::read_dir(dir).unwrap().count();
+        let names = fs::read_dir(dir).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let leases = names.filter(|name| !name.starts_with('.')).count();
         assert_eq!(leases, 1, "nothing but the lockspace");
     }
     status(&dir, &wanted).text();

@@ -51,7 +51,7 @@ impl Identity {
     }
 
     /// Refuses what is neither a file nor a block device.
-    pub(super) fn of(stat: &Statx) -> Result<Self, FileType> {
+    pub(crate) fn of(stat: &Statx) -> Result<Self, FileType> {
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile => Ok(Self(Key::File {
                 device: (stat.stx_dev_major, stat.stx_dev_minor),
@@ -65,7 +65,7 @@ impl Identity {
     }
 
     /// Whether it is a block device.
-    pub(super) const fn is_block_device(self) -> bool {
+    pub(crate) const fn is_block_device(self) -> bool {
         matches!(self.0, Key::BlockDevice { .. })
     }
 

@@ -57,6 +57,19 @@ impl NamedFile {
         &self.path
     }
 
+    /// The disk.
+    #[must_use]
+    pub const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Whether the open file ends before byte `end` now. Of a block device that is not asked.
+    #[must_use]
+    pub fn ends_before(&self, end: u64) -> bool {
+        let found = self.disk.inner.io.end();
+        !self.disk.info().is_block_device() && found.is_ok_and(|found| found < end)
+    }
+
     /// Looks whether the file is still there, and whether its path still names it. May block as the
     /// file system does.
     ///

@@ -19,6 +19,10 @@ pub(super) trait RawIo: Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno>;
     /// How many names the open file has, as whoever keeps it says at this moment.
     fn links(&self) -> Result<u32, Errno>;
+    /// Where the open file ends, likewise.
+    fn end(&self) -> Result<u64, Errno> {
+        Err(Errno::NOSYS)
+    }
 }
 
 impl RawIo for OwnedFd {
@@ -35,6 +39,11 @@ impl RawIo for OwnedFd {
     fn links(&self) -> Result<u32, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
         rustix::fs::statx(self, c"", flags, StatxFlags::NLINK).map(|stat| stat.stx_nlink)
+    }
+
+    fn end(&self) -> Result<u64, Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        rustix::fs::statx(self, c"", flags, StatxFlags::SIZE).map(|stat| stat.stx_size)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 
@@ -50,6 +50,12 @@ pub enum CreateError {
         /// Why it was refused.
         error: OsError,
     },
+    /// Something that should be a lease file is none.
+    #[error("{path:?} is not a file: it is in the place of a lease, take it away")]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The new file cannot be opened for direct I/O.
     #[error("the new file cannot be opened: {0}")]
     Open(OpenError),
@@ -79,6 +85,12 @@ impl CreateError {
             path: path.to_owned(),
             error,
         }
+    }
+
+    /// Whether the file system has no such thing.
+    pub(super) fn is_unsupported(&self) -> bool {
+        let unsupported = [libc::ENOSYS, libc::EOPNOTSUPP];
+        matches!(self, Self::Io { error, .. } if unsupported.contains(&error.0))
     }
 }
 
@@ -160,7 +172,7 @@ impl Found {
         self.empty
     }
 
-    /// Whether the storage shows that the file was not written since soon after it was created.
+    /// Whether the storage shows that the file was not touched since soon after it was created.
     ///
     /// A file that was emptied later may have been a lease, and its owner may still run. So may that
     /// of a file whose storage keeps no time of creation.
@@ -172,7 +184,7 @@ impl Found {
 /// Replaces `file` by one with what `put` puts into its area, if `may_replace` says so at the last
 /// moment.
 ///
-/// `may_replace` is told what is there, and how long ago it was last written, by the clock of the
+/// `may_replace` is told what is there, and how long ago it was last touched, by the clock of the
 /// storage. Returns whether it was replaced.
 pub(super) fn replace_whole<E>(
     file: &NewFile<'_>,
@@ -207,22 +219,22 @@ pub(super) fn replace_whole<E>(
 
 /// What is at `path`, if that can be told.
 pub(super) fn look(path: &Path) -> Result<Found, CreateError> {
-    look_at(path, std::time::UNIX_EPOCH)
+    look_at(path, UNIX_EPOCH)
         .map(|(found, _)| found)
         .map_err(|error| CreateError::io("look at", path, &error))
 }
 
-/// What is at `path`, and how long before `now` it was last written. Both times are the storage's.
-fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Duration)> {
+/// What is at `path`, and how long before `now` it was last touched. All times are the storage's.
+fn look_at(path: &Path, now: SystemTime) -> io::Result<(Found, Duration)> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)?;
     let stat = file.metadata()?;
-    let modified = stat.modified()?;
+    let touched = last_touched(stat.modified()?, stat.ctime(), stat.ctime_nsec());
     let never_used = stat
         .created()
-        .is_ok_and(|created| modified.duration_since(created).unwrap_or_default() <= CREATION_TIME);
+        .is_ok_and(|created| is_of_creation(created, touched));
     let mut len = 0_usize;
     let mut any = false;
     let mut chunk = vec![0; LOOK_LEN];
@@ -238,8 +250,21 @@ fn look_at(path: &Path, now: std::time::SystemTime) -> io::Result<(Found, Durati
     let empty = !any;
     Ok((
         Found { empty, never_used },
-        now.duration_since(modified).unwrap_or_default(),
+        now.duration_since(touched).unwrap_or_default(),
     ))
+}
+
+/// The later of two times: that of the content can be set by hand, that of the inode cannot.
+fn last_touched(modified: SystemTime, changed_secs: i64, changed_nanos: i64) -> SystemTime {
+    let secs = u64::try_from(changed_secs).unwrap_or(0);
+    let nanos = u32::try_from(changed_nanos).unwrap_or(0);
+    let changed = UNIX_EPOCH.checked_add(Duration::new(secs, nanos));
+    changed.map_or(modified, |changed| changed.max(modified))
+}
+
+/// Whether a file that was last touched then was just being created.
+fn is_of_creation(created: SystemTime, touched: SystemTime) -> bool {
+    touched.duration_since(created).unwrap_or_default() <= CREATION_TIME
 }
 
 /// A new file beside the one to be created, with its mode and owner.
@@ -303,7 +328,7 @@ fn write_area(
 
 /// After a power cut the name must still be there: a host that goes on with a lease must not find
 /// it gone, and be made a new one.
-fn make_name_durable(path: &Path) -> Result<(), CreateError> {
+pub(super) fn make_name_durable(path: &Path) -> Result<(), CreateError> {
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, directory, flags, Mode::empty())
@@ -399,6 +424,27 @@ mod tests {
             "all of one creator's"
         );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_emptied_later_is_seen_to_be_whatever_time_its_content_is_given() {
+        let created = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let at = |secs| created + Duration::from_secs(secs);
+        for (modified, changed, never_used) in [
+            (at(0), 1_000_001, true),
+            (at(9), 1_000_010, true),
+            (at(11), 1_000_001, false),
+            // What `rsync -a` leaves, or `touch -r`.
+            (at(0), 1_000_011, false),
+            (at(0), -1, true),
+        ] {
+            let touched = last_touched(modified, changed, 0);
+            assert_eq!(is_of_creation(created, touched), never_used, "{touched:?}");
+        }
+        assert_eq!(
+            last_touched(at(0), 1_000_099, 5),
+            at(99) + Duration::from_nanos(5)
+        );
     }
 
     #[test]

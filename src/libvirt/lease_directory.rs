@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, replace_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
+use super::second_link::{LeaseNames, SecondLinks, is_lease_name};
 use crate::disk::file_system_of_one_host;
 use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_image};
 use crate::timing::{IoTimeout, TimingError};
@@ -121,7 +122,11 @@ impl LeaseDirectory {
             warn_of_one_host(&self.path, file_system);
         }
         let path = self.lockspace_path();
-        self.refuse_leases_without_lockspace(&path)?;
+        if self.is_without_lockspace(&path)? {
+            // No host has a lease here: each name without a second link is a new one. Said before
+            // there is a lockspace that a host could join.
+            self.second_links().settle()?;
+        }
         let secs = u16::from(io_timeout.as_secs());
         let id = random_id();
         let outcome = create_whole(&self.new_file(&path, self.geometry), |area, geometry| {
@@ -135,36 +140,49 @@ impl LeaseDirectory {
         Ok(path)
     }
 
-    /// A lockspace that is missing where leases are was removed.
-    fn refuse_leases_without_lockspace(&self, lockspace: &Path) -> Result<(), CreateError> {
+    /// Whether the lockspace is missing. One that is missing where leases are was removed.
+    fn is_without_lockspace(&self, lockspace: &Path) -> Result<bool, CreateError> {
         let list = |error| CreateError::io("list", &self.path, &error);
-        if std::fs::symlink_metadata(lockspace).is_ok() {
-            return Ok(());
+        let is_missing = || std::fs::symlink_metadata(lockspace).is_err();
+        if !is_missing() {
+            return Ok(false);
         }
+        let mut has_leases = false;
         for entry in std::fs::read_dir(&self.path).map_err(list)? {
             let name = entry.map_err(list)?.file_name();
-            let name = name.as_encoded_bytes();
-            // Asked again: another host may have created both in the meantime.
-            if name.len() == 32
-                && name.iter().all(u8::is_ascii_hexdigit)
-                && std::fs::symlink_metadata(lockspace).is_err()
-            {
-                let directory = self.path.clone();
-                return Err(CreateError::LeasesWithoutLockspace { directory });
-            }
+            has_leases |= is_lease_name(name.as_encoded_bytes());
         }
-        Ok(())
+        has_leases |= self.second_links().has_leases()?;
+        // Asked again: another host may have created both in the meantime.
+        if has_leases && is_missing() {
+            let directory = self.path.clone();
+            return Err(CreateError::LeasesWithoutLockspace { directory });
+        }
+        Ok(!has_leases)
     }
 
-    /// Creates the lease file for the lease `name` where it is missing, with the geometry of its
-    /// lockspace.
+    pub(crate) fn second_links(&self) -> SecondLinks {
+        SecondLinks::of(&self.path)
+    }
+
+    /// The names of the lease called `name`.
+    pub(crate) fn lease_names(&self, name: &ResourceName) -> LeaseNames {
+        self.second_links().names(name)
+    }
+
+    /// Creates the file of the lease `name` where both its names are missing, with the geometry of
+    /// its lockspace.
+    ///
+    /// The second name first: of several that create it at once, and of one that stops half-way, the
+    /// file that has got it is the lease.
     pub(crate) fn create_lease(
         &self,
         name: &ResourceName,
         geometry: Geometry,
-    ) -> Result<PathBuf, CreateError> {
-        let path = self.path.join(name.to_string());
-        let outcome = create_whole(&self.new_file(&path, Some(geometry)), |area, geometry| {
+    ) -> Result<(), CreateError> {
+        let names = self.lease_names(name);
+        let new = self.new_file(names.second(), Some(geometry));
+        let outcome = create_whole(&new, |area, geometry| {
             lease_image(
                 area,
                 geometry,
@@ -174,9 +192,9 @@ impl LeaseDirectory {
             )
         })?;
         if outcome == Outcome::Created {
-            tracing::debug!(?path, "created a lease file");
+            tracing::debug!(path = ?names.first(), "created a lease file");
         }
-        Ok(path)
+        names.restore_first().map(drop)
     }
 
     /// What stands where the lease file for `name` should be.

@@ -15,6 +15,7 @@
 //! The timer is armed for a member without holders too, for as long as it may begin a write: one
 //! that stood still, and went on after 8N + F, would write over its successor.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::loss::LossReason;
 use super::signal::Signal;
 use super::thread::run_apart;
-use crate::disk::NamedFile;
+use super::watched_file::WatchedFile;
 use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{OsError, Timestamp, World};
@@ -116,7 +117,7 @@ struct Entry {
     holder: Weak<dyn Holder>,
     is_fenced: bool,
     /// The files with its leases.
-    files: Arc<[NamedFile]>,
+    files: Arc<[WatchedFile]>,
     /// When it is killed for the first time, once it has lost its leases.
     killed_at: Option<Timestamp>,
     /// When it is killed next.
@@ -362,8 +363,8 @@ impl HolderBoard {
         drop(state);
     }
 
-    /// Looks whether each holder's lease files are still what their paths name, and tells those
-    /// for whom one is not. May block as the file system does; the board's lock is not held then.
+    /// Inspects each holder's lease files, mends their names, and notifies those for whom one is lost.
+    /// May block as the file system does; the board's lock is not held then.
     pub fn check_files(&self, now: impl Fn() -> Timestamp) {
         let entries: Vec<_> = {
             let state = self.state.lock();
@@ -374,13 +375,20 @@ impl HolderBoard {
             held.map(|entry| (entry.id, Arc::clone(&entry.files)))
                 .collect()
         };
-        for (id, files) in entries {
-            let Some(replaced) = files.iter().find(|file| file.was_replaced()) else {
+        let mut directories = BTreeMap::new();
+        for (id, files) in &entries {
+            if let Some(lost) = files.iter().find(|file| file.is_lost()) {
+                if self.announce_one(*id, &LossReason::LeaseReplaced, now()) {
+                    tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
+                }
                 continue;
-            };
-            if self.announce_one(id, &LossReason::LeaseReplaced, now()) {
-                tracing::error!(path = ?replaced.path(), "a lease file was removed or replaced: its lock is lost");
             }
+            let links = files.iter().filter_map(WatchedFile::links);
+            directories.extend(links.map(|links| (links.path(), links)));
+        }
+        // Those that were mended by now need not be waited for any longer than that.
+        for links in directories.values() {
+            links.settle_after(self.timing.removal_quarantine());
         }
     }
 
@@ -429,7 +437,7 @@ impl HolderBoard {
     pub fn subscribe(
         self: &Arc<Self>,
         holder: &Arc<dyn Holder>,
-        files: Vec<NamedFile>,
+        files: Vec<WatchedFile>,
         now: Timestamp,
     ) -> Subscription {
         let mut state = self.state.lock();

@@ -136,6 +136,14 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 impl<D, K: Copy + Ord> LeaseTable<D, K> {
+    /// Whether any lease is held, or just being acquired or given back.
+    pub fn holds_any(&self) -> bool {
+        let leases = self.leases.lock();
+        leases
+            .values()
+            .any(|state| matches!(state, State::Taken(_)))
+    }
+
     fn watch(&self, key: K, owed: Owed<D>) {
         if mutation!(SettledNotWatched) {
             return;

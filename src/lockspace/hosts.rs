@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::guarantee::Peers;
-use crate::delta_lease::{HostState, HostTable};
+use crate::delta_lease::{HostRecord, HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, Incarnation, NameBytes};
 use crate::world::Timestamp;
 
@@ -108,4 +108,29 @@ pub(super) fn peers(table: &HostTable) -> Peers {
         .iter()
         .any(|(_, record)| record.note.is_none() && record.timestamp_secs != 0);
     if foreign { Peers::Sanlock } else { Peers::Ours }
+}
+
+/// Which kinds of other hosts may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Others {
+    /// disklease hosts, or hosts whose sectors cannot be read.
+    pub(crate) of_ours: bool,
+    /// sanlock hosts.
+    pub(crate) of_sanlock: bool,
+}
+
+/// Those in `table`, apart from `own`.
+pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
+    let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).is_over();
+    let is_ours = |record: &HostRecord| record.note.is_some() || record.damage.is_some();
+    Others {
+        of_ours: table
+            .iter()
+            .filter(may_run)
+            .any(|(_, record)| is_ours(record)),
+        of_sanlock: table
+            .iter()
+            .filter(may_run)
+            .any(|(_, record)| !is_ours(record)),
+    }
 }

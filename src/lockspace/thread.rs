@@ -264,7 +264,7 @@ mod tests {
     use crate::disk::{Access, Disk, IoPool, Links, OpenOptions};
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
-    use crate::lockspace::{Holder, Lockspace, Watchdog};
+    use crate::lockspace::{Holder, Lockspace, Watchdog, WatchedFile};
 
     #[test]
     fn a_thread_that_dies_loses_all_leases_and_one_that_ends_does_not() {
@@ -361,6 +361,7 @@ mod tests {
         let file = NamedFile::new(lease.clone(), Links::Refuse, Disk::new(opened, &pool));
         let holder: Arc<dyn Holder> = Arc::new(Deadly);
         let board = &lockspace.inner().shared.board;
+        let file = WatchedFile::new(file, 4096, None);
         let subscription = board.subscribe(&holder, vec![file], clock::now());
         std::fs::remove_file(lease).unwrap();
         let end = clock::now() + Duration::from_secs(20);

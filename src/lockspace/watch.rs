@@ -2,14 +2,15 @@
 //!
 //! A lockspace or lease file that is removed or replaced under its path goes on to work for whoever
 //! has it open, and does not exist for everybody else: both sides would hold the same disk. No read
-//! of the open file shows it, so the paths are looked at once in each renewal interval, on a thread
-//! of its own: such a look can hang, and must not hold up a renewal.
+//! of the open file shows it, so files and paths are inspected once a second, on a thread of its own:
+//! such a look can hang, and must not hold up a renewal.
 
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
 use super::loss::LossReason;
 use crate::disk::NamedFile;
+use crate::timing::Timing;
 use crate::world::clock;
 
 /// Ends the watch.
@@ -29,7 +30,7 @@ impl Stop {
 /// The body of the watching thread: until the stop. `lockspace` is
 /// `None` for one that was not opened by a path.
 pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: &Stop) {
-    let interval = shared.membership.timing().renewal_interval();
+    let interval = Timing::NAMES_INSPECTED_EVERY;
     let mut stopped = stop.stopped.lock();
     while !*stopped {
         let waited = stop.changed.wait_for(&mut stopped, interval);

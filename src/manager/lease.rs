@@ -8,7 +8,8 @@ use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
-use crate::lockspace::{LeaseKey, Lockspace, Reservation};
+use crate::libvirt::{LeaseNames, Second};
+use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
     Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
@@ -23,6 +24,8 @@ pub(super) struct Target {
     pub(super) offset: u64,
     pub(super) lockspace: LockspaceName,
     pub(super) name: ResourceName,
+    /// Both names of the file, where it is one of a lease directory.
+    pub(super) names: Option<LeaseNames>,
 }
 
 /// A lease that this process holds.
@@ -57,7 +60,7 @@ pub(super) enum Leaving {
 impl Target {
     /// Links are followed where devices have their names. What lies in a lease directory is a file
     /// of ours, wherever the directory is: `/dev/shm` is writable to all.
-    fn links(&self) -> Links {
+    pub(super) fn links(&self) -> Links {
         match self.locked {
             Locked::Lease { .. } if self.path.starts_with("/dev") => Links::Follow,
             Locked::Lease { .. } | Locked::Disk(_) => Links::Refuse,
@@ -152,9 +155,15 @@ impl Lease {
     }
 
     /// The file with the lease, to be watched.
-    pub(super) fn file(&self) -> NamedFile {
+    pub(super) fn file(&self) -> WatchedFile {
         let disk = self.area.disk.clone();
-        NamedFile::new(self.target.path.clone(), self.target.links(), disk)
+        // As far as it went when it was opened: a lease may be smaller than those of its lockspace.
+        let len = self.area.expected_shape.geometry.area_size();
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        let end = self.target.offset.saturating_add(len);
+        let end = end.min(disk.info().len());
+        let named = NamedFile::new(self.target.path.clone(), self.target.links(), disk);
+        WatchedFile::new(named, end, self.target.names.clone())
     }
 
     pub(super) const fn target(&self) -> &Target {
@@ -174,24 +183,41 @@ impl Lease {
     }
 
     /// The paths must still name the file that was locked and the lockspace it was locked in:
-    /// whoever comes next opens what the paths name.
-    fn check_name(self) -> Result<Self, AcquireError> {
+    /// whoever comes next opens what the paths name. So must the second name, which is made where it
+    /// is missing.
+    fn check_name(mut self) -> Result<Self, AcquireError> {
+        match self.misnamed() {
+            None => Ok(self),
+            Some(error) => {
+                self.release_quietly(Leaving::Unused);
+                Err(error)
+            }
+        }
+    }
+
+    fn misnamed(&mut self) -> Option<AcquireError> {
         if !self.lockspace.inner().is_still_named() {
-            self.release_quietly(Leaving::Unused);
-            return Err(AcquireError::LockspaceReplaced {
+            return Some(AcquireError::LockspaceReplaced {
                 path: self.lockspace.path().to_owned(),
             });
         }
+        let locked = self.area.disk.info().identity();
+        if let Some(names) = &self.target.names {
+            match names.keep_second(locked) {
+                Ok(Second::Same) => {}
+                // Nobody makes a lease file there either, and there is nothing to be mended.
+                Ok(Second::Unsupported) => self.target.names = None,
+                Ok(Second::Other) => return Some(self.target.fault(LeaseFault::SecondLink)),
+                Err(error) => {
+                    let locked = self.target.locked.clone();
+                    return Some(AcquireError::Create { locked, error });
+                }
+            }
+        }
         match Identity::of_path(&self.target.path, self.target.links()) {
-            Ok(named) if named == self.area.disk.info().identity() => Ok(self),
-            Ok(_) => {
-                self.release_quietly(Leaving::Unused);
-                Err(self.target.fault(LeaseFault::Replaced))
-            }
-            Err(error) => {
-                self.release_quietly(Leaving::Unused);
-                Err(self.target.fault(LeaseFault::Open(error)))
-            }
+            Ok(named) if named == locked => None,
+            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+            Err(error) => Some(self.target.fault(LeaseFault::Open(error))),
         }
     }
 
@@ -204,7 +230,7 @@ impl Lease {
             &self.held,
         ));
         // What a file holds that was removed is nothing to other hosts, whether or not it can be read.
-        if self.file().was_replaced() {
+        if self.file().is_lost() {
             return Err(VerifyError::Replaced {
                 locked: self.target.locked.clone(),
                 path: self.target.path.clone(),
@@ -299,6 +325,7 @@ mod tests {
             offset: 0,
             lockspace: lockspace_name(),
             name,
+            names: None,
         };
         let lease = || Locked::Lease {
             lockspace: lockspace_name(),

@@ -8,7 +8,7 @@ use super::handover::{Accepted, HandoverToken};
 use super::lease::{Lease, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::state::LockState;
-use super::{LockManager, repair};
+use super::{LockManager, new_lease, repair};
 use crate::disk::{Identity, Links, OpenError, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
@@ -28,6 +28,9 @@ const CANCEL_LOOK: Duration = Duration::from_millis(100);
 /// The longest pause while somebody else may be about to initialise a lease: each try writes a
 /// file.
 const LEFTOVER_PAUSE: Duration = Duration::from_secs(5);
+
+/// The same while a holder may make its second links again: each try reads the lockspace.
+const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Locks disks by leases in one lockspace.
 ///
@@ -102,6 +105,7 @@ impl PaxosManager {
                 offset: 0,
                 lockspace: *joined,
                 name: lease_name(disk),
+                names: Some(directory.lease_names(&lease_name(disk))),
             });
         }
         for lease in &request.leases {
@@ -120,6 +124,7 @@ impl PaxosManager {
                 offset: lease.offset,
                 lockspace: lease.lockspace,
                 name: lease.name,
+                names: None,
             });
         }
         targets.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
@@ -165,7 +170,7 @@ impl PaxosManager {
         expected: Option<Expected>,
     ) -> Result<Lease, AcquireError> {
         let cancel = &request.cancel;
-        let mut repaired = false;
+        let mut mended = false;
         loop {
             if cancel.is_cancelled() {
                 let locked = target.locked.clone();
@@ -176,18 +181,6 @@ impl PaxosManager {
                 return Err(AcquireError::LockspaceLost {
                     reason: self.lockspace.loss(),
                 });
-            }
-            // A lease that must be as it was left is there.
-            if let (Locked::Disk(_), None, Some(directory)) =
-                (&target.locked, expected, &self.directory)
-            {
-                let geometry = self.lockspace.membership().area().geometry;
-                directory
-                    .create_lease(&target.name, geometry)
-                    .map_err(|error| AcquireError::Create {
-                        locked: target.locked.clone(),
-                        error,
-                    })?;
             }
             let patience = match limit {
                 Limit::Try => Patience::Refuse,
@@ -200,7 +193,7 @@ impl PaxosManager {
                 expected,
                 cancel: cancel.clone(),
             };
-            let error = match target.try_acquire(&self.lockspace, &holding) {
+            let mut error = match self.try_one(target, &holding) {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
@@ -211,15 +204,12 @@ impl PaxosManager {
                     path: target.path.clone(),
                 });
             }
-            let mut error = error;
-            if let Some(directory) = &self.directory
-                && !repaired
-                && expected.is_none()
-                && repair::may_mend(target, &error)
-            {
-                match repair::replace_leftover(&self.lockspace, directory, target, error) {
+            if may_mend(target, &error, expected.is_some()) {
+                match self.mend(target, &holding, error.clone()) {
+                    // What is to be mended again and again is somebody's who is at it still.
+                    Ok(()) if mended => {}
                     Ok(()) => {
-                        repaired = true;
+                        mended = true;
                         continue;
                     }
                     Err(refusal) => error = refusal,
@@ -250,6 +240,48 @@ impl PaxosManager {
     }
 }
 
+impl PaxosManager {
+    /// Finds or makes the file of `target`, and tries once to acquire its lease.
+    fn try_one(&self, target: &Target, holding: &Holding) -> Result<Lease, AcquireError> {
+        if let (Some(_), Some(directory)) = (&target.names, &self.directory) {
+            // A lease that must be as it was left is there.
+            let may_create = holding.expected.is_none();
+            new_lease::find(&self.lockspace, directory, target, may_create)?;
+        }
+        target.try_acquire(&self.lockspace, holding)
+    }
+
+    /// Mends what `error` tells of, so that another try may succeed.
+    fn mend(
+        &self,
+        target: &Target,
+        holding: &Holding,
+        error: AcquireError,
+    ) -> Result<(), AcquireError> {
+        if is_second_link(&error) {
+            return new_lease::put_second_right(&self.lockspace, target, holding);
+        }
+        match &self.directory {
+            Some(directory) => repair::replace_leftover(&self.lockspace, directory, target, error),
+            None => Err(error),
+        }
+    }
+}
+
+fn may_mend(target: &Target, error: &AcquireError, is_expected: bool) -> bool {
+    is_second_link(error) || !is_expected && repair::may_mend(target, error)
+}
+
+const fn is_second_link(error: &AcquireError) -> bool {
+    matches!(
+        error,
+        AcquireError::Lease {
+            fault: LeaseFault::SecondLink,
+            ..
+        }
+    )
+}
+
 /// The request's limit as an instant, for all its leases together.
 #[derive(Clone, Copy)]
 enum Limit {
@@ -276,6 +308,10 @@ fn pause_before_retry(error: &AcquireError) -> Option<Duration> {
             fault: LeaseFault::BeingCreated { remaining },
             ..
         } => Some((*remaining).clamp(RETRY_PAUSE, LEFTOVER_PAUSE)),
+        AcquireError::Lease {
+            fault: LeaseFault::MayBeHeld { remaining },
+            ..
+        } => Some((*remaining).clamp(RETRY_PAUSE, QUARANTINE_PAUSE)),
         error if error.is_held() || error.is_contended() => {
             let millis = u64::try_from(RETRY_PAUSE.as_millis()).unwrap_or(0);
             Some(RETRY_PAUSE.saturating_add(Duration::from_millis(clock::random(millis))))
@@ -328,6 +364,9 @@ impl PaxosManager {
         let wishes = request.take_wishes()?;
         let targets = expect(self.targets(&request)?)?;
         let limit = Limit::begin(request.wait);
+        if let Some(directory) = &self.directory {
+            new_lease::settle_if_alone(&self.lockspace, directory);
+        }
         // All or nothing.
         let mut leases = Unstarted::default();
         for (target, expected) in &targets {

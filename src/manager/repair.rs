@@ -2,27 +2,32 @@
 //!
 //! This crate links lease files into place whole. libvirt creates them empty and initialises them
 //! afterwards; a crash in between leaves a file that would block every later start. Such a leftover
-//! is replaced, under three conditions: it is empty, and the storage shows that it always was, so it
-//! is not a lease that was emptied while its owner runs; it has not been touched for
-//! [`LEFTOVER_AGE`], by the clock of the storage itself, so nobody is at it any more; and the
-//! replacing is done under a lease of its own, so that of several hosts only one does it, and none
-//! over a file that another has just put into use.
+//! is replaced, under these conditions:
+//!
+//! - It is empty, and the storage shows that it always was. The time of the last change of the inode
+//!   counts beside that of the content: only the latter can be set by hand.
+//! - Nobody has touched it for [`Timing::leftover_age`], by the clock of the storage itself.
+//! - It has no second link. A lease that a disklease host has ever held has one, so a held lease that
+//!   was emptied is never taken for a leftover.
+//! - No sanlock host may run, which may hold a lease without a second link.
+//! - It is replaced under a lease of its own, so that of several hosts only one does it, and none over
+//!   a file that another has just put into use. All of it is asked again right before.
+//!
+//! [`Timing::leftover_age`]: crate::timing::Timing::leftover_age
 
 use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::guard::Locked;
 use super::lease::{Leaving, Target};
+use super::new_lease;
 use crate::disk::StorageWorld;
 use crate::format::ResourceName;
-use crate::libvirt::{CreateError, LeaseDirectory};
+use crate::libvirt::{CreateError, Found, LeaseDirectory};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
 use crate::world::executor::block_on;
 use crate::world::{CancelToken, World, clock};
-
-/// As long as sanlock allows itself for initialising a lease.
-const LEFTOVER_AGE: Duration = Duration::from_secs(60);
 
 /// How long to wait for another host that replaces a leftover in the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,23 +71,29 @@ pub(super) fn replace_leftover(
         // Its creator has just finished it; or it is damaged, which the next try will say.
         return Ok(());
     }
-    if !found.was_never_used() {
+    if may_be_a_lease(lockspace, directory, target, found).map_err(create)? {
         return Err(error);
+    }
+    let links = directory.second_links();
+    if let Some(remaining) = new_lease::remaining(lockspace, &links).map_err(create)? {
+        return Err(target.fault(LeaseFault::MayBeHeld { remaining }));
     }
     let geometry = lockspace.membership().area().geometry;
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
-    let path = directory.create_lease(&name, geometry).map_err(create)?;
+    let names = directory.lease_names(&name);
     let locked = Locked::Lease {
         lockspace: *lockspace.name(),
         name,
     };
     let repair = Target {
         locked,
-        path,
+        path: names.first().to_owned(),
         offset: 0,
         lockspace: *lockspace.name(),
         name,
+        names: Some(names),
     };
+    new_lease::find(lockspace, directory, &repair, true)?;
     let until = clock::now() + PATIENCE;
     let holding = Holding {
         patience: Patience::WaitForDeath { until: Some(until) },
@@ -107,11 +118,13 @@ pub(super) fn replace_leftover(
 
     let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
         // Looked at again, now that nobody else can have come before us.
-        if !found.is_empty() || !found.was_never_used() {
+        let is_lease = may_be_a_lease(lockspace, directory, target, found).map_err(create)?;
+        if !found.is_empty() || is_lease {
             return Ok(false);
         }
-        if age < LEFTOVER_AGE {
-            let remaining = LEFTOVER_AGE.saturating_sub(age);
+        let leftover_age = lockspace.membership().timing().leftover_age();
+        if age < leftover_age {
+            let remaining = leftover_age.saturating_sub(age);
             return Err(target.fault(LeaseFault::BeingCreated { remaining }));
         }
         // The last thing before the new file takes the old one's name.
@@ -135,4 +148,17 @@ pub(super) fn replace_leftover(
         Ok(false) => Ok(()),
         Err(error) => Err(create(error)),
     }
+}
+
+/// Whether an empty file may be a lease that was emptied, which its holder may still have.
+fn may_be_a_lease(
+    lockspace: &Lockspace,
+    directory: &LeaseDirectory,
+    target: &Target,
+    found: Found,
+) -> Result<bool, CreateError> {
+    let names = directory.lease_names(&target.name);
+    Ok(!found.was_never_used()
+        || names.find_second()?.is_some()
+        || lockspace.others_now().of_sanlock)
 }

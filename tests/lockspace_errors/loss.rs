@@ -205,7 +205,11 @@ fn a_lockspace_or_lease_that_is_removed_or_replaced_is_lost() {
     let (tell, told) = channel();
     removed.on_lost(move |reason| tell.send(reason.clone()).unwrap());
     let file_of = |guard: &LockGuard| guard.locks().next().unwrap().lease_path.unwrap().to_owned();
-    std::fs::remove_file(file_of(&removed)).unwrap();
+    let lease = file_of(&removed);
+    // Both names: one alone is linked back.
+    let second = dir.path().join(".disklease/leases");
+    std::fs::remove_file(second.join(lease.file_name().unwrap())).unwrap();
+    std::fs::remove_file(lease).unwrap();
     let copy = dir.path().join("copy");
     std::fs::copy(file_of(&replaced), &copy).unwrap();
     std::fs::rename(&copy, file_of(&replaced)).unwrap();

@@ -66,11 +66,16 @@ fn a_lease_that_cannot_be_read_is_not_lost() {
 
 /// What is open can be read for ever, but nobody else sees it.
 #[test]
-fn a_lease_file_that_was_removed_or_replaced_is_noticed_by_verify() {
+fn a_lease_file_that_was_replaced_is_noticed_by_verify_and_one_that_was_removed_is_linked_back() {
     let disk = "/loss/removed";
     let (guard, before) = guard_and_before(disk);
     let path = lease_path(disk);
     std::fs::remove_file(&path).unwrap();
+    assert_eq!(guard.verify(), Ok(()));
+    assert!(guard.is_held());
+    let other = path.with_extension("other");
+    std::fs::write(&other, before).unwrap();
+    std::fs::rename(&other, &path).unwrap();
     let replaced = VerifyError::Replaced {
         locked: guard.locks().next().unwrap().locked.clone(),
         path: path.clone(),
@@ -78,8 +83,6 @@ fn a_lease_file_that_was_removed_or_replaced_is_noticed_by_verify() {
     assert_eq!(guard.verify(), Err(replaced));
     assert!(!guard.is_held() && is_readable(guard.event_fd()));
     assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
-    // For others that use this directory.
-    std::fs::write(&path, before).unwrap();
 }
 
 #[test]

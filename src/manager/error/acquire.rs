@@ -313,7 +313,7 @@ pub enum LeaseFault {
     },
     /// There are zeros where it should begin.
     #[error(
-        "is not initialised: there are zeros at byte {offset}; if no guest on any host uses it, initialise it, or delete the file if it is one of a lease directory"
+        "is not initialised: there are zeros at byte {offset}; if no guest on any host uses it, initialise it, or delete the file if it is one of a lease directory, with its second link below .disklease"
     )]
     NotInitialised {
         /// Where the lease should begin.
@@ -325,6 +325,17 @@ pub enum LeaseFault {
         /// After how much more time without a change it may be replaced.
         remaining: Duration,
     },
+    /// It is missing, and so is what would show whether it is a new one: the directory of the second
+    /// links was removed. A host that runs may hold it still.
+    #[error("is missing, and the second links of the leases are, or were: a host that runs may hold it; unless one does it can be made in {} s", remaining.as_secs().saturating_add(1))]
+    MayBeHeld {
+        /// After how much more time it can be made.
+        remaining: Duration,
+    },
+    /// Its second link is another file. One of both was put there by hand, or by a host without second
+    /// links.
+    #[error("has a second link, below .disklease, that is another file: try again")]
+    SecondLink,
     /// It was retired on purpose.
     #[error("was cleared on purpose: initialise it again if it is wanted")]
     Cleared {
@@ -413,7 +424,10 @@ impl AcquireError {
             Self::Contended { .. }
                 | Self::NotSettled { .. }
                 | Self::Lease {
-                    fault: LeaseFault::Replaced | LeaseFault::BeingCreated { .. },
+                    fault: LeaseFault::Replaced
+                        | LeaseFault::BeingCreated { .. }
+                        | LeaseFault::MayBeHeld { .. }
+                        | LeaseFault::SecondLink,
                     ..
                 }
         )

@@ -1,0 +1,524 @@
+//! The second link of each lease file, which outlives a removal of the first by hand.
+//!
+//! ```text
+//! DIR/NAME                        the lease, where libvirt and sanlock hosts look for it
+//! DIR/.disklease/leases/NAME      a second hard link to the same file
+//! DIR/.disklease/leases/settled   hosts that run have a second link of each lease they hold
+//! ```
+//!
+//! A host that finds the first name missing links the file back from the second name: an `rm` of a
+//! held lease gives nothing away. Nobody but disklease hosts knows of the second names, and
+//! libvirt's clean-up script, which removes first names, does not see a name that begins with a dot.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
+use rustix::io::Errno;
+
+use super::create::{CreateError, make_name_durable};
+use crate::disk::Identity;
+use crate::format::ResourceName;
+use crate::world::{Timestamp, clock};
+
+const OWN_DIRECTORY: &str = ".disklease";
+const LINKS: &str = "leases";
+/// No disk's lease: those are 32 digits.
+const SETTLED: &str = "settled";
+
+/// An unsettled directory that this process has not inspected for so long may have been settled and
+/// removed again meanwhile.
+const INSPECTED_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+
+/// Since when this process sees directories unsettled.
+static UNSETTLED: Mutex<BTreeMap<PathBuf, Unsettled>> = Mutex::new(BTreeMap::new());
+
+#[derive(Clone, Copy)]
+struct Unsettled {
+    /// Another directory of the same name is a new beginning.
+    directory: (u64, u64, i64),
+    since: Timestamp,
+    inspected_at: Timestamp,
+}
+
+/// Where the second links of a lease directory are.
+#[derive(Clone, Debug)]
+pub(crate) struct SecondLinks {
+    /// The lease directory.
+    directory: PathBuf,
+    /// Where the links are.
+    links: PathBuf,
+}
+
+/// The two names of a lease file.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseNames {
+    first: PathBuf,
+    second: PathBuf,
+    links: SecondLinks,
+}
+
+/// What the second name is, compared with the file that the first one should name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// A link to the same file, which was there or was just made.
+    Same,
+    /// Another file.
+    Other,
+    /// Nothing: the file system has no links, or no directories.
+    Unsupported,
+}
+
+impl SecondLinks {
+    pub(crate) fn of(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            links: directory.join(OWN_DIRECTORY).join(LINKS),
+        }
+    }
+
+    /// The names of the lease called `name`.
+    pub(crate) fn names(&self, name: &ResourceName) -> LeaseNames {
+        let name = name.to_string();
+        LeaseNames {
+            first: self.directory.join(&name),
+            second: self.links.join(&name),
+            links: self.clone(),
+        }
+    }
+
+    /// Where the links are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.links
+    }
+
+    /// Whether each lease that a running disklease host holds is known to have a second link, so that
+    /// a name without one is a new lease.
+    ///
+    /// # Errors
+    ///
+    /// That cannot be told.
+    pub(crate) fn is_settled(&self) -> Result<bool, CreateError> {
+        let settled = named(&self.links.join(SETTLED))?.is_some();
+        if settled {
+            UNSETTLED.lock().remove(&self.links);
+        }
+        Ok(settled)
+    }
+
+    /// For how long this process has seen the directory unsettled, without a break. Makes the
+    /// directory, so that holders can link their leases there meanwhile.
+    pub(crate) fn unsettled_for(&self) -> Result<Duration, CreateError> {
+        self.make()?;
+        let stat = std::fs::metadata(&self.links)
+            .map_err(|error| CreateError::io("inspect", &self.links, &error))?;
+        let born = stat.created().ok();
+        let born = born.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let born = born.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
+        let directory = (stat.dev(), stat.ino(), born);
+        let now = clock::now();
+        let mut all = UNSETTLED.lock();
+        let seen = all.entry(self.links.clone()).or_insert(Unsettled {
+            directory,
+            since: now,
+            inspected_at: now,
+        });
+        if seen.directory != directory || now.since(seen.inspected_at) > INSPECTED_AT_LEAST_EVERY {
+            (seen.directory, seen.since) = (directory, now);
+        }
+        seen.inspected_at = now;
+        Ok(now.since(seen.since))
+    }
+
+    /// Makes it known that hosts that run have second links of the leases they hold.
+    pub(crate) fn settle(&self) -> Result<(), CreateError> {
+        self.make()?;
+        let path = self.links.join(SETTLED);
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path);
+        match made {
+            Ok(_) => make_name_durable(&path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(CreateError::io("create", &path, &error)),
+        }
+    }
+
+    /// Settles the directory once this process has seen it unsettled for `quarantine`.
+    pub(crate) fn settle_after(&self, quarantine: Duration) {
+        let settled = self.is_settled().and_then(|settled| {
+            if !settled && self.unsettled_for()? >= quarantine {
+                self.settle()?;
+            }
+            Ok(())
+        });
+        if let Err(error) = settled {
+            tracing::debug!(%error, "a directory of second links stays unsettled");
+        }
+    }
+
+    /// Whether there is a second link of any lease.
+    pub(super) fn has_leases(&self) -> Result<bool, CreateError> {
+        let list = |error: &io::Error| CreateError::io("list", &self.links, error);
+        let entries = match std::fs::read_dir(&self.links) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(list(&error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| list(&error))?;
+            if is_lease_name(entry.file_name().as_encoded_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the directory of the links, for whoever may use the lease directory.
+    fn make(&self) -> Result<(), CreateError> {
+        let own = self.directory.join(OWN_DIRECTORY);
+        for path in [&own, &self.links] {
+            match std::fs::create_dir(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(CreateError::io("create the directory", path, &error)),
+            }
+            // Where that is refused, those whom it would have helped are refused and told so.
+            if let (Ok(like), Ok(made)) = (std::fs::metadata(&self.directory), File::open(path)) {
+                let mode = Mode::from_raw_mode(like.mode() & 0o7777);
+                let (uid, gid) = (Uid::from_raw(like.uid()), Gid::from_raw(like.gid()));
+                let owned = rustix::fs::fchown(&made, Some(uid), Some(gid));
+                if let Err(error) = owned.and_then(|()| rustix::fs::fchmod(&made, mode)) {
+                    tracing::debug!(?path, %error, "not as accessible as the lease directory");
+                }
+            }
+            make_name_durable(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl LeaseNames {
+    pub(crate) fn first(&self) -> &Path {
+        &self.first
+    }
+
+    pub(crate) fn second(&self) -> &Path {
+        &self.second
+    }
+
+    pub(crate) const fn links(&self) -> &SecondLinks {
+        &self.links
+    }
+
+    /// The file that the second name names, if any. Each error leaves that open, so it is never taken
+    /// for "none".
+    pub(crate) fn find_second(&self) -> Result<Option<Identity>, CreateError> {
+        named(&self.second)
+    }
+
+    /// Whether the first name is there. If it is missing and the second one is not, the first is
+    /// linked back.
+    pub(crate) fn restore_first(&self) -> Result<bool, CreateError> {
+        if exists(&self.first)? {
+            return Ok(true);
+        }
+        if named(&self.second)?.is_none() {
+            return Ok(false);
+        }
+        link(&self.second, &self.first)?;
+        tracing::warn!(path = ?self.first, "a lease file had lost its name: linked back");
+        Ok(true)
+    }
+
+    /// Sees to it that the second name names the file `lease`, which the first one names, if it names
+    /// nothing.
+    pub(crate) fn keep_second(&self, lease: Identity) -> Result<Second, CreateError> {
+        let compare = |found| {
+            if found == lease {
+                Second::Same
+            } else {
+                Second::Other
+            }
+        };
+        if let Some(found) = named(&self.second)? {
+            return Ok(compare(found));
+        }
+        match self
+            .links
+            .make()
+            .and_then(|()| link(&self.first, &self.second))
+        {
+            // The one who made it may be another.
+            Ok(()) => Ok(named(&self.second)?.map_or(Second::Other, compare)),
+            Err(error) if error.is_unsupported() => Ok(Second::Unsupported),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the second name name the file `lease`, which the first one names, whatever it named
+    /// before. Only for a holder of `lease`, or of what the second one names.
+    pub(crate) fn replace_second(&self, lease: Identity) -> Result<(), CreateError> {
+        let name = self
+            .second
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let tag = clock::random(u64::MAX);
+        let temporary = self
+            .second
+            .with_file_name(format!(".{name}.{tag:016x}.tmp"));
+        let replaced = link(&self.first, &temporary).and_then(|()| {
+            if named(&temporary)? != Some(lease) {
+                return Ok(());
+            }
+            std::fs::rename(&temporary, &self.second).map_err(|error| {
+                CreateError::io("put the lease in the place of", &self.second, &error)
+            })?;
+            make_name_durable(&self.second)
+        });
+        // A rename onto another link of the same file leaves both.
+        let _ = std::fs::remove_file(&temporary);
+        replaced
+    }
+
+    /// Inspects whether both names name the held file `lease`, and mends what can be mended: a name
+    /// that is missing is linked back from the other, and a second name that names another file is put
+    /// right. Returns whether the first name is right; of errors that leave that open it says yes.
+    pub(crate) fn heal(&self, lease: Identity) -> bool {
+        match named(&self.first) {
+            Ok(None) => {
+                if !self.link_back(lease) {
+                    return false;
+                }
+            }
+            Ok(Some(found)) if found != lease => return false,
+            Err(CreateError::NotAFile { .. }) => return false,
+            Ok(Some(_)) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a held lease file cannot be inspected");
+                return true;
+            }
+        }
+        let kept = self.keep_second(lease).and_then(|second| match second {
+            Second::Same | Second::Unsupported => Ok(()),
+            Second::Other => {
+                tracing::warn!(path = ?self.second, "the second link of a held lease was replaced: it is put right");
+                self.replace_second(lease)
+            }
+        });
+        if let Err(error) = kept {
+            tracing::debug!(path = ?self.second, %error, "a held lease has no second link");
+        }
+        true
+    }
+
+    /// Gives the held file `lease` its first name back. Only that very file gets it.
+    fn link_back(&self, lease: Identity) -> bool {
+        let linked = named(&self.second).and_then(|second| {
+            if second == Some(lease) {
+                link(&self.second, &self.first)?;
+            }
+            named(&self.first)
+        });
+        match linked {
+            Ok(Some(found)) if found == lease => {
+                tracing::warn!(path = ?self.first, "a held lease file was removed: it is linked back");
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(%error, "a held lease file was removed and cannot be linked back");
+                false
+            }
+        }
+    }
+}
+
+/// Links the file at `from` to `to`, unless that exists: the storage itself tells.
+fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => make_name_durable(to),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(CreateError::io("link the lease to", to, &error)),
+    }
+}
+
+/// Whether a file of this name holds the lease of a disk.
+pub(super) fn is_lease_name(name: &[u8]) -> bool {
+    name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Has a network file system forget what it remembers of the names in `directory`.
+pub(crate) fn refresh(directory: &Path) {
+    let _ = rustix::fs::statx(
+        CWD,
+        directory,
+        AtFlags::STATX_FORCE_SYNC,
+        StatxFlags::BASIC_STATS,
+    );
+}
+
+/// Whether there is anything of that name.
+fn exists(path: &Path) -> Result<bool, CreateError> {
+    Ok(stat(path)?.is_some())
+}
+
+/// The file that `path` names, by what the storage says and not by what is remembered. What is no
+/// file is an error.
+fn named(path: &Path) -> Result<Option<Identity>, CreateError> {
+    let Some(stat) = stat(path)? else {
+        return Ok(None);
+    };
+    Identity::of(&stat)
+        .map(Some)
+        .map_err(|_| CreateError::NotAFile {
+            path: path.to_owned(),
+        })
+}
+
+fn stat(path: &Path) -> Result<Option<Statx>, CreateError> {
+    refresh(path.parent().unwrap_or(path));
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
+    match rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(CreateError::io("inspect", path, &errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::libvirt::lease_name;
+
+    fn place() -> (tempfile::TempDir, LeaseNames) {
+        let dir = tempfile::tempdir().unwrap();
+        let links = SecondLinks::of(dir.path());
+        links.make().unwrap();
+        let names = links.names(&lease_name("/a".as_ref()));
+        fs::write(names.first(), "the lease").unwrap();
+        (dir, names)
+    }
+
+    fn lease(names: &LeaseNames) -> Identity {
+        named(names.first()).unwrap().unwrap()
+    }
+
+    fn content(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn each_name_is_made_from_the_other() {
+        let (_dir, names) = place();
+        let held = lease(&names);
+        assert!(names.heal(held));
+        assert_eq!(named(names.second()), Ok(Some(held)));
+        fs::remove_file(names.first()).unwrap();
+        assert!(names.heal(held));
+        assert_eq!(named(names.first()), Ok(Some(held)));
+        fs::remove_file(names.first()).unwrap();
+        assert_eq!(names.restore_first(), Ok(true));
+        assert_eq!(named(names.first()), Ok(Some(held)));
+        fs::remove_dir_all(names.links().directory.join(OWN_DIRECTORY)).unwrap();
+        assert!(names.heal(held));
+        assert_eq!(named(names.second()), Ok(Some(held)));
+    }
+
+    #[test]
+    fn only_the_very_file_that_is_held_gets_its_name_back() {
+        let (_dir, names) = place();
+        let held = lease(&names);
+        fs::write(names.second(), "another").unwrap();
+        let _open = File::open(names.first()).unwrap();
+        fs::remove_file(names.first()).unwrap();
+        assert!(!names.heal(held));
+        assert_eq!(content(names.first()), None);
+        // Who comes next has nothing better.
+        assert_eq!(names.restore_first(), Ok(true));
+        assert_eq!(content(names.first()).as_deref(), Some("another"));
+        assert!(!names.heal(held));
+    }
+
+    #[test]
+    fn a_second_name_of_another_file_is_told_and_put_right_by_the_holder() {
+        let (_dir, names) = place();
+        let held = lease(&names);
+        fs::write(names.second(), "another").unwrap();
+        assert_eq!(names.keep_second(held), Ok(Second::Other));
+        assert!(names.heal(held));
+        assert_eq!(names.keep_second(held), Ok(Second::Same));
+        let left = fs::read_dir(names.links().path()).unwrap().count();
+        assert_eq!(left, 1, "a temporary name stays behind");
+        // The first name is another's by now: its file must not get the second one.
+        fs::remove_file(names.first()).unwrap();
+        fs::write(names.first(), "a third").unwrap();
+        names.replace_second(held).unwrap();
+        assert_eq!(content(names.second()).as_deref(), Some("the lease"));
+    }
+
+    #[test]
+    fn what_cannot_be_inspected_is_not_taken_for_none() {
+        let (dir, names) = place();
+        let held = lease(&names);
+        let own = dir.path().join(OWN_DIRECTORY);
+        let spoil: [&dyn Fn(); 3] = [
+            &|| fs::create_dir(names.second()).unwrap(),
+            &|| {
+                fs::remove_dir(names.second()).unwrap();
+                std::os::unix::fs::symlink("/nowhere", names.second()).unwrap();
+            },
+            &|| {
+                fs::remove_dir_all(&own).unwrap();
+                fs::write(&own, "").unwrap();
+            },
+        ];
+        for spoil in spoil {
+            spoil();
+            assert!(names.find_second().is_err());
+            assert!(names.keep_second(held).is_err());
+            // The holder goes on for as long as the first name is right.
+            assert!(names.heal(held));
+        }
+        fs::remove_file(names.first()).unwrap();
+        assert!(names.restore_first().is_err());
+        assert!(!names.heal(held));
+        assert!(names.links().is_settled().is_err());
+    }
+
+    #[test]
+    fn a_directory_is_unsettled_until_it_was_so_for_long_enough() {
+        let (dir, names) = place();
+        let links = names.links();
+        assert_eq!(links.is_settled(), Ok(false));
+        assert_eq!(links.has_leases(), Ok(false));
+        links.unsettled_for().unwrap();
+        let pause = Duration::from_millis(30);
+        crate::world::executor::block_on(crate::world::World::sleep(
+            &crate::disk::StorageWorld,
+            pause,
+        ));
+        assert!(links.unsettled_for().unwrap() >= pause);
+        // Another directory of that name is a new beginning.
+        fs::rename(dir.path().join(OWN_DIRECTORY), dir.path().join("old")).unwrap();
+        assert!(links.unsettled_for().unwrap() < pause);
+        links.settle_after(Duration::MAX);
+        assert_eq!(links.is_settled(), Ok(false));
+        links.settle_after(Duration::ZERO);
+        links.settle().unwrap();
+        assert_eq!(links.is_settled(), Ok(true));
+        assert_eq!(links.has_leases(), Ok(false));
+        names.keep_second(lease(&names)).unwrap();
+        assert_eq!(links.has_leases(), Ok(true));
+    }
+}

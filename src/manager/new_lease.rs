@@ -1,0 +1,117 @@
+//! Lease files that are missing: linked back, or made new when nobody can hold what was there.
+//!
+//! A file whose second link is there was removed by hand: it is linked back, whoever holds it. Where
+//! the second link is missing too, the lease is a new one, unless the directory of the second links
+//! was removed as well. That directory is *settled* when it is made with the lockspace. Where it is
+//! not, it is settled by a host that is alone and holds nothing, or that has given all others the time
+//! to make their second links again, or to stop: [`Timing::removal_quarantine`].
+//!
+//! [`Timing::removal_quarantine`]: crate::timing::Timing::removal_quarantine
+
+use std::time::Duration;
+
+use super::error::{AcquireError, LeaseFault};
+use super::lease::{Leaving, Target};
+use crate::disk::Identity;
+use crate::libvirt::{CreateError, LeaseDirectory, SecondLinks};
+use crate::lockspace::Lockspace;
+use crate::paxos_lease::Holding;
+
+/// Settles the directory of the second links, if it is not and that may be done at once.
+///
+/// To be called before this host takes anything: it is not alone with what it holds itself.
+pub(super) fn settle_if_alone(lockspace: &Lockspace, directory: &LeaseDirectory) {
+    if let Err(error) = remaining(lockspace, &directory.second_links()) {
+        tracing::debug!(%error, "whether the second links are there cannot be told");
+    }
+}
+
+/// Sees to it that the lease file of `target` is there. Makes it only if `may_create`.
+///
+/// # Errors
+///
+/// [`LeaseFault::MayBeHeld`] while the file cannot be made anew yet; otherwise whatever goes wrong.
+pub(super) fn find(
+    lockspace: &Lockspace,
+    directory: &LeaseDirectory,
+    target: &Target,
+    may_create: bool,
+) -> Result<(), AcquireError> {
+    let create = |error: CreateError| AcquireError::Create {
+        locked: target.locked.clone(),
+        error,
+    };
+    let names = directory.lease_names(&target.name);
+    if names.restore_first().map_err(create)? || !may_create {
+        return Ok(());
+    }
+    // A directory that was removed as a whole, or is not mounted, has no lockspace either.
+    if !lockspace.inner().is_still_named() {
+        return Err(AcquireError::LockspaceReplaced {
+            path: lockspace.path().to_owned(),
+        });
+    }
+    if let Some(remaining) = remaining(lockspace, names.links()).map_err(create)? {
+        return Err(target.fault(LeaseFault::MayBeHeld { remaining }));
+    }
+    let geometry = lockspace.membership().area().geometry;
+    directory
+        .create_lease(&target.name, geometry)
+        .map_err(create)
+}
+
+/// For how long a lease that is missing may not be made yet. `None`: each that is missing is new.
+pub(super) fn remaining(
+    lockspace: &Lockspace,
+    links: &SecondLinks,
+) -> Result<Option<Duration>, CreateError> {
+    if links.is_settled()? {
+        return Ok(None);
+    }
+    let quarantine = lockspace.membership().timing().removal_quarantine();
+    // First: a host that joins, and a lease that is taken, after this instant makes its second links.
+    let waited = links.unsettled_for()?;
+    let shared = &lockspace.inner().shared;
+    let nobody_holds = || !shared.leases.holds_any() && !lockspace.others_now().of_ours;
+    if waited >= quarantine || nobody_holds() {
+        links.settle()?;
+        return Ok(None);
+    }
+    Ok(Some(quarantine.saturating_sub(waited)))
+}
+
+/// Puts the second name of `target` right, which named another file than the first one: a lease file
+/// that was replaced, or a removed one whose name a sanlock host has given to a new file.
+///
+/// Only who holds what the second name names may do that: its holder, if it has one, is refused to
+/// nobody's loss.
+pub(super) fn put_second_right(
+    lockspace: &Lockspace,
+    target: &Target,
+    holding: &Holding,
+) -> Result<(), AcquireError> {
+    let Some(names) = &target.names else {
+        return Ok(());
+    };
+    let old = Target {
+        path: names.second().to_owned(),
+        names: None,
+        ..target.clone()
+    };
+    let held = old.try_acquire(lockspace, holding)?;
+    let replaced = Identity::of_path(&target.path, target.links())
+        .map_err(|error| target.fault(LeaseFault::Open(error)))
+        .and_then(|first| {
+            names
+                .replace_second(first)
+                .map_err(|error| AcquireError::Create {
+                    locked: target.locked.clone(),
+                    error,
+                })
+        });
+    held.release_quietly(Leaving::Unused);
+    if replaced.is_ok() {
+        tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
+    }
+    replaced
+}

@@ -1,0 +1,405 @@
+//! Lease files that people remove, replace or cut short while a guest runs on them: the disk is never
+//! given to another guest before the first one has ended.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "test code: a panic is how it fails"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the hosts are real processes in real time"
+)]
+
+mod cli;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cli::{Ended, command, run, scratch};
+use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use tempfile::TempDir;
+
+const DISK: &str = "/srv/a";
+/// Nothing takes longer here, on a machine that is busy with something else.
+const LIMIT: Duration = Duration::from_secs(60);
+/// F, of which half is the grace of a guest whose lock is lost.
+const FIRE: &str = "4";
+
+/// A lease directory, and what guests tell beside it.
+struct Place(TempDir);
+
+/// A `disklease run`. Killed when dropped, and its command with it.
+struct Running {
+    process: Child,
+    name: &'static str,
+    /// Where its messages go: a pipe would be open for as long as any child of its command lives.
+    messages: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(scratch());
+        let ended = run(&[
+            "init",
+            "--io-timeout",
+            "1",
+            "--lease-dir",
+            place.leases().to_str().unwrap(),
+        ]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn leases(&self) -> PathBuf {
+        self.path("leases")
+    }
+
+    fn own(&self) -> PathBuf {
+        self.leases().join(".disklease")
+    }
+
+    fn lease(&self) -> PathBuf {
+        self.leases().join(lease_name(Path::new(DISK)).to_string())
+    }
+
+    fn second(&self) -> PathBuf {
+        self.own()
+            .join("leases")
+            .join(lease_name(Path::new(DISK)).to_string())
+    }
+
+    /// Host `id` runs a shell script under the lock of `disk`.
+    fn start(
+        &self,
+        id: u64,
+        disk: &str,
+        options: &[&str],
+        name: &'static str,
+        script: &str,
+    ) -> Running {
+        let times = ["--io-timeout", "1", "--fire-timeout", FIRE];
+        let mut command = command(&["run", "--watchdog", "none"]);
+        command
+            .args(times)
+            .args([
+                "--host-id",
+                &id.to_string(),
+                "--host-name",
+                name,
+                "--lease-dir",
+            ])
+            .arg(self.leases())
+            .arg("--runtime-dir")
+            .arg(self.path("run"))
+            .args(["--disk", disk])
+            .args(options)
+            .args(["--", "sh", "-c", script])
+            .current_dir(self.0.path())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.path(name)).unwrap());
+        Running {
+            process: command.spawn().unwrap(),
+            name,
+            messages: self.path(name),
+        }
+    }
+
+    /// A guest that does not end for SIGTERM, and tells all the time that it runs.
+    fn guest(&self) -> Running {
+        let script =
+            "trap '' TERM; while :; do date +%s%N > beat.new; mv beat.new beat; sleep 0.02; done";
+        let guest = self.start(1, DISK, &[], "guest", script);
+        self.wait_for("the guest's beat", || {
+            self.path("beat").exists().then_some(())
+        });
+        guest
+    }
+
+    /// Another host that wants the disk, and by now has joined and waits for it.
+    fn waiter(&self, wait: &str) -> Running {
+        let script = "date +%s%N > began";
+        let waiter = self.start(2, DISK, &["--wait", wait], "waiter", script);
+        sleep(Duration::from_secs(4));
+        waiter
+    }
+
+    fn time_in(&self, name: &str) -> Option<u64> {
+        fs::read_to_string(self.path(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// Waits until the guest beats no more, and gives the time of its last beat.
+    fn last_beat(&self) -> u64 {
+        let mut last = (self.time_in("beat"), Instant::now());
+        self.wait_for("the end of the guest", || {
+            let beat = self.time_in("beat");
+            if beat != last.0 {
+                last = (beat, Instant::now());
+            }
+            // No shell is kept from its processor for longer than that.
+            (last.1.elapsed() > Duration::from_secs(3)).then_some(last.0.unwrap())
+        })
+    }
+
+    fn is_beating(&self) -> bool {
+        let before = self.time_in("beat");
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            if self.time_in("beat") != before {
+                return true;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn wait_for<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = probe() {
+                return found;
+            }
+            assert!(
+                began.elapsed() < LIMIT,
+                "{what}: not within {LIMIT:?} in {:?}",
+                self.0
+            );
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until both names name one file.
+    fn wait_until_healed(&self) {
+        self.wait_for("both names", || {
+            let inode = |path: PathBuf| fs::symlink_metadata(path).ok().map(|stat| stat.ino());
+            let (first, second) = (inode(self.lease())?, inode(self.second())?);
+            (first == second).then_some(())
+        });
+    }
+}
+
+impl Running {
+    /// Its exit code and its messages.
+    fn end(mut self) -> Ended {
+        assert!(self.has_ended_within(LIMIT), "{} has not ended", self.name);
+        Ended {
+            code: self.process.wait().unwrap().code(),
+            stdout: String::new(),
+            stderr: fs::read_to_string(&self.messages).unwrap(),
+        }
+    }
+
+    fn has_ended_within(&mut self, limit: Duration) -> bool {
+        let began = Instant::now();
+        while self.process.try_wait().unwrap().is_none() {
+            if began.elapsed() > limit {
+                return false;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        true
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        self.has_ended_within(Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_held_lease_that_is_removed_is_linked_back_and_nobody_gets_it() {
+    let place = Place::new();
+    let guest = place.guest();
+    let inode = fs::metadata(place.lease()).unwrap().ino();
+    let waiter = place.waiter("8");
+    for _ in 0..3 {
+        fs::remove_file(place.lease()).unwrap();
+        sleep(Duration::from_secs(1));
+    }
+    let refused = waiter.end();
+    assert_eq!(refused.code, Some(75), "{refused:?}");
+    assert!(refused.stderr.contains("is held by host 1"), "{refused:?}");
+    assert!(!place.path("began").exists());
+    // The holder itself heals it, whether or not another asks for it.
+    fs::remove_file(place.lease()).unwrap();
+    place.wait_until_healed();
+    assert_eq!(fs::metadata(place.lease()).unwrap().ino(), inode);
+    fs::remove_file(place.second()).unwrap();
+    place.wait_until_healed();
+    assert!(place.is_beating());
+    drop(guest);
+    // It is the lease that the next one takes, in its next version: what a clean-up removes comes back.
+    fs::remove_file(place.lease()).unwrap();
+    let next = place
+        .start(1, DISK, &["--wait", "20"], "guest", "date +%s%N > began")
+        .end();
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert_eq!(fs::metadata(place.lease()).unwrap().ino(), inode);
+}
+
+#[test]
+fn a_second_link_that_is_replaced_while_the_lease_is_held_is_put_right() {
+    let place = Place::new();
+    let _guest = place.guest();
+    fs::copy(place.lease(), place.path("other")).unwrap();
+    fs::rename(place.path("other"), place.second()).unwrap();
+    place.wait_until_healed();
+    assert!(place.is_beating());
+}
+
+/// A lease file as it was before the guest had it: whoever opens it finds it free.
+#[test]
+fn a_held_lease_that_is_replaced_is_given_to_nobody_before_its_guest_has_ended() {
+    let place = Place::new();
+    let first = place.start(1, DISK, &[], "guest", "true").end();
+    assert_eq!(first.code, Some(0), "{first:?}");
+    fs::copy(place.lease(), place.path("free")).unwrap();
+    let guest = place.guest();
+    let waiter = place.waiter("50");
+    fs::rename(place.path("free"), place.lease()).unwrap();
+    let last = place.last_beat();
+    let loser = guest.end();
+    assert!(loser.stderr.contains("THE LOCKS ARE LOST"), "{loser:?}");
+    let next = waiter.end();
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert!(place.time_in("began").unwrap() > last);
+    place.wait_until_healed();
+}
+
+/// Nothing tells whose lease it was, so all hosts get the time to say.
+#[test]
+fn a_lease_that_is_removed_with_its_second_link_is_made_anew_when_its_guest_has_ended() {
+    let place = Place::new();
+    let guest = place.guest();
+    let waiter = place.waiter("50");
+    let removed = Instant::now();
+    fs::remove_dir_all(place.own()).unwrap();
+    fs::remove_file(place.lease()).unwrap();
+    let last = place.last_beat();
+    println!(
+        "measured: the guest had ended {:?} after its lease was removed",
+        removed.elapsed()
+    );
+    let next = waiter.end();
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert!(place.time_in("began").unwrap() > last);
+    drop(guest);
+}
+
+#[test]
+fn second_links_that_are_removed_come_back_and_no_lease_is_made_meanwhile() {
+    let place = Place::new();
+    let _guest = place.guest();
+    // A new disk is not waited for where all is well.
+    let new = place
+        .start(2, "/srv/b", &[], "waiter", "date +%s%N > began")
+        .end();
+    assert_eq!(new.code, Some(0), "{new:?}");
+    fs::remove_dir_all(place.own()).unwrap();
+    place.wait_until_healed();
+    let removed = Instant::now();
+    let new = place
+        .start(2, "/srv/c", &[], "waiter", "date +%s%N > began")
+        .end();
+    assert!(
+        new.stderr.contains("a host that runs may hold it"),
+        "{new:?}"
+    );
+    let new = place
+        .start(
+            2,
+            "/srv/c",
+            &["--wait", "50"],
+            "waiter",
+            "date +%s%N > began",
+        )
+        .end();
+    assert_eq!(new.code, Some(0), "{new:?}");
+    assert!(
+        removed.elapsed() > Duration::from_secs(4),
+        "{:?}",
+        removed.elapsed()
+    );
+    assert!(place.is_beating());
+}
+
+#[test]
+fn of_a_directory_whose_files_are_removed_nobody_gets_a_lease() {
+    let place = Place::new();
+    let guest = place.guest();
+    let waiter = place.waiter("50");
+    for entry in fs::read_dir(place.leases()).unwrap() {
+        let path = entry.unwrap().path();
+        let _ = fs::remove_dir_all(&path);
+        let _ = fs::remove_file(&path);
+    }
+    let refused = waiter.end();
+    assert_eq!(refused.code, Some(69), "{refused:?}");
+    let loser = guest.end();
+    assert!(loser.stderr.contains("THE LOCKS ARE LOST"), "{loser:?}");
+    assert!(!place.path("began").exists());
+    assert!(!place.leases().join(LOCKSPACE_NAME).exists());
+}
+
+#[test]
+fn a_lease_that_is_cut_short_is_lost_to_its_holder_and_never_made_anew() {
+    let place = Place::new();
+    let guest = place.guest();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(place.lease())
+        .unwrap();
+    file.set_len(0).unwrap();
+    let refused = place
+        .start(2, DISK, &["--wait", "8"], "waiter", "date +%s%N > began")
+        .end();
+    assert_eq!(refused.code, Some(69), "{refused:?}");
+    assert!(refused.stderr.contains("ends early"), "{refused:?}");
+    let loser = guest.end();
+    assert!(loser.stderr.contains("cut short"), "{loser:?}");
+    assert!(!place.path("began").exists());
+    assert_eq!(fs::metadata(place.lease()).unwrap().len(), 0);
+}
+
+/// Where it cannot be told whether there is a second link there may be one.
+#[test]
+fn no_lease_is_made_where_its_second_link_cannot_be_inspected() {
+    let place = Place::new();
+    let _guest = place.guest();
+    let waiter = place.waiter("50");
+    fs::rename(place.own(), place.path("own")).unwrap();
+    fs::write(place.own(), "").unwrap();
+    fs::remove_file(place.lease()).unwrap();
+    let refused = waiter.end();
+    assert_eq!(refused.code, Some(69), "{refused:?}");
+    assert!(refused.stderr.contains(".disklease"), "{refused:?}");
+    assert!(!place.path("began").exists());
+}
+
+#[test]
+fn no_lockspace_is_made_beside_second_links() {
+    let place = Place::new();
+    let ended = place.start(1, DISK, &[], "guest", "true").end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    fs::remove_file(place.lease()).unwrap();
+    fs::remove_file(place.leases().join(LOCKSPACE_NAME)).unwrap();
+    let init = ["init", "--io-timeout", "1", "--lease-dir"].map(Into::into);
+    let init = run(&[&init[..], &[place.leases().into_os_string()]].concat());
+    init.expect_failure(69, "has leases but no lockspace");
+}
