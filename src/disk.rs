@@ -72,6 +72,18 @@ impl Disk {
         &self.inner.info
     }
 
+    /// Whether the open file has no name any more: whoever looks for it finds another or none. A
+    /// second hard link keeps it, and so does doubt. May block as the file system does.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let info = self.info();
+        !info.is_block_device()
+            && match self.inner.io.links() {
+                Ok(links) => links == 0 && info.has_links,
+                Err(errno) => errno == Errno::STALE,
+            }
+    }
+
     /// How many writes of this process to this disk were begun and have not ended, whether or not
     /// anyone waits for them, and through whichever open of it. Each of them may still land.
     #[cfg(test)]

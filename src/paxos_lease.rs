@@ -27,6 +27,9 @@
 //! * **INV-WRITER**: a release writes the leader only if this host was its last writer.
 //! * **INV-AS-LEFT**: an acquire that expects a version takes the very next one, and no other; versions
 //!   between count as not there only where their owners' notes say that nobody used them.
+//! * **INV-AS-WRITTEN**: a release marks its block only where that, read right before, is what this host
+//!   wrote; a retraction marks what it finds. What is remembered of a lease that was initialised anew
+//!   or put back is void.
 //! * **INV-MEMBER**: nothing is written unless this host's own delta lease is held at that instant,
 //!   and no write is begun later than it is.
 
@@ -46,7 +49,7 @@ pub use expected::{Expected, LaterHolder, Passage, VersionChange};
 pub use handover::{HandoverEnd, hand_over};
 pub use owner::{Holder, OwnerSeen};
 pub use release::{ReleaseError, VerifyError, release, release_with_note, verify};
-pub use retract::{Debt, RetractError, came_back, retract};
+pub use retract::{Debt, RetractError, Settled, came_back, retract};
 
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, Incarnation, LeaseVersion, OfferId, PaxosLeader, Tenure};
@@ -77,6 +80,11 @@ impl HeldLease {
     #[must_use]
     pub fn version(&self) -> LeaseVersion {
         self.leader.version()
+    }
+
+    /// Whether this is what this host wrote to its own sector when it won the lease.
+    fn wrote(&self, found: Option<Dblock>) -> bool {
+        found.is_some_and(|block| area::same_values(block, self.block))
     }
 
     /// The note with which to give it back if it was not used at all.

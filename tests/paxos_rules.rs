@@ -43,6 +43,8 @@ mod faults;
 mod owner;
 #[path = "paxos_rules/release.rs"]
 mod release;
+#[path = "paxos_rules/restored.rs"]
+mod restored;
 #[path = "paxos_rules/setup.rs"]
 mod setup;
 #[path = "paxos_rules/shared.rs"]

@@ -59,6 +59,9 @@ const NOT_HERE: &[Witness] = &[
     Witness::SharerRefused,
     Witness::SharerRespected,
     Witness::SharerCleared,
+    Witness::HeldUnderStaleLeader,
+    Witness::ReleaseNotThere,
+    Witness::RetractVoid,
 ];
 
 fn number(name: &str) -> Option<u64> {

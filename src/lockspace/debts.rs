@@ -11,7 +11,9 @@ use super::signal::Signal;
 use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, LeaseArea, came_back, retract};
+use crate::paxos_lease::{
+    Debt, LeaseArea, LeaseIoError, RetractError, Settled, came_back, retract,
+};
 use crate::probe::{mutation, witness};
 use crate::world::{Timestamp, World};
 
@@ -72,6 +74,20 @@ impl<D> State<D> {
 struct Owed<D> {
     lease: LeaseArea<D>,
     debt: Debt,
+    /// The last try found the lease damaged, which only who initialises it anew can end; and there is no
+    /// try under way.
+    is_damaged: bool,
+}
+
+impl<D> Owed<D> {
+    const fn new(lease: LeaseArea<D>, debt: Debt) -> Self {
+        let is_damaged = false;
+        Self {
+            lease,
+            debt,
+            is_damaged,
+        }
+    }
 }
 
 /// A lease that is looked at for some time: see [`came_back`].
@@ -87,6 +103,8 @@ struct Watched<D> {
 pub struct Reservation<D, K: Copy + Ord> {
     table: Arc<LeaseTable<D, K>>,
     key: K,
+    /// What is owed on the lease, which is damaged: again so should the acquire come to nothing.
+    set_aside: Option<Box<Owed<D>>>,
 }
 
 impl<D, K> Default for LeaseTable<D, K> {
@@ -116,11 +134,19 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
             return Err(NotReserved::Left);
         }
         let same_name = || leases.values().find(|state| *state.name() == name);
-        match leases.get(&key).or_else(same_name) {
+        let found = leases.get(&key).or_else(same_name);
+        // The acquire will say what is wrong with a lease that is damaged.
+        let is_damaged = |owed: &Owed<D>| owed.is_damaged && leases.contains_key(&key);
+        match found {
             Some(State::Taken(_)) => Err(NotReserved::Taken),
-            Some(State::Owing(_)) if !mutation!(AcquiredWhileOwing) => Err(NotReserved::Owing),
+            Some(State::Owing(owed)) if !is_damaged(owed) && !mutation!(AcquiredWhileOwing) => {
+                Err(NotReserved::Owing)
+            }
             None | Some(State::Owing(_)) => {
-                leases.insert(key, State::Taken(name));
+                let set_aside = match leases.insert(key, State::Taken(name)) {
+                    Some(State::Owing(owed)) if owed.is_damaged => Some(owed),
+                    _ => None,
+                };
                 // Whatever the leader says from now on is the acquire's to judge.
                 let is_other =
                     |_: &K, watched: &mut Watched<D>| watched.owed.lease.resource != name;
@@ -129,6 +155,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
                 Ok(Reservation {
                     table: Arc::clone(self),
                     key,
+                    set_aside,
                 })
             }
         }
@@ -158,7 +185,7 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is settled.
     pub fn owe(self, lease: LeaseArea<D>, debt: Debt) {
-        let state = State::Owing(Box::new(Owed { lease, debt }));
+        let state = State::Owing(Box::new(Owed::new(lease, debt)));
         self.table.leases.lock().insert(self.key, state);
         self.table.owing.set();
     }
@@ -166,10 +193,7 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
     /// Ends the reservation with something that was retracted: others may have the lease, and it is
     /// looked at for some time.
     pub fn watch(self, lease: LeaseArea<D>, settled: Debt) {
-        let owed = Owed {
-            lease,
-            debt: settled,
-        };
+        let owed = Owed::new(lease, settled);
         let table = Arc::clone(&self.table);
         table.watch(self.key, owed);
         drop(self);
@@ -181,7 +205,10 @@ impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
         let mut leases = self.table.leases.lock();
         if matches!(leases.get(&self.key), Some(State::Taken(_))) {
-            leases.remove(&self.key);
+            match self.set_aside.take() {
+                Some(owed) => leases.insert(self.key, State::Owing(owed)),
+                None => leases.remove(&self.key),
+            };
         }
     }
 }
@@ -236,6 +263,46 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         }
     }
 
+    /// Drops what is owed, or watched, on files that are gone: nobody can see what stands there. A file
+    /// of the same name that was made since is another lease, and is free to be taken.
+    ///
+    /// `is_gone` may block as the file system does; no lock is held then.
+    pub fn forget_gone(&self, is_gone: impl Fn(&D) -> bool) {
+        for (key, owed) in self.debts() {
+            if is_gone(&owed.lease.disk) && self.settled(&key) {
+                tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is gone with its file");
+            }
+        }
+    }
+
+    /// What is owed on this lease still; from now on a try is under way.
+    fn begin(&self, key: &K) -> Option<Owed<D>> {
+        match self.leases.lock().get_mut(key) {
+            Some(State::Owing(owed)) => {
+                owed.is_damaged = false;
+                Some(Owed::clone(owed))
+            }
+            _ => None,
+        }
+    }
+
+    /// The try has failed.
+    fn stands(&self, key: &K, error: &RetractError) {
+        if let Some(State::Owing(owed)) = self.leases.lock().get_mut(key) {
+            owed.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
+        }
+    }
+
+    /// Nothing is owed any more. Whether anything was until now.
+    fn settled(&self, key: &K) -> bool {
+        let mut leases = self.leases.lock();
+        let owes = matches!(leases.get(key), Some(State::Owing(_)));
+        if owes {
+            leases.remove(key);
+        }
+        owes
+    }
+
     fn debts(&self) -> Vec<(K, Owed<D>)> {
         let leases = self.leases.lock();
         leases
@@ -263,17 +330,29 @@ pub async fn settle_debts<W: World, K: Copy + Ord>(
             if !membership.expiry().is_held(world.now()) {
                 return;
             }
-            for (key, owed) in table.debts() {
+            for (key, _) in table.debts() {
+                let Some(owed) = table.begin(&key) else {
+                    continue;
+                };
+                let resource = owed.lease.resource;
                 match retract(world, membership, &owed.lease, &owed.debt).await {
-                    Ok(()) => {
+                    Ok(settled) => {
                         witness!(DebtSettled);
-                        tracing::info!(resource = %owed.lease.resource, "a lease that was left half-way is settled");
-                        let mut leases = table.leases.lock();
-                        leases.remove(&key);
-                        table.watch(key, owed);
+                        match settled {
+                            Settled::TakenBack => {
+                                tracing::info!(%resource, "a lease that was left half-way is settled");
+                            }
+                            Settled::Void => {
+                                tracing::info!(%resource, "nothing of this host is left on a lease that was left half-way");
+                            }
+                        }
+                        if table.settled(&key) {
+                            table.watch(key, owed);
+                        }
                     }
                     Err(error) => {
-                        tracing::warn!(resource = %owed.lease.resource, %error, "a lease that was left half-way is not settled yet");
+                        table.stands(&key, &error);
+                        tracing::warn!(%resource, %error, "a lease that was left half-way is not settled yet");
                     }
                 }
             }

@@ -18,6 +18,9 @@ pub enum LossReason {
     ThreadDied,
     /// The disk names another owner of the lease, though this host's own lease is good.
     LeaseTaken,
+    /// The lease on its disk is not what this host wrote any more: it was initialised anew, put back to
+    /// an older state, cut off or overwritten.
+    LeaseOverwritten,
     /// The path of the lease names another file or none: other hosts do not see this lease.
     LeaseReplaced,
     /// The path of the lockspace names another file or none: other hosts do not see this host.
@@ -38,6 +41,9 @@ impl fmt::Display for LossReason {
             Self::Overwritten(error) => error.fmt(f),
             Self::ThreadDied => f.write_str("a thread of the lockspace has died"),
             Self::LeaseTaken => f.write_str("the lease was found to be another's"),
+            Self::LeaseOverwritten => f.write_str(
+                "the lease on its disk was initialised anew, put back to an older state or overwritten",
+            ),
             Self::LeaseReplaced => f.write_str("the lease file was removed or replaced"),
             Self::LockspaceReplaced => f.write_str("the lockspace's file was removed or replaced"),
             Self::Left => f.write_str("the lockspace was left"),

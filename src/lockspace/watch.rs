@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
 use super::loss::LossReason;
-use crate::disk::NamedFile;
+use crate::disk::{Disk, NamedFile};
 use crate::timing::Timing;
 use crate::world::clock;
 
@@ -63,5 +63,6 @@ fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
         return true;
     }
     shared.board.check_files(clock::now);
+    shared.leases.forget_gone(Disk::is_gone);
     !shared.membership.expiry().is_held(clock::now())
 }

@@ -136,10 +136,8 @@ impl LockGuard {
         }
         for lease in self.core.leases() {
             if let Err(error) = lease.verify() {
-                match &error {
-                    VerifyError::NotOurs { .. } => self.core.lose(&LossReason::LeaseTaken),
-                    VerifyError::Replaced { .. } => self.core.lose(&LossReason::LeaseReplaced),
-                    _ => {}
+                if let Some(reason) = error.loss() {
+                    self.core.lose(&reason);
                 }
                 return Err(error);
             }

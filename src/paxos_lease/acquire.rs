@@ -180,7 +180,7 @@ pub async fn acquire<W: World>(
     let debt = debt.with_note(note);
     waypoint!(error, debt);
     match retract(world, membership, lease, &debt).await {
-        Ok(()) => {
+        Ok(_) => {
             witness!(Retracted);
             Err(AcquireFailure {
                 error,

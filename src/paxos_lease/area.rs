@@ -9,7 +9,7 @@ use crate::format::{
     LockspaceName, PaxosLeader, ResourceName,
 };
 use crate::probe::mutation;
-use crate::world::{ReadError, SectorBuf, World, WriteError};
+use crate::world::{OsError, ReadError, SectorBuf, World, WriteError};
 
 /// How a lease is laid out: its geometry, and how many hosts take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,35 @@ pub enum LeaseIoError {
         /// Why.
         error: WriteError,
     },
+}
+
+impl LeaseIoError {
+    /// Whether something else than this lease lies there, or nothing: the file was cut off, cleared
+    /// or overwritten, or is gone on its server. Damage within a record is none of these: no host
+    /// can take a lease that is damaged.
+    pub(super) const fn shows_other_content(self) -> bool {
+        match self {
+            Self::Read { error, .. } => match error {
+                ReadError::EndOfFile { .. } => true,
+                ReadError::Failed(OsError(errno)) => errno == libc::ESTALE,
+                ReadError::TimedOut(_) => false,
+            },
+            Self::Format { error, .. } => matches!(
+                error,
+                FormatError::Magic { .. }
+                    | FormatError::Cleared { .. }
+                    | FormatError::LockspaceName { .. }
+                    | FormatError::ResourceName { .. }
+            ),
+            Self::Write { .. } => false,
+        }
+    }
+}
+
+/// Whether two blocks have the same part in the same ballot. The flags are left out: no checksum
+/// covers them.
+pub(super) fn same_values(a: Dblock, b: Dblock) -> bool {
+    (a.version, a.mbal, a.bal, a.input) == (b.version, b.mbal, b.bal, b.input)
 }
 
 /// One read of a lease: the leader and all blocks in use, checked.
@@ -215,6 +244,35 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         shape: LeaseShape,
     ) -> bool {
         world.is_write_in_flight(&self.disk, self.offset, shape.geometry.sector_size())
+    }
+
+    /// The same for the sector of `host` alone.
+    pub(super) fn has_block_write_in_flight<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        shape: LeaseShape,
+        host: HostId,
+    ) -> bool {
+        let offset = self.at(shape.geometry.dblock_offset(host));
+        world.is_write_in_flight(&self.disk, offset, shape.geometry.sector_size())
+    }
+
+    /// Reads the leader and the sector of `host`, with all that lies between, in one read.
+    pub(super) async fn read_leader_and_block<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        shape: LeaseShape,
+        host: HostId,
+        timeout: Duration,
+    ) -> Result<(PaxosLeader, DblockSector), LeaseIoError> {
+        let geometry = shape.geometry;
+        let len = geometry.lease_len(host.get());
+        let area = self.read_at(world, self.offset, len, timeout).await?;
+        let leader = self.decode_leader(&area)?;
+        let at = geometry.dblock_offset(host);
+        let sector = geometry.sector(&area, at);
+        let sector = sector.map_err(|error| self.format_error(at, error))?;
+        Ok((leader, DblockSector::decode(sector, host)))
     }
 
     /// Reads the leader and all blocks in one read. Where the record tells of another shape than

@@ -16,8 +16,8 @@ pub enum ReleaseError {
     /// retracted.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
-    /// The leader was not what made this host the owner, before that was given up: the lease had
-    /// been taken from it. The leader was left as it is.
+    /// The leader is not what made this host the owner: the lease was taken from it. Nothing was
+    /// written, unless another host took the lease only after this host had marked its block.
     #[error(
         "the lease was not ours any more: it is at version {version}, last written by host {writer}"
     )]
@@ -26,6 +26,15 @@ pub enum ReleaseError {
         version: LeaseVersion,
         /// Who wrote the leader last.
         writer: u64,
+    },
+    /// What this host wrote to its own sector is not there any more: the lease was initialised anew,
+    /// or put back to an older state. Nothing was written.
+    #[error(
+        "the lease on the disk is not the one that was held: it was initialised anew or put back to an older state, and is at version {version}; nothing was written to it"
+    )]
+    NotThere {
+        /// The version found.
+        version: LeaseVersion,
     },
     /// This host's own delta lease is lost: others judge the lease by that now. From then on
     /// nothing was written.
@@ -46,7 +55,8 @@ pub(super) fn released(block: Dblock) -> Dblock {
 enum Standing {
     /// We wrote it, for this very ownership.
     Ours,
-    /// Another host has committed late what made us the owner, or what was before.
+    /// Another host has committed late what made us the owner, or what was before; or the leader's
+    /// sector alone was put back to that.
     Late,
     /// Anything else.
     Taken,
@@ -54,14 +64,10 @@ enum Standing {
 
 impl Standing {
     fn of(leader: &PaxosLeader, held: &HeldLease, me: HostId) -> Self {
-        if leader.write_id() == u64::from(me) {
-            return if *leader == held.leader {
-                Self::Ours
-            } else {
-                Self::Taken
-            };
-        }
-        if leader.version() < held.version() || makes_us_owner(leader, held) {
+        let by_us = leader.write_id() == u64::from(me);
+        if by_us && *leader == held.leader {
+            Self::Ours
+        } else if leader.version() < held.version() || !by_us && makes_us_owner(leader, held) {
             Self::Late
         } else {
             Self::Taken
@@ -75,8 +81,9 @@ fn makes_us_owner(leader: &PaxosLeader, held: &HeldLease) -> bool {
 
 /// Releases `held`. The holder must have stopped writing before.
 ///
-/// Four dependent I/Os: the leader is looked at before, the own block marked, the leader looked at
-/// again and freed.
+/// Four dependent I/Os: the leader and the own block are read, the own block is marked, the leader
+/// is read again and freed. Nothing is written where the first read does not show the lease that
+/// was acquired (INV-AS-WRITTEN).
 ///
 /// # Errors
 ///
@@ -103,13 +110,7 @@ pub async fn release_with_note<W: World>(
     held: &HeldLease,
     note: Option<&HolderNote>,
 ) -> Result<(), ReleaseError> {
-    // As soon as the mark is on the disk others may take the lease, where another host has committed
-    // our input. So only what the leader shows before it tells whether the lease was taken from us.
-    let before = read_leader(world, membership, lease, held).await?;
-    let taken = matches!(
-        Standing::of(&before, held, membership.host_id()),
-        Standing::Taken
-    );
+    check_as_written(world, membership, lease, held).await?;
     // INV-RELEASED-FIRST: should another host's commit of this very version land after our free
     // leader, the mark tells everyone that it means nothing.
     if mutation!(LeaderFreedFirst) {
@@ -117,10 +118,41 @@ pub async fn release_with_note<W: World>(
         return mark_released(world, membership, lease, held, note).await;
     }
     mark_released(world, membership, lease, held, note).await?;
-    if taken {
-        return Err(not_ours(&before));
-    }
     free_leader(world, membership, lease, held).await
+}
+
+/// INV-AS-WRITTEN: the own block must be what this host wrote, and the leader must not show another
+/// owner, before the block is marked.
+///
+/// In a lease that was initialised anew, or put back, a mark at this host's version would be newer
+/// than the leader: others would call that stale, and take the lease beside its owner. A leader that
+/// is merely older was committed late by another host: the block tells the two apart.
+///
+/// As soon as the mark is on the disk others may take the lease, where another host has committed our
+/// input. So only what the leader shows before it tells whether the lease was taken from us.
+async fn check_as_written<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), ReleaseError> {
+    let me = membership.host_id();
+    let (leader, sector) = lease
+        .read_leader_and_block(world, held.shape, me, membership.timing().io())
+        .await?;
+    let block = sector
+        .block
+        .map_err(|error| lease.format_error(held.shape.geometry.dblock_offset(me), error))?;
+    if !held.wrote(block) && !mutation!(ReleaseOverRestored) {
+        witness!(ReleaseNotThere);
+        return Err(ReleaseError::NotThere {
+            version: leader.version(),
+        });
+    }
+    match Standing::of(&leader, held, me) {
+        Standing::Taken if !mutation!(ReleaseOverTaken) => Err(not_ours(&leader)),
+        _ => Ok(()),
+    }
 }
 
 async fn read_leader<W: World>(
@@ -209,7 +241,18 @@ pub enum VerifyError {
     /// The storage does not tell. The lease may still be ours.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
-    /// The disk names another owner, or another version: the lease is lost.
+    /// Something else lies there, or nothing: the lease is lost.
+    #[error("the lease is not on its disk any more: {0}")]
+    NotThere(LeaseIoError),
+    /// The lease was initialised anew, or put back to an older state: it is lost.
+    #[error(
+        "the lease was initialised anew or put back to an older state: it is at version {version}"
+    )]
+    PutBack {
+        /// The version found.
+        version: LeaseVersion,
+    },
+    /// The disk names another owner: the lease is lost.
     #[error("the lease is not ours any more: it is at version {version}, owned by host {}", owner.map_or_else(|| "none".to_owned(), |(host, generation)| format!("{host} in generation {generation}")))]
     NotOurs {
         /// The version found.
@@ -219,9 +262,23 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    fn of_io(error: LeaseIoError) -> Self {
+        if error.shows_other_content() && !mutation!(OtherContentIsDoubt) {
+            Self::NotThere(error)
+        } else {
+            Self::Lease(error)
+        }
+    }
+}
+
 /// Reads the leader and compares it with what made this host the owner. Writes nothing.
 ///
 /// Another host's late commit of the same input changes only who wrote the record, and is no loss.
+/// Nor is another host's late commit of an older version, as long as our own block is what we wrote
+/// (one more small read): whoever reads the two finds the leader stale, ballots for our version,
+/// adopts our input from the block and so names us in the leader again. In a lease that was
+/// initialised anew or put back to an older state our block is gone too.
 ///
 /// # Errors
 ///
@@ -232,12 +289,29 @@ pub async fn verify<W: World>(
     lease: &LeaseArea<W::Disk>,
     held: &HeldLease,
 ) -> Result<(), VerifyError> {
-    let leader = lease
-        .read_leader(world, held.shape, membership.timing().io())
-        .await?;
+    let io = membership.timing().io();
+    let leader = lease.read_leader(world, held.shape, io).await;
+    let leader = leader.map_err(VerifyError::of_io)?;
+    // The input of a leader that was freed has no time, and is nobody's.
     let is_same_owner = leader.input() == held.leader.input() || mutation!(VerifyByVersion);
-    if leader.version() == held.version() && is_same_owner && !leader.is_free() {
+    if leader.version() == held.version() && is_same_owner {
         return Ok(());
+    }
+    if leader.version() < held.version() && !mutation!(StaleLeaderIsLoss) {
+        let me = membership.host_id();
+        let sector = lease.read_block(world, held.shape, me, io).await;
+        let sector = sector.map_err(VerifyError::of_io)?;
+        let at = held.shape.geometry.dblock_offset(me);
+        let block = sector
+            .block
+            .map_err(|error| lease.format_error(at, error))?;
+        if held.wrote(block) || mutation!(RestoredIsHeld) {
+            witness!(HeldUnderStaleLeader);
+            return Ok(());
+        }
+        return Err(VerifyError::PutBack {
+            version: leader.version(),
+        });
     }
     let owner = leader.owner_id().filter(|_| !leader.is_free());
     Err(VerifyError::NotOurs {

@@ -135,6 +135,10 @@ witnesses! {
     RetractLeftLeader,
     /// A retraction waited for the end of the own commit.
     RetractInFlight,
+    /// A retraction did not find its own block.
+    RetractNotThere,
+    /// A retraction found something else than the lease.
+    RetractVoid,
 
     // Giving a lease back.
     /// The leader was freed.
@@ -143,6 +147,10 @@ witnesses! {
     ReleaseLeftLeader,
     /// The lease was not ours any more.
     ReleaseNotOurs,
+    /// A release did not find its own block.
+    ReleaseNotThere,
+    /// A lease was held though the leader showed an older version.
+    HeldUnderStaleLeader,
 
     // Shared holders.
     /// A shared holder that may be alive was respected before the ballot.

@@ -120,7 +120,7 @@ impl Runner {
             }),
             Work::Settle(debt) => Box::pin(async move {
                 let settled = paxos_lease::retract(&world, &me, &lease, &debt).await;
-                End::Settled(debt, settled)
+                End::Settled(debt, settled.map(drop))
             }),
             Work::Rest | Work::Dead => unreachable!("nothing is run"),
         };

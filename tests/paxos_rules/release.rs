@@ -34,7 +34,7 @@ fn the_release_of_a_lease_that_was_taken_is_an_error() {
     let (rig, [a, _]) = joined();
     let held = a.acquire().unwrap();
     taken_by_host_2(&rig, 2);
-    let before = rig.leader();
+    let from = rig.sim.log_len();
     let error = a.release(&held).unwrap_err();
     assert_eq!(
         error,
@@ -43,20 +43,20 @@ fn the_release_of_a_lease_that_was_taken_is_an_error() {
             writer: 2
         }
     );
-    assert_eq!(rig.leader(), before);
+    assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 }
 
-/// So is one whose leader this host wrote, but not for this ownership.
+/// So is one that this host has acquired anew since.
 #[test]
 fn the_release_of_an_older_ownership_is_an_error() {
     let (rig, [a]) = joined();
     let old = a.acquire().unwrap();
     a.acquire().unwrap();
     let before = rig.leader();
-    assert!(matches!(
-        a.release(&old),
-        Err(ReleaseError::NotOurs { writer: 1, .. })
-    ));
+    let from = rig.sim.log_len();
+    let version = LeaseVersion::new(2);
+    assert_eq!(a.release(&old), Err(ReleaseError::NotThere { version }));
+    assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     assert_eq!(rig.leader(), before);
 }
 
@@ -85,7 +85,7 @@ fn a_stale_leader_of_another_host_is_left_alone() {
 fn the_mark_comes_before_the_leader() {
     let (rig, [a]) = joined();
     let held = a.acquire().unwrap();
-    let read = rig.sim.hold_next(a.host, nth(2, is_leader_read));
+    let read = rig.sim.hold_next(a.host, is_leader_read);
     let task = a.start_release(&held);
     rig.sim.run_until_held(&read);
     assert!(rig.block(1).released && !rig.leader().is_free());
@@ -153,7 +153,7 @@ fn a_lease_that_was_taken_after_the_mark_was_given_back() {
     let (rig, [a, b]) = joined();
     let held = a.acquire().unwrap();
     rig.patch(LEASE_AT, 512, |sector| sector[176] = 2);
-    let read = rig.sim.hold_next(a.host, nth(2, is_leader_read));
+    let read = rig.sim.hold_next(a.host, is_leader_read);
     let task = a.start_release(&held);
     rig.sim.run_until_held(&read);
     let theirs = b.acquire().unwrap();

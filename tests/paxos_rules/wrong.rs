@@ -102,6 +102,30 @@ const TABLE: &[(Mutation, &str)] = &[
         "release::a_stale_leader_of_another_host_is_left_alone",
     ),
     (
+        Mutation::ReleaseOverRestored,
+        "restored::a_lease_that_was_put_back_is_not_written_by_its_release",
+    ),
+    (
+        Mutation::ReleaseOverTaken,
+        "release::the_release_of_a_lease_that_was_taken_is_an_error",
+    ),
+    (
+        Mutation::RetractOverRestored,
+        "restored::what_is_owed_is_void_in_a_lease_that_was_made_anew",
+    ),
+    (
+        Mutation::StaleLeaderIsLoss,
+        "restored::a_holder_under_a_stale_leader_holds_on",
+    ),
+    (
+        Mutation::RestoredIsHeld,
+        "restored::a_lease_that_was_put_back_is_not_written_by_its_release",
+    ),
+    (
+        Mutation::OtherContentIsDoubt,
+        "restored::what_is_owed_is_void_where_something_else_lies",
+    ),
+    (
         Mutation::ReleaseWriterIgnored,
         "ballot::the_own_input_committed_by_another_host_is_a_success",
     ),
@@ -119,7 +143,7 @@ const TABLE: &[(Mutation, &str)] = &[
     ),
     (
         Mutation::SectorWrittenAgain,
-        "faults::a_timeout_anywhere_is_retracted_sooner_or_later",
+        "restored::a_release_is_not_repeated_while_its_mark_is_under_way",
     ),
     (
         Mutation::SharerMarkTrusted,

@@ -366,6 +366,14 @@ pub enum LeaseFault {
         /// What is wrong.
         error: FormatError,
     },
+    /// What this host wrote to it is not there any more.
+    #[error(
+        "was initialised anew or put back to an older state while this host held it: it is at version {version}"
+    )]
+    PutBack {
+        /// The version that it has now.
+        version: LeaseVersion,
+    },
     /// Its numbers cannot be raised any more.
     #[error("has used up its numbers: initialise it anew when nobody uses it")]
     NumbersUsedUp,

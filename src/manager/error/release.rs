@@ -39,6 +39,19 @@ pub enum ReleaseError {
         /// Which host wrote it last.
         writer: u64,
     },
+    /// What this host wrote to the lease is not there any more. Nothing was written: what is there now
+    /// may be in use.
+    #[error(
+        "{locked} was not given back: the lease in {path:?} {fault}; nothing was written to it"
+    )]
+    NotThere {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What is there.
+        fault: LeaseFault,
+    },
     /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease
     /// now.
     #[error("{locked} was not given back: the lockspace was lost before")]
@@ -68,6 +81,11 @@ impl ReleaseError {
                 version,
                 writer,
             },
+            E::NotThere { version } => Self::NotThere {
+                locked,
+                path,
+                fault: LeaseFault::PutBack { version },
+            },
             E::LockspaceLost => Self::LockspaceLost { locked },
         }
     }
@@ -85,6 +103,17 @@ pub enum VerifyError {
         /// The file or device with the lease.
         path: PathBuf,
         /// What went wrong.
+        fault: LeaseFault,
+    },
+    /// The lease is not what this host wrote any more: it was cut off, overwritten, initialised anew or
+    /// put back to an older state. The guard is lost.
+    #[error("{locked} is not held any more: the lease in {path:?} {fault}")]
+    NotThere {
+        /// What was locked.
+        locked: Locked,
+        /// The file or device with the lease.
+        path: PathBuf,
+        /// What is there.
         fault: LeaseFault,
     },
     /// The disk names another owner or another version. The guard is lost.
@@ -117,6 +146,16 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// What this means for the guard, if it is certain.
+    pub(crate) const fn loss(&self) -> Option<LossReason> {
+        match self {
+            Self::Lease { .. } | Self::Lost { .. } => None,
+            Self::NotThere { .. } => Some(LossReason::LeaseOverwritten),
+            Self::NotOurs { .. } => Some(LossReason::LeaseTaken),
+            Self::Replaced { .. } => Some(LossReason::LeaseReplaced),
+        }
+    }
+
     pub(crate) fn of_algorithm(
         error: paxos_lease::VerifyError,
         locked: &Locked,
@@ -129,6 +168,16 @@ impl VerifyError {
                 locked,
                 path,
                 fault: LeaseFault::of_io(error),
+            },
+            E::NotThere(error) => Self::NotThere {
+                locked,
+                path,
+                fault: LeaseFault::of_io(error),
+            },
+            E::PutBack { version } => Self::NotThere {
+                locked,
+                path,
+                fault: LeaseFault::PutBack { version },
             },
             E::NotOurs { version, owner } => Self::NotOurs {
                 locked,

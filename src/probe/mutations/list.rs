@@ -340,8 +340,21 @@ mutations! {
     RetractLeavesLeader,
     /// A retraction reads the leader while its own commit is in flight.
     RetractInFlightIgnored,
+    /// A release marks its block in whatever lies there: in a lease that was initialised anew the mark is
+    /// newer than the leader, which others take for stale.
+    ReleaseOverRestored,
+    /// A release marks its block though the leader names another owner.
+    ReleaseOverTaken,
+    /// A retraction writes its block into whatever lies there.
+    RetractOverRestored,
     /// Whether a lease is still held is asked of its version alone.
     VerifyByVersion,
+    /// A leader that another host committed late, of an older version, kills a healthy holder.
+    StaleLeaderIsLoss,
+    /// An older leader is no loss, whatever the own block says: the lease was put back, and others take it.
+    RestoredIsHeld,
+    /// A lease in whose place something else lies cannot be read, no more: its holder goes on.
+    OtherContentIsDoubt,
 
     // Shared holders.
 
