@@ -5,6 +5,7 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::multiple_unsafe_ops_per_block,
     clippy::unchecked_time_subtraction,
     clippy::print_stderr,
     clippy::print_stdout,
@@ -26,9 +27,13 @@ use disklease::format::HostName;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{DeviceLack, JoinError, Lockspace, Watchdog, WatchdogError};
 
-use fake_watchdog::Event::{Fed, Magic, Opened, SetTimeout, Stopped};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use fake_watchdog::Event::{Disabled, Fed, Magic, Opened, SetTimeout, Stopped};
 use fake_watchdog::{FakeWatchdog, Traits};
-use support::{N, host_id, lockspace_in, scratch, wait_until};
+use support::{
+    Child, N, SOON, child_role, host_id, lockspace_in, say, scratch, wait_for_parent, wait_until,
+};
 
 fn timing(fire: u64) -> Timing {
     Timing::new(
@@ -50,21 +55,22 @@ fn a_look_leaves_it_stopped_and_an_armed_one_is_fed_until_it_is_disarmed() {
     let fake = FakeWatchdog::new(dir.path(), Traits::default());
     let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
     fake.wait_for_stop();
-    assert_eq!(fake.events(), [Opened, SetTimeout(3), Magic, Stopped]);
+    let probed = [Opened, SetTimeout(3), Magic, Disabled, Stopped];
+    assert_eq!(fake.events(), probed);
 
     // Not armed: nothing is done.
     watchdog.extend(in_secs(8)).unwrap();
     watchdog.disarm().unwrap();
-    assert_eq!(fake.events().len(), 4);
+    assert_eq!(fake.events().len(), 5);
 
     watchdog.arm(in_secs(8)).unwrap();
-    assert_eq!(fake.events()[4..7], [Opened, SetTimeout(3), Fed]);
+    assert_eq!(fake.events()[5..8], [Opened, SetTimeout(3), Fed]);
     sleep(Duration::from_secs(5));
     watchdog.extend(in_secs(8)).unwrap();
     watchdog.disarm().unwrap();
     fake.wait_for_stop();
     let events = fake.events();
-    assert_eq!(events[events.len() - 2..], [Magic, Stopped]);
+    assert_eq!(events[events.len() - 3..], [Magic, Disabled, Stopped]);
     let feedings = events.iter().filter(|&&event| event == Fed).count();
     assert!((5..=8).contains(&feedings), "every 0.75 s: {events:?}");
     assert_eq!(fake.with(fake_watchdog::Model::fired_at), None);
@@ -155,6 +161,18 @@ fn devices_that_do_not_do_are_refused_and_left_stopped() {
     assert_eq!(without(false, true, true), DeviceLack::MagicClose);
     assert_eq!(without(true, false, true), DeviceLack::Keepalive);
     assert_eq!(without(true, true, false), DeviceLack::Timeout);
+    // One that can only be stopped by its close is good enough.
+    let dir = scratch();
+    let traits = Traits {
+        disables: false,
+        ..good
+    };
+    let fake = FakeWatchdog::new(dir.path(), traits);
+    let mut watchdog = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
+    watchdog.arm(in_secs(8)).unwrap();
+    watchdog.disarm().unwrap();
+    fake.wait_for_stop();
+    drop((watchdog, fake));
 
     let short = refused(Traits { longest: 2, ..good }, F);
     let WatchdogError::DeviceTimeout {
@@ -269,4 +287,104 @@ fn a_join_looks_at_the_device_before_it_claims_anything() {
     fake.wait_for_stop();
     lockspace.leave().unwrap();
     fake.wait_for_stop();
+}
+
+/// A child's side; does nothing in the test run itself.
+#[test]
+fn entry_that_forks() {
+    let Some((path, _)) = child_role() else {
+        return;
+    };
+    let mut watchdog = WatchdogDevice::probe(path.as_ref(), timing(F)).unwrap();
+    watchdog.arm(in_secs(8)).unwrap();
+    // SAFETY: the child sleeps until it is killed or the time is up, and calls nothing else.
+    #[allow(unsafe_code)]
+    let forked = unsafe { libc::fork() };
+    if forked == 0 {
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::sleep(60);
+            libc::_exit(0)
+        };
+    }
+    watchdog.disarm().unwrap();
+    say("disarmed");
+    wait_for_parent();
+    let child = Pid::from_raw(forked).unwrap();
+    kill_process(child, Signal::KILL).unwrap();
+    wait_until("the end of the child", SOON, || {
+        waitpid(Some(child), WaitOptions::NOHANG).unwrap()
+    });
+}
+
+/// A forked child has all descriptors of its parent: the device is closed when that has ended too.
+#[test]
+fn a_device_is_stopped_though_a_forked_child_has_it_open() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let path = fake.path().to_str().unwrap();
+    let mut user = Child::start("entry_that_forks", path, dir.path());
+    assert_eq!(user.hear(SOON), "disarmed");
+    let is_stopped = fake.with(|model| model.is_open() && !model.is_counting());
+    assert!(user.ended_well());
+    assert!(is_stopped, "{:?}", fake.events());
+    fake.wait_for_stop();
+    assert_eq!(fake.with(fake_watchdog::Model::fired_at), None);
+}
+
+/// A child's side; does nothing in the test run itself.
+#[test]
+fn entry() {
+    let Some((_, dir)) = child_role() else {
+        return;
+    };
+    // In a mount namespace of its own this process sees what the kernel is made to say of a device that does nothing.
+    let script = std::fs::read_to_string(dir.join("sysfs")).unwrap();
+    let words: Vec<&str> = script.split_whitespace().collect();
+    let [name, value] = words[..] else {
+        panic!("{script}");
+    };
+    let none = std::ptr::null();
+    let private = libc::MS_PRIVATE | libc::MS_REC;
+    // SAFETY: the paths are texts with an end, and what is null may be.
+    #[allow(unsafe_code)]
+    let done = unsafe {
+        [
+            libc::unshare(libc::CLONE_NEWNS),
+            libc::mount(none, c"/".as_ptr(), none, private, none.cast()),
+            libc::mount(
+                none,
+                c"/sys/dev/char".as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                none.cast(),
+            ),
+        ]
+    };
+    assert_eq!(done, [0; 3]);
+    let null = std::path::Path::new("/sys/dev/char/1:3");
+    std::fs::create_dir(null).unwrap();
+    std::fs::write(null.join(name), format!("{value}\n")).unwrap();
+    std::fs::write(null.join("identity"), "Made up\n").unwrap();
+    let probed = WatchdogDevice::probe("/dev/null".as_ref(), timing(F));
+    say(&format!("{:?}", probed.unwrap_err()));
+}
+
+/// To open one that cannot be stopped, or counts already, would reset the host or keep it from being reset.
+#[test]
+fn what_the_kernel_tells_of_a_device_is_asked_before_it_is_opened() {
+    let said = |sysfs: &str| {
+        let dir = scratch();
+        std::fs::write(dir.path().join("sysfs"), sysfs).unwrap();
+        Child::start("entry", "sysfs", dir.path()).hear(SOON)
+    };
+    let is = |sysfs, parts: &[&str]| {
+        let said = said(sysfs);
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    };
+    is("nowayout 1", &["DeviceLacks", "Stop", "Made up"]);
+    is("nowayout 0", &["NotAWatchdog"]);
+    is("state active", &["DeviceCounts", "Made up"]);
+    is("state inactive", &["NotAWatchdog"]);
 }

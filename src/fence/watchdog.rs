@@ -153,6 +153,16 @@ pub enum WatchdogError {
         /// The device.
         path: PathBuf,
     },
+    /// It counts already. Whoever opened and closed it now would stop it.
+    #[error(
+        "the watchdog device {path:?} (\"{identity}\") counts already: another program uses it (wdmd, watchdogd, systemd with RuntimeWatchdogSec), or the one that used it was killed, and this host is reset soon; use wdmd, or a device of its own"
+    )]
+    DeviceCounts {
+        /// The device.
+        path: PathBuf,
+        /// What it calls itself.
+        identity: String,
+    },
     /// It is something else than a watchdog.
     #[error("{path:?} is not a watchdog device: {error}")]
     NotAWatchdog {

@@ -130,7 +130,7 @@ impl LockspaceOptions {
             });
         }
 
-        let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
+        // Before the watchdog is tried: an earlier process of this host id may be using it.
         let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
             .map_err(|InUseHere { lock, pid }| JoinError::HostIdInUseHere {
                 path: path.clone(),
@@ -139,6 +139,7 @@ impl LockspaceOptions {
                 pid,
             })?;
         let life_mark = life_lock.as_ref().map_or(0, LifeLock::mark);
+        let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
         // The lock says that the processes are gone. Their I/O is only where it ends with them.
         let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
         let claimant = Claimant {

@@ -42,6 +42,7 @@ const NAME: &str = "watchdog";
 const INODE: INodeNo = INodeNo(2);
 
 const GET_SUPPORT: u32 = 0x8028_5700;
+const SET_OPTIONS: u32 = 0x8004_5704;
 const KEEPALIVE: u32 = 0x8004_5705;
 const SET_TIMEOUT: u32 = 0xc004_5706;
 const GET_TIMEOUT: u32 = 0x8004_5707;
@@ -125,9 +126,11 @@ impl Drop for FakeWatchdog {
             let mount = self.path.parent().unwrap();
             // First the connection is cut: at the end of the process, which closes the device, nobody is
             // left to answer, and the process would wait for that for ever. What is open keeps the mount busy.
-            let _ = Command::new("umount").arg("-f").arg(mount).output();
-            let detached = Command::new("umount").arg("-l").arg(mount).status();
-            assert!(detached.unwrap().success());
+            let cut = Command::new("umount").arg("-f").arg(mount).output();
+            if !cut.is_ok_and(|cut| cut.status.success()) {
+                let detached = Command::new("umount").arg("-l").arg(mount).status();
+                assert!(detached.unwrap().success());
+            }
         }
     }
 }
@@ -253,6 +256,14 @@ impl Filesystem for Device {
                 match model.set_timeout(wanted) {
                     Some(timeout) => reply.ioctl(0, &timeout.to_ne_bytes()),
                     None => reply.error(Errno::EINVAL),
+                }
+            }
+            // FUSE does not hand on what they are, for the number says that they are read. Nobody sends others.
+            SET_OPTIONS => {
+                if model.disable() {
+                    reply.ioctl(0, &[0; 4]);
+                } else {
+                    reply.error(Errno::EOPNOTSUPP);
                 }
             }
             GET_TIMEOUT => reply.ioctl(0, &model.timeout().to_ne_bytes()),

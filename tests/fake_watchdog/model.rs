@@ -4,11 +4,17 @@ use std::time::{Duration, Instant};
 
 /// What kind of device it is.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what a device can and cannot do"
+)]
 pub(crate) struct Traits {
     /// Stops only at a close after "V"; else at every close.
     pub(crate) magic_close: bool,
     pub(crate) keepalive: bool,
     pub(crate) settable: bool,
+    /// Can be stopped while it is open.
+    pub(crate) disables: bool,
     /// Before anybody sets it.
     pub(crate) timeout: i32,
     /// More is cut to this.
@@ -21,6 +27,7 @@ impl Default for Traits {
             magic_close: true,
             keepalive: true,
             settable: true,
+            disables: true,
             timeout: 60,
             longest: 65_535,
         }
@@ -38,6 +45,8 @@ pub(crate) enum Event {
     KeptAlive,
     /// "V".
     Magic,
+    /// Stopped while it is open.
+    Disabled,
     /// After which it does not count.
     Stopped,
     /// While it counts.
@@ -145,6 +154,14 @@ impl Model {
         Some(self.timeout)
     }
 
+    pub(super) fn disable(&mut self) -> bool {
+        if self.traits.disables {
+            self.note(Event::Disabled);
+            self.fed_at = None;
+        }
+        self.traits.disables
+    }
+
     pub(super) fn timeout(&self) -> i32 {
         self.timeout
     }
@@ -169,7 +186,7 @@ impl Model {
 
     pub(super) fn close(&mut self) {
         self.open = false;
-        if self.may_stop || !self.traits.magic_close {
+        if self.may_stop || !self.traits.magic_close || self.fed_at.is_none() {
             self.note(Event::Stopped);
             self.fed_at = None;
         } else {

@@ -45,11 +45,21 @@ impl Device {
                 lack: DeviceLack::Stop,
             });
         }
+        if attribute(path, "state").is_some_and(|state| state == "active") {
+            return Err(WatchdogError::DeviceCounts {
+                path: path.to_owned(),
+                identity: identity_in_sysfs(path),
+            });
+        }
         let file = OpenOptions::new().write(true).open(path);
         let file = file.map_err(|error| not_opened(path, &error))?;
-        let info = ioctl::info(&file).map_err(|errno| WatchdogError::NotAWatchdog {
-            path: path.to_owned(),
-            error: os_error(errno),
+        let info = ioctl::info(&file).map_err(|errno| {
+            // Nothing is written to what may be a file of value.
+            let _ = ioctl::disable(&file);
+            WatchdogError::NotAWatchdog {
+                path: path.to_owned(),
+                error: os_error(errno),
+            }
         })?;
         let device = Self {
             file,
@@ -109,8 +119,18 @@ impl Device {
     }
 
     /// Stops and closes it.
+    ///
+    /// A child that was forked meanwhile has it open too, so that our close alone is none: it is
+    /// also told to stop at once. Not each device can do that.
     pub(super) fn stop(self) -> Result<(), WatchdogError> {
-        self.write(MAGIC)
+        let may_stop = self.write(MAGIC);
+        match ioctl::disable(&self.file) {
+            Ok(()) => Ok(()),
+            Err(errno) => {
+                tracing::debug!(path = ?self.path, %errno, "the watchdog device stops when all copies of its descriptor are closed");
+                may_stop
+            }
+        }
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), WatchdogError> {

@@ -47,7 +47,11 @@ impl Feeder {
         feeding: Feeding,
         expires_at: Timestamp,
     ) -> Result<Self, WatchdogError> {
-        device.feed()?;
+        if let Err(error) = device.feed() {
+            // What can be done lest the host be reset, though nothing is held.
+            let _ = device.stop();
+            return Err(error);
+        }
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             feeding,

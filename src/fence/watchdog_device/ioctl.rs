@@ -9,8 +9,13 @@ use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
 /// The letter of all of them.
 const GROUP: u8 = b'W';
 const GET_SUPPORT: Opcode = opcode::read::<Info>(GROUP, 0);
+/// The header says "read", and the kernel reads.
+const SET_OPTIONS: Opcode = opcode::read::<i32>(GROUP, 4);
 const SET_TIMEOUT: Opcode = opcode::read_write::<i32>(GROUP, 6);
 const GET_TIMEOUT: Opcode = opcode::read::<i32>(GROUP, 7);
+
+/// `WDIOS_DISABLECARD`.
+const DISABLE: i32 = 1;
 
 /// What a device says of itself: `struct watchdog_info`.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,16 @@ pub(super) fn set_timeout(device: &File, secs: i32) -> Result<(), Errno> {
     unsafe { ioctl(device, set) }
 }
 
+/// Stops `device` now, whoever else has it open.
+pub(super) fn disable(device: &File) -> Result<(), Errno> {
+    let mut options = DISABLE;
+    // SAFETY: the number says one `int`, which the kernel reads, and no driver writes.
+    let set = unsafe { Updater::<SET_OPTIONS, i32>::new(&mut options) };
+    // SAFETY: the call reads that `int`, or at most writes it, and it outlives the call. What is no
+    // watchdog refuses the number.
+    unsafe { ioctl(device, set) }
+}
+
 /// The timeout in force, in seconds.
 pub(super) fn timeout(device: &File) -> Result<i32, Errno> {
     // SAFETY: the number says that the kernel writes one `int`.
@@ -79,8 +94,8 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_kernel_s_header() {
         assert_eq!(
-            [GET_SUPPORT, SET_TIMEOUT, GET_TIMEOUT].map(u64::from),
-            [0x8028_5700, 0xc004_5706, 0x8004_5707]
+            [GET_SUPPORT, SET_OPTIONS, SET_TIMEOUT, GET_TIMEOUT].map(u64::from),
+            [0x8028_5700, 0x8004_5704, 0xc004_5706, 0x8004_5707]
         );
     }
 
@@ -89,6 +104,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert!(matches!(info(&file), Err(Errno::NOTTY)));
         assert!(timeout(&file).is_err() && set_timeout(&file, 60).is_err());
+        assert!(disable(&file).is_err());
     }
 
     #[test]
