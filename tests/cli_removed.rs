@@ -401,5 +401,7 @@ fn no_lockspace_is_made_beside_second_links() {
     fs::remove_file(place.leases().join(LOCKSPACE_NAME)).unwrap();
     let init = ["init", "--io-timeout", "1", "--lease-dir"].map(Into::into);
     let init = run(&[&init[..], &[place.leases().into_os_string()]].concat());
-    init.expect_failure(69, "has leases but no lockspace");
+    assert_eq!(init.code, Some(69), "{init:?}");
+    let refusal = "has leases but no lockspace";
+    assert!(init.stderr.contains(refusal), "{init:?}");
 }

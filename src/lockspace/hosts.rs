@@ -119,18 +119,66 @@ pub(crate) struct Others {
     pub(crate) of_sanlock: bool,
 }
 
-/// Those in `table`, apart from `own`.
+/// Those in `table`, apart from `own`. Of a damaged sector nothing is known: it may be either.
 pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
     let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).is_over();
-    let is_ours = |record: &HostRecord| record.note.is_some() || record.damage.is_some();
+    let any = |is: fn(&HostRecord) -> bool| {
+        let mut records = table.iter().filter(may_run);
+        records.any(|(_, record)| record.damage.is_some() || is(record))
+    };
     Others {
-        of_ours: table
-            .iter()
-            .filter(may_run)
-            .any(|(_, record)| is_ours(record)),
-        of_sanlock: table
-            .iter()
-            .filter(may_run)
-            .any(|(_, record)| !is_ours(record)),
+        of_ours: any(|record| record.note.is_some()),
+        of_sanlock: any(|record| record.note.is_none()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{DeltaLeader, Geometry, HostName, HostNote};
+    use crate::libvirt::lockspace_name;
+    use crate::timing::FireTimeout;
+
+    #[test]
+    fn others_are_of_the_kind_that_wrote_the_sector_and_of_both_where_it_is_damaged() {
+        let geometry = Geometry::S512_A1M;
+        let host = |id| HostId::new(id).unwrap();
+        let name = lockspace_name();
+        let seen = |edit: &dyn Fn(&mut [u8])| {
+            let mut area = vec![0; geometry.area_size()];
+            for sector in area.chunks_exact_mut(512) {
+                DeltaLeader::free(geometry, &name, 1)
+                    .write_to(sector)
+                    .unwrap();
+            }
+            let held = |id| {
+                let name = HostName::new("other").unwrap();
+                let free = DeltaLeader::free(geometry, &lockspace_name(), 1);
+                free.acquired(host(id), &name, 7, 1).unwrap()
+            };
+            // Our own sector never counts.
+            held(1).write_to(&mut area[..512]).unwrap();
+            held(2).write_to(&mut area[512..1024]).unwrap();
+            edit(&mut area[512..1024]);
+            let mut table = HostTable::new(geometry, name, FireTimeout::DEFAULT, Some(host(1)));
+            let now = crate::world::clock::now();
+            table.observe(&area, now, now);
+            let found = others(&table, host(1), now);
+            (found.of_ours, found.of_sanlock)
+        };
+        assert_eq!(seen(&|_| {}), (false, true));
+        assert_eq!(seen(&|sector| sector[40] ^= 1), (true, true));
+        let generation = Generation::new(1);
+        let noted = |sector: &mut [u8]| {
+            HostNote::new(host(2), generation).write_to(sector).unwrap();
+        };
+        assert_eq!(seen(&noted), (true, false));
+        let free = |sector: &mut [u8]| {
+            sector.fill(0);
+            DeltaLeader::free(geometry, &name, 1)
+                .write_to(sector)
+                .unwrap();
+        };
+        assert_eq!(seen(&free), (false, false));
     }
 }

@@ -51,3 +51,54 @@ impl WatchedFile {
             || self.file.ends_before(self.end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::disk::{Access, Disk, IoPool, Links, OpenOptions};
+
+    /// A watched file of 4096 bytes, and the pool that its disk is on.
+    fn watched(path: &std::path::Path) -> (WatchedFile, IoPool) {
+        fs::write(path, [0; 4096]).unwrap();
+        let opened = OpenOptions::new(Access::ReadOnly).open(path).unwrap();
+        let pool = IoPool::new("test", 1..=1).unwrap();
+        let file = NamedFile::new(path.to_owned(), Links::Refuse, Disk::new(opened, &pool));
+        (WatchedFile::new(file, 4096, None), pool)
+    }
+
+    #[test]
+    fn what_is_put_right_before_the_second_look_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let [lease, aside, other] = ["lease", "aside", "other"].map(|name| dir.path().join(name));
+        let (file, _pool) = watched(&lease);
+        // More than once: a busy machine may come back too late.
+        let is_kept = |_| {
+            fs::rename(&lease, &aside).unwrap();
+            fs::write(&other, "").unwrap();
+            fs::rename(&other, &lease).unwrap();
+            std::thread::scope(|scope| {
+                let inspected = scope.spawn(|| file.is_lost());
+                block_on(StorageWorld.sleep(SECOND_LOOK / 4));
+                fs::rename(&aside, &lease).unwrap();
+                !inspected.join().unwrap()
+            })
+        };
+        assert!((0..50).any(is_kept));
+        assert!(!file.is_lost());
+        fs::rename(&lease, &aside).unwrap();
+        assert!(file.is_lost());
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = dir.path().join("lease");
+        let (file, _pool) = watched(&lease);
+        assert!(!file.is_lost());
+        let open = fs::OpenOptions::new().write(true).open(&lease).unwrap();
+        open.set_len(4095).unwrap();
+        assert!(file.is_lost());
+    }
+}

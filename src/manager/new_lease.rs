@@ -115,3 +115,14 @@ pub(super) fn put_second_right(
     }
     replaced
 }
+
+/// Whether a lease was not given out because its second name names another file.
+pub(super) const fn is_second_link(error: &AcquireError) -> bool {
+    matches!(
+        error,
+        AcquireError::Lease {
+            fault: LeaseFault::SecondLink,
+            ..
+        }
+    )
+}

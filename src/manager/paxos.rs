@@ -258,7 +258,7 @@ impl PaxosManager {
         holding: &Holding,
         error: AcquireError,
     ) -> Result<(), AcquireError> {
-        if is_second_link(&error) {
+        if new_lease::is_second_link(&error) {
             return new_lease::put_second_right(&self.lockspace, target, holding);
         }
         match &self.directory {
@@ -269,17 +269,7 @@ impl PaxosManager {
 }
 
 fn may_mend(target: &Target, error: &AcquireError, is_expected: bool) -> bool {
-    is_second_link(error) || !is_expected && repair::may_mend(target, error)
-}
-
-const fn is_second_link(error: &AcquireError) -> bool {
-    matches!(
-        error,
-        AcquireError::Lease {
-            fault: LeaseFault::SecondLink,
-            ..
-        }
-    )
+    new_lease::is_second_link(error) || !is_expected && repair::may_mend(target, error)
 }
 
 /// The request's limit as an instant, for all its leases together.

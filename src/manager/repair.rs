@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::guard::Locked;
-use super::lease::{Leaving, Target};
+use super::lease::{Lease, Leaving, Target};
 use super::new_lease;
 use crate::disk::StorageWorld;
 use crate::format::ResourceName;
@@ -78,7 +78,33 @@ pub(super) fn replace_leftover(
     if let Some(remaining) = new_lease::remaining(lockspace, &links).map_err(create)? {
         return Err(target.fault(LeaseFault::MayBeHeld { remaining }));
     }
+    let replacement = Replacement {
+        lease: acquire_repair(lockspace, directory, target)?,
+        lockspace,
+        directory,
+        target,
+    };
     let geometry = lockspace.membership().area().geometry;
+    let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
+        replacement.may_be_done(found, age)
+    });
+    replacement.lease.release_quietly(Leaving::Used);
+    match replaced? {
+        Ok(true) => {
+            tracing::warn!(path = ?target.path, "replaced a lease file that was never initialised");
+            Ok(())
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(create(error)),
+    }
+}
+
+/// The lease under which leftovers are replaced in `directory`.
+fn acquire_repair(
+    lockspace: &Lockspace,
+    directory: &LeaseDirectory,
+    target: &Target,
+) -> Result<Lease, AcquireError> {
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
     let names = directory.lease_names(&name);
     let locked = Locked::Lease {
@@ -101,24 +127,44 @@ pub(super) fn replace_leftover(
         expected: None,
         cancel: CancelToken::new(),
     };
-    let lease = loop {
-        match repair.try_acquire(lockspace, &holding) {
-            Ok(lease) => break lease,
-            // Somebody is at a leftover, perhaps at this one. Nobody holds the disk.
-            Err(error) if error.is_held() || error.is_contended() => {
-                if clock::now() >= until {
-                    let remaining = Duration::ZERO;
-                    return Err(target.fault(LeaseFault::BeingCreated { remaining }));
-                }
-                block_on(StorageWorld.sleep(RETRY_PAUSE));
-            }
-            Err(error) => return Err(error),
+    loop {
+        let error = match repair.try_acquire(lockspace, &holding) {
+            Ok(lease) => return Ok(lease),
+            Err(error) => error,
+        };
+        if new_lease::is_second_link(&error) {
+            new_lease::put_second_right(lockspace, &repair, &holding)?;
+        } else if !error.is_held() && !error.is_contended() {
+            return Err(error);
         }
-    };
+        // Somebody is at a leftover, perhaps at this one. Nobody holds the disk.
+        if clock::now() >= until {
+            let remaining = Duration::ZERO;
+            return Err(target.fault(LeaseFault::BeingCreated { remaining }));
+        }
+        block_on(StorageWorld.sleep(RETRY_PAUSE));
+    }
+}
 
-    let replaced = directory.replace_lease(&target.name, geometry, |found, age| {
-        // Looked at again, now that nobody else can have come before us.
-        let is_lease = may_be_a_lease(lockspace, directory, target, found).map_err(create)?;
+/// A leftover that is about to be replaced.
+struct Replacement<'a> {
+    /// [`REPAIR`].
+    lease: Lease,
+    lockspace: &'a Lockspace,
+    directory: &'a LeaseDirectory,
+    target: &'a Target,
+}
+
+impl Replacement<'_> {
+    /// Whether what is `found` now, and was last touched `age` ago, is still to be replaced: asked
+    /// again, now that nobody else can have come before us.
+    fn may_be_done(&self, found: Found, age: Duration) -> Result<bool, AcquireError> {
+        let (lockspace, target) = (self.lockspace, self.target);
+        let is_lease = may_be_a_lease(lockspace, self.directory, target, found);
+        let is_lease = is_lease.map_err(|error| AcquireError::Create {
+            locked: target.locked.clone(),
+            error,
+        })?;
         if !found.is_empty() || is_lease {
             return Ok(false);
         }
@@ -128,7 +174,7 @@ pub(super) fn replace_leftover(
             return Err(target.fault(LeaseFault::BeingCreated { remaining }));
         }
         // The last thing before the new file takes the old one's name.
-        if lease.verify().is_err() {
+        if self.lease.verify().is_err() {
             return Err(target.fault(LeaseFault::Replaced));
         }
         if lockspace.is_held() {
@@ -138,15 +184,6 @@ pub(super) fn replace_leftover(
                 reason: lockspace.loss(),
             })
         }
-    });
-    lease.release_quietly(Leaving::Used);
-    match replaced? {
-        Ok(true) => {
-            tracing::warn!(path = ?target.path, "replaced a lease file that was never initialised");
-            Ok(())
-        }
-        Ok(false) => Ok(()),
-        Err(error) => Err(create(error)),
     }
 }
 
@@ -161,4 +198,73 @@ fn may_be_a_lease(
     Ok(!found.was_never_used()
         || names.find_second()?.is_some()
         || lockspace.others_now().of_sanlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::format::HostId;
+    use crate::libvirt::lease_name;
+    use crate::lockspace::Watchdog;
+
+    /// Between the first look and the last one another host may have done anything.
+    #[test]
+    fn all_of_it_is_asked_again_right_before_a_leftover_is_replaced() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = LeaseDirectory::new(dir.path());
+        let n = Duration::from_secs(1);
+        let path = directory.create_lockspace(n).unwrap();
+        let options = Lockspace::options(Watchdog::None).io_timeout(n);
+        let options = options.runtime_dir(dir.path().join("run"));
+        let lockspace = options.join(path, HostId::FIRST).unwrap();
+        let disk = std::path::PathBuf::from("/a");
+        let names = directory.lease_names(&lease_name(&disk));
+        let target = Target {
+            name: lease_name(&disk),
+            locked: Locked::Disk(disk),
+            path: names.first().to_owned(),
+            offset: 0,
+            lockspace: *lockspace.name(),
+            names: Some(names.clone()),
+        };
+        fs::write(names.first(), [0; 512]).unwrap();
+        let replacement = Replacement {
+            lease: acquire_repair(&lockspace, &directory, &target).unwrap(),
+            lockspace: &lockspace,
+            directory: &directory,
+            target: &target,
+        };
+        let asked_after = |secs| {
+            let found = directory.look_at_lease(&target.name).unwrap();
+            replacement.may_be_done(found, Duration::from_secs(secs))
+        };
+        assert_eq!(asked_after(62), Ok(true));
+        let young = asked_after(61).unwrap_err();
+        assert!(young.to_string().contains("after 2 s more"), "{young}");
+
+        fs::hard_link(names.first(), names.second()).unwrap();
+        assert_eq!(asked_after(100), Ok(false), "it has a second link");
+        fs::remove_file(names.second()).unwrap();
+
+        let file = File::options().write(true).open(names.first()).unwrap();
+        let created = file.metadata().unwrap().created().unwrap();
+        file.set_modified(created + Duration::from_secs(11))
+            .unwrap();
+        assert_eq!(asked_after(100), Ok(false), "it was touched later");
+        file.set_modified(created).unwrap();
+        assert_eq!(asked_after(100), Ok(true));
+
+        file.write_all_at(&[1], 0).unwrap();
+        assert_eq!(asked_after(100), Ok(false), "it is not empty");
+        file.write_all_at(&[0], 0).unwrap();
+        assert_eq!(asked_after(100), Ok(true));
+
+        let repair = File::options().write(true).open(replacement.lease.path());
+        repair.unwrap().write_all_at(&[0; 512], 0).unwrap();
+        let taken = asked_after(100).unwrap_err();
+        assert_eq!(taken, target.fault(LeaseFault::Replaced));
+    }
 }
