@@ -16,6 +16,8 @@ mod support;
 
 #[path = "lease_directory/leftovers.rs"]
 mod leftovers;
+#[path = "lease_directory/second_links.rs"]
+mod second_links;
 #[path = "lease_directory/warnings.rs"]
 mod warnings;
 

@@ -206,7 +206,7 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
 
     use super::*;
-    use crate::format::HostId;
+    use crate::format::{DeltaLeader, Geometry, HostId, HostName};
     use crate::libvirt::lease_name;
     use crate::lockspace::Watchdog;
 
@@ -260,6 +260,20 @@ mod tests {
         file.write_all_at(&[1], 0).unwrap();
         assert_eq!(asked_after(100), Ok(false), "it is not empty");
         file.write_all_at(&[0], 0).unwrap();
+        assert_eq!(asked_after(100), Ok(true));
+
+        // A sanlock host has joined: it writes no note.
+        let sanlock = HostId::new(2).unwrap();
+        let mut sector = [0; 512];
+        let free = DeltaLeader::free(Geometry::S512_A1M, lockspace.name(), 1);
+        let name = HostName::new("sanlock").unwrap();
+        let joined = free.acquired(sanlock, &name, 7, 1).unwrap();
+        joined.write_to(&mut sector).unwrap();
+        let sectors = File::options().write(true).open(lockspace.path()).unwrap();
+        sectors.write_all_at(&sector, 512).unwrap();
+        assert_eq!(asked_after(100), Ok(false), "a sanlock host may hold it");
+        free.write_to(&mut sector).unwrap();
+        sectors.write_all_at(&sector, 512).unwrap();
         assert_eq!(asked_after(100), Ok(true));
 
         let repair = File::options().write(true).open(replacement.lease.path());

@@ -1,0 +1,85 @@
+//! Second links that are missing, or are other files.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use disklease::libvirt::lease_name;
+use disklease::{AcquireError, LeaseDirectory, LeaseFault, LockManager as _};
+
+use crate::support::{N, disks, manager, scratch};
+use crate::{lease_of, mode_of};
+
+fn second_of(dir: &Path, disk: &str) -> PathBuf {
+    let name = lease_name(Path::new(disk)).to_string();
+    dir.join(".disklease/leases").join(name)
+}
+
+fn is_one_file(dir: &Path, disk: &str) -> bool {
+    let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+    inode(lease_of(dir, disk)) == inode(second_of(dir, disk))
+}
+
+/// What it holds itself may be removed as well, and the next host would make it anew.
+#[test]
+fn a_host_that_holds_a_lease_is_not_alone() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let guard = host.acquire(disks(&["/held"])).unwrap();
+    assert!(is_one_file(dir.path(), "/held"));
+    fs::remove_dir_all(dir.path().join(".disklease")).unwrap();
+    let error = host.acquire(disks(&["/new"])).unwrap_err();
+    let AcquireError::Lease { fault, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(matches!(fault, LeaseFault::MayBeHeld { .. }), "{fault}");
+    assert!(!lease_of(dir.path(), "/new").exists());
+    // Without anybody who could hold one nobody is waited for.
+    guard.release().unwrap();
+    drop(host.acquire(disks(&["/new"])).unwrap());
+    assert!(is_one_file(dir.path(), "/new"));
+}
+
+/// As a copy of the directory has them.
+#[test]
+fn a_second_name_of_an_old_file_that_nobody_holds_is_put_right() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    drop(host.acquire(disks(&["/d"])).unwrap());
+    let copy = dir.path().join("copy");
+    fs::copy(lease_of(dir.path(), "/d"), &copy).unwrap();
+    fs::rename(&copy, second_of(dir.path(), "/d")).unwrap();
+    assert!(!is_one_file(dir.path(), "/d"));
+    let guard = host.acquire(disks(&["/d"])).unwrap();
+    assert!(guard.is_held());
+    assert!(is_one_file(dir.path(), "/d"));
+}
+
+/// What is no lease may be one that is damaged.
+#[test]
+fn a_second_name_of_something_else_is_refused_by_its_path() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    drop(host.acquire(disks(&["/d"])).unwrap());
+    let second = second_of(dir.path(), "/d");
+    fs::remove_file(&second).unwrap();
+    fs::write(&second, "something else").unwrap();
+    let error = host.acquire(disks(&["/d"])).unwrap_err().to_string();
+    assert!(error.contains(".disklease/leases/"), "{error}");
+    assert_eq!(fs::read(&second).unwrap(), b"something else");
+}
+
+#[test]
+fn who_may_use_the_directory_may_use_the_second_links() {
+    let dir = scratch();
+    let mode = 0o2770;
+    fs::set_permissions(
+        dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(mode),
+    )
+    .unwrap();
+    LeaseDirectory::new(dir.path()).create_lockspace(N).unwrap();
+    for made in [".disklease", ".disklease/leases"] {
+        assert_eq!(mode_of(&dir.path().join(made)), mode);
+    }
+}
