@@ -202,7 +202,11 @@ impl Lockspace {
                 (true, true) => WatchdogState::InForce,
                 (true, false) => WatchdogState::Failed,
             },
-            foreign_owners: self.inner.owners.count(),
+            foreign_owners: self.inner.owners.count(|_| true),
+            unreachable_owners: self
+                .inner
+                .owners
+                .count(|owner| owner.check_reach().is_err()),
             peers: self.membership().hosts(|table| hosts::peers(table)),
         }
     }

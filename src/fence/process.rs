@@ -1,6 +1,8 @@
 //! Another process that holds a lock: to be told, to be stopped, and known to be gone.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -52,6 +54,30 @@ impl OwnerProcess {
         }
     }
 
+    /// Whether it could be sent a signal now. A process may change its user, and then be out of the
+    /// reach of a manager without privileges.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if not.
+    pub fn check_reach(&self) -> Result<(), OsError> {
+        // SAFETY: signal 0 is sent to nobody, and without a `siginfo`: the call reads no memory.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                0,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        let error = std::io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(errno) if sent != 0 && errno != libc::ESRCH => Err(OsError(errno)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether all its threads have ended. What it had handed to the kernel may go on.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -88,6 +114,7 @@ mod tests {
         let process = OwnerProcess::open(child.id()).unwrap();
         assert_eq!(process.pid(), child.id());
         assert!(!process.has_ended());
+        assert_eq!(process.check_reach(), Ok(()));
         assert_eq!(process.send(Signal::KILL), Ok(true));
         let mut fds = [PollFd::new(&process, PollFlags::IN)];
         assert_eq!(poll(&mut fds, None), Ok(1));
@@ -96,6 +123,11 @@ mod tests {
         assert_eq!(OwnerProcess::open(child.id()).unwrap_err(), gone);
         child.wait().unwrap();
         assert_eq!(process.send(Signal::KILL), Ok(false));
+        assert_eq!(
+            process.check_reach(),
+            Ok(()),
+            "nobody is left to be reached"
+        );
         assert!(process.has_ended());
         assert_eq!(OwnerProcess::open(child.id()).unwrap_err(), gone);
     }

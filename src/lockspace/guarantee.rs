@@ -13,6 +13,9 @@ pub struct Guarantee {
     /// Locks of other processes. Should this process die, a process that is not tied to it by
     /// [`die_with_this_thread`](crate::die_with_this_thread) is stopped by nobody but a watchdog.
     pub foreign_owners: usize,
+    /// How many of these may not be sent signals by the thread that asks, and would be stopped by
+    /// nobody but a watchdog when their locks are lost: they have changed their user since.
+    pub unreachable_owners: usize,
     /// Which hosts are in the lockspace, as the last scan showed them.
     pub peers: Peers,
 }
@@ -57,6 +60,10 @@ impl fmt::Display for Guarantee {
         )?;
         if self.foreign_owners > 0 {
             write!(f, ", locks of other processes {}", self.foreign_owners)?;
+        }
+        if self.unreachable_owners > 0 {
+            let number = self.unreachable_owners;
+            write!(f, ", {number} OF THEM OUT OF REACH")?;
         }
         Ok(())
     }

@@ -6,10 +6,16 @@ use std::sync::{Arc, Weak};
 use std::thread::Builder;
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::thread::run_apart;
 use crate::fence::OwnerProcess;
+
+/// How often it is looked whether the owners can still be stopped.
+const LOOK_INTERVAL: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// Whoever holds locks for another process.
 pub(crate) trait OwnerEnd: Send + Sync {
@@ -35,6 +41,8 @@ struct State {
 struct Ward {
     process: Arc<OwnerProcess>,
     holder: Weak<dyn OwnerEnd>,
+    /// It was said that it cannot be sent signals any more.
+    is_told: bool,
 }
 
 impl OwnerWatch {
@@ -71,17 +79,37 @@ impl OwnerWatch {
         state.wards.push(Ward {
             process: Arc::clone(process),
             holder,
+            is_told: false,
         });
         drop(state);
         wake_up(&wake);
         Ok(())
     }
 
-    /// How many processes other than this one hold locks.
-    pub(super) fn count(&self) -> usize {
+    /// How many processes other than this one hold locks, of those that `is_meant`.
+    pub(super) fn count(&self, is_meant: impl Fn(&OwnerProcess) -> bool) -> usize {
         let state = self.state.lock();
-        let held = |ward: &&Ward| ward.holder.strong_count() > 0 && !ward.process.has_ended();
+        let held = |ward: &&Ward| {
+            ward.holder.strong_count() > 0 && !ward.process.has_ended() && is_meant(&ward.process)
+        };
         state.wards.iter().filter(held).count()
+    }
+
+    /// Says once of each owner that it cannot be stopped any more.
+    fn tell_of_unreachable(&self) {
+        let unreachable: Vec<_> = {
+            let mut state = self.state.lock();
+            let unheard = state.wards.iter_mut().filter(|ward| !ward.is_told);
+            let found = unheard.filter_map(|ward| {
+                let error = ward.process.check_reach().err()?;
+                ward.is_told = true;
+                Some((ward.process.pid(), error))
+            });
+            found.collect()
+        };
+        for (pid, error) in unreachable {
+            tracing::error!(pid, %error, "the owner of locks has changed its user: this process could not stop it if they were lost");
+        }
     }
 
     /// Ends the thread.
@@ -110,7 +138,7 @@ impl OwnerWatch {
                 .chain(processes)
                 .collect();
             // Interrupted, or short of memory: then each is looked at below all the same.
-            let _ = poll(&mut fds, None);
+            let _ = poll(&mut fds, Some(&LOOK_INTERVAL));
             let _ = rustix::io::read(wake, &mut [0_u8; 8]);
             let ended = {
                 let mut state = self.state.lock();
@@ -119,6 +147,7 @@ impl OwnerWatch {
                 state.wards = rest;
                 ended
             };
+            self.tell_of_unreachable();
             for ward in ended {
                 // One lease that hangs must not hold up what others held.
                 run_apart("dl-owner-end", move || {

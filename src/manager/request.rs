@@ -236,6 +236,10 @@ impl LockRequest {
         let open = || OwnerProcess::open(pid).map(Arc::new);
         let owner = self.owner.is_foreign.then(open).transpose();
         let owner = owner.map_err(|error| AcquireError::OwnerGone { pid, error })?;
+        if let Some(owner) = owner.as_ref().filter(|_| self.action.is_fenced()) {
+            let reach = owner.check_reach();
+            reach.map_err(|error| AcquireError::OwnerOutOfReach { pid, error })?;
+        }
         Ok(Wishes {
             on_lost: std::mem::take(&mut self.on_lost),
             action: std::mem::take(&mut self.action),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use disklease::lockspace::{JoinProgress, Lockspace, LossReason};
+use disklease::{LeaseDirectory, LockManager as _, PaxosManager};
 use rustix::process::{Signal, kill_process};
 
 use super::holder::{is_dead, pid_of};
@@ -12,7 +13,7 @@ use super::place::{ALL_OVER, F, LOST, Place};
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
 use crate::support::{
-    AT_ONCE, Child, SOON, child_role, host_id, lockspace_in, options, say, scratch,
+    AT_ONCE, Child, SOON, child_role, disks, host_id, lockspace_in, options, say, scratch,
     wait_for_parent, wait_until,
 };
 
@@ -38,6 +39,9 @@ fn entry() {
     say("joined");
     if how == "unset" {
         return lose_timer(&lockspace);
+    }
+    if how == "crammed" {
+        return leave_without_threads(&lockspace, &dir);
     }
     wait_for_parent();
     if how == "late" {
@@ -66,6 +70,40 @@ fn lose_timer(lockspace: &Lockspace) {
     assert!(matches!(loss, LossReason::DeadmanUnset(_)), "{loss}");
     assert!(!lockspace.is_held() && !lockspace.guarantee().deadman);
     say(&loss.to_string());
+}
+
+/// No thread is to be had for a callback that blocks: it blocks the thread that runs the callbacks.
+fn leave_without_threads(lockspace: &Lockspace, dir: &Path) {
+    let leases = LeaseDirectory::new(dir.join("leases"));
+    let manager = PaxosManager::new(lockspace.clone(), leases).unwrap();
+    let request = disks(&["/disk/1"]).on_lost(|_| {
+        say("blocks");
+        std::thread::sleep(Duration::from_secs(600));
+    });
+    let guard = manager.acquire(request).unwrap();
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is a live local; the other call takes numbers. It goes for all threads of this process, and
+    // makes the limit hold.
+    #[allow(unsafe_code, clippy::multiple_unsafe_ops_per_block)]
+    let set = unsafe {
+        [
+            libc::setrlimit(libc::RLIMIT_NPROC, &raw const none),
+            libc::setresuid(65533, 65533, 65533),
+        ]
+    };
+    assert_eq!(set, [0; 2]);
+    let refused = std::thread::Builder::new().spawn(|| {});
+    assert!(refused.is_err());
+    say("held");
+    wait_for_parent();
+    drop(guard);
+    drop(manager);
+    let begun = Instant::now();
+    let left = lockspace.clone().leave();
+    say(&format!("left {} {left:?}", begun.elapsed().as_millis()));
 }
 
 fn start(dir: &Path, host: u64, fire: Duration, leases: &str, how: &str) -> Child {
@@ -138,6 +176,23 @@ fn whoever_cannot_set_its_timer_has_no_lock() {
     let loss = member.hear(SOON);
     assert!(loss.contains("deadman timer"), "{loss}");
     assert!(member.ended_well());
+}
+
+#[test]
+fn whoever_has_no_thread_for_a_callback_that_blocks_can_leave() {
+    let place = Place::new(&["/disk/1".to_owned()], false);
+    let mut member = start(place.of_holders(), 1, F, "leases", "crammed");
+    hear(&member, "confirms");
+    hear(&member, "joined");
+    hear(&member, "held");
+    std::fs::remove_file(place.of_holders().join("leases/__LIBVIRT__DISKS__")).unwrap();
+    hear(&member, "blocks");
+    member.let_go();
+    let left = member.hear(SOON);
+    println!("measured: {left}");
+    let took = left.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(Duration::from_millis(took) < AT_ONCE, "{left}");
+    member.kill();
 }
 
 /// Storage that hangs for one host alone, from when the test says so.

@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use disklease::{Access, LockManager as _, LockRequest, LossReason, Owner, die_with_this_thread};
+use disklease::{
+    Access, AcquireError, LockManager as _, LockRequest, LossReason, Owner, die_with_this_thread,
+};
 use rustix::process::{Pid, Signal, getppid, kill_process, test_kill_process};
 
 use super::holder::{disk, hear_until, start};
@@ -97,6 +99,47 @@ fn a_guard_whose_owner_has_ended_does_not_say_held() {
     wait_until("its mark", SOON, || (!guard.is_held()).then_some(()));
     // The lockspace, and so its clock, is as good as ever.
     assert!(place.observer().lockspace().is_held());
+}
+
+/// Runs `work` as the user 65534, without privileges.
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let apart = move || {
+        // SAFETY: numbers only. By the system call itself, which is for this thread alone.
+        #[allow(unsafe_code)]
+        let set = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(set, 0);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(apart).join().unwrap())
+}
+
+/// Nobody could stop it when its locks are lost.
+#[test]
+fn an_owner_that_may_not_be_signalled_is_refused_or_told_of() {
+    let place = Place::new(&[disk(1)], false);
+    let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = owner.id();
+    let request = || {
+        let request = LockRequest::new(Owner::process("guest-1", pid));
+        request.disk(disk(1), Access::Exclusive)
+    };
+    let error = as_nobody(|| place.observer().acquire(request()).unwrap_err());
+    assert!(
+        matches!(error, AcquireError::OwnerOutOfReach { .. }),
+        "{error}"
+    );
+    let guard = place.observer().acquire(request()).unwrap();
+    let guarantee = || place.observer().lockspace().guarantee();
+    assert_eq!(guarantee().unreachable_owners, 0);
+    let seen = as_nobody(guarantee);
+    assert_eq!((seen.foreign_owners, seen.unreachable_owners), (1, 1));
+    assert!(
+        seen.to_string().contains("1 OF THEM OUT OF REACH"),
+        "{seen}"
+    );
+    guard.release().unwrap();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
 }
 
 /// A child's side; does nothing in the test run itself.

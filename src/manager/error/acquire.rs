@@ -218,6 +218,17 @@ pub enum AcquireError {
         /// Why.
         error: OsError,
     },
+    /// The process that is to own the locks may not be sent signals by this one, which could not stop
+    /// it when they are lost.
+    #[error(
+        "process {pid}, which is to own the locks, cannot be stopped by this one ({error}): run both as the same user, or give this one CAP_KILL"
+    )]
+    OwnerOutOfReach {
+        /// Its number.
+        pid: u32,
+        /// Why.
+        error: OsError,
+    },
     /// The program that is to be run when the locks are lost cannot be run.
     #[error("the helper {program:?}, to be run when the locks are lost, cannot be: {error}")]
     Helper {

@@ -332,8 +332,9 @@ impl Holder for Core {
             && self.terminates
         {
             // What is said of it may hang with whatever it is written to: it comes second.
-            signal(owner, Signal::TERM);
-            tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks is sent SIGTERM");
+            if signal(owner, Signal::TERM) {
+                tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks was sent SIGTERM");
+            }
         }
     }
 
@@ -380,11 +381,10 @@ impl Holder for Core {
 
     fn kill(&self) {
         if let Some(owner) = &self.owner {
-            if !owner.has_ended() {
-                signal(owner, Signal::KILL);
+            if !owner.has_ended() && signal(owner, Signal::KILL) {
                 tracing::error!(
                     pid = owner.pid(),
-                    "the owner of lost locks has not stopped and is killed"
+                    "the owner of lost locks has not stopped and was sent SIGKILL"
                 );
             }
             return;
@@ -434,8 +434,11 @@ impl OwnerEnd for Core {
     }
 }
 
-fn signal(owner: &OwnerProcess, signal: Signal) {
-    if let Err(error) = owner.send(signal) {
-        tracing::error!(pid = owner.pid(), %error, "the owner of lost locks cannot be sent a signal");
+/// Whether it was sent, or there was nobody left for it.
+fn signal(owner: &OwnerProcess, signal: Signal) -> bool {
+    let sent = owner.send(signal);
+    if let Err(error) = &sent {
+        tracing::error!(pid = owner.pid(), %error, "the owner of lost locks cannot be sent a signal: IT MAY GO ON TO WRITE; end it by hand, as its own user or root");
     }
+    sent.is_ok()
 }
