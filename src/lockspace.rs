@@ -67,6 +67,7 @@ pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 use crate::delta_lease::Membership;
 use crate::disk::{Disk, IoPool, NamedFile, StorageWorld};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
+use crate::timing::Timing;
 use crate::world::clock;
 use crate::world::executor::block_on;
 use board::HolderBoard;
@@ -261,6 +262,23 @@ impl Lockspace {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
+    }
+}
+
+impl Shared {
+    /// [`Timing::removal_quarantine`] by the longest N of all hosts that may run.
+    pub(crate) fn removal_quarantine(&self) -> Duration {
+        let own = self.membership.timing();
+        let now = clock::now();
+        let longest = self.membership.hosts(|table| {
+            let may_run = table
+                .iter()
+                .filter(|&(id, _)| !table.state(id, now).is_over());
+            may_run.map(|(_, record)| record.io_timeout).max()
+        });
+        let own_timeout = own.io_timeout();
+        let io_timeout = longest.map_or(own_timeout, |longest| longest.max(own_timeout));
+        Timing::new(io_timeout, own.fire_timeout()).removal_quarantine()
     }
 }
 

@@ -292,17 +292,18 @@ impl Timing {
         self.manager_deadman_after().saturating_sub(self.times(4))
     }
 
-    /// F + 2 s: how long a lease file is not made anew where the second links of the leases were
-    /// missing, while hosts may live.
+    /// 8N + F + margin + 2 s: how long a lease file is not made anew where the second links of the leases were
+    /// missing, while hosts may live, of which none has a longer N.
     ///
     /// A host inspects the names of each lease it holds once a second, and once more before it counts.
     /// So 2 s after the links were seen missing it has either made the one of its lease again, and the
     /// lease is not made anew, or it has found its lease gone. From then on its guests have the grace,
-    /// which ends, and the deadman's slack with it, before F does.
+    /// which ends, and the deadman's slack with it, before F does. One that stands still meanwhile goes
+    /// on within 8N, and inspects then, or finds its leases lost, or is killed.
     #[must_use]
     pub fn removal_quarantine(self) -> Duration {
-        let seen = Self::NAMES_INSPECTED_EVERY.saturating_mul(2);
-        self.fire_timeout.as_duration().saturating_add(seen)
+        let inspected = Self::NAMES_INSPECTED_EVERY.saturating_mul(2);
+        self.dead_after().saturating_add(inspected)
     }
 
     /// How long an empty lease file must not have been touched to be one that was never finished: a
@@ -417,9 +418,9 @@ mod tests {
             let t = timing(1, fire);
             let second_look = Duration::from_millis(500);
             let found_after = Timing::NAMES_INSPECTED_EVERY + second_look;
+            // It stood still for as long as it could have the lease.
             let ended_after = t.manager_deadman_after() + found_after;
-            let made_after = t.lost_after() + t.removal_quarantine();
-            assert!(ended_after < made_after, "{t:?}");
+            assert!(ended_after < t.removal_quarantine(), "{t:?}");
         }
     }
 

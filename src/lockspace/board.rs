@@ -365,7 +365,9 @@ impl HolderBoard {
 
     /// Inspects each holder's lease files, mends their names, and notifies those for whom one is lost.
     /// May block as the file system does; the board's lock is not held then.
-    pub fn check_files(&self, now: impl Fn() -> Timestamp) {
+    ///
+    /// `quarantine`: how long a directory without second links stays unsettled.
+    pub fn check_files(&self, now: impl Fn() -> Timestamp, quarantine: Duration) {
         let entries: Vec<_> = {
             let state = self.state.lock();
             let held = state
@@ -388,7 +390,7 @@ impl HolderBoard {
         }
         // Those that were mended by now need not be waited for any longer than that.
         for links in directories.values() {
-            links.settle_after(self.timing.removal_quarantine());
+            links.settle_after(quarantine);
         }
     }
 

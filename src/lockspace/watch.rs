@@ -62,7 +62,8 @@ fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
         );
         return true;
     }
-    shared.board.check_files(clock::now);
+    let quarantine = shared.removal_quarantine();
+    shared.board.check_files(clock::now, quarantine);
     shared.leases.forget_gone(Disk::is_gone);
     !shared.membership.expiry().is_held(clock::now())
 }

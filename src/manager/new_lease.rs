@@ -68,7 +68,11 @@ pub(super) fn remaining(
     if links.is_settled()? {
         return Ok(None);
     }
-    let quarantine = lockspace.membership().timing().removal_quarantine();
+    let quarantine = lockspace.inner().shared.removal_quarantine();
+    // Nothing is made where the storage is not in its place.
+    if !lockspace.inner().is_still_named() {
+        return Ok(Some(quarantine));
+    }
     // First: a host that joins, and a lease that is taken, after this instant makes its second links.
     let waited = links.unsettled_for()?;
     let shared = &lockspace.inner().shared;
