@@ -53,6 +53,7 @@ const TABLE: &[(Profile, &[Mutation])] = &[
     (Profile::Ballots, BALLOTS),
     (Profile::Takeover, TAKEOVER),
     (Profile::Ids, IDS),
+    (Profile::Twins, TWINS),
     (Profile::Moves, MOVES),
     (Profile::Fences, FENCES),
 ];
@@ -112,6 +113,12 @@ const IDS: &[Mutation] = &[
     Mutation::RejoinNameIgnored,
     Mutation::ShortDelaySkipped,
     Mutation::UnconfirmedMarked,
+];
+
+const TWINS: &[Mutation] = &[
+    Mutation::ConfirmIncarnationUnchecked,
+    Mutation::FailedClaimFreed,
+    Mutation::IncarnationConstant,
 ];
 
 const MOVES: &[Mutation] = &[

@@ -113,8 +113,7 @@ pub enum ClaimError {
         error: WriteError,
     },
     /// From reading the free sector to having written it took longer than the delay in which
-    /// another host must be able to see it. That host may own the id now, so the sector is left as
-    /// it is.
+    /// another host must be able to see it. That host may own the id now.
     #[error(
         "the storage is too slow to take host id {host_id}: {took:?} from the read to the end of the write, {limit:?} are allowed"
     )]
@@ -142,8 +141,11 @@ pub enum ClaimError {
 ///
 /// # Errors
 ///
-/// [`ClaimError`]. After an error that came later than the write, the sector is freed again if that
-/// is possible and the write is known to have come in time.
+/// [`ClaimError`]. After an error that came later than the write the sector may look owned, until
+/// somebody has waited that out. **It is not freed**: only a claim that was confirmed is known to be
+/// alone. Another claimant may have written since the last look, and be confirmed by the time at which a
+/// write that frees the id lands: late, over the record of a host whose leases this gives to everybody
+/// while it still holds them.
 pub async fn acquire<W: World>(
     world: &W,
     area: &LockspaceArea<W::Disk>,
@@ -157,22 +159,21 @@ pub async fn acquire<W: World>(
     };
     let (found, read_begun) = claim.wait_until_takeable(progress).await?;
     let mut lease = claim.write(&found, read_begun).await?;
-    match claim
-        .confirm(&mut lease, short_delay_of(&found, claimant), progress)
-        .await
-    {
-        Ok(()) => {
-            lease.note.life_mark = claimant.life_mark;
-            if mutation!(ClaimCountedFromConfirm) {
-                lease.renewed_at = world.now();
-            }
-            Ok(lease)
+    let delay = short_delay_of(&found, claimant);
+    if let Err(error) = claim.confirm(&mut lease, delay, progress).await {
+        witness!(ClaimFailed);
+        if mutation!(FailedClaimFreed) {
+            let _ = claim
+                .write_sector(&lease, &lease.leader.released(), claimant.timing.io())
+                .await;
         }
-        Err(error) => {
-            claim.undo(&lease, lease.expires_at()).await;
-            Err(error)
-        }
+        return Err(error);
     }
+    lease.note.life_mark = claimant.life_mark;
+    if mutation!(ClaimCountedFromConfirm) {
+        lease.renewed_at = world.now();
+    }
+    Ok(lease)
 }
 
 struct Claim<'a, W: World> {
@@ -337,20 +338,11 @@ impl<W: World> Claim<'_, W> {
         lease.claimed_at = self.world.now();
         let took = lease.claimed_at.since(read_begun);
         match written {
-            Err(error) => {
-                let has_ended = !matches!(error, WriteError::TimedOut(_));
-                let seen_by = if (has_ended || mutation!(UndoAfterTimeout)) && took <= limit {
-                    lease.expires_at()
-                } else {
-                    read_begun + limit
-                };
-                self.undo(&lease, seen_by).await;
-                Err(ClaimError::Write {
-                    host_id,
-                    offset: self.area.sector_offset(host_id),
-                    error,
-                })
-            }
+            Err(error) => Err(ClaimError::Write {
+                host_id,
+                offset: self.area.sector_offset(host_id),
+                error,
+            }),
             Ok(()) if took > limit && !mutation!(TooSlowIgnored) => {
                 witness!(ClaimTooSlow);
                 Err(ClaimError::TooSlow {
@@ -445,37 +437,6 @@ impl<W: World> Claim<'_, W> {
         lease.renewed_at = begun;
         witness!(ClaimRenewed);
         Ok(())
-    }
-
-    /// A claim that failed after its write frees the sector again, if the sector still holds that
-    /// write. Otherwise the id would look owned until someone waits it out. Best effort: the error
-    /// to report is the claim's.
-    ///
-    /// Only if that is seen by `seen_by`. A write that came later may have landed over the record of
-    /// another host that confirmed its claim before; it finds out when it renews. Until then a free
-    /// sector would say that its leases are over while it holds them.
-    async fn undo(&self, lease: &DeltaLease, seen_by: Timestamp) {
-        if mutation!(UndoSkipped) {
-            return;
-        }
-        let io = self.claimant.timing.io();
-        match self.read(io).await {
-            Ok((found, _))
-                if (found.leader == lease.leader
-                    && (lease.wrote(&found) || mutation!(UndoIncarnationUnchecked))
-                    || mutation!(UndoUnchecked))
-                    && (self.world.now() <= seen_by || mutation!(UndoLate)) =>
-            {
-                witness!(ClaimUndone);
-                if let Err(error) = self.write_sector(lease, &lease.leader.released(), io).await {
-                    tracing::warn!(host_id = lease.host_id.get(), %error, "a failed claim could not free its host id");
-                }
-            }
-            Ok(_) => witness!(ClaimNotUndone),
-            Err(error) => {
-                tracing::warn!(host_id = lease.host_id.get(), %error, "a failed claim could not look at its host id");
-            }
-        }
     }
 }
 

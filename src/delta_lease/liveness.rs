@@ -235,13 +235,13 @@ fn take_in(
         *slot = None;
         return;
     }
-    let seen_before = slot
+    let same_generation = slot
         .as_ref()
-        .filter(|record| record.generation == leader.generation() || mutation!(TableLivesMixed))
-        // What a twin wrote in the same generation is no renewal of this one.
-        .filter(|record| {
-            record.incarnation() == found.incarnation() || mutation!(TableIncarnationsMixed)
-        });
+        .filter(|record| record.generation == leader.generation() || mutation!(TableLivesMixed));
+    // What another run wrote in the same generation is no renewal of this one.
+    let seen_before = same_generation.filter(|record| {
+        record.incarnation() == found.incarnation() || mutation!(TableIncarnationsMixed)
+    });
     let renewed =
         seen_before.is_some_and(|record| record.timestamp_secs != leader.timestamp_secs());
     let unchanged = seen_before.filter(|_| !renewed);
@@ -251,9 +251,9 @@ fn take_in(
         name: leader.host_name(),
         timestamp_secs: leader.timestamp_secs(),
         // The field has no checksum, and only a renewal changes it: without one it must not get
-        // shorter.
-        io_timeout: unchanged
-            .filter(|_| !mutation!(TableTimeoutShrinks))
+        // shorter. Nor by another run, whose claim may have landed late over a host that lives still.
+        io_timeout: same_generation
+            .filter(|_| !renewed && !mutation!(TableTimeoutShrinks))
             .map_or(IoTimeout::MIN, |record| record.io_timeout)
             .max(found.io_timeout()),
         note: found.note,

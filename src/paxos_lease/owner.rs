@@ -129,8 +129,12 @@ impl Watch {
     /// Takes in what a read showed that ended at `silent_from`.
     fn see(&mut self, found: &DeltaRecord, silent_from: Timestamp) {
         if self.incarnation != found.incarnation() && !mutation!(OwnerIncarnationIgnored) {
-            // Another run under the same id: nobody knows yet whether that renews.
-            *self = Self::begin(found, silent_from);
+            // Another run under the same id: nobody knows yet whether that renews. Its claim may have
+            // landed late over the owner, which lives by its own N.
+            *self = Self {
+                io_timeout: self.io_timeout.max(found.io_timeout()),
+                ..Self::begin(found, silent_from)
+            };
         }
         let renewed = self.timestamp_secs != found.leader.timestamp_secs();
         if renewed && !mutation!(OwnerRenewalIgnored) {

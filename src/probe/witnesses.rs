@@ -35,10 +35,8 @@ witnesses! {
     ClaimTooSlow,
     /// A claim was renewed before it was confirmed.
     ClaimRenewed,
-    /// A claim that failed freed the id again.
-    ClaimUndone,
-    /// A claim that failed left the sector as it was.
-    ClaimNotUndone,
+    /// A claim was written and not confirmed.
+    ClaimFailed,
     /// A renewal's write failed, or timed out.
     RenewalFailed,
     /// A renewal was good after others had failed, so either version could be on the disk.

@@ -53,6 +53,12 @@ impl Watch {
         self.put(id, leader);
     }
 
+    /// The same record with another N.
+    pub fn join_again(&mut self, id: u64, io_secs: u16) {
+        let leader = self.leader(id);
+        self.put(id, leader.renewed(leader.timestamp_secs(), io_secs));
+    }
+
     pub fn renew(&mut self, id: u64) {
         let leader = self.leader(id);
         let next = leader.renewed(leader.timestamp_secs() + 1, leader.io_timeout_secs());

@@ -103,34 +103,9 @@ fn a_renewal_of_a_twin_loses_the_leases_at_once() {
     }
 }
 
-/// A claim that failed frees what it wrote itself, not what a twin has written since.
-#[test]
-fn a_claim_that_failed_does_not_free_the_id_of_a_twin() {
-    let rig = rig();
-    let worlds = [twin(&rig), twin(&rig)];
-    let [write, twins_write] =
-        [0, 1].map(|n: usize| rig.sim.hold_next(worlds[n].host, |io| io.is_write()));
-    let look = rig.sim.hold_next(worlds[0].host, nth(2, |io| io.is_read()));
-    let claims = worlds.map(|world| rig.claim(&world, rig.claimant(1, "me", 10)));
-    rig.sim.run_until_held(&write);
-    rig.sim.run_until_held(&twins_write);
-    rig.sim.fail_held(&write, true);
-    rig.sim.run_until_held(&look);
-    rig.sim.release_held(&twins_write);
-    rig.sim.run_for(secs(1));
-    rig.sim.release_held(&look);
-    let [failed, twin] = claims;
-    assert!(matches!(
-        rig.sim.run(&failed),
-        Err(ClaimError::Write { .. })
-    ));
-    assert!(!rig.delta(1).leader.is_free());
-    rig.sim.run(&twin).unwrap();
-}
-
 fn put_run(watch: &mut Watch, id: u64, run: Option<Incarnation>) {
     let mut note = HostNote::new(host_id(id), watch.leader(id).generation());
-    note.io_timeout_secs = 10;
+    note.io_timeout_secs = watch.leader(id).io_timeout_secs();
     note.fire_timeout_secs = 60;
     note.incarnation = run;
     note.write_to(watch.sector(id)).unwrap();
@@ -157,6 +132,25 @@ fn another_run_in_the_same_generation_is_no_renewal() {
             let record = watch.table.record(host_id(1)).unwrap();
             assert_eq!(record.changed_at, at(secs(30)));
         }
+    }
+}
+
+/// A claim of another run that landed late, over a host that lives still, does not make the wait for that
+/// one shorter: its own N counts.
+#[test]
+fn another_run_in_the_same_generation_makes_no_wait_shorter() {
+    let mut watch = Watch::new();
+    watch.join(1, 20);
+    put_run(&mut watch, 1, Some(incarnation(1)));
+    watch.scan(secs(0));
+    watch.join_again(1, 1);
+    put_run(&mut watch, 1, Some(incarnation(2)));
+    watch.scan(secs(1));
+    let dead_at = secs(1) + timing(20, 60).dead_after();
+    for (after, is_over) in [(dead_at - secs(1), false), (dead_at + secs(1), true)] {
+        watch.scan(after);
+        let state = watch.table.state(host_id(1), at(after));
+        assert_eq!(state.is_over(), is_over, "{after:?} {state:?}");
     }
 }
 

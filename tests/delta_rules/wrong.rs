@@ -106,10 +106,6 @@ const TABLE: &[(Mutation, &str)] = &[
         "twins::a_renewal_of_a_twin_loses_the_leases_at_once",
     ),
     (
-        Mutation::UndoIncarnationUnchecked,
-        "twins::a_claim_that_failed_does_not_free_the_id_of_a_twin",
-    ),
-    (
         Mutation::TableIncarnationsMixed,
         "twins::another_run_in_the_same_generation_is_no_renewal",
     ),
@@ -138,20 +134,8 @@ const TABLE: &[(Mutation, &str)] = &[
         "join_races::a_write_that_comes_too_late_is_refused",
     ),
     (
-        Mutation::UndoAfterTimeout,
-        "join_races::a_claim_that_timed_out_is_not_freed_too_late",
-    ),
-    (
-        Mutation::UndoLate,
-        "join_races::a_claim_that_timed_out_is_not_freed_too_late",
-    ),
-    (
-        Mutation::UndoSkipped,
-        "join::a_join_that_fails_after_its_write_frees_the_id",
-    ),
-    (
-        Mutation::UndoUnchecked,
-        "join_races::of_hosts_that_claim_an_id_at_once_exactly_one_wins_in_every_order",
+        Mutation::FailedClaimFreed,
+        "join::a_claim_that_fails_after_its_write_leaves_the_id_as_it_is",
     ),
     (
         Mutation::WriteBegunAfterExpiry,

@@ -164,7 +164,7 @@ impl Host {
             pid: 1,
             boot_id: [self.boot.get(); 16],
             incarnation: self.new_incarnation(),
-            life_mark: 99,
+            life_mark: self.setup.life_mark,
             // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
             earlier_life: if self.has_io(None, |_| true) {
                 EarlierLife::MayRun

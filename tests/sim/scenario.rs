@@ -24,10 +24,13 @@ pub enum Profile {
     Moves,
     /// Guests that do not stop when their lease is lost, and no watchdog.
     Fences,
+    /// Two hosts of one id, mostly clones with one name and one clock, that claim it at the same time over
+    /// storage whose writes fail, time out and land late.
+    Twins,
 }
 
 impl Profile {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
@@ -35,12 +38,14 @@ impl Profile {
         Self::Damage,
         Self::Moves,
         Self::Fences,
+        Self::Twins,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 16 {
-            0..=7 => Self::Ballots,
+            0..=6 => Self::Ballots,
+            7 => Self::Twins,
             8 => Self::Fences,
             9 => Self::Moves,
             10 | 11 => Self::Takeover,
@@ -110,6 +115,10 @@ pub struct Setup {
     pub machine: u8,
     /// Which host's name it has.
     pub name: u8,
+    /// Which host's clock it has.
+    pub clock: u8,
+    /// What stands for its life lock.
+    pub life_mark: u32,
     /// Parts in a million by which its clock is too fast.
     pub ppm_fast: i64,
 }
@@ -182,6 +191,7 @@ impl Scenario {
             Profile::Damage => Self::damage(&mut draw),
             Profile::Moves => Self::moves(&mut draw),
             Profile::Fences => Self::fences(&mut draw),
+            Profile::Twins => Self::twins(&mut draw),
         }
     }
 
@@ -196,6 +206,8 @@ impl Scenario {
                 n: draw.one_of(ns),
                 machine: id as u8,
                 name: id as u8,
+                clock: id as u8,
+                life_mark: 99,
                 ppm_fast: if drifts {
                     draw.one_of(&[0, most, -most])
                 } else {
@@ -428,6 +440,8 @@ impl Scenario {
             n: scenario.hosts[1].n.max(draw.one_of(&[1, 1, 2])),
             machine: 3,
             name: 3,
+            clock: 3,
+            life_mark: 99,
             ppm_fast: 0,
         });
         match draw.below(4) {
@@ -444,6 +458,33 @@ impl Scenario {
         for (_, victim, _) in &mut scenario.blows {
             *victim = draw.below(count) as usize;
         }
+        scenario
+    }
+
+    fn twins(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = Self::ids(draw);
+        let original = scenario.hosts[1];
+        if draw.below(4) != 0 {
+            // A clone, down to its drift; with a runtime directory of its own, if it is on one machine.
+            scenario.hosts[2] = Setup {
+                machine: draw.one_of(&[2, 3]),
+                life_mark: 100,
+                ..original
+            };
+        }
+        let late_max = Self::late_max(scenario.fenced, scenario.f).min(4000);
+        let bad = draw.one_of(&[0, 50, 200]);
+        scenario.faults = Faults {
+            latency_max: millis(draw.one_of(&[0, 20, 300])),
+            write_error: draw.below(bad + 1),
+            write_timeout: draw.below(bad + 1),
+            late_max: millis(late_max),
+            slow: draw.one_of(&[0, 100, 400]),
+            slow_max: millis(draw.one_of(&[1000, 2500, late_max])),
+            slow_at: SlowAt::LockspaceWrites,
+            ..scenario.faults
+        };
+        scenario.hold_max = draw.one_of(&[millis(500), millis(5000), millis(20_000)]);
         scenario
     }
 

@@ -212,7 +212,7 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
         .iter()
         .enumerate()
         .map(|(host, setup)| {
-            let mut clock = clock_of(host);
+            let mut clock = clock_of(usize::from(setup.clock) - 1);
             clock.ppm_fast = setup.ppm_fast;
             if let Some(joined) = &joined {
                 clock.starts_at = joined.hosts[host].1;

@@ -81,8 +81,6 @@ mutations! {
     IncarnationConstant,
     /// The read-back goes by the record alone: a twin's is the same to the byte.
     ConfirmIncarnationUnchecked,
-    /// A claim that failed frees what a twin wrote: that one is told to be over while it holds leases.
-    UndoIncarnationUnchecked,
     /// From the read to the end of the write it may take any time: the write lands over a claim that
     /// was confirmed in between.
     TooSlowIgnored,
@@ -94,15 +92,8 @@ mutations! {
     ClaimRenewedLate,
     /// The expiry counts from the confirmation, not from before the write: others begin 2N earlier.
     ClaimCountedFromConfirm,
-    /// A claim that failed leaves the id owned: everybody has to wait it out.
-    UndoSkipped,
-    /// A claim that failed frees whatever it finds: another host's id, whose leases are void then.
-    UndoUnchecked,
-    /// A claim that failed frees its late write, which may lie over a confirmed claim.
-    UndoLate,
-    /// After a write that timed out, and may land at any time, the undo counts as in time as if it had
-    /// ended.
-    UndoAfterTimeout,
+    /// A claim that was not confirmed frees the id: over the record of another host that is.
+    FailedClaimFreed,
 
     // Keeping and leaving it.
 
