@@ -92,7 +92,7 @@ pub enum AcquireError {
     },
     /// Another host with this host's id and name has it.
     #[error(
-        "{locked}: the lease in {path:?} was taken by another host with this host's id {host_id} and name (generation {generation}): give each machine a host id and a name of its own"
+        "{locked}: the lease in {path:?} was taken by another host with this host's id {host_id} and name (generation {generation}): give each machine a host id and a name of its own; where none is, leave the lockspace and join it again"
     )]
     HeldByTwin {
         /// What was asked for.
