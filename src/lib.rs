@@ -203,6 +203,7 @@ pub mod __sim {
         pub use crate::lockspace::board::*;
         pub use crate::lockspace::claim::*;
         pub use crate::lockspace::debts::*;
+        pub use crate::lockspace::held::*;
         pub use crate::lockspace::keep::*;
         pub use crate::lockspace::renewal::*;
     }

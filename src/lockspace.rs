@@ -27,6 +27,8 @@ pub(crate) mod debts;
 mod error;
 mod guarantee;
 mod health;
+#[allow(unreachable_pub, reason = "tests come in here")]
+pub(crate) mod held;
 mod host_fence;
 mod hosts;
 mod join;
@@ -78,7 +80,7 @@ use registry::Joined;
 use thread::RenewalThread;
 
 pub(crate) use board::{Holder, Notice, Subscription};
-pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved};
+pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved, OnLoss};
 pub(crate) use host_fence::{FenceHold, NotProtected};
 pub(crate) use hosts::Others;
 pub(crate) use owners::OwnerEnd;

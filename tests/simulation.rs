@@ -61,6 +61,7 @@ const NOT_HERE: &[Witness] = &[
     Witness::SharerRefused,
     Witness::SharerRespected,
     Witness::SharerCleared,
+    Witness::HeldNotThere,
     Witness::HeldUnderStaleLeader,
     Witness::ReleaseNotThere,
     Witness::RetractVoid,

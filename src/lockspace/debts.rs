@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::loss::LossReason;
 use super::signal::Signal;
 use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
 use crate::paxos_lease::{
-    Debt, LeaseArea, LeaseIoError, RetractError, Settled, came_back, retract,
+    Debt, HeldLease, LeaseArea, LeaseIoError, RetractError, Settled, came_back, retract,
 };
 use crate::probe::{mutation, witness};
 use crate::world::{Timestamp, World};
@@ -49,6 +50,10 @@ pub struct LeaseTable<D, K> {
     leases: Mutex<BTreeMap<K, State<D>>>,
     /// Those that were settled not long ago, and are nobody's. Locked after `leases`.
     watched: Mutex<BTreeMap<K, Watched<D>>>,
+    /// Those that a guard holds, to be read again. Locked after `leases`.
+    held: Mutex<BTreeMap<K, Kept<D>>>,
+    /// Set while there are any.
+    keeping: Signal,
     /// No more reservations. Only changed, and only believed, while `leases` is locked.
     closed: AtomicBool,
     /// Set while there are debts; woken when one is added.
@@ -98,6 +103,28 @@ struct Watched<D> {
     until: Option<Timestamp>,
 }
 
+/// What a holder hears when its lease is found lost. Nothing in it may block.
+pub type OnLoss = Arc<dyn Fn(&LossReason) + Send + Sync>;
+
+/// A lease that is held, and read again from time to time: see [`reread_held`](super::reread_held).
+#[derive(Clone)]
+pub struct Kept<D> {
+    pub(super) lease: LeaseArea<D>,
+    pub(super) held: HeldLease,
+    pub(super) on_loss: OnLoss,
+    /// When it is read next; `None` for one that has just come.
+    due: Option<Timestamp>,
+}
+
+impl<D: std::fmt::Debug> std::fmt::Debug for Kept<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kept")
+            .field("held", &self.held)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
 #[derive(Debug)]
 pub struct Reservation<D, K: Copy + Ord> {
@@ -112,6 +139,8 @@ impl<D, K> Default for LeaseTable<D, K> {
         Self {
             leases: Mutex::default(),
             watched: Mutex::default(),
+            held: Mutex::default(),
+            keeping: Signal::default(),
             closed: AtomicBool::default(),
             owing: Signal::default(),
         }
@@ -182,6 +211,27 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 impl<D, K: Copy + Ord> Reservation<D, K> {
+    /// The acquire came to its end, and the lease is held: it is read again from time to time, until
+    /// [`let_go`](Self::let_go) or the end of the reservation. `on_loss` is called once should it be lost.
+    pub fn keep(&mut self, lease: LeaseArea<D>, held: HeldLease, on_loss: OnLoss) {
+        self.set_aside = None;
+        let kept = Kept {
+            lease,
+            held,
+            on_loss,
+            due: None,
+        };
+        self.table.held.lock().insert(self.key, kept);
+        self.table.keeping.set();
+    }
+
+    /// It is about to be given back: what is on the disk from now on is no loss.
+    pub fn let_go(&self) {
+        let kept = self.table.held.lock().remove(&self.key);
+        // What it is made of is dropped without the lock.
+        drop(kept);
+    }
+
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is settled.
     pub fn owe(self, lease: LeaseArea<D>, debt: Debt) {
@@ -203,6 +253,7 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
 
 impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
+        self.let_go();
         let mut leases = self.table.leases.lock();
         if matches!(leases.get(&self.key), Some(State::Taken(_))) {
             match self.set_aside.take() {
@@ -232,6 +283,43 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         }
         self.closed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    pub(super) const fn keeping(&self) -> &Signal {
+        &self.keeping
+    }
+
+    /// When the next of those that are held is to be read; `None` if none is held.
+    pub(super) fn next_look(&self, now: Timestamp) -> Option<Timestamp> {
+        let held = self.held.lock();
+        held.values().map(|kept| kept.due.unwrap_or(now)).min()
+    }
+
+    /// Those that are to be read now or within `early`, which are due again after `interval`.
+    pub(super) fn due(
+        &self,
+        now: Timestamp,
+        interval: Duration,
+        early: Duration,
+    ) -> Vec<(K, Kept<D>)> {
+        let mut held = self.held.lock();
+        let due = held
+            .iter_mut()
+            .filter(|(_, kept)| kept.due.is_none_or(|due| due <= now + early));
+        due.map(|(key, kept)| {
+            kept.due = Some(now + interval);
+            (*key, kept.clone())
+        })
+        .collect()
+    }
+
+    /// Reads this one no more. Whether it was still held, by the same acquire.
+    pub(super) fn let_go_of(&self, key: K, kept: &Kept<D>) -> bool {
+        let mut held = self.held.lock();
+        let same = |now: &Kept<D>| Arc::ptr_eq(&now.on_loss, &kept.on_loss);
+        let removed = held.get(&key).is_some_and(same).then(|| held.remove(&key));
+        drop(held);
+        removed.is_some()
     }
 
     /// How many leases are left to be settled.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::Shared;
 use super::board::Notice;
 use super::debts::settle_debts;
+use super::held::reread_held;
 use super::keep::keep_held;
 use super::loss::LossReason;
 use super::renewal::Upkeep;
@@ -164,13 +165,15 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
             );
             // Debts need a membership; they end with it.
             let debts = settle_debts(&StorageWorld, &shared.membership, &shared.leases);
-            join(kept, debts).await
+            // The same is true of what is held.
+            let reread = reread_held(&StorageWorld, &shared.membership, &shared.leases);
+            join(kept, join(debts, reread)).await
         };
         let stopped = stop.wait();
         pin_mut!(work, stopped);
         block_on(async {
             match select(work, stopped).await {
-                Either::Left(((never, ()), _)) => match never {},
+                Either::Left(((never, _), _)) => match never {},
                 Either::Right(((), _)) => {}
             }
         });

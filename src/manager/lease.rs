@@ -1,6 +1,8 @@
 //! One lease of a request: opened, acquired, released.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -9,12 +11,16 @@ use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::libvirt::{LeaseNames, Second};
-use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
+use crate::lockspace::{LeaseKey, Lockspace, OnLoss, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
     Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
 };
 use crate::world::executor::block_on;
+use crate::world::{Timestamp, clock};
+
+/// A lease that was acquired longer ago than this is looked at once more before it is given out.
+const CHECKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a lease lies, and what it stands for.
 #[derive(Clone, Debug)]
@@ -37,6 +43,7 @@ pub(super) struct Lease {
     held: HeldLease,
     /// What other hosts are told of who holds it.
     note: Option<HolderNote>,
+    acquired_at: Timestamp,
     /// `None` once the lease was given up.
     reservation: Mutex<Option<Reservation>>,
 }
@@ -123,6 +130,7 @@ impl Target {
                     area,
                     held,
                     note: holding.note.clone(),
+                    acquired_at: clock::now(),
                     reservation: Mutex::new(Some(reservation)),
                 };
                 lease.check_name()
@@ -241,11 +249,34 @@ impl Lease {
         })
     }
 
+    /// From now on the lease is read again in the background, until it is given back.
+    pub(super) fn keep(&self, on_loss: &OnLoss) {
+        if let Some(reservation) = &mut *self.reservation.lock() {
+            reservation.keep(self.area.clone(), self.held.clone(), Arc::clone(on_loss));
+        }
+    }
+
+    /// Whether the lease is still there and held, if it was acquired some time ago. Where the storage
+    /// does not tell, it is not given out.
+    fn check_again(&self) -> Result<(), AcquireError> {
+        if clock::now().since(self.acquired_at) < CHECKED_AGAIN_AFTER {
+            return Ok(());
+        }
+        self.verify().map_err(|error| {
+            self.target.fault(match error {
+                VerifyError::Lease { fault, .. } | VerifyError::NotThere { fault, .. } => fault,
+                VerifyError::NotOurs { version, .. } => LeaseFault::PutBack { version },
+                VerifyError::Replaced { .. } | VerifyError::Lost { .. } => LeaseFault::Replaced,
+            })
+        })
+    }
+
     /// Gives the lease back. A second call has nothing left to do.
     pub(super) fn release(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         let Some(reservation) = self.reservation.lock().take() else {
             return Ok(());
         };
+        reservation.let_go();
         let note = self.note.clone().and_then(|note| match leaving {
             Leaving::Used => None,
             Leaving::Unused => self.held.unused_note(note),
@@ -285,6 +316,12 @@ impl Lease {
 impl Unstarted {
     pub(super) fn push(&mut self, lease: Lease) {
         self.0.push(lease);
+    }
+
+    /// Whether all are still there and held: the first were not looked after while the last was waited
+    /// for.
+    pub(super) fn check_again(&self) -> Result<(), AcquireError> {
+        self.0.iter().try_for_each(Lease::check_again)
     }
 
     pub(super) fn as_slice(&self) -> &[Lease] {

@@ -364,6 +364,7 @@ impl PaxosManager {
             let lease = self.acquire_one(target, mine, &request, limit, *expected)?;
             leases.push(lease);
         }
+        leases.check_again()?;
         let guard = LockGuard::over(&self.lockspace, leases, wishes)?;
         // The lockspace may have been lost between the last acquire and now.
         if guard.is_held() {

@@ -147,6 +147,8 @@ witnesses! {
     ReleaseNotOurs,
     /// A release did not find its own block.
     ReleaseNotThere,
+    /// A lease that was held was found to be gone, or another's.
+    HeldNotThere,
     /// A lease was held though the leader showed an older version.
     HeldUnderStaleLeader,
 

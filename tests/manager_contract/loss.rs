@@ -109,6 +109,50 @@ fn a_release_of_what_is_another_s_writes_nothing_of_it_and_says_so() {
     assert_eq!(bytes_of(&lease_path(disk))[..MINE], before[..MINE]);
 }
 
+/// Nobody asks: the lease is read again in the background.
+#[test]
+fn a_lease_that_was_put_back_is_noticed_by_itself() {
+    let disk = "/loss/put_back";
+    let (guard, before) = guard_and_before(disk);
+    overwrite(&lease_path(disk), 0, &before[..MINE]);
+    wait_until("the loss", SOON, || guard.loss());
+    assert_eq!(guard.loss(), Some(LossReason::LeaseOverwritten));
+    assert!(!guard.is_held() && is_readable(guard.event_fd()));
+    assert_eq!(bytes_of(&lease_path(disk))[..MINE], before[..MINE]);
+}
+
+/// The lease of the first disk is put back while the second one is waited for.
+#[test]
+fn what_was_acquired_early_is_looked_at_once_more() {
+    let (early, late) = ("/loss/early", "/loss/late");
+    // Leases are taken in the order of their names.
+    let (early, late) = if lease_path(early) < lease_path(late) {
+        (early, late)
+    } else {
+        (late, early)
+    };
+    drop(shared_host().acquire(disks(&[early])).unwrap());
+    let before = bytes_of(&lease_path(early));
+    let in_the_way = shared_host().acquire(disks(&[late])).unwrap();
+    let request = disks(&[early, late]).wait(WaitLimit::For(SOON));
+    let waiting = std::thread::spawn(move || shared_host().acquire(request));
+    wait_until("the first lease", SOON, || {
+        (bytes_of(&lease_path(early))[..512] != before[..512]).then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    overwrite(&lease_path(early), 0, &before[..MINE]);
+    in_the_way.release().unwrap();
+    let error = waiting.join().unwrap().unwrap_err();
+    let is_put_back = matches!(
+        error,
+        AcquireError::Lease {
+            fault: LeaseFault::PutBack { .. },
+            ..
+        }
+    );
+    assert!(is_put_back, "{error}");
+}
+
 /// What is left to be settled on a lease that is damaged does not hide the damage, and is forgotten with
 /// its file.
 #[test]
@@ -133,6 +177,8 @@ fn a_release_that_failed_does_not_block_a_lease_that_is_made_anew() {
     wait_until("the damage", SOON, || {
         is_damaged(&shared_host().acquire(disks(&[disk])).unwrap_err())
     });
+    let second = shared_dir().join(".disklease/leases");
+    std::fs::remove_file(second.join(lease_path(disk).file_name().unwrap())).unwrap();
     std::fs::remove_file(lease_path(disk)).unwrap();
     let request = disks(&[disk]).wait(WaitLimit::For(SOON));
     shared_host().acquire(request).unwrap().release().unwrap();

@@ -5,14 +5,15 @@ use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, Debt, Expected, HeldLease, Passage, Patience, VersionChange,
 };
 use disklease::format::{
-    Commit, HolderNote, HostId, LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
+    Commit, Generation, HolderNote, HostId, LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
 };
 
 use super::setup::{
-    accepted, announced, is_block_write, is_leader_write, is_phase_2_write, joined, lease_writes,
+    accepted, announced, is_area_read, is_block_write, is_leader_write, is_phase_2_write, joined,
+    lease_writes,
 };
 use super::sim::rig::{host_id, secs};
-use super::sim::{Member, Pending, Rig};
+use super::sim::{Member, Pending, Rig, nth};
 
 const OFFER: OfferId = OfferId::new(7);
 
@@ -407,4 +408,100 @@ fn a_debt_of_a_hand_over_keeps_its_note() {
             .unwrap();
     });
     go_on(&rig, &b, handed_over_by(1, &a)).unwrap();
+}
+
+/// Writes a note on how a version was left beside the block of host `id`.
+fn put_note(rig: &Rig, id: u64, of: u64, tenure: Tenure) {
+    let mut note = HolderNote::new(host_id(id), Generation::new(1), version(of));
+    note.tenure = tenure;
+    rig.patch(Rig::block_at(id), 512, |sector| {
+        note.write_to(sector).unwrap();
+    });
+}
+
+/// The leader shows that `by` had this version and gave it back.
+fn was_had(rig: &Rig, at: u64, by: &Member) {
+    let (owner, generation) = (by.membership.host_id(), by.membership.generation());
+    let leader = rig.leader().committed(Commit {
+        version: version(at),
+        owner,
+        generation,
+        timestamp_secs: 5,
+        writer: owner,
+        writer_generation: generation,
+        writer_clock_secs: 5,
+        clear_short_hold: true,
+    });
+    rig.put_leader(&leader.freed(owner, generation, 6));
+}
+
+/// Who failed to get a newer version has seen who had this one.
+#[test]
+fn a_note_of_a_newer_version_speaks_of_the_one_before_it() {
+    let (rig, [a, b]) = joined();
+    take_and_release(&a);
+    was_had(&rig, 2, &b);
+    refused(&rig, &a, left_by(1, &a));
+    rig.put_block(3, &announced(3, 4003));
+    let since = version(1);
+    put_note(&rig, 3, 3, Tenure::Unused { since });
+    let held = go_on(&rig, &a, left_by(1, &a)).unwrap();
+    assert_eq!(held.version(), version(3));
+}
+
+/// The disk cannot be as of a version that is yet to come: the lease was put back.
+#[test]
+fn a_note_that_speaks_of_a_version_to_come_tells_nothing() {
+    let (rig, [a, b]) = joined();
+    take_and_release(&a);
+    was_had(&rig, 2, &b);
+    rig.put_block(3, &announced(1, 3));
+    let since = version(5);
+    put_note(&rig, 3, 6, Tenure::Unused { since });
+    let change = refused(&rig, &a, left_at(5));
+    assert_eq!(change.found, version(2));
+}
+
+/// An offer is of one version: the note of an earlier one is not accepted for a later one.
+#[test]
+fn a_hand_over_of_another_version_is_not_accepted() {
+    let (rig, [a, b]) = joined();
+    let held = a.acquire().unwrap();
+    release_with(&a, &held, Tenure::HandedOver(OFFER));
+    was_had(&rig, 2, &a);
+    let refused = go_on(&rig, &b, handed_over_by(2, &a)).unwrap_err().error;
+    assert!(
+        matches!(refused, AcquireError::NotHandedOver { .. }),
+        "{refused}"
+    );
+}
+
+/// Where a version lies between the leader's and the one that was tried for, nobody knows whether it
+/// was used.
+#[test]
+fn an_acquire_that_failed_says_nothing_over_a_version_it_has_not_seen() {
+    let (rig, [a, b]) = joined();
+    take_and_release(&a);
+    rig.put_block(3, &announced(3, 4003));
+    fail_acquire(&rig, &b, None, is_block_write);
+    assert_eq!(rig.block(2).version, version(3));
+    assert_eq!(note_of(&rig, 2), None);
+}
+
+/// What it has proposed itself is no use of the disk by another.
+#[test]
+fn a_guest_goes_on_though_its_ballot_was_overtaken() {
+    let (rig, [a, _]) = joined();
+    take_and_release(&a);
+    let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
+    let (me, mut holding) = (a.clone(), a.holding(Patience::Refuse));
+    holding.expected = Some(left_by(1, &a));
+    let task = rig
+        .sim
+        .spawn(a.host, async move { me.acquire_as(holding).await });
+    rig.sim.run_until_held(&look);
+    rig.put_block(2, &announced(2, 9002));
+    rig.sim.release_held(&look);
+    let held = rig.sim.run(&task).unwrap();
+    assert_eq!(held.version(), version(2));
 }

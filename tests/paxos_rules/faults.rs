@@ -50,6 +50,8 @@ fn an_error_anywhere_is_retracted() {
                 "step {step}"
             );
             assert!(failure.debt.is_none(), "step {step}: settled at once");
+            // What others may have adopted is looked at for some time.
+            assert_eq!(failure.settled.is_some(), step > 3, "step {step}");
             // A first write that has not landed has left nothing.
             if step > 2 || step == 2 && lands {
                 let block = rig.block(1);

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use disklease::__sim::lockspace::{LeaseTable, NotReserved, settle_debts};
+use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, HeldLease, LeaseIoError, Patience, ReleaseError, Settled, VerifyError,
     retract, verify,
 };
-use disklease::format::LeaseVersion;
+use disklease::LossReason;
+use disklease::format::{LeaseVersion, ResourceName};
+use parking_lot::Mutex;
 
-use super::setup::{is_block_write, is_leader_write, joined, lease_writes};
+use super::setup::{is_block_write, is_leader_read, is_leader_write, joined, lease_writes};
 use super::sim::rig::{LEASE, LEASE_AT, formatted, host_id, secs};
 use super::sim::{Member, Rig};
 
@@ -237,6 +239,54 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
     assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
     table.forget_gone(|_| true);
     drop(reserve().unwrap());
+}
+
+/// Held leases are read again at least once in 2N, though the look at another hangs.
+#[test]
+fn a_held_lease_that_is_put_back_is_lost_within_2_n() {
+    for hangs in [false, true] {
+        let (rig, [a, b]) = joined();
+        let held = third_time(&a);
+        let table = Arc::new(LeaseTable::default());
+        let (me, kept) = (a.clone(), Arc::clone(&table));
+        rig.sim.spawn(a.host, async move {
+            reread_held(&me.world, &me.membership, &kept).await;
+        });
+        a.keep_alive(&rig.sim);
+        let lost: Arc<Mutex<Vec<_>>> = Arc::default();
+        let keep = |key: u64, name: &str| {
+            let mut reservation = table
+                .reserve(key, ResourceName::new(name).unwrap())
+                .unwrap();
+            let lost = Arc::clone(&lost);
+            let on_loss = move |reason: &LossReason| lost.lock().push((key, reason.clone()));
+            reservation.keep(a.lease.clone(), held.clone(), Arc::new(on_loss));
+            reservation
+        };
+        let reservations = [keep(1, "one"), keep(2, "two")];
+        rig.sim.run_for(secs(100));
+        assert!(lost.lock().is_empty());
+        // Their lease is one and the same here: the look of one of them hangs.
+        let hung = hangs.then(|| rig.sim.hold_next(a.host, is_leader_read));
+        if let Some(hung) = &hung {
+            rig.sim.run_until_held(hung);
+        }
+        initialise(&rig);
+        b.acquire().unwrap();
+        let of_2 = |lost: &[(u64, LossReason)]| lost.iter().filter(|(key, _)| *key == 2).count();
+        rig.sim.run_for(secs(20));
+        assert_eq!(of_2(&lost.lock()), 1, "{hangs}");
+        rig.sim.run_for(secs(100));
+        assert_eq!(of_2(&lost.lock()), 1, "told once");
+        drop(reservations);
+        let count = lost.lock().len();
+
+        // What is being given back is no loss.
+        let reservation = keep(3, "three");
+        reservation.let_go();
+        rig.sim.run_for(secs(100));
+        assert_eq!(lost.lock().len(), count);
+    }
 }
 
 /// While the mark of a release may still land, nothing is written over it.

@@ -118,6 +118,10 @@ const TABLE: &[(Mutation, &str)] = &[
         "restored::a_holder_under_a_stale_leader_holds_on",
     ),
     (
+        Mutation::HeldNotReread,
+        "restored::a_held_lease_that_is_put_back_is_lost_within_2_n",
+    ),
+    (
         Mutation::RestoredIsHeld,
         "restored::a_lease_that_was_put_back_is_not_written_by_its_release",
     ),

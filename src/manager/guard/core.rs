@@ -18,7 +18,7 @@ use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
 use crate::lockspace::{
-    FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OwnerEnd, Subscription,
+    FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OnLoss, OwnerEnd, Subscription,
 };
 use crate::world::{OsError, clock};
 
@@ -144,6 +144,15 @@ impl Core {
         let subscription = shared.board.subscribe(&holder, files, clock::now());
         if let Some(protection) = &core.protection {
             *protection.subscription.lock() = Some(subscription);
+        }
+        let guard = Arc::downgrade(&core);
+        let on_loss: OnLoss = Arc::new(move |reason| {
+            if let Some(core) = guard.upgrade() {
+                core.lose(reason);
+            }
+        });
+        for lease in &core.leases {
+            lease.keep(&on_loss);
         }
         Ok(core)
     }

@@ -344,6 +344,8 @@ mutations! {
     StaleLeaderIsLoss,
     /// An older leader is no loss, whatever the own block says: the lease was put back, and others take it.
     RestoredIsHeld,
+    /// Held leases are not read again: one that was put back is held by two.
+    HeldNotReread,
     /// A lease in whose place something else lies cannot be read, no more: its holder goes on.
     OtherContentIsDoubt,
 

@@ -1,0 +1,101 @@
+//! Held leases are read again in the background: somebody may have initialised one anew, put it back
+//! to an older state or overwritten it, and then other hosts take it beside its holder.
+//!
+//! Each is read at least once in 2N, whatever hangs: the looks of one round follow each other, so that
+//! no thread is started for them while the storage answers; what is left of a round after a quarter of
+//! N is looked at side by side. A lease is due half an N after its last look, a round begins no later
+//! than its first lease is due, and a look takes N at most.
+//!
+//! A look that fails is no loss: whether the storage can be counted on, the renewals decide.
+
+use std::time::Duration;
+
+use futures_util::future::{Either, join, join_all, select};
+use futures_util::pin_mut;
+
+use super::debts::{Kept, LeaseTable};
+use super::loss::LossReason;
+use crate::delta_lease::Membership;
+use crate::paxos_lease::{VerifyError, verify};
+use crate::probe::{mutation, witness};
+use crate::world::World;
+
+/// Reads the leases that `table` keeps, as they come and go, until the membership is lost.
+pub async fn reread_held<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+) {
+    let part = |parts| {
+        let io = membership.timing().io();
+        io.checked_div(parts).unwrap_or(io)
+    };
+    let (half, quarter) = (part(2), part(4));
+    loop {
+        table.keeping().wait().await;
+        while let Some(next) = table.next_look(world.now()) {
+            world.sleep_until(next).await;
+            if !membership.expiry().is_held(world.now()) {
+                return;
+            }
+            let due = table.due(world.now(), half, quarter);
+            if !mutation!(HeldNotReread) {
+                look_at_all(world, membership, table, due, quarter).await;
+            }
+        }
+        table.keeping().clear();
+        // One that was added just before the flag was cleared must not be forgotten.
+        if table.next_look(world.now()).is_some() {
+            table.keeping().set();
+        }
+    }
+}
+
+/// One round.
+async fn look_at_all<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+    due: Vec<(K, Kept<W::Disk>)>,
+    patience: Duration,
+) {
+    let until = world.now() + patience;
+    let mut rest = due.into_iter();
+    let look = |(key, kept)| look_at(world, membership, table, key, kept);
+    while let Some(next) = rest.next() {
+        let first = look(next);
+        let patience = world.sleep_until(until);
+        pin_mut!(first, patience);
+        if let Either::Right(((), first)) = select(first, patience).await {
+            join(first, join_all(rest.by_ref().map(look))).await;
+        }
+    }
+}
+
+async fn look_at<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+    key: K,
+    kept: Kept<W::Disk>,
+) {
+    let resource = &kept.lease.resource;
+    let error = match verify(world, membership, &kept.lease, &kept.held).await {
+        Ok(()) => return,
+        Err(error) => error,
+    };
+    let reason = match error {
+        VerifyError::Lease(error) => {
+            tracing::warn!(%resource, %error, "a lease that is held cannot be looked at");
+            return;
+        }
+        VerifyError::NotThere(_) | VerifyError::PutBack { .. } => LossReason::LeaseOverwritten,
+        VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
+    };
+    // Its holder may have begun to give it back meanwhile.
+    if table.let_go_of(key, &kept) {
+        witness!(HeldNotThere);
+        (kept.on_loss)(&reason);
+        tracing::error!(%resource, %error, "a lease is not on its disk any more: its lock is lost");
+    }
+}
