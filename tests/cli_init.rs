@@ -73,6 +73,7 @@ fn a_lockspace_is_made_once_and_is_good_for_a_run() {
     assert!(fs::read(&path).unwrap() == area, "it is as it was");
     let ended = run_true(&dir, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("had lost its name"), "{ended:?}");
     assert!(dir.join(lease_name(Path::new("/d")).to_string()).exists());
 }
 

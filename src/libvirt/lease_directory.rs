@@ -194,7 +194,7 @@ impl LeaseDirectory {
         if outcome == Outcome::Created {
             tracing::debug!(path = ?names.first(), "created a lease file");
         }
-        names.restore_first().map(drop)
+        names.link_first().map(drop)
     }
 
     /// What stands where the lease file for `name` should be.

@@ -227,6 +227,16 @@ impl LeaseNames {
     /// Whether the first name is there. If it is missing and the second one is not, the first is
     /// linked back.
     pub(crate) fn restore_first(&self) -> Result<bool, CreateError> {
+        let was_missing = !exists(&self.first)?;
+        let is_there = self.link_first()?;
+        if was_missing && is_there {
+            tracing::warn!(path = ?self.first, "a lease file had lost its name: linked back");
+        }
+        Ok(is_there)
+    }
+
+    /// The same for a lease that has just got its second name.
+    pub(crate) fn link_first(&self) -> Result<bool, CreateError> {
         if exists(&self.first)? {
             return Ok(true);
         }
@@ -234,7 +244,6 @@ impl LeaseNames {
             return Ok(false);
         }
         link(&self.second, &self.first)?;
-        tracing::warn!(path = ?self.first, "a lease file had lost its name: linked back");
         Ok(true)
     }
 
