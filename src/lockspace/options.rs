@@ -185,7 +185,8 @@ impl LockspaceOptions {
     /// is empty after a boot. While a process of ours, or a child of it, lives, a file there is
     /// locked; that is how a restarted process knows whether its earlier life is over, and may
     /// re-join without waiting; not after one that ended while it joined. Where the directory cannot be used, or the lockspace lies on a
-    /// network file system, it waits.
+    /// network file system, it waits. Where the disks lie is not asked: keep them on the same kind of
+    /// storage.
     ///
     /// **A child that closes the descriptors it inherits is not seen to live.** Who starts guests so
     /// must see to it that none outlives this process.

@@ -45,8 +45,10 @@ impl Owner {
     /// [`FailureAction`] is asked for, and SIGKILL once a second from the end of the grace on.
     ///
     /// The end of a process is not the end of what it has handed to the kernel: `io_uring` and vhost
-    /// can go on with its writes for a moment. Where an owner uses them, see to that in
-    /// [`LockRequest::on_owner_end`], which the locks are kept for.
+    /// can go on with its writes for a moment, and a network file system with any of them for as long
+    /// as its server is away. Where an owner uses these, wait for that in
+    /// [`LockRequest::on_owner_end`], which the locks are kept for: on NFS by a buffered read of one
+    /// byte of the disk's file after an `fdatasync` of it.
     ///
     /// **Should this process die, nobody is left to stop the owner.** Tie a child to this process by
     /// [`die_with_this_thread`](crate::die_with_this_thread); for what is not a child, have a host
