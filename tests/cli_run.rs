@@ -26,6 +26,8 @@ mod endings;
 mod frozen;
 #[path = "cli_run/hold.rs"]
 mod hold;
+#[path = "cli_run/keeper.rs"]
+mod keeper;
 #[path = "cli_run/loss.rs"]
 mod loss;
 #[path = "cli_run/place.rs"]

@@ -9,7 +9,8 @@ use rustix::process::{Signal, kill_process};
 use super::place::{FAMILY, LIMIT, Place, ended_within, wait_until};
 use super::storage;
 
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Long before anything expires, on a machine that is busy with something else.
+const AT_ONCE: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_ended() {
@@ -24,7 +25,7 @@ fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_en
     });
     let took = killed.elapsed();
     println!("measured: free {took:?} after the command was killed");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     ended_within(Duration::ZERO, &family);
     assert_eq!(running.ended().code, Some(128 + 9));
     place.assert_free();

@@ -1,0 +1,144 @@
+//! A keeper by itself: the test tells it of renewals, and then of none.
+//!
+//! A run that stands still is killed by its own timer before its keeper has anything to do.
+
+use std::io::{IoSlice, Read as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::place::{below, ended_within, wait_until};
+
+const GUARD: u64 = 1;
+const DEADLINE: u64 = 2;
+const ARMED: u64 = 4;
+const START: u64 = 9;
+
+/// As `run/control.rs` has it.
+const LEN: usize = 40;
+
+struct Keeper {
+    child: Child,
+    control: UnixStream,
+    guardian: UnixStream,
+}
+
+impl Keeper {
+    /// With a command that runs.
+    fn start(options: &[&str]) -> Self {
+        let (control, theirs) = UnixStream::pair().unwrap();
+        let (guardian, of_guardian) = UnixStream::pair().unwrap();
+        for socket in [&control, &guardian] {
+            socket
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_disklease"));
+        command.arg("__keeper").args(options);
+        let child = command
+            .args(["--", "sh", "-c", "trap '' TERM; sleep 300 & wait"])
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .unwrap();
+        drop(command);
+        let keeper = Self {
+            child,
+            control,
+            guardian,
+        };
+        let of_guardian = OwnedFd::from(of_guardian);
+        say(&keeper.control, [GUARD, 0, 0], Some(&of_guardian));
+        drop(of_guardian);
+        // Which process it is, and that it waits.
+        hear(&keeper.control);
+        hear(&keeper.guardian);
+        keeper
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Tells it to kill, and the kernel to kill it, so many milliseconds from now.
+    fn tell(&self, kill: u64, die: u64) {
+        let now = clock_gettime(ClockId::Boottime);
+        let now = u64::try_from(Duration::try_from(now).unwrap().as_millis()).unwrap();
+        let nanos = |millis: u64| (now + millis) * 1_000_000;
+        say(&self.control, [DEADLINE, nanos(kill), nanos(die)], None);
+        assert_eq!(hear(&self.control), ARMED);
+    }
+
+    /// Gives all below it.
+    fn run(&self) -> Vec<Pid> {
+        let null = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        say(&self.guardian, [START, 0, 0], Some(&null));
+        wait_until("the command runs", || below(self.pid()).len() >= 3);
+        below(self.pid())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(socket: &UnixStream, fields: [u64; 3], fd: Option<&OwnedFd>) {
+    let mut bytes = fields.map(u64::to_le_bytes).concat();
+    bytes.resize(LEN, 0);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds;
+    if let Some(fd) = fd {
+        fds = [fd.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    let said = sendmsg(
+        socket,
+        &[IoSlice::new(&bytes)],
+        &mut ancillary,
+        SendFlags::empty(),
+    );
+    assert_eq!(said, Ok(LEN));
+}
+
+/// What kind of message comes next.
+fn hear(mut socket: &UnixStream) -> u64 {
+    let mut bytes = [0; LEN];
+    socket.read_exact(&mut bytes).unwrap();
+    u64::from_le_bytes(bytes[..8].try_into().unwrap())
+}
+
+#[test]
+fn a_keeper_kills_when_it_is_not_told_anew_and_is_killed_where_it_cannot() {
+    for options in [&["--is-init"][..], &[]] {
+        for is_stopped in [false, true] {
+            let keeper = Keeper::start(options);
+            keeper.tell(1000, 60_000);
+            let family = keeper.run();
+            // Told anew in time.
+            let (kill, die) = if is_stopped {
+                (60_000, 2500)
+            } else {
+                (2500, 60_000)
+            };
+            keeper.tell(kill, die);
+            let told = Instant::now();
+            if is_stopped {
+                kill_process(keeper.pid(), Signal::STOP).unwrap();
+            }
+            ended_within(Duration::from_secs(20), &family);
+            let took = told.elapsed();
+            let least = Duration::from_millis(2400);
+            assert!(took >= least, "{options:?} {is_stopped}: {took:?}");
+            println!("measured: {options:?} {is_stopped}: all had ended {took:?} later");
+        }
+    }
+}
