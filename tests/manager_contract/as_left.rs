@@ -2,7 +2,7 @@
 
 use disklease::{AcquireError, LockManager as _, TokenError};
 
-use super::shared_host;
+use super::{shared_dir, shared_host};
 use crate::support::{disks, request};
 
 /// All or nothing, also in what is left for the next try.
@@ -91,4 +91,30 @@ fn what_does_not_fit_into_a_token_is_not_offered() {
     let refused = many.offer().unwrap_err();
     assert_eq!(refused.reason, TokenError::TooMany { locks: 30 });
     assert!(refused.guard.is_held());
+}
+
+/// What has to be as it was left is neither made anew nor repaired.
+#[test]
+fn a_lease_that_is_expected_is_not_made_anew() {
+    let host = shared_host();
+    for is_emptied in [false, true] {
+        let disk = format!("/as_left/gone/{is_emptied}");
+        let state = host.acquire(disks(&[&disk])).unwrap().suspend().unwrap();
+        let name = disklease::libvirt::lease_name(disk.as_ref()).to_string();
+        let path = shared_dir().join(&name);
+        std::fs::remove_file(shared_dir().join(".disklease/leases").join(&name)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        if is_emptied {
+            // As if somebody had begun to create one, long ago.
+            let file = std::fs::File::create(&path).unwrap();
+            let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(300);
+            file.set_modified(long_ago).unwrap();
+        }
+        let refused = host.resume(&state, disks(&[&disk])).unwrap_err();
+        assert!(matches!(refused, AcquireError::Lease { .. }), "{refused}");
+        let len = std::fs::metadata(&path).ok().map(|file| file.len());
+        assert_eq!(len, is_emptied.then_some(0), "{refused}");
+        // For others that use this directory.
+        let _ = std::fs::remove_file(&path);
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use disklease::libvirt::lease_name;
 use disklease::{
-    AcquireError, LeaseFault, LockGuard, LockManager as _, LossReason, PaxosManager, ReleaseError,
-    VerifyError, WaitLimit,
+    Access, AcquireError, LeaseFault, LockGuard, LockManager as _, LockRequest, LossReason, Owner,
+    PaxosManager, ReleaseError, VerifyError, WaitLimit,
 };
 
 use super::{shared_dir, shared_host};
@@ -151,6 +151,36 @@ fn what_was_acquired_early_is_looked_at_once_more() {
         }
     );
     assert!(is_put_back, "{error}");
+}
+
+/// Whoever releases while the locks are given back for another reason comes back when that is done.
+#[test]
+fn a_release_waits_for_the_one_under_way() {
+    let mut owner = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let (tell, hook_runs) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let mut request = LockRequest::new(Owner::process("guest-1", owner.id()));
+    request = request
+        .disk("/loss/under_way", Access::Exclusive)
+        .on_owner_end(move || {
+            tell.send(()).unwrap();
+            let _ = may_go_on.recv_timeout(SOON);
+        });
+    let guard = shared_host().acquire(request);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let guard = guard.unwrap();
+    hook_runs.recv_timeout(SOON).unwrap();
+    assert!(!guard.is_held(), "its owner has ended");
+    let (answer, answered) = channel();
+    std::thread::spawn(move || answer.send(guard.release()).unwrap());
+    let too_soon = answered.recv_timeout(std::time::Duration::from_millis(300));
+    assert!(too_soon.is_err(), "{too_soon:?}");
+    go_on.send(()).unwrap();
+    answered.recv_timeout(SOON).unwrap().unwrap();
 }
 
 /// What is left to be settled on a lease that is damaged does not hide the damage, and is forgotten with
