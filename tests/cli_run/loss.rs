@@ -25,7 +25,7 @@ fn a_command_whose_locks_are_lost_is_told_to_end() {
     );
     let said = "disklease: THE LOCKS ARE LOST: ";
     assert!(ended.stderr.contains(said), "{ended:?}");
-    assert!(ended.stderr.contains("is sent SIGTERM"), "{ended:?}");
+    assert!(ended.stderr.contains("was sent SIGTERM"), "{ended:?}");
 }
 
 #[test]
