@@ -108,19 +108,28 @@ fn local(dir: &Path) -> (u64, u64, Option<u64>) {
     (ago, missed, lost_in)
 }
 
-/// All that the files of a directory are.
+/// All that the files of a directory, and of those in it, are.
 fn files(dir: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .unwrap()
+    let entries = fs::read_dir(dir).unwrap();
+    let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
-        .map(|path| {
+        .flat_map(|path| {
+            if path.is_dir() {
+                return files(&path);
+            }
             let changed = fs::metadata(&path).unwrap().modified().unwrap();
             let bytes = fs::read(&path).unwrap();
-            (path, changed, bytes)
+            vec![(path, changed, bytes)]
         })
         .collect();
     files.sort();
     files
+}
+
+fn parent(process: u64) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 #[test]
@@ -149,10 +158,9 @@ fn a_holder_is_shown_alive_and_then_silent() {
     assert_eq!(held["generation"], 1);
     assert_eq!(held["version"], 1);
     assert_eq!(held["note"]["guest_name"], "web\u{1b}[1m");
-    // Of the command's guardian, whose end gives the disk back.
-    let guardian = fs::read_to_string(format!("/proc/{}/status", held["note"]["pid"])).unwrap();
-    let parent = format!("\nPPid:\t{}\n", holder.0.id());
-    assert!(guardian.contains(&parent), "{guardian}");
+    // Of the command's guardian, whose end gives the disk back; its parent is the run's keeper.
+    let guardian = held["note"]["pid"].as_u64().unwrap();
+    assert_eq!(parent(parent(guardian)), u64::from(holder.0.id()));
     assert_eq!(held["note"]["incarnation"], host["note"]["incarnation"]);
     assert!(host["note"]["incarnation"].is_string());
     let acquired = held["note"]["acquired_unix_secs"].as_u64().unwrap();

@@ -106,7 +106,7 @@ struct Watched<D> {
 /// What a holder hears when its lease is found lost. Nothing in it may block.
 pub type OnLoss = Arc<dyn Fn(&LossReason) + Send + Sync>;
 
-/// A lease that is held, and read again from time to time: see [`reread_held`](super::reread_held).
+/// A lease that is held, and read again from time to time: see `lockspace/held.rs`.
 #[derive(Clone)]
 pub struct Kept<D> {
     pub(super) lease: LeaseArea<D>,

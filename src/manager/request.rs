@@ -179,7 +179,7 @@ impl LockRequest {
     }
 
     /// Ends the wait for what others hold when the token is cancelled: with
-    /// [`AcquireError::Cancelled`](super::AcquireError::Cancelled) within a second or an I/O, and with
+    /// [`AcquireError::Cancelled`] within a second or an I/O, and with
     /// nothing locked.
     pub fn cancel_by(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
