@@ -221,7 +221,8 @@ async fn free_leader<W: World>(
     match Standing::of(&leader, held, me) {
         Standing::Ours => {}
         Standing::Late if makes_us_owner(&leader, held) && mutation!(ReleaseWriterIgnored) => {}
-        Standing::Taken if written_by_us => return Err(not_ours(&leader)),
+        // Our own older record, too: the mark lets others take the lease, and somebody should know.
+        Standing::Taken | Standing::Late if written_by_us => return Err(not_ours(&leader)),
         Standing::Late | Standing::Taken => {
             witness!(ReleaseLeftLeader);
             return Ok(());

@@ -179,7 +179,7 @@ fn a_holder_under_a_stale_leader_holds_on() {
     }
 }
 
-/// Also one that this host wrote itself: its release leaves the lease to be taken.
+/// Also one that this host wrote itself: its release says so, and leaves the lease to be taken.
 #[test]
 fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
     let (rig, [a, b]) = joined();
@@ -189,7 +189,12 @@ fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
     let held = a.acquire().unwrap();
     rig.put_leader(&old);
     look(&a, &held).unwrap();
-    a.release(&held).unwrap();
+    let version = old.version();
+    let writer = 1;
+    assert_eq!(
+        a.release(&held),
+        Err(ReleaseError::NotOurs { version, writer })
+    );
     assert_eq!(rig.leader(), old);
     assert!(b.acquire().unwrap().version() > held.version());
 }
