@@ -87,7 +87,10 @@ fn a_manager_that_is_killed_takes_what_it_started_along() {
 #[test]
 fn a_guard_whose_owner_has_ended_does_not_say_held() {
     let place = Place::new(&[disk(1)], false);
-    let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
+    // Should the test fail, nobody waits for it: it has no pipe of ours, and not long to live.
+    let mut owner = Command::new("sleep");
+    let owner = owner.arg("60").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut owner = owner.spawn().unwrap();
     let request = LockRequest::new(Owner::process("guest-1", owner.id()));
     let request = request.disk(disk(1), Access::Exclusive);
     let guard = place.observer().acquire(request).unwrap();
@@ -117,7 +120,10 @@ fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn an_owner_that_may_not_be_signalled_is_refused_or_told_of() {
     let place = Place::new(&[disk(1)], false);
-    let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
+    // Should the test fail, nobody waits for it: it has no pipe of ours, and not long to live.
+    let mut owner = Command::new("sleep");
+    let owner = owner.arg("60").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut owner = owner.spawn().unwrap();
     let pid = owner.id();
     let request = || {
         let request = LockRequest::new(Owner::process("guest-1", pid));
