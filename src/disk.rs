@@ -41,7 +41,7 @@ pub struct Disk {
 }
 
 struct Inner {
-    io: Box<dyn RawIo>,
+    io: Arc<dyn RawIo>,
     info: DiskInfo,
     pool: Arc<threads::Shared>,
     writes: Arc<WriteTable>,
@@ -58,10 +58,26 @@ impl Disk {
         let writes = WriteTable::of(info.identity());
         Self {
             inner: Arc::new(Inner {
-                io,
+                io: io.into(),
                 info,
                 pool: Arc::clone(pool.shared()),
                 writes,
+            }),
+        }
+    }
+
+    /// The same disk, whose I/O is done by `pool` when it is asked for by what this returns.
+    #[must_use]
+    pub fn on(&self, pool: &IoPool) -> Self {
+        let Inner {
+            io, info, writes, ..
+        } = &*self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                io: Arc::clone(io),
+                info: info.clone(),
+                pool: Arc::clone(pool.shared()),
+                writes: Arc::clone(writes),
             }),
         }
     }

@@ -120,6 +120,8 @@ pub(crate) struct Inner {
     /// Workers for the lockspace alone: a lease on a hung disk must not delay a renewal.
     lockspace_pool: IoPool,
     lease_pool: IoPool,
+    /// Workers that read held leases again: those that hang take none away from an acquire or a release.
+    reread_pool: IoPool,
     joined: thread::Slot<Joined>,
     /// Held for as long as the join, and by every child of this process for as long as it lives.
     life_lock: thread::Slot<life_lock::LifeLock>,
@@ -287,6 +289,10 @@ impl Shared {
 impl Inner {
     pub(crate) const fn lease_pool(&self) -> &IoPool {
         &self.lease_pool
+    }
+
+    pub(crate) const fn reread_pool(&self) -> &IoPool {
+        &self.reread_pool
     }
 
     /// Whether the path that was joined still names the lockspace. If not, other hosts may have

@@ -61,7 +61,8 @@ async fn look_at_all<W: World, K: Copy + Ord>(
 ) {
     let until = world.now() + patience;
     let mut rest = due.into_iter();
-    let look = |(key, kept)| look_at(world, membership, table, key, kept);
+    let pause = patience.checked_div(2).unwrap_or(patience);
+    let look = |(key, kept)| look_at(world, membership, table, key, kept, pause);
     while let Some(next) = rest.next() {
         let first = look(next);
         let patience = world.sleep_until(until);
@@ -78,15 +79,24 @@ async fn look_at<W: World, K: Copy + Ord>(
     table: &LeaseTable<W::Disk, K>,
     key: K,
     kept: Kept<W::Disk>,
+    pause: Duration,
 ) {
     let resource = &kept.lease.resource;
-    let error = match verify(world, membership, &kept.lease, &kept.held).await {
-        Ok(()) => return,
-        Err(error) => error,
-    };
+    let look = || verify(world, membership, &kept.lease, &kept.held);
+    let mut seen = look().await;
+    if matches!(
+        seen,
+        Err(VerifyError::NotThere(_) | VerifyError::PutBack { .. })
+    ) {
+        // One read may give garbage, or be short: nothing is decided on that alone.
+        world.sleep(pause).await;
+        seen = look().await;
+    }
+    let Err(error) = seen else { return };
     let reason = match error {
         VerifyError::Lease(error) => {
-            tracing::warn!(%resource, %error, "a lease that is held cannot be looked at");
+            // Not louder: logs may hang with this very storage, and with them this thread.
+            tracing::debug!(%resource, %error, "a lease that is held cannot be looked at");
             return;
         }
         VerifyError::NotThere(_) | VerifyError::PutBack { .. } => LossReason::LeaseOverwritten,

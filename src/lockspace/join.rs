@@ -42,6 +42,8 @@ const LOCKSPACE_THREADS: usize = 3;
 const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
+/// Workers that read held leases again: one, and another for when a read hangs.
+const REREAD_THREADS_MAX: usize = 2;
 
 impl LockspaceOptions {
     /// Joins the lockspace in the file or device at `path` as host `host_id`.
@@ -115,11 +117,12 @@ impl LockspaceOptions {
         let threads = |error| JoinError::Threads { error };
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
-        let lease_threads = match self.lease_threads {
-            Some(number) => number..=number,
-            None => 1..=LEASE_THREADS_MAX,
-        };
+        let fixed = self.lease_threads;
+        let lease_threads = fixed.map_or(1..=LEASE_THREADS_MAX, |number| number..=number);
+        let reread_from = fixed.map_or(1, |_| REREAD_THREADS_MAX);
         let lease_pool = IoPool::new("dl-lease", lease_threads).map_err(threads)?;
+        let reread_threads = reread_from..=REREAD_THREADS_MAX;
+        let reread_pool = IoPool::new("dl-reread", reread_threads).map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, self.lockspace_id, timing.io())?;
@@ -138,7 +141,8 @@ impl LockspaceOptions {
                 lock,
                 pid,
             })?;
-        let life_mark = life_lock.as_ref().map_or(0, LifeLock::mark);
+        let life_mark = life_lock.as_ref().filter(|_| !self.holds_for_others);
+        let life_mark = life_mark.map_or(0, LifeLock::mark);
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
         // The lock says that the processes are gone. Their I/O is only where it ends with them.
         let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
@@ -184,6 +188,7 @@ impl LockspaceOptions {
             thread: Mutex::new(None),
             lockspace_pool,
             lease_pool,
+            reread_pool,
             joined: Mutex::new(Some(joined)),
             life_lock: Mutex::new(life_lock),
             shared,

@@ -73,6 +73,7 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`name`](Self::name) | `__LIBVIRT__DISKS__` | 1 to 48 bytes |
 /// | [`lockspace_id`](Self::lockspace_id) | any, or none | |
 /// | [`single_host`](Self::single_host) | no | |
+/// | [`holds_for_others`](Self::holds_for_others) | no | |
 /// | [`offset`](Self::offset) | 0 | a multiple of the sector size |
 /// | deadman timer | on | off by [`without_deadman`](Self::without_deadman) |
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
@@ -89,6 +90,7 @@ pub struct LockspaceOptions {
     pub(super) name: Option<LockspaceName>,
     pub(super) lockspace_id: Option<LockspaceId>,
     pub(super) single_host: bool,
+    pub(super) holds_for_others: bool,
     pub(super) offset: u64,
     pub(super) runtime_dir: Option<PathBuf>,
     pub(super) wdmd_socket: Option<PathBuf>,
@@ -107,6 +109,7 @@ impl LockspaceOptions {
             name: None,
             lockspace_id: None,
             single_host: false,
+            holds_for_others: false,
             offset: 0,
             runtime_dir: None,
             wdmd_socket: None,
@@ -175,6 +178,14 @@ impl LockspaceOptions {
         self
     }
 
+    /// Locks are held for processes that may live on when this one is killed. So should that happen, no
+    /// later join of this host id goes without the wait for the end of these leases: that this process
+    /// and its children are gone says nothing of them.
+    pub const fn holds_for_others(mut self) -> Self {
+        self.holds_for_others = true;
+        self
+    }
+
     /// Where the lockspace begins in its file or device, in bytes.
     pub const fn offset(mut self, offset: u64) -> Self {
         self.offset = offset;
@@ -203,7 +214,8 @@ impl LockspaceOptions {
 
     /// Starts this many threads for I/O on leases in the join, and neither starts nor ends one later
     /// on: for a process whose system call filter forbids new threads once it has its locks. Each
-    /// does one I/O at a time; two are enough for a guest, of whose I/Os one may hang.
+    /// does one I/O at a time; two are enough for a guest, of whose I/Os one may hang. Two more read held
+    /// leases again.
     ///
     /// By default there is one, and up to fifteen more come when they are needed and end when they
     /// were idle for ten seconds.

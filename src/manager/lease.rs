@@ -252,7 +252,9 @@ impl Lease {
     /// From now on the lease is read again in the background, until it is given back.
     pub(super) fn keep(&self, on_loss: &OnLoss) {
         if let Some(reservation) = &mut *self.reservation.lock() {
-            reservation.keep(self.area.clone(), self.held.clone(), Arc::clone(on_loss));
+            let mut area = self.area.clone();
+            area.disk = area.disk.on(self.lockspace.inner().reread_pool());
+            reservation.keep(area, self.held.clone(), Arc::clone(on_loss));
         }
     }
 

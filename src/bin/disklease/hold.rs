@@ -76,7 +76,9 @@ pub(crate) fn hold(args: &Args) -> Result<ExitCode, Failure> {
     let passed_on = tell.clone();
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
-    let lockspace = plan.join(&signals).map_err(|error| signals.cause(error))?;
+    let lockspace = plan
+        .join(&signals, true)
+        .map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());
     let manager = manager.map_err(Failure::unavailable)?;

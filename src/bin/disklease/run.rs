@@ -119,7 +119,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let passed_on = tell.clone();
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
-    let lockspace = plan.join(&signals).map_err(|error| signals.cause(error))?;
+    let lockspace = plan.join(&signals, false);
+    let lockspace = lockspace.map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());
     let manager = manager.map_err(Failure::unavailable)?;

@@ -174,7 +174,8 @@ impl<'a> Plan<'a> {
         !matches!(self.args.watchdog.0, Watchdog::None)
     }
 
-    pub(crate) fn join(&self, signals: &Signals) -> Result<Lockspace, Failure> {
+    /// `for_others`: what the locks are held for may outlive this program.
+    pub(crate) fn join(&self, signals: &Signals, for_others: bool) -> Result<Lockspace, Failure> {
         let path = self.directory().lockspace_path();
         let host_id = self.host_id;
         let (heard, opened) = channel();
@@ -192,6 +193,9 @@ impl<'a> Plan<'a> {
             });
         if let Some(name) = self.host_name {
             options = options.host_name(name);
+        }
+        if for_others {
+            options = options.holds_for_others();
         }
         if self.args.single_host {
             options = options.single_host();

@@ -118,9 +118,7 @@ impl Signals {
             Phase::Joining | Phase::Locking => state.ended_by.is_some() && !state.has_watchdog,
         };
         if at_once {
-            ended(name).report();
-            crate::logging::settle();
-            exit(number.saturating_add(128));
+            end(number, name);
         }
         if state.ended_by.is_none() {
             state.ended_by = Some((number, name));
@@ -137,11 +135,13 @@ impl Signals {
         &self.cancel
     }
 
+    /// Ends the run where it would only begin to wait, and a signal has ended it before.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .phase = phase;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Phase::WaitingForOwner, Some((number, name))) = (&phase, state.ended_by) {
+            end(number, name);
+        }
+        state.phase = phase;
     }
 
     /// From now on signals are passed on, unless one has ended the run before.
@@ -162,6 +162,12 @@ impl Signals {
             None => failure,
         }
     }
+}
+
+fn end(number: i32, name: &'static str) -> ! {
+    ended(name).report();
+    crate::logging::settle();
+    exit(number.saturating_add(128));
 }
 
 fn ended(name: &str) -> Failure {

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::control::{Message, hear, say};
 use super::keeper;
-use super::offspring::{adopt, end_all_and_say};
+use super::offspring::adopt;
 use super::{Containment, guardian};
 use crate::exit::Failure;
 use crate::output::complain;
@@ -78,7 +78,6 @@ impl Child {
                 "the command has no PID namespace ({error}): should this program, its keeper and its guardian all be killed at once, what runs as another user then or is frozen goes on"
             )),
         }
-        end_all_and_say();
         args.is_init = false;
         Self::start(&args).map_err(|refusal| match refusal {
             Refusal::NotContained(error) => not_guarded(&error),
@@ -100,14 +99,19 @@ impl Child {
         // Else the keeper's copy of it would not be the last one.
         drop(command);
         say(&keeper, &Message::Guard(theirs.into()))?;
+        // Nothing of what is refused stays behind.
+        let refused = |process: &mut std::process::Child, said: Option<Message>| {
+            let _ = process.kill().and_then(|()| process.wait());
+            Self::refused(said.as_ref())
+        };
         let guardian = match hear(&keeper) {
             Some(Message::Guardian(pid)) => pid.unsigned_abs(),
-            refusal => return Err(Self::refused(refusal.as_ref())),
+            said => return Err(refused(&mut process, said)),
         };
         match hear(&control) {
             // The guardian was tied to its keeper before it said this, and the keeper lives.
             Some(Message::Ready) if process.try_wait()?.is_none() => {}
-            refusal => return Err(Self::refused(refusal.as_ref())),
+            said => return Err(refused(&mut process, said)),
         }
         Ok(Self {
             control,

@@ -111,8 +111,11 @@ impl Kept {
                 }) if kill_at.is_none_or(|before| Timestamp::from_nanos(at) < before) => {
                     last = Some(self.arm(at, die_at));
                     kill_at = last;
+                    let _ = say(control, &Message::Armed);
                 }
                 Some(Message::LastDeadline { .. }) => last = kill_at,
+                // After the last one it is armed as it is.
+                Some(Message::Deadline { .. }) => drop(say(control, &Message::Armed)),
                 Some(_) => {}
                 None => break,
             }
