@@ -45,7 +45,7 @@ pub(crate) fn shown_path(path: &Path) -> String {
     Shown(&path.to_string_lossy()).to_string()
 }
 
-/// A UUID as people write it.
+/// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
@@ -54,6 +54,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// A UUID as people write it.
 pub(crate) fn uuid(bytes: &[u8; 16]) -> String {
     let mut text = String::with_capacity(36);
     for (at, byte) in bytes.iter().enumerate() {
