@@ -92,8 +92,10 @@ fn what_may_not_be_sent_signals_is_said_and_refused_and_its_disk_is_kept() {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             status.contains("Uid:\t0\t0\t0\t0")
         };
-        let root = || super::place::below(guardian).into_iter().find(is_root);
-        let root = root().unwrap();
+        // Its effective user is root before its real one is, and the message may come in between.
+        let find = || super::place::below(guardian).into_iter().find(is_root);
+        wait_until("one has become root", || find().is_some());
+        let root = find().unwrap();
         if policy == "ignore" {
             fs::write(place.path().join("go"), "").unwrap();
         }
