@@ -13,9 +13,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// How long a command that waits for nobody may take, on a machine that is busy with something else.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the command did.
 #[derive(Debug)]
@@ -66,9 +73,19 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     command
 }
 
+/// Runs it to its end, which must be soon.
 pub(crate) fn run<S: AsRef<OsStr>>(args: &[S]) -> Ended {
-    let output = command(args).output().expect("the command runs");
-    Ended::of(output)
+    let mut command = command(args);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the command runs");
+    let pid = Pid::from_child(&child);
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = told.recv_timeout(LIMIT) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} has not ended in {LIMIT:?}");
+    };
+    Ended::of(output.expect("what it has printed"))
 }
 
 /// A scratch directory on a file system that takes direct I/O; the system's own may be in memory.

@@ -6,11 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
-use super::place::{FAMILY, LIMIT, Place, ended_within, wait_until};
+use super::place::{AT_ONCE, FAMILY, LIMIT, Place, ended_within, wait_until};
 use super::storage;
-
-/// Long before anything expires, on a machine that is busy with something else.
-const AT_ONCE: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_ended() {

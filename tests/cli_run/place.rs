@@ -25,6 +25,9 @@ pub(crate) const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,USR1";
 /// How long anything is waited for, on a machine that is busy with something else.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// On such a machine too, and long before a lock of these runs can expire or a command is killed for that.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(30);
+
 /// A lease directory, and a directory for the life locks of its one machine.
 pub(crate) struct Place {
     dir: TempDir,
@@ -251,14 +254,18 @@ impl Running {
     }
 
     fn process(&self, number: &str) -> Pid {
-        let all = below(self.pid());
-        let is_it = |pid: &&Pid| {
+        let is_it = |pid: &Pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let ids = status.lines().find(|line| line.starts_with("NSpid:"));
             ids.is_some_and(|ids| ids.split_whitespace().last() == Some(number))
         };
-        let found = all.iter().rfind(is_it);
-        *found.unwrap_or_else(|| panic!("{number} is not among {all:?}"))
+        // One that gets another parent meanwhile may be overlooked.
+        let mut found = None;
+        wait_until(&format!("{number} is below the run"), || {
+            found = below(self.pid()).into_iter().rfind(is_it);
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// The chain down to the command: keeper, guardian.
@@ -280,24 +287,33 @@ impl Drop for Running {
 }
 
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
-    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let name = entry.unwrap().file_name();
-        Pid::from_raw(name.to_str()?.parse().ok()?)
-    });
-    numbers
-        .filter(|pid| parent_of(*pid) == Some(parent))
-        .collect()
+    let of_parent = |(pid, of)| (of == parent).then_some(pid);
+    with_parents().into_iter().filter_map(of_parent).collect()
 }
 
 /// All below `top`, parents first.
 pub(crate) fn below(top: Pid) -> Vec<Pid> {
+    // Looked at once only: one that gets another parent meanwhile would be seen below neither.
+    let processes = with_parents();
     let mut all = vec![top];
     let mut at = 0;
     while at < all.len() {
-        all.extend(children(all[at]));
+        let of_this = |(pid, of): &(Pid, Pid)| (*of == all[at]).then_some(*pid);
+        let more: Vec<_> = processes.iter().filter_map(of_this).collect();
+        all.extend(more);
         at += 1;
     }
     all.split_off(1)
+}
+
+/// All processes, each with its parent.
+fn with_parents() -> Vec<(Pid, Pid)> {
+    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let name = entry.unwrap().file_name();
+        Pid::from_raw(name.to_str()?.parse().ok()?)
+    });
+    let with_parent = |pid| Some((pid, parent_of(pid)?));
+    numbers.filter_map(with_parent).collect()
 }
 
 fn parent_of(child: Pid) -> Option<Pid> {

@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{Place, Running, children, ended_within, lives, wait_until};
+use super::place::{AT_ONCE, Place, Running, children, ended_within, lives, wait_until};
 
 const NOBODY: u32 = 65534;
 
@@ -36,7 +35,7 @@ fn a_command_that_has_changed_its_user_does_not_outlive_its_chain() {
     for process in all {
         let _ = kill_process(process, Signal::KILL);
     }
-    ended_within(Duration::from_secs(6), &family);
+    ended_within(AT_ONCE, &family);
 }
 
 /// A place of nobody's, with a program in it that makes anybody root.
@@ -93,9 +92,12 @@ fn what_may_not_be_sent_signals_is_said_and_refused_and_its_disk_is_kept() {
             status.contains("Uid:\t0\t0\t0\t0")
         };
         // Its effective user is root before its real one is, and the message may come in between.
-        let find = || super::place::below(guardian).into_iter().find(is_root);
-        wait_until("one has become root", || find().is_some());
-        let root = find().unwrap();
+        let mut root = None;
+        wait_until("one has become root", || {
+            root = super::place::below(guardian).into_iter().find(is_root);
+            root.is_some()
+        });
+        let root = root.unwrap();
         if policy == "ignore" {
             fs::write(place.path().join("go"), "").unwrap();
         }
