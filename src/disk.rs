@@ -15,6 +15,7 @@ mod writes;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use identity::Identity;
@@ -45,6 +46,8 @@ struct Inner {
     info: DiskInfo,
     pool: Arc<threads::Shared>,
     writes: Arc<WriteTable>,
+    /// I/Os of this open, on whichever pool, that were begun and have not ended.
+    under_way: Arc<AtomicUsize>,
 }
 
 impl Disk {
@@ -62,6 +65,7 @@ impl Disk {
                 info,
                 pool: Arc::clone(pool.shared()),
                 writes,
+                under_way: Arc::default(),
             }),
         }
     }
@@ -70,7 +74,11 @@ impl Disk {
     #[must_use]
     pub fn on(&self, pool: &IoPool) -> Self {
         let Inner {
-            io, info, writes, ..
+            io,
+            info,
+            writes,
+            under_way,
+            ..
         } = &*self.inner;
         Self {
             inner: Arc::new(Inner {
@@ -78,6 +86,7 @@ impl Disk {
                 info: info.clone(),
                 pool: Arc::clone(pool.shared()),
                 writes: Arc::clone(writes),
+                under_way: Arc::clone(under_way),
             }),
         }
     }
@@ -171,6 +180,10 @@ impl World for StorageWorld {
 
     fn is_write_in_flight(&self, disk: &Disk, offset: u64, len: usize) -> bool {
         disk.inner.writes.is_in_flight(&byte_range(offset, len))
+    }
+
+    fn is_busy(&self, disk: &Disk) -> bool {
+        disk.inner.under_way.load(Ordering::Acquire) > 0
     }
 
     fn now(&self) -> Timestamp {

@@ -206,6 +206,7 @@ pub mod __sim {
         pub use crate::lockspace::held::*;
         pub use crate::lockspace::keep::*;
         pub use crate::lockspace::renewal::*;
+        pub use crate::lockspace::settle::*;
     }
     /// Rules got wrong on purpose, and counts of what happened.
     pub mod probe {

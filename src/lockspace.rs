@@ -48,6 +48,8 @@ mod registry;
     reason = "tests come in here"
 )]
 pub(crate) mod renewal;
+#[allow(unreachable_pub, reason = "tests come in here")]
+pub(crate) mod settle;
 mod signal;
 mod thread;
 mod watch;

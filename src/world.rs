@@ -68,6 +68,12 @@ pub trait World {
     /// overwritten by it.
     fn is_write_in_flight(&self, disk: &Self::Disk, offset: u64, len: usize) -> bool;
 
+    /// Whether an I/O by way of this very handle was begun and has not ended: one that hangs, if nobody
+    /// waits for it. Another one may hang as well, and cost one more thread.
+    fn is_busy(&self, _disk: &Self::Disk) -> bool {
+        false
+    }
+
     /// This host's clock for every decision: it never goes back, and it counts the time in system
     /// suspend.
     fn now(&self) -> Timestamp;

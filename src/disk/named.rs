@@ -88,6 +88,13 @@ impl NamedFile {
         matches!(self.look(), FileSeen::Gone | FileSeen::Other)
     }
 
+    /// The same without the patience that a link to a block device has, for who decides nothing by it
+    /// alone.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.look_once(), FileSeen::Gone | FileSeen::Other)
+    }
+
     fn look_at(&self, now: Timestamp) -> FileSeen {
         let seen = match self.look_once() {
             FileSeen::Gone | FileSeen::Other => self.look_once(),

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -139,6 +140,7 @@ impl Request {
                 if let Some(claim) = &claim {
                     claim.begin();
                 }
+                disk.under_way.fetch_add(1, Ordering::AcqRel);
                 let running = Running {
                     request: self,
                     disk: Some(disk),
@@ -229,7 +231,9 @@ impl Drop for Running<'_> {
         self.claim = None;
         self.counted = None;
         self.busy = None;
-        self.disk = None;
+        if let Some(disk) = self.disk.take() {
+            disk.under_way.fetch_sub(1, Ordering::AcqRel);
+        }
         self.request.end(result);
     }
 }

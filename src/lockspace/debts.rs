@@ -9,13 +9,10 @@ use parking_lot::Mutex;
 
 use super::loss::LossReason;
 use super::signal::Signal;
-use crate::delta_lease::Membership;
 use crate::disk::Identity;
 use crate::format::ResourceName;
-use crate::paxos_lease::{
-    Debt, HeldLease, LeaseArea, LeaseIoError, RetractError, Settled, came_back, retract,
-};
-use crate::probe::{mutation, witness};
+use crate::paxos_lease::{Debt, HeldLease, LeaseArea, LeaseIoError, RetractError};
+use crate::probe::mutation;
 use crate::world::{Timestamp, World};
 
 /// Which lease on which disk: two requests with the same key are for the same lease.
@@ -57,7 +54,7 @@ pub struct LeaseTable<D, K> {
     /// No more reservations. Only changed, and only believed, while `leases` is locked.
     closed: AtomicBool,
     /// Set while there are debts; woken when one is added.
-    owing: Signal,
+    pub(super) owing: Signal,
 }
 
 #[derive(Debug)]
@@ -75,27 +72,33 @@ impl<D> State<D> {
     }
 }
 
+/// What is owed on a lease.
 #[derive(Clone, Debug)]
-struct Owed<D> {
-    lease: LeaseArea<D>,
-    debt: Debt,
+pub struct Owed<D> {
+    pub(super) lease: LeaseArea<D>,
+    pub(super) debt: Debt,
+    is_being_settled: bool,
     /// The last try found the lease damaged, which only who initialises it anew can end; and there is no
     /// try under way.
     is_damaged: bool,
+    /// Its path names another file, or none, and nothing of this host is written to it: it is in nobody's
+    /// way. Until the next try.
+    is_aside: bool,
 }
 
 impl<D> Owed<D> {
     const fn new(lease: LeaseArea<D>, debt: Debt) -> Self {
-        let is_damaged = false;
         Self {
             lease,
             debt,
-            is_damaged,
+            is_being_settled: false,
+            is_damaged: false,
+            is_aside: false,
         }
     }
 }
 
-/// A lease that is looked at for some time: see [`came_back`].
+/// A lease that is looked at for some time: see `came_back`.
 #[derive(Clone, Debug)]
 struct Watched<D> {
     owed: Owed<D>,
@@ -162,32 +165,31 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(NotReserved::Left);
         }
-        let same_name = || leases.values().find(|state| *state.name() == name);
-        let found = leases.get(&key).or_else(same_name);
-        // The acquire will say what is wrong with a lease that is damaged.
-        let is_damaged = |owed: &Owed<D>| owed.is_damaged && leases.contains_key(&key);
-        match found {
-            Some(State::Taken(_)) => Err(NotReserved::Taken),
-            Some(State::Owing(owed)) if !is_damaged(owed) && !mutation!(AcquiredWhileOwing) => {
-                Err(NotReserved::Owing)
-            }
-            None | Some(State::Owing(_)) => {
-                let set_aside = match leases.insert(key, State::Taken(name)) {
-                    Some(State::Owing(owed)) if owed.is_damaged => Some(owed),
-                    _ => None,
-                };
-                // Whatever the leader says from now on is the acquire's to judge.
-                let is_other =
-                    |_: &K, watched: &mut Watched<D>| watched.owed.lease.resource != name;
-                self.watched.lock().retain(is_other);
-                drop(leases);
-                Ok(Reservation {
-                    table: Arc::clone(self),
-                    key,
-                    set_aside,
-                })
-            }
+        let refused = leases.iter().find_map(|(at, state)| match state {
+            _ if *at != key && *state.name() != name => None,
+            State::Taken(_) => Some(NotReserved::Taken),
+            // The acquire will say what is wrong with a lease that is damaged.
+            State::Owing(owed) if *at == key && owed.is_damaged => None,
+            State::Owing(owed) if *at != key && owed.is_aside => None,
+            State::Owing(_) if mutation!(AcquiredWhileOwing) => None,
+            State::Owing(_) => Some(NotReserved::Owing),
+        });
+        if let Some(refused) = refused {
+            return Err(refused);
         }
+        let set_aside = match leases.insert(key, State::Taken(name)) {
+            Some(State::Owing(owed)) if owed.is_damaged => Some(owed),
+            _ => None,
+        };
+        // Whatever the leader says from now on is the acquire's to judge.
+        let is_other = |_: &K, watched: &mut Watched<D>| watched.owed.lease.resource != name;
+        self.watched.lock().retain(is_other);
+        drop(leases);
+        Ok(Reservation {
+            table: Arc::clone(self),
+            key,
+            set_aside,
+        })
     }
 }
 
@@ -200,7 +202,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
             .any(|state| matches!(state, State::Taken(_)))
     }
 
-    fn watch(&self, key: K, owed: Owed<D>) {
+    pub(super) fn watch(&self, key: K, owed: Owed<D>) {
         if mutation!(SettledNotWatched) {
             return;
         }
@@ -331,12 +333,12 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             .count()
     }
 
-    fn is_watching(&self) -> bool {
+    pub(super) fn is_watching(&self) -> bool {
         !self.watched.lock().is_empty()
     }
 
     /// Those that are to be looked at, of which the time is not over.
-    fn to_look_at(&self, now: Timestamp, time: Duration) -> Vec<(K, Owed<D>)> {
+    pub(super) fn to_look_at(&self, now: Timestamp, time: Duration) -> Vec<(K, Owed<D>)> {
         let mut watched = self.watched.lock();
         watched.retain(|_, lease| *lease.until.get_or_insert(now + time) > now);
         let all = watched.iter();
@@ -344,7 +346,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     }
 
     /// It is owed again, unless somebody has reserved it meanwhile.
-    fn owe_again(&self, key: K, owed: Owed<D>) {
+    pub(super) fn owe_again(&self, key: K, owed: Owed<D>) {
         let mut leases = self.leases.lock();
         if self.watched.lock().remove(&key).is_some() && !leases.contains_key(&key) {
             leases.insert(key, State::Owing(Box::new(owed)));
@@ -363,11 +365,48 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         }
     }
 
+    /// Inspects what is owed on leases called `name`, which would be in the way of one: what stands in a
+    /// file that is gone is dropped, and what stands in one whose path names another file, or none, is not
+    /// in the way of that other one, unless a write to it is still under way.
+    ///
+    /// `is_gone` and `is_elsewhere` may block as the file system does; no lock is held then.
+    pub fn inspect_owed<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        name: &ResourceName,
+        is_gone: impl Fn(&D) -> bool,
+        is_elsewhere: impl Fn(&D) -> bool,
+    ) {
+        let debts = self.debts();
+        for (key, owed) in debts
+            .iter()
+            .filter(|(_, owed)| owed.lease.resource == *name)
+        {
+            if is_gone(&owed.lease.disk) {
+                self.settled(key);
+            } else if is_elsewhere(&owed.lease.disk)
+                && let Some(State::Owing(owed)) = self.leases.lock().get_mut(key)
+            {
+                let is_written = owed.debt.may_be_written(world, &owed.lease);
+                owed.is_aside = !owed.is_being_settled && !is_written;
+            }
+        }
+    }
+
     /// What is owed on this lease still; from now on a try is under way.
-    fn begin(&self, key: &K) -> Option<Owed<D>> {
-        match self.leases.lock().get_mut(key) {
+    ///
+    /// Nothing while somebody has a lease of its name in another place: that may be the same one, by
+    /// another way to it, and what he wrote must not be taken back.
+    pub(super) fn begin(&self, key: &K) -> Option<Owed<D>> {
+        let mut leases = self.leases.lock();
+        let name = *leases.get(key)?.name();
+        let is_taken = |state: &State<D>| matches!(state, State::Taken(taken) if *taken == name);
+        if leases.values().any(is_taken) && !mutation!(SettledBesideHolder) {
+            return None;
+        }
+        match leases.get_mut(key) {
             Some(State::Owing(owed)) => {
-                owed.is_damaged = false;
+                (owed.is_being_settled, owed.is_damaged, owed.is_aside) = (true, false, false);
                 Some(Owed::clone(owed))
             }
             _ => None,
@@ -375,14 +414,15 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     }
 
     /// The try has failed.
-    fn stands(&self, key: &K, error: &RetractError) {
+    pub(super) fn stands(&self, key: &K, error: &RetractError) {
         if let Some(State::Owing(owed)) = self.leases.lock().get_mut(key) {
+            owed.is_being_settled = false;
             owed.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
         }
     }
 
     /// Nothing is owed any more. Whether anything was until now.
-    fn settled(&self, key: &K) -> bool {
+    pub(super) fn settled(&self, key: &K) -> bool {
         let mut leases = self.leases.lock();
         let owes = matches!(leases.get(key), Some(State::Owing(_)));
         if owes {
@@ -391,7 +431,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         owes
     }
 
-    fn debts(&self) -> Vec<(K, Owed<D>)> {
+    pub(super) fn debts(&self) -> Vec<(K, Owed<D>)> {
         let leases = self.leases.lock();
         leases
             .iter()
@@ -400,83 +440,5 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
                 State::Taken(_) => None,
             })
             .collect()
-    }
-}
-
-/// Settles debts as they come: tried again after N, then every 2N, for as long as the join lives.
-/// What was settled is looked at every 2N until 8N + F are over.
-pub async fn settle_debts<W: World, K: Copy + Ord>(
-    world: &W,
-    membership: &Membership<W::Disk>,
-    table: &LeaseTable<W::Disk, K>,
-) {
-    let timing = membership.timing();
-    loop {
-        table.owing.wait().await;
-        world.sleep(timing.io()).await;
-        while table.owing() > 0 || table.is_watching() {
-            if !membership.expiry().is_held(world.now()) {
-                return;
-            }
-            for (key, _) in table.debts() {
-                let Some(owed) = table.begin(&key) else {
-                    continue;
-                };
-                let resource = owed.lease.resource;
-                match retract(world, membership, &owed.lease, &owed.debt).await {
-                    Ok(settled) => {
-                        witness!(DebtSettled);
-                        match settled {
-                            Settled::TakenBack => {
-                                tracing::info!(%resource, "a lease that was left half-way is settled");
-                            }
-                            Settled::Void => {
-                                tracing::info!(%resource, "nothing of this host is left on a lease that was left half-way");
-                            }
-                        }
-                        if table.settled(&key) {
-                            table.watch(key, owed);
-                        }
-                    }
-                    Err(error) => {
-                        table.stands(&key, &error);
-                        tracing::warn!(%resource, %error, "a lease that was left half-way is not settled yet");
-                    }
-                }
-            }
-            look_at_settled(world, membership, table).await;
-            if table.owing() > 0 || table.is_watching() {
-                world.sleep(timing.renewal_interval()).await;
-            }
-        }
-        table.owing.clear();
-        // One that was added just before the flag was cleared must not be forgotten.
-        if table.owing() > 0 || table.is_watching() {
-            table.owing.set();
-        }
-    }
-}
-
-/// One look at each lease that was settled not long ago.
-async fn look_at_settled<W: World, K: Copy + Ord>(
-    world: &W,
-    membership: &Membership<W::Disk>,
-    table: &LeaseTable<W::Disk, K>,
-) {
-    let time = membership.timing().stopped_by();
-    for (key, owed) in table.to_look_at(world.now(), time) {
-        match came_back(world, membership, &owed.lease, &owed.debt).await {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::error!(
-                    resource = %owed.lease.resource,
-                    "a write to a lease was done after its storage had said that it was not: it names this host, which does not hold it, and is settled again"
-                );
-                table.owe_again(key, owed);
-            }
-            Err(error) => {
-                tracing::debug!(resource = %owed.lease.resource, %error, "a lease that was settled cannot be looked at");
-            }
-        }
     }
 }

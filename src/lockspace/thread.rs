@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::board::Notice;
-use super::debts::settle_debts;
 use super::held::reread_held;
 use super::keep::keep_held;
 use super::loss::LossReason;
 use super::renewal::Upkeep;
+use super::settle::settle_debts;
 use super::signal::Signal;
 use super::watch::{Stop, watch_paths};
 use crate::delta_lease::DeltaLease;

@@ -11,7 +11,7 @@ use super::guard::Locked;
 use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::libvirt::{LeaseNames, Second};
-use crate::lockspace::{LeaseKey, Lockspace, OnLoss, Reservation, WatchedFile};
+use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
     Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
@@ -105,10 +105,18 @@ impl Target {
             disk: disk.info().identity(),
             offset: self.offset,
         };
-        let reservation = inner
-            .shared
-            .leases
-            .reserve(key, self.name)
+        let leases = &inner.shared.leases;
+        let reservation = leases.reserve(key, self.name).or_else(|refused| {
+            if refused != NotReserved::Owing {
+                return Err(refused);
+            }
+            leases.inspect_owed(&StorageWorld, &self.name, Disk::is_gone, |disk| {
+                let path = disk.info().path().to_owned();
+                NamedFile::new(path, self.links(), disk.clone()).is_elsewhere()
+            });
+            leases.reserve(key, self.name)
+        });
+        let reservation = reservation
             .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
         let area = LeaseArea {
             disk,

@@ -62,6 +62,11 @@ impl Debt {
         self.block.version
     }
 
+    /// Whether a write of this host to the lease has not ended yet.
+    pub fn may_be_written<W: World>(&self, world: &W, lease: &LeaseArea<W::Disk>) -> bool {
+        lease.has_write_in_flight(world, self.shape)
+    }
+
     /// Whether the block went beyond announcing a ballot.
     pub(super) const fn is_of_phase_2(&self) -> bool {
         self.block.bal == self.block.mbal

@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use disklease::libvirt::lease_name;
-use disklease::{AcquireError, LeaseDirectory, LeaseFault, LockManager as _};
+use disklease::{AcquireError, LeaseDirectory, LeaseFault, LockManager as _, WaitLimit};
 
-use crate::support::{N, disks, manager, scratch};
+use crate::support::{N, SOON, disks, manager, overwrite, scratch, wait_until};
 use crate::{lease_of, mode_of};
 
 fn second_of(dir: &Path, disk: &str) -> PathBuf {
@@ -67,6 +67,38 @@ fn a_second_name_of_something_else_is_refused_by_its_path() {
     let error = host.acquire(disks(&["/d"])).unwrap_err().to_string();
     assert!(error.contains(".disklease/leases/"), "{error}");
     assert_eq!(fs::read(&second).unwrap(), b"something else");
+}
+
+/// What is left to be settled in a damaged lease stays with its file, and does not block the name.
+#[test]
+fn a_damaged_lease_that_was_moved_aside_blocks_no_new_one() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let guard = host.acquire(disks(&["/d"])).unwrap();
+    let (lease, aside) = (lease_of(dir.path(), "/d"), dir.path().join("aside"));
+    overwrite(&lease, 40, &[0xff; 16]);
+    guard.release().unwrap_err();
+    let error = host.acquire(disks(&["/d"])).unwrap_err();
+    assert!(matches!(error, AcquireError::NotSettled { .. }), "{error}");
+    fs::remove_file(second_of(dir.path(), "/d")).unwrap();
+    fs::rename(&lease, &aside).unwrap();
+    // A try to settle it may be under way for a moment.
+    let wait = WaitLimit::For(SOON);
+    let guard = host.acquire(disks(&["/d"]).wait(wait)).unwrap();
+    assert!(is_one_file(dir.path(), "/d"));
+    std::thread::sleep(N * 4);
+    assert!(guard.is_held());
+    guard.verify().unwrap();
+    guard.release().unwrap();
+
+    // Where it is put back, it says what is wrong with it again.
+    fs::remove_file(second_of(dir.path(), "/d")).unwrap();
+    fs::rename(&aside, &lease).unwrap();
+    wait_until("the damage", SOON, || match host.acquire(disks(&["/d"])) {
+        Err(AcquireError::Lease { fault, .. }) => Some(fault),
+        Err(AcquireError::NotSettled { .. }) => None,
+        other => panic!("{other:?}"),
+    });
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! Storage that fails under an acquire or a release: what is left is settled when it is there again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use disklease::libvirt::lease_name;
 use disklease::{AcquireError, LeaseDirectory, LockManager as _, PaxosManager, WaitLimit};
 use tempfile::TempDir;
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{SOON, disks, host_id, lockspace_in, manager, options, scratch};
+use crate::support::{N, SOON, disks, host_id, lockspace_in, manager, options, scratch};
 
 const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 const DISK: &str = "/disk";
+const OTHER: &str = "/other";
 
 /// Writes to leases, not to the lockspace.
 const LEASE_WRITES: Fault = Fault {
@@ -24,13 +26,13 @@ fn behind(dir: &TempDir) -> PathBuf {
     dir.path().join("behind")
 }
 
-/// A lease directory with the lease of [`DISK`], and the view that one host has of it. What is in it is gone
+/// A lease directory with the leases of [`DISK`] and [`OTHER`], and the view that one host has of it. What is in it is gone
 /// after the mount.
 fn storage() -> (TempDir, Mount) {
     let dir = scratch();
     std::fs::create_dir(behind(&dir)).unwrap();
     let first = manager(&behind(&dir), 1, "alpha");
-    drop(first.acquire(disks(&[DISK])).unwrap());
+    drop(first.acquire(disks(&[DISK, OTHER])).unwrap());
     let lockspace = first.lockspace().clone();
     drop(first);
     lockspace.leave().unwrap();
@@ -59,6 +61,33 @@ fn a_release_that_failed_is_settled_when_the_storage_is_there_again() {
     let wait = WaitLimit::For(SOON);
     let guard = b.acquire(disks(&[DISK]).wait(wait)).unwrap();
     assert!(guard.is_held());
+}
+
+/// While one lease hangs, the tries to settle it take no more workers than the first.
+#[test]
+fn what_hangs_is_not_tried_again_before_it_has_ended() {
+    let (dir, mount) = storage();
+    let lockspace = lockspace_in(&behind(&dir));
+    let path = mount.path().join(lockspace.file_name().unwrap());
+    let options = options(dir.path(), "alpha").lease_threads(2);
+    let joined = options.join(path, host_id(1)).unwrap();
+    let a = PaxosManager::new(joined, LeaseDirectory::new(mount.path())).unwrap();
+    let guard = a.acquire(disks(&[DISK])).unwrap();
+    let name = lease_name(Path::new(DISK)).to_string();
+    mount.gate().set(Fault {
+        target: Target::Only(Box::leak(name.into_boxed_str())),
+        reads: true,
+        writes: true,
+        mode: Mode::Hold,
+    });
+    guard.release().unwrap_err();
+    // Several tries would have begun.
+    std::thread::sleep(N * 6);
+    let other = a.acquire(disks(&[OTHER])).unwrap();
+    assert!(other.is_held());
+    mount.gate().go_on();
+    let wait = WaitLimit::For(SOON);
+    drop(a.acquire(disks(&[DISK]).wait(wait)).unwrap());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, HeldLease, LeaseIoError, Patience, ReleaseError, Settled, VerifyError,
-    retract, verify,
+    release, retract, verify,
 };
 use disklease::LossReason;
 use disklease::format::{LeaseVersion, ResourceName};
@@ -244,6 +244,51 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
     assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
     table.forget_gone(|_| true);
     drop(reserve().unwrap());
+}
+
+/// What is owed in a file that was moved aside is in nobody's way, unless a write to it is under way. By the
+/// other path it may still be the same lease: nothing is settled while somebody has that.
+#[test]
+fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let name = a.lease.resource;
+    let inspect = |is_elsewhere: bool| {
+        table.inspect_owed(&a.world, &name, |_| false, |_| is_elsewhere);
+    };
+    let other = || table.reserve(2, name);
+    let hung = rig.sim.hold_next(a.host, is_block_write);
+    let (me, of) = (a.clone(), held.clone());
+    rig.sim.spawn(a.host, async move {
+        let _ = release(&me.world, &me.membership, &me.lease, &of).await;
+    });
+    rig.sim.run_until_held(&hung);
+    let owing = table.reserve(1, name).unwrap();
+    owing.owe(a.lease.clone(), Debt::of_release(&held));
+    inspect(false);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "in its place");
+    inspect(true);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "written to");
+    rig.sim.fail_held(&hung, false);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "not inspected");
+    inspect(true);
+    let reservation = other().unwrap();
+    assert!(table.reserve(1, name).is_err(), "one at a time");
+
+    let again = a.acquire().unwrap();
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    a.keep_alive(&rig.sim);
+    rig.sim.run_for(secs(60));
+    look(&a, &again).unwrap();
+    assert!(!rig.block(1).released);
+    assert_eq!(table.owing(), 1);
+    drop(reservation);
+    rig.sim.run_for(secs(60));
+    assert_eq!(table.owing(), 0, "it is not kept for ever");
 }
 
 /// Held leases are read again at least once in 2N, though the look at another hangs.

@@ -10,6 +10,10 @@ const TABLE: &[(Mutation, &str)] = &[
         "faults::what_was_settled_is_looked_at_for_some_time",
     ),
     (
+        Mutation::SettledBesideHolder,
+        "restored::what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back",
+    ),
+    (
         Mutation::BallotNumberKept,
         "ballot::a_ballot_that_was_overtaken_tries_again_with_a_higher_number",
     ),

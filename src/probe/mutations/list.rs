@@ -366,6 +366,9 @@ mutations! {
 
     /// A lease is given to the next guard though a debt of it stands, which is thereby forgotten.
     AcquiredWhileOwing,
+    /// A debt is settled while a guard has a lease of the same name by another path, which may be the same
+    /// lease.
+    SettledBesideHolder,
     /// The lockspace is left while guards hold leases.
     LeftWhileHeld,
     /// The host id is freed while I/O is under way, which then lands over the next owner's.
