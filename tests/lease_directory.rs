@@ -39,13 +39,11 @@ use support::{
     wait_for_parent,
 };
 
-/// The directory of the host that the tests share. Made anew by each run.
+/// The directory of the host that the tests share.
 fn shared_dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lease_directory");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = support::shared_dir("lease_directory");
         lockspace_in(&dir);
         dir
     })

@@ -32,15 +32,10 @@ use std::sync::OnceLock;
 
 use disklease::PaxosManager;
 
-/// The directory of the host that the tests share. Made anew by each run.
+/// The directory of the host that the tests share.
 fn shared_dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("manager_contract");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
-    })
+    DIR.get_or_init(|| support::shared_dir("manager_contract"))
 }
 
 /// One host for all tests that lose nothing: a join takes seconds. Each test has disks of its own.

@@ -9,7 +9,7 @@ use disklease::{LockManager as _, WaitLimit};
 use rustix::process::{Signal, kill_process};
 
 use super::holder::{WROTE, disk, hear_until, is_dead, pid_of, start};
-use super::place::{ALL_OVER, Place};
+use super::place::{ALL_OVER, Place, patiently};
 use crate::support::{Child, disks};
 
 const CROWD: u64 = 50;
@@ -22,6 +22,8 @@ struct Fate {
     host: u64,
     /// The last time it was seen to renew.
     renewed: Instant,
+    /// The look before that.
+    renewed_after: Instant,
     last_write: Instant,
     /// When its process was found dead.
     died: Option<Instant>,
@@ -36,7 +38,7 @@ fn strike(hangs: bool, blow: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
     let place = Place::new(&paths, hangs);
     let place = &place;
     let mut holders: Vec<_> = hosts()
-        .map(|host| start(place.of_holders(), host, hangs, "stubborn"))
+        .map(|host| start(place.of_holders(), host, hangs, "writes"))
         .collect();
     for holder in &holders {
         hear_until(holder, "held");
@@ -67,9 +69,10 @@ fn fate_of(
     let (tell_taken, taken) = channel();
     let observer = place.observer().clone();
     thread::spawn(move || {
-        let request = disks(&[&disk(host)]).wait(WaitLimit::For(PATIENCE));
+        let request = || disks(&[&disk(host)]).wait(WaitLimit::For(PATIENCE));
+        let _guard = patiently(|| observer.acquire(request()));
         // Who has failed meanwhile does not listen any more.
-        let _ = tell_taken.send(observer.acquire(request).map(|_| Instant::now()));
+        let _ = tell_taken.send(Instant::now());
     });
     let struck = {
         // As far into its life as chance has it.
@@ -92,7 +95,6 @@ fn fate_of(
             died = Some(Instant::now());
         }
         if let Ok(taken) = taken.try_recv() {
-            let taken = taken.unwrap_or_else(|error| panic!("the disk of host {host}: {error}"));
             // Whoever was only stopped would go on now.
             let _ = kill_process(pid_of(holder), Signal::CONT);
             let end = Instant::now() + Duration::from_secs(1);
@@ -107,6 +109,7 @@ fn fate_of(
             return Fate {
                 host,
                 renewed: place.renewed(host),
+                renewed_after: place.renewed_after(host),
                 last_write,
                 died,
                 taken,
@@ -159,7 +162,8 @@ fn judge(what: &str, fates: &[Fate]) {
         println!("measured: host {host} wrote until {wrote:?}, dead {dead:?}, taken {taken:?}");
     }
     for fate in fates {
-        let (wrote, taken) = (since(fate, fate.last_write), since(fate, fate.taken));
+        let wrote = since(fate, fate.last_write);
+        let taken = fate.taken.saturating_duration_since(fate.renewed_after);
         assert!(
             wrote < ALL_OVER,
             "{what}: host {} wrote {wrote:?} after its last renewal",

@@ -12,8 +12,10 @@ use disklease::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::holder::disk;
-use super::place::{ALL_OVER, LOST, Place, join};
-use crate::support::{AT_ONCE, Child, SOON, child_role, disks, host_id, say, wait_for_parent};
+use super::place::{ALL_OVER, Place, join};
+use crate::support::{
+    AT_ONCE, Child, SOON, child_role, disks, host_id, say, wait_for_life_mark, wait_for_parent,
+};
 
 /// What somebody else finds who comes right after the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +228,11 @@ fn each_way_of_ending_leaves_on_the_disk_what_it_is_said_to() {
         let ended: Vec<_> = begun
             .into_iter()
             .map(|(host, way, holder)| (host, way, holder.join().unwrap()))
+            // Or the next life would have to wait for it.
+            .inspect(|(host, ..)| {
+                let host = usize::try_from(*host).unwrap();
+                wait_for_life_mark(place.observer().lockspace().path(), host);
+            })
             .map(|(host, (how, end, expected), holder)| {
                 assert_eq!(holder.generation, 1);
                 assert_eq!(holder.end(how), end, "{how}");
@@ -249,7 +256,7 @@ fn is_back_soon(place: &Place, host: u64, how: &str) {
     println!("measured: {how}: joined again in {:?}", holder.joined);
     assert_eq!(holder.generation, 2, "{how}");
     // Who is waited for, is for 8N + F.
-    assert!(holder.joined < LOST, "{how}: {:?}", holder.joined);
+    assert!(holder.joined < ALL_OVER, "{how}: {:?}", holder.joined);
     assert_eq!(holder.end("leave"), End::Code(0));
     assert_eq!(found(place, host), Found::Free, "{how}");
 }
@@ -258,7 +265,7 @@ fn is_back_soon(place: &Place, host: u64, how: &str) {
 fn is_waited_out(place: &Place, host: u64, how: &str) {
     let request = disks(&[&disk(host)]).wait(WaitLimit::For(2 * SOON));
     let guard = place.observer().acquire(request).unwrap();
-    let took = place.renewed(host).elapsed();
+    let took = place.renewed_after(host).elapsed();
     println!("measured: {how}: had by another host {took:?} after the last renewal");
     assert!(took > ALL_OVER, "{how}: {took:?}");
     guard.release().unwrap();

@@ -11,7 +11,7 @@ use disklease::{
 };
 use rustix::process::Pid;
 
-use super::place::join;
+use super::place::{join, patiently};
 use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent};
 
 /// How often the guest of a holder writes.
@@ -63,7 +63,7 @@ fn entry() {
     let words: Vec<&str> = role.splitn(3, ' ').collect();
     let (host, leases, how) = (words[0].parse().unwrap(), dir.join(words[1]), words[2]);
     let manager = join(&leases, &dir, host, &format!("host{host}"));
-    let action = match how {
+    let action = || match how {
         "helper" => FailureAction::Pause(Means::Helper(
             Helper::new("/bin/sh")
                 .arg("-c")
@@ -83,11 +83,12 @@ fn entry() {
     if how == "owner" {
         return own_by_another(&manager, &disk(host));
     }
-    let guard = manager
-        .acquire(disks(&[&disk(host)]).on_lock_failure(action))
-        .unwrap();
+    let request = || disks(&[&disk(host)]).on_lock_failure(action());
+    let guard = patiently(|| manager.acquire(request()));
     say("held");
     match how {
+        // One of many that keep the machine busy.
+        "writes" => write_for_ever(),
         // It goes on until it is killed.
         "stubborn" | "helper" | "callback" => {
             thread::spawn(write_for_ever);

@@ -1,6 +1,7 @@
 //! A lease directory with its leases made, which a test looks at from outside and its holders through storage
 //! that hangs when the test says so.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{disks, host_id, lockspace_in, options, scratch, wait_until};
+use crate::support::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
 
 /// F of all hosts in these tests.
 pub(crate) const F: Duration = Duration::from_secs(4);
@@ -43,7 +44,8 @@ impl Place {
         std::fs::create_dir(&leases).unwrap();
         let observer = join(&leases, dir.path(), OBSERVER, "observer");
         for path in paths {
-            observer.acquire(disks(&[path])).unwrap().release().unwrap();
+            let guard = patiently(|| observer.acquire(disks(&[path])));
+            guard.release().unwrap();
         }
         let mount = hangs.then(|| Mount::new(&leases, &dir.path().join("seen"), |_| {}));
         Self {
@@ -78,7 +80,12 @@ impl Place {
 
     /// When the sector of `host` was last seen to change.
     pub(crate) fn renewed(&self, host: u64) -> Instant {
-        self.renewals.last(host)
+        self.renewals.last(host).1
+    }
+
+    /// The look before that, which did not show it.
+    pub(crate) fn renewed_after(&self, host: u64) -> Instant {
+        self.renewals.last(host).0
     }
 
     /// Waits until `host` renews, and gives the instant at which its sector was seen to change.
@@ -101,7 +108,8 @@ struct Sectors([u8; SECTORS * 512]);
 
 /// The sectors of the hosts, looked at from outside all the time.
 struct Renewals {
-    last: Arc<Mutex<Vec<Instant>>>,
+    /// Between two looks each.
+    last: Arc<Mutex<Vec<(Instant, Instant)>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -113,21 +121,24 @@ impl Renewals {
             .custom_flags(direct)
             .open(lockspace)
             .unwrap();
-        let last = Arc::new(Mutex::new(vec![Instant::now(); SECTORS]));
+        let last = Arc::new(Mutex::new(vec![(Instant::now(), Instant::now()); SECTORS]));
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, stopped) = (Arc::clone(&last), Arc::clone(&stop));
         thread::spawn(move || {
             let mut before = Box::new(Sectors([0; SECTORS * 512]));
             let mut found = Box::new(Sectors([0; SECTORS * 512]));
+            let mut looked = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
                 file.read_exact_at(&mut found.0, 0).unwrap();
-                let now = Instant::now();
+                let between = (looked, Instant::now());
                 let pairs = found.0.chunks(512).zip(before.0.chunks(512));
                 for (host, (found, before)) in pairs.enumerate() {
                     if found != before {
-                        seen.lock().unwrap()[host] = now;
+                        seen.lock().unwrap()[host] = between;
                     }
                 }
+                looked = begun;
                 std::mem::swap(&mut before, &mut found);
                 thread::sleep(Duration::from_millis(3));
             }
@@ -135,7 +146,7 @@ impl Renewals {
         Self { last, stop }
     }
 
-    fn last(&self, host: u64) -> Instant {
+    fn last(&self, host: u64) -> (Instant, Instant) {
         self.last.lock().unwrap()[usize::try_from(host - 1).unwrap()]
     }
 }
@@ -148,9 +159,22 @@ impl Drop for Renewals {
 
 /// A host on the leases in `leases`, with its life lock in `dir`.
 pub(crate) fn join(leases: &Path, dir: &Path, id: u64, name: &str) -> PaxosManager {
-    let options = options(dir, name).fire_timeout(F);
-    let lockspace = options.join(lockspace_of(leases), host_id(id)).unwrap();
+    let options = || options(dir, name).fire_timeout(F);
+    let lockspace = patiently(|| options().join(lockspace_of(leases), host_id(id)));
     PaxosManager::new(lockspace, LeaseDirectory::new(leases)).unwrap()
+}
+
+/// Tried again when it fails: a machine that is busy with something else may not get an I/O done within N.
+pub(crate) fn patiently<T, E: Display>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(error) if begun.elapsed() < SOON => println!("tried again: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Made if it is not there; in a mount it is.

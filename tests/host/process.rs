@@ -25,6 +25,8 @@ pub(crate) struct HostProcess {
     commands: ChildStdin,
     answers: Receiver<String>,
     name: String,
+    /// What it was told last.
+    told: String,
 }
 
 impl HostProcess {
@@ -56,6 +58,7 @@ impl HostProcess {
             commands,
             answers,
             name: name.to_owned(),
+            told: String::new(),
         }
     }
 
@@ -92,14 +95,15 @@ impl HostProcess {
         self.commands
             .write_all(line.as_bytes())
             .unwrap_or_else(|error| panic!("{}: {command}: {error}", self.name));
+        self.told = line;
     }
 
     /// The answer to the command that was sent.
     pub(crate) fn answer(&self, limit: Duration) -> Result<Value, String> {
-        let line = self
-            .answers
-            .recv_timeout(limit)
-            .unwrap_or_else(|error| panic!("{}: no answer within {limit:?}: {error}", self.name));
+        let line = self.answers.recv_timeout(limit).unwrap_or_else(|error| {
+            let Self { name, told, .. } = self;
+            panic!("{name}: no answer within {limit:?}: {error}, to {told}")
+        });
         let mut answer: Value = serde_json::from_str(&line).unwrap();
         match answer.get("error") {
             None => Ok(answer["ok"].take()),

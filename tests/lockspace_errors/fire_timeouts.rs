@@ -9,7 +9,7 @@ use disklease::{JoinError, LossReason};
 
 use crate::support::{
     AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, timed,
-    try_join, wait_for_parent,
+    try_join, wait_for_parent, wait_until,
 };
 
 /// Host 1, in a process of its own. Its role: its N and its F, in seconds.
@@ -125,6 +125,7 @@ fn who_loses_his_id_meanwhile_is_told_why() {
     };
     heard.recv_timeout(SOON).unwrap();
     std::fs::remove_file(&path).unwrap();
+    wait_until("the loss", SOON, || joining.is_finished().then_some(()));
     let lost = joining.join().unwrap();
     let error = lost.unwrap_err();
     let JoinError::Lost {

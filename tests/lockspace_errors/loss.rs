@@ -9,7 +9,7 @@ use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseEr
 
 use crate::support::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
-    timed, try_join, wait_until,
+    timed, try_join, wait_for_life_mark, wait_until,
 };
 
 /// Loses the lockspace of a host by writing `sector` over its own, and returns why it was lost.
@@ -20,7 +20,7 @@ fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
     let (tell, told) = channel();
     guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
     let path = lockspace_in(dir);
-    crate::lives::wait_for_life_mark(dir);
+    wait_for_life_mark(&path, 1);
     let before = &bytes_of(&path)[..512];
     let own = DeltaLeader::decode(before, host_id(1)).unwrap();
 

@@ -70,6 +70,17 @@ fn start_without(
     calls.iter().zip(hosts).map(start).collect()
 }
 
+/// Waits until each of them holds, or has been killed.
+fn hold_or_are_killed(holders: &[(&str, Child)]) {
+    for (_, child) in holders {
+        wait_until("it to hold, or its end", SOON, || {
+            let heard = child.try_hear(Duration::from_millis(10));
+            let holds = heard.is_some_and(|word| word.starts_with("held for "));
+            (holds || is_dead(pid_of(child))).then_some(())
+        });
+    }
+}
+
 /// Waits until each of them has been killed for its call.
 fn all_are_killed(holders: Vec<(&'static str, Child)>) {
     let ends = holders.into_iter().map(|(call, mut child)| {
@@ -105,8 +116,9 @@ fn by_a_holder_whose_storage_works() {
         how: "growing",
     };
     let mut holders = start_without(place.of_holders(), &WELL, of);
-    // All have joined, and renewed once.
-    thread::sleep(Duration::from_secs(8));
+    hold_or_are_killed(&holders);
+    // And have renewed once.
+    thread::sleep(Duration::from_secs(3));
     let signal = |signal| {
         for (_, child) in &holders {
             // A process that has been killed is there until it is waited for.
@@ -141,13 +153,7 @@ fn by_a_holder_whose_locks_are_lost() {
         ..of
     };
     holders.extend(start_without(dir, &OWNER_LOST, of));
-    for (_, child) in &holders {
-        wait_until("it to hold, or its end", SOON, || {
-            let heard = child.try_hear(Duration::from_millis(10));
-            let holds = heard.is_some_and(|word| word.starts_with("held for "));
-            (holds || is_dead(pid_of(child))).then_some(())
-        });
-    }
+    hold_or_are_killed(&holders);
     place.hang();
     let healed = Healed(&place);
     for (call, child) in &holders {

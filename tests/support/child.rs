@@ -7,6 +7,8 @@ use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
 const ROLE: &str = "DISKLEASE_TEST_ROLE";
 const DIR: &str = "DISKLEASE_TEST_DIR";
 /// Tells what the child says from what the test harness prints.
@@ -73,8 +75,25 @@ impl Child {
         match self.said.recv_timeout(limit) {
             Ok(what) => what,
             Err(RecvTimeoutError::Timeout) => panic!("the child said nothing within {limit:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the child has ended"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the child has ended: {}", self.how()),
         }
+    }
+
+    /// How it has ended, as far as can be told without waiting for it.
+    fn how(&self) -> String {
+        let pid = Pid::from_child(&self.process);
+        // It has closed its pipe, and may be about to end.
+        std::thread::sleep(Duration::from_millis(500));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = waitid(WaitId::Pid(pid), options);
+        ended.map_or_else(
+            |error| error.to_string(),
+            |ended| {
+                let code = ended.as_ref().and_then(WaitIdStatus::exit_status);
+                let signal = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
+                format!("code {code:?}, signal {signal:?}")
+            },
+        )
     }
 
     /// The next thing that it says within `limit`, if it says any.

@@ -21,18 +21,20 @@
 mod child;
 mod files;
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use disklease::format::HostName;
+use disklease::format::{HostName, HostNote, NoteState};
 use disklease::lockspace::LockspaceOptions;
 use disklease::{
     Access, HostId, JoinError, LeaseDirectory, LockRequest, Lockspace, Owner, PaxosManager,
     Watchdog,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 
 pub(crate) use child::{Child, child_role, say, wait_for_parent};
 pub(crate) use files::{bytes_of, copy_dir, overwrite, set_age};
@@ -49,6 +51,22 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 /// A directory on a file system with direct I/O, gone when dropped.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A directory that all tests of this program share, made anew by each run; not one that another run has now.
+pub(crate) fn shared_dir(name: &str) -> PathBuf {
+    for n in 0.. {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{n}"));
+        let lock = File::create(dir.with_extension(format!("{n}.lock"))).unwrap();
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // Until this process ends.
+            std::mem::forget(lock);
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(&dir).unwrap();
+            return dir;
+        }
+    }
+    unreachable!()
 }
 
 pub(crate) fn host_id(id: u64) -> HostId {
@@ -87,6 +105,18 @@ pub(crate) fn disks(paths: &[&str]) -> LockRequest {
     paths.iter().fold(request(), |request, path| {
         request.disk(path, Access::Exclusive)
     })
+}
+
+/// Waits until `host` has renewed for the first time, and so left its life mark on the disk: before that, nothing
+/// proves that its life is over.
+pub(crate) fn wait_for_life_mark(lockspace: &Path, host: usize) {
+    wait_until("the life mark", SOON, || {
+        let sector = &bytes_of(lockspace)[(host - 1) * 512..][..512];
+        let NoteState::Present(note) = HostNote::read_from(sector) else {
+            return None;
+        };
+        (note.life_mark != 0).then_some(())
+    });
 }
 
 /// Whether the descriptor is readable at this moment.

@@ -13,7 +13,7 @@ fn refused(kind: Kind, io: u64, fire: u64) -> WatchdogError {
     let dir = scratch();
     let double = Double::start(&dir.path().join("sock"), kind);
     let (took, refused) = timed(|| probe(double.path(), io, fire));
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     refused.map(|_| ()).unwrap_err()
 }
 
@@ -125,7 +125,7 @@ fn it_may_turn_wrong_later() {
     double.answer(Answer::Silence);
     let (took, error) = timed(|| wdmd.arm(in_secs(80)).unwrap_err());
     assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     double.answer(Answer::Well);
     wdmd.disarm().unwrap();
     wdmd.arm(in_secs(80)).unwrap();

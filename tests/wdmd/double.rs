@@ -145,7 +145,7 @@ impl Double {
 
     /// Waits for so many messages, and gives them all, with "connected" and "closed" between them.
     pub(crate) fn heard(&self, closings: usize) -> Vec<String> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         loop {
             let state = self.state.0.lock().unwrap();
             let closed = |heard: &&(Instant, Heard)| matches!(heard.1, Heard::Closed);
