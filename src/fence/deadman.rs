@@ -47,10 +47,23 @@ impl Deadman {
     /// The kernel has no room for another timer (`EAGAIN`, by `RLIMIT_SIGPENDING`), or the call is
     /// forbidden in a jail.
     pub fn new() -> Result<Self, OsError> {
+        Self::with(Signal::KILL)
+    }
+
+    /// A timer that kills nobody: should this process be stopped, it goes on then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn that_wakes() -> Result<Self, OsError> {
+        Self::with(Signal::CONT)
+    }
+
+    fn with(signal: Signal) -> Result<Self, OsError> {
         // SAFETY: all bytes zero are a `sigevent`: numbers, and a union of a number and pointers.
         let mut event: libc::sigevent = unsafe { mem::zeroed() };
         event.sigev_notify = libc::SIGEV_SIGNAL;
-        event.sigev_signo = Signal::KILL.as_raw();
+        event.sigev_signo = signal.as_raw();
         let mut timer: libc::timer_t = ptr::null_mut();
         // SAFETY: both pointers are to live locals of the types that the call wants; it keeps none.
         let made =
@@ -228,6 +241,26 @@ mod tests {
         let none = rustix::process::WaitOptions::empty();
         let (_, ended) = rustix::process::waitpid(child, none).unwrap().unwrap();
         assert_eq!(ended.exit_status(), Some(7));
+    }
+
+    #[test]
+    #[ignore = "stops itself: run by another test"]
+    fn survivor_that_is_woken() {
+        let deadman = Deadman::that_wakes().unwrap();
+        deadman
+            .arm(clock::now() + Duration::from_millis(100))
+            .unwrap();
+        // As a keeper has it.
+        crate::fence::SignalMask::block_all().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
+    }
+
+    #[test]
+    fn it_spares_and_wakes_whoever_wants_to_be_woken() {
+        let begun = clock::now();
+        let ended = run_alone("fence::deadman::tests::survivor_that_is_woken");
+        assert!(ended.success(), "{ended}");
+        assert!(clock::now().since(begun) >= Duration::from_millis(100));
     }
 
     #[test]

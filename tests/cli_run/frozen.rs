@@ -2,23 +2,24 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::place::{Place, Running, ended_within};
+use super::place::{LIMIT, Place, Running, ended_within};
 
 /// A control group of the second version, thawed and removed when dropped.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
     /// `None` where none can be made.
-    fn new() -> Option<Self> {
+    fn new(name: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mount = mounts.lines().find_map(|line| {
             let mut words = line.split(' ').skip(1);
             let path = words.next()?;
             (words.next()? == "cgroup2").then_some(path)
         });
-        let path = Path::new(mount?).join(format!("disklease-test-{}", std::process::id()));
+        let path = Path::new(mount?).join(format!("disklease-test-{}-{name}", std::process::id()));
         fs::create_dir(&path).ok()?;
         path.join("cgroup.freeze").exists().then_some(Self(path))
     }
@@ -32,7 +33,7 @@ impl Cgroup {
                 began.elapsed() < Duration::from_secs(20),
                 "it does not freeze"
             );
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -43,20 +44,30 @@ impl Drop for Cgroup {
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
         let began = Instant::now();
         while fs::remove_dir(&self.0).is_err() && began.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
 #[test]
 fn what_is_frozen_with_its_run_does_not_write_after_the_thaw() {
-    let Some(cgroup) = Cgroup::new() else {
+    thread::scope(|scope| {
+        for contain in ["pidns", "none"] {
+            scope.spawn(|| freeze(contain));
+        }
+    });
+}
+
+fn freeze(contain: &str) {
+    let Some(cgroup) = Cgroup::new(contain) else {
         println!("NOT TESTED: no control group of the second version can be made here");
         return;
     };
     let place = Place::new();
-    let script = "echo ready; echo $$; while :; do echo x >> log; sleep 0.01; done";
-    let run = place.command(1, &["--fire-timeout", "4"], &["sh", "-c", script]);
+    // What is below the command, and writes nothing, ends too.
+    let script = "sleep 300 & echo ready; echo $$ $!; while :; do echo x >> log; sleep 0.01; done";
+    let options = ["--fire-timeout", "4", "--contain", contain];
+    let run = place.command(1, &options, &["sh", "-c", script]);
     let mut inside = std::process::Command::new("sh");
     inside
         .args(["-c", "echo $$ > \"$0\"; exec \"$@\""])
@@ -67,6 +78,7 @@ fn what_is_frozen_with_its_run_does_not_write_after_the_thaw() {
     let running = Running::spawn(&mut inside);
     assert_eq!(running.line(), "ready");
     let mut family = running.processes(&running.line());
+    let command = family[0];
     family.extend(running.chain());
     cgroup.freeze();
     // It gets the disk when the time of the first is over; that one thaws while it runs.
@@ -80,7 +92,9 @@ fn what_is_frozen_with_its_run_does_not_write_after_the_thaw() {
     assert_eq!((ended.code, sizes.len()), (Some(0), 2), "{ended:?}");
     assert_eq!(
         sizes[0], sizes[1],
-        "it has written beside another: {ended:?}"
+        "{contain}: it has written beside another: {ended:?}"
     );
-    ended_within(Duration::ZERO, &family);
+    ended_within(Duration::ZERO, &[command]);
+    // Nobody is left to end the rest but one that was frozen too.
+    ended_within(LIMIT, &family);
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::place::{Place, Running, ended_within};
 
@@ -36,8 +37,8 @@ fn a_command_that_does_not_end_is_killed_after_the_grace() {
         let options = ["--fire-timeout", "4", "--contain", contain];
         let (ended, took) = place.lose(place.start_with(1, &options, stubborn));
         assert_eq!((ended.code, &*ended.stdout), (Some(128 + 9), "told\n"));
-        let last = ended.stderr.lines().last().unwrap();
-        assert!(last.contains("killed at the end of its grace"), "{ended:?}");
+        let said = "killed at the end of its grace";
+        assert!(ended.stderr.contains(said), "{ended:?}");
         // The loss is found by the next renewal, and the grace is two seconds.
         assert!(
             took > Duration::from_secs(2) && took < Duration::from_secs(12),
@@ -50,19 +51,32 @@ fn a_command_that_does_not_end_is_killed_after_the_grace() {
 /// looks like one that is stopped: nothing tells its keeper of renewals any more.
 #[test]
 fn without_news_of_renewals_the_keeper_ends_the_command() {
-    for contain in ["pidns", "none"] {
-        let place = Place::new();
-        let script = format!("trap '' TERM; {}", super::place::FAMILY);
-        let options = ["--fire-timeout", "4", "--contain", contain];
-        let running = place.start_with(1, &options, &script);
-        let mut family = running.processes(&running.line());
-        family.extend(running.chain());
-        running.send(Signal::STOP);
-        // Its locks may be taken 8 s and 4 s after its last renewal, and a margin later.
-        let took = ended_within(Duration::from_secs(12), &family);
-        println!("measured: {contain}: all had ended {took:?} after the run was stopped");
-        assert!(took > Duration::from_secs(5), "{took:?}");
+    thread::scope(|scope| {
+        for contain in ["pidns", "none"] {
+            for are_stopped in [false, true] {
+                scope.spawn(move || without_news(contain, are_stopped));
+            }
+        }
+    });
+}
+
+/// `are_stopped`: keeper and guardian are, too.
+fn without_news(contain: &str, are_stopped: bool) {
+    let place = Place::new();
+    let script = format!("trap '' TERM; {}", super::place::FAMILY);
+    let options = ["--fire-timeout", "4", "--contain", contain];
+    let running = place.start_with(1, &options, &script);
+    let mut family = running.processes(&running.line());
+    let chain = running.chain();
+    family.extend(chain);
+    running.send(Signal::STOP);
+    for process in chain.into_iter().filter(|_| are_stopped) {
+        kill_process(process, Signal::STOP).unwrap();
     }
+    // Its locks may be taken 8 s and 4 s after its last renewal, and a margin later.
+    let took = ended_within(Duration::from_secs(12), &family);
+    println!("measured: {contain} {are_stopped}: all had ended {took:?} after the run was stopped");
+    assert!(took > Duration::from_secs(5), "{took:?}");
 }
 
 /// A terminal that was stopped, or a pipe that nobody reads, keeps no lock from being renewed.

@@ -115,7 +115,7 @@ impl Hold<'_> {
             .plan
             .request(self.process.pid(), signals.cancel(), move |reason| {
                 if let Some(warden) = &*warden.lock().unwrap_or_else(PoisonError::into_inner) {
-                    ends.tell_last(warden);
+                    ends.tell_last(std::slice::from_ref(warden));
                 }
                 let _ = lost.send(Event::Lost(reason));
             });
@@ -245,7 +245,11 @@ impl Hold<'_> {
             )));
         }
         let control = Arc::new(control);
-        let deadlines = Deadlines::start(self.manager.lockspace(), &control, ends);
+        let deadlines = Deadlines::start(
+            self.manager.lockspace(),
+            std::slice::from_ref(&control),
+            ends,
+        );
         let deadlines = deadlines.map_err(|error| failed(&error))?;
         *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&control));
         let tell = self.tell.clone();

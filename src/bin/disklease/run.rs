@@ -7,6 +7,7 @@ mod guardian;
 mod keeper;
 mod offspring;
 mod pid_file;
+mod term;
 
 use std::ffi::OsString;
 use std::io;
@@ -149,11 +150,11 @@ fn lock_and_run(
     };
     let child = Child::prepare(guardian, args.contain)?;
     let ends = Ends::of(plan.timing());
-    let (lost, keeper) = (tell.clone(), child.keeper().clone());
+    let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
     let is_fenced = plan.is_fenced();
     let request = plan.request(child.guardian(), signals.cancel(), move |reason| {
         if is_fenced {
-            ends.tell_last(&keeper);
+            ends.tell_last(&keepers);
         }
         // Nobody listens any more once the command has ended.
         let _ = lost.send(Event::Lost(reason));
@@ -161,7 +162,7 @@ fn lock_and_run(
     let request = request.on_owner_end(offspring::end_all_and_say);
     let guard = manager.acquire(request);
     let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
-    let keeping = is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keeper(), ends));
+    let keeping = is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keepers(), ends));
     let ended = match keeping.transpose() {
         Ok(_deadlines) => child
             .listen(tell)

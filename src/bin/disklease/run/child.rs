@@ -37,7 +37,8 @@ pub(crate) enum Event {
 /// have opened but the life lock, which is to be held for as long as any process below us lives.
 pub(crate) struct Child {
     control: UnixStream,
-    keeper: Arc<UnixStream>,
+    /// Who is told until when the command may live: the keeper first.
+    keepers: Vec<Arc<UnixStream>>,
     guardian: u32,
     program: OsString,
 }
@@ -113,9 +114,15 @@ impl Child {
             Some(Message::Ready) if process.try_wait()?.is_none() => {}
             said => return Err(refused(&mut process, said)),
         }
+        let mut keepers = vec![Arc::new(keeper)];
+        if !args.is_init {
+            let (timer, theirs) = UnixStream::pair()?;
+            say(&control, &Message::Deadlines(theirs.into()))?;
+            keepers.push(Arc::new(timer));
+        }
         Ok(Self {
             control,
-            keeper: Arc::new(keeper),
+            keepers,
             guardian,
             program: args.command.first().cloned().unwrap_or_default(),
         })
@@ -136,14 +143,15 @@ impl Child {
         self.guardian
     }
 
-    /// Where the keeper is told until when the command may live.
-    pub(crate) const fn keeper(&self) -> &Arc<UnixStream> {
-        &self.keeper
+    /// Where keeper and guardian are told until when the command may live.
+    pub(crate) fn keepers(&self) -> &[Arc<UnixStream>] {
+        &self.keepers
     }
 
     /// Tells all that keeper and guardian say from now on.
     pub(crate) fn listen(&self, tell: &Sender<Event>) -> Result<(), Failure> {
-        for (socket, is_guardian) in [(&*self.keeper, false), (&self.control, true)] {
+        let keeper = self.keepers.first().map(|keeper| (&**keeper, false));
+        for (socket, is_guardian) in keeper.into_iter().chain([(&self.control, true)]) {
             let socket = socket.try_clone().map_err(|error| not_guarded(&error))?;
             let tell = tell.clone();
             let listen = move || {

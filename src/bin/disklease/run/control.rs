@@ -18,12 +18,13 @@ use rustix::net::{
 pub(crate) enum Message {
     /// To the keeper: start the guardian, with this for its standard input.
     Guard(OwnedFd),
-    /// To the keeper: when to kill everything, and when the kernel is to kill the keeper, unless it
-    /// is told anew. In nanoseconds of this host's clock.
+    /// To the keeper: when to kill everything, and when the kernel is to kill or wake the keeper, unless
+    /// it is told anew. To the guardian: when the kernel is to kill it. In nanoseconds of this host's
+    /// clock.
     Deadline { kill_at: u64, die_at: u64 },
-    /// To the keeper: the same, and nothing that is told later counts.
+    /// To either: the same, and nothing that is told later counts.
     LastDeadline { kill_at: u64, die_at: u64 },
-    /// From the keeper: its timer is set.
+    /// From either: its timer is set.
     Armed,
     /// From the keeper: the guardian runs, as this process.
     Guardian(i32),
@@ -33,6 +34,8 @@ pub(crate) enum Message {
     NotKept(i32),
     /// From the guardian: it waits.
     Ready,
+    /// To the guardian: it is told there until when it may live.
+    Deadlines(OwnedFd),
     /// To the guardian: start the command, with this for its standard input.
     Start(OwnedFd),
     /// To the guardian: send the command this signal.
@@ -105,6 +108,7 @@ impl Message {
             Self::Unkillable(pid, error, name) => (17, one(pid), one(error), *name),
             Self::NotFollowed(pid) => (18, one(pid), 0, plain),
             Self::Released => (19, 0, 0, plain),
+            Self::Deadlines(_) => (20, 0, 0, plain),
         };
         let mut bytes = [0; LEN];
         let fields = [kind, first, second].map(u64::to_le_bytes).concat();
@@ -143,6 +147,7 @@ impl Message {
             17 => Self::Unkillable(first()?, number(die_at)?, name),
             18 => Self::NotFollowed(first()?),
             19 => Self::Released,
+            20 => Self::Deadlines(fd?),
             _ => return None,
         })
     }
@@ -154,7 +159,7 @@ pub(crate) fn say(socket: impl AsFd, message: &Message) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds: [BorrowedFd<'_>; 1];
-    if let Message::Start(fd) | Message::Guard(fd) = message {
+    if let Message::Start(fd) | Message::Guard(fd) | Message::Deadlines(fd) = message {
         fds = [fd.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     }
@@ -228,9 +233,11 @@ mod tests {
             assert_eq!(format!("{heard:?}"), format!("{message:?}"));
         }
         assert_eq!(name.shown(), "a name of more t");
-        for message in [Message::Start(input()), Message::Guard(input())] {
-            say(&ours, &message).unwrap();
-            let Some(Message::Start(fd) | Message::Guard(fd)) = hear(&theirs) else {
+        for message in [Message::Start, Message::Guard, Message::Deadlines] {
+            say(&ours, &message(input())).unwrap();
+            let Some(Message::Start(fd) | Message::Guard(fd) | Message::Deadlines(fd)) =
+                hear(&theirs)
+            else {
                 panic!("it was not heard");
             };
             let mut text = String::new();

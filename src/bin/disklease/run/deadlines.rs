@@ -1,4 +1,4 @@
-//! Telling a keeper until when its process may live.
+//! Telling those who can kill a process until when it may live.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -38,10 +38,12 @@ impl Ends {
     }
 
     /// The leases are lost now, for good.
-    pub(crate) fn tell_last(self, keeper: &UnixStream) {
+    pub(crate) fn tell_last(self, keepers: &[Arc<UnixStream>]) {
         let (kill_at, die_at) = self.after(clock::now());
-        // A keeper that is gone has killed already.
-        let _ = say(keeper, &Message::LastDeadline { kill_at, die_at });
+        for keeper in keepers {
+            // One that is gone has killed already.
+            let _ = say(&**keeper, &Message::LastDeadline { kill_at, die_at });
+        }
     }
 }
 
@@ -51,11 +53,11 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Has the keeper armed with the deadline of `lockspace`, and tells it each later one. Before
-    /// anybody else listens to it.
+    /// Has the keepers armed with the deadline of `lockspace`, and tells them each later one. Before
+    /// anybody else listens to them.
     pub(crate) fn start(
         lockspace: &Lockspace,
-        keeper: &Arc<UnixStream>,
+        keepers: &[Arc<UnixStream>],
         ends: Ends,
     ) -> io::Result<Self> {
         let gone = || io::Error::other("its keeper has ended");
@@ -64,20 +66,25 @@ impl Deadlines {
             say(keeper, &Message::Deadline { kill_at, die_at })
         };
         let mut told = deadline(lockspace).ok_or_else(|| io::Error::other("the locks are lost"))?;
-        tell(keeper, told)?;
-        if !matches!(hear(&**keeper), Some(Message::Armed)) {
-            return Err(gone());
+        for keeper in keepers {
+            tell(keeper, told)?;
+            if !matches!(hear(&**keeper), Some(Message::Armed)) {
+                return Err(gone());
+            }
         }
         let interval = lockspace.io_timeout().checked_div(4).unwrap_or_default();
-        let (lockspace, keeper) = (lockspace.clone(), Arc::clone(keeper));
+        let (lockspace, keepers) = (lockspace.clone(), keepers.to_vec());
         let (stop, stopped) = channel::<()>();
         let watch = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 if let Some(lost_at) = deadline(&lockspace)
                     && lost_at != told
-                    && tell(&keeper, lost_at).is_ok()
                 {
-                    told = lost_at;
+                    // All of them, also where one does not hear it: then they are told again.
+                    let said = keepers.iter().map(|keeper| tell(keeper, lost_at).is_ok());
+                    if said.fold(true, |all, one| all && one) {
+                        told = lost_at;
+                    }
                 }
             }
         };

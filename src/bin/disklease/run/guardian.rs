@@ -6,7 +6,8 @@
 //!   alone, the kernel kills all in there, whoever it runs as, frozen or not.
 //! * Not contained, it kills the command and all below it when the keeper or the run is gone, also
 //!   where it was stopped itself; when it is killed, the kernel kills the command, and the keeper or
-//!   the run the rest.
+//!   the run the rest. A timer in the kernel kills it when the time of the locks is over: it may be
+//!   frozen.
 //!
 //! The command is started when it is told to, which is after the disks are locked. It prints
 //! nothing.
@@ -16,9 +17,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread::Builder;
 use std::time::Duration;
 
-use disklease::__cli::{OwnerProcess, SignalFd, SignalMask, mount_proc};
+use disklease::__cli::{Deadman, OwnerProcess, SignalFd, SignalMask, mount_proc};
 use disklease::die_with_this_thread;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -29,6 +31,7 @@ use rustix::process::{
 use super::control::{Message, hear, say};
 use super::offspring::{self, Left, adopt, end_all, living, name_of, reap};
 use super::pid_file;
+use super::term::Term;
 use crate::exit::Failure;
 
 /// How often it is looked what is below.
@@ -98,8 +101,12 @@ pub(crate) fn guard(args: &Args) -> Result<ExitCode, Failure> {
     }
     let _ = say(&control, &Message::Ready);
     // Nobody says more to it before, but that it is not wanted any more.
-    let Some(Message::Start(input)) = hear(&control) else {
-        return Ok(ExitCode::SUCCESS);
+    let input = loop {
+        match hear(&control) {
+            Some(Message::Deadlines(told)) => heed_deadlines(told).map_err(failed)?,
+            Some(Message::Start(input)) => break input,
+            _ => return Ok(ExitCode::SUCCESS),
+        }
     };
     let guardian = Guardian {
         args,
@@ -130,6 +137,28 @@ pub(crate) fn guard(args: &Args) -> Result<ExitCode, Failure> {
         let _ = say(&guardian.control, &told);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the kernel kill this process when the time is over of which it is told there. By a thread of
+/// its own: the other waits for processes, and cannot listen meanwhile.
+fn heed_deadlines(told: OwnedFd) -> io::Result<()> {
+    let deadman = Deadman::new().map_err(|error| io::Error::from_raw_os_error(error.0))?;
+    let mut term = Term::new(deadman);
+    let heed = move || {
+        while let Some(said) = hear(&told) {
+            if !term.heed(&said, &told) {
+                std::process::exit(1);
+            }
+        }
+        // The timer stays as it is.
+        loop {
+            std::thread::park();
+            let _ = &term;
+        }
+    };
+    let thread = Builder::new().name("dl-deadman".to_owned()).spawn(heed)?;
+    drop(thread);
+    Ok(())
 }
 
 /// Starts the command. It is not waited for by its handle: all ends are taken in alike.

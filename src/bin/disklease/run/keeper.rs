@@ -2,11 +2,16 @@
 //! of these.
 //!
 //! It is told of each renewal until when the command may live. Without such news it kills the
-//! guardian and all below it, and a little later a timer in the kernel kills the keeper itself:
-//! also where `disklease run` hangs in the kernel, is stopped or is frozen, and where the keeper
-//! is. The kernel kills the guardian with the keeper, and with the guardian, where that is the first
-//! process of a PID namespace, all in there. The first process of a namespace has no such timer:
-//! that is why there are two.
+//! guardian and all below it. It may not get to do that, where it is stopped or frozen:
+//!
+//! * Where the guardian is the first process of a PID namespace, a timer in the kernel kills the
+//!   keeper itself a little later, as the kernel does when `disklease run` ends; it kills the guardian
+//!   with the keeper, and with the guardian all in there. The first process of a namespace can have
+//!   no such timer: that is why there are two.
+//! * Without a namespace the guardian has that timer, and the command ends with it. The keeper is to
+//!   live, for nobody else would be there to kill what is left below a guardian that was frozen and
+//!   killed: it is woken by its timer and by the end of `disklease run`, should it be stopped, and
+//!   looks once a second whether that lives.
 //!
 //! It has one thread, and prints nothing.
 
@@ -15,15 +20,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use disklease::__cli::{Deadman, OwnerProcess, SignalMask, Timestamp, clock, new_pid_namespace};
+use disklease::__cli::{Deadman, OwnerProcess, SignalMask, new_pid_namespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::control::{Message, hear, say};
 use super::guardian;
-use super::offspring::{adopt, end_all, name_of};
+use super::offspring::{adopt, end_all, has_ended, name_of};
+use super::term::Term;
 use crate::exit::Failure;
+
+/// How often it is looked whether the run lives.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Not for people: `disklease run` starts it, with the control socket as its standard input.
 #[derive(Debug, clap::Args)]
@@ -49,14 +59,25 @@ pub(crate) fn keep(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 struct Kept {
-    deadman: Deadman,
+    term: Term,
+    /// The run.
+    run: Option<Pid>,
     guardian: OwnerProcess,
 }
 
 fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Message> {
     let number = |error: &io::Error| error.raw_os_error().unwrap_or_default();
     let not_kept = |error: &io::Error| Message::NotKept(number(error));
-    let deadman = Deadman::new().map_err(|error| Message::NotKept(error.0))?;
+    let run = getppid();
+    let deadman = if args.guardian.is_init {
+        Deadman::new()
+    } else {
+        // Until now it was to be killed.
+        set_parent_process_death_signal(Some(Signal::CONT))
+            .map_err(|errno| Message::NotKept(errno.raw_os_error()))?;
+        Deadman::that_wakes()
+    };
+    let deadman = deadman.map_err(|error| Message::NotKept(error.0))?;
     adopt().map_err(|error| not_kept(&error))?;
     if args.guardian.is_init {
         new_pid_namespace().map_err(|error| Message::NotContained(number(&error)))?;
@@ -72,22 +93,24 @@ fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Messag
     let guardian = guardian.map_err(|error| not_kept(&error))?;
     let guardian = OwnerProcess::open(guardian.id());
     let guardian = guardian.map_err(|error| Message::NotKept(error.0))?;
-    Ok(Kept { deadman, guardian })
+    Ok(Kept {
+        term: Term::new(deadman),
+        run,
+        guardian,
+    })
 }
 
 impl Kept {
     /// Until the guardian has ended, or the run has, or the time of both is over.
-    fn watch(&self, control: &OwnedFd) {
+    fn watch(mut self, control: &OwnedFd) {
         let pid = i32::try_from(self.guardian.pid()).unwrap_or_default();
         let _ = say(control, &Message::Guardian(pid));
-        let mut kill_at = None;
-        let mut last: Option<Timestamp> = None;
-        while !self.guardian.has_ended() {
-            let left = kill_at.map(|at: Timestamp| at.since(clock::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+        while !self.guardian.has_ended() && !self.is_alone() {
+            let left = self.term.left().unwrap_or(LOOK_INTERVAL);
+            if left.is_zero() {
                 break;
             }
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let timeout = Timespec::try_from(left.min(LOOK_INTERVAL)).ok();
             let mut fds = [
                 PollFd::new(control, PollFlags::IN),
                 PollFd::new(&self.guardian, PollFlags::IN),
@@ -97,26 +120,7 @@ impl Kept {
                 continue;
             }
             match hear(control) {
-                Some(Message::Deadline {
-                    kill_at: at,
-                    die_at,
-                }) if last.is_none() => {
-                    kill_at = Some(self.arm(at, die_at));
-                    let _ = say(control, &Message::Armed);
-                }
-                // Never later than what was told before.
-                Some(Message::LastDeadline {
-                    kill_at: at,
-                    die_at,
-                }) if kill_at.is_none_or(|before| Timestamp::from_nanos(at) < before) => {
-                    last = Some(self.arm(at, die_at));
-                    kill_at = last;
-                    let _ = say(control, &Message::Armed);
-                }
-                Some(Message::LastDeadline { .. }) => last = kill_at,
-                // After the last one it is armed as it is.
-                Some(Message::Deadline { .. }) => drop(say(control, &Message::Armed)),
-                Some(_) => {}
+                Some(said) => drop(self.term.heed(&said, control)),
                 None => break,
             }
         }
@@ -128,13 +132,10 @@ impl Kept {
         });
     }
 
-    /// Gives when to kill.
-    fn arm(&self, kill_at: u64, die_at: u64) -> Timestamp {
-        match self.deadman.arm(Timestamp::from_nanos(die_at)) {
-            Ok(()) => Timestamp::from_nanos(kill_at),
-            // What there is no timer for is not kept alive.
-            Err(_) => clock::now(),
-        }
+    /// Whether the run is gone, be it that a thread of it hangs in the kernel and keeps its end of the
+    /// socket open.
+    fn is_alone(&self) -> bool {
+        getppid() != self.run || self.run.is_some_and(has_ended)
     }
 }
 

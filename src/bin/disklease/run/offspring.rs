@@ -134,6 +134,11 @@ pub(crate) fn signal(below: Below, signal: Option<Signal>) -> rustix::io::Result
     }
 }
 
+/// Whether a process has ended, or its main thread has, as `/proc` shows it.
+pub(super) fn has_ended(process: Pid) -> bool {
+    stat_now(process).is_some_and(|stat| stat.is_zombie)
+}
+
 /// What a process is called.
 pub(crate) fn name_of(process: Pid) -> Name {
     let name = fs::read_to_string(format!("/proc/{process}/comm"));
