@@ -5,6 +5,7 @@
 //! as its caller allows.
 
 mod identity;
+mod landed;
 mod named;
 mod open;
 mod raw;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use identity::Identity;
+pub use landed::{NotLanded, await_writes, writes_end_with_process};
 pub use named::NamedFile;
 pub use open::{
     Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk, file_system_of_one_host,

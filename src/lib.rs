@@ -166,6 +166,7 @@ struct Readme;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "documented where they are")]
 pub mod __cli {
+    pub use crate::disk::{NotLanded, await_writes, writes_end_with_process};
     pub use crate::fence::{
         Deadman, OwnerProcess, SignalFd, SignalMask, is_ignored, mount_proc, new_pid_namespace,
     };

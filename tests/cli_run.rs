@@ -28,6 +28,8 @@ mod frozen;
 mod hold;
 #[path = "cli_run/keeper.rs"]
 mod keeper;
+#[path = "cli_run/landing.rs"]
+mod landing;
 #[path = "cli_run/loss.rs"]
 mod loss;
 #[path = "cli_run/place.rs"]

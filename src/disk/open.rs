@@ -1,7 +1,7 @@
 //! Opening files and block devices for direct I/O, and learning what they are.
 
 mod error;
-mod info;
+pub(super) mod info;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -156,11 +156,23 @@ mod tests {
     /// Runs this test program's test `name` alone in a process of its own, which is killed by its
     /// deadman or ends well.
     fn run_alone(name: &str) -> std::process::ExitStatus {
-        Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", name])
             .stdout(std::process::Stdio::null())
-            .status()
-            .unwrap()
+            .spawn()
+            .unwrap();
+        let begun = clock::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if clock::now().since(begun) > Duration::from_secs(60) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{name} has not ended");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]
@@ -253,6 +265,8 @@ mod tests {
         // As a keeper has it.
         crate::fence::SignalMask::block_all().unwrap();
         rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
+        // Another thread may be the first to hear of it, and this one a little later.
+        std::thread::sleep(Duration::from_millis(300));
     }
 
     #[test]

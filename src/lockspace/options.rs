@@ -178,9 +178,10 @@ impl LockspaceOptions {
         self
     }
 
-    /// Locks are held for processes that may live on when this one is killed. So should that happen, no
-    /// later join of this host id goes without the wait for the end of these leases: that this process
-    /// and its children are gone says nothing of them.
+    /// Locks are held for processes that may live on when this one is killed, or whose writes may land
+    /// after their end, as on network file systems. So should that happen, no later join of this host
+    /// id goes without the wait for the end of these leases: that this process and its children are
+    /// gone says nothing of them.
     pub const fn holds_for_others(mut self) -> Self {
         self.holds_for_others = true;
         self

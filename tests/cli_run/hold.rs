@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::place::{LIMIT, Place, Running, children, ended_within, lives, wait_until};
 
 /// Is held; killed when dropped.
-struct Guest(Child);
+pub(crate) struct Guest(Child);
 
 impl Guest {
-    fn start(script: &str) -> Self {
+    pub(crate) fn start(script: &str) -> Self {
         let mut shell = Command::new("sh");
         Self(shell.args(["-c", script]).spawn().unwrap())
     }
@@ -22,7 +22,7 @@ impl Guest {
     }
 
     /// Holds it as host `id`.
-    fn hold(&self, place: &Place, options: &[&str]) -> Running {
+    pub(crate) fn hold(&self, place: &Place, options: &[&str]) -> Running {
         let mut command = place.of_host("hold", 1);
         command.args(["--fire-timeout", "4", "--pid", &self.0.id().to_string()]);
         let running = Running::spawn(command.args(options));
@@ -32,7 +32,7 @@ impl Guest {
     }
 
     /// How it was ended, which must be soon.
-    fn end(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn end(&mut self) -> std::process::ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, test_kill_process};
 
 use crate::exit::Failure;
 use crate::output::complain;
+use crate::run;
 use crate::run::control::{Message, hear, say};
 use crate::run::deadlines::{Deadlines, Ends};
 use crate::session::{self, Plan, not_locked};
@@ -119,6 +120,9 @@ impl Hold<'_> {
                 }
                 let _ = lost.send(Event::Lost(reason));
             });
+        let landing = Arc::new(self.plan.landing());
+        let landed = Arc::clone(&landing);
+        let request = request.on_owner_end(move || landed.wait(|| {}));
         let guard = self.manager.acquire(request);
         let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
         let ended = self
@@ -126,7 +130,9 @@ impl Hold<'_> {
             .and_then(|()| signals.pass_on())
             .and_then(|()| self.watch(&guard, &current, ends, told));
         signals.enter(Phase::Locking);
-        if !self.process.has_ended() {
+        if self.process.has_ended() {
+            landing.wait(|| {});
+        } else {
             // Before it is given back: whoever was not to be ended is not.
             complain(&format_args!(
                 "process {} is not held any more",
@@ -161,14 +167,21 @@ impl Hold<'_> {
         let mut is_lost = false;
         loop {
             match told.recv().unwrap_or(Event::Ended) {
-                Event::Signal(signal) => drop(self.process.send(signal)),
+                Event::Signal(signal) => {
+                    if let Err(error) = self.process.send(signal) {
+                        complain(&format_args!(
+                            "process {pid} cannot be sent a signal: {error}"
+                        ));
+                    }
+                }
                 Event::Lost(reason) => {
                     is_lost = !self.process.has_ended();
                     complain(&format_args!(
                         "THE LOCKS ARE LOST: {reason}. Process {pid} must not write any longer; other hosts may take the disks soon"
                     ));
                 }
-                Event::Ended if is_lost => {
+                // One that ends at once may be heard of before the loss.
+                Event::Ended if is_lost || run::is_lost(guard) => {
                     return Err(Failure::new(
                         LOST,
                         "THE LOCKS WERE LOST, and the process has ended",
@@ -196,10 +209,13 @@ impl Hold<'_> {
                         Ok(again) => deadlines = again,
                         Err(error) => {
                             error.report();
+                            let sent = match self.process.send(Signal::TERM) {
+                                Ok(_) => "it is sent SIGTERM".to_owned(),
+                                Err(error) => format!("it cannot be sent SIGTERM ({error})"),
+                            };
                             complain(&format_args!(
-                                "process {pid} is sent SIGTERM: nothing would end it should its locks be lost"
+                                "process {pid}: {sent}, for nothing would end it should its locks be lost"
                             ));
-                            let _ = self.process.send(Signal::TERM);
                         }
                     }
                 }

@@ -8,6 +8,7 @@ mod exit;
 mod hold;
 mod init;
 mod json;
+mod landing;
 mod logging;
 mod output;
 mod run;

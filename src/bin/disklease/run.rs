@@ -13,12 +13,13 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager};
 use rustix::process::Signal;
 
 use crate::exit::Failure;
+use crate::landing::Landing;
 use crate::output::complain;
 use crate::session::{self, Plan, not_locked};
 use crate::signals::{Phase, Signals};
@@ -120,12 +121,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let passed_on = tell.clone();
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
-    let lockspace = plan.join(&signals, false);
+    let landing = Arc::new(plan.landing());
+    let lockspace = plan.join(&signals, !landing.ends_with_process());
     let lockspace = lockspace.map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());
     let manager = manager.map_err(Failure::unavailable)?;
-    let ended = lock_and_run(args, &plan, &manager, &signals, &tell, &told);
+    let start = Start {
+        args,
+        plan: &plan,
+        manager: &manager,
+        signals: &signals,
+        landing,
+    };
+    let ended = start.lock_and_run(&tell, &told);
     drop(manager);
     // Also when nothing was locked: otherwise others would wait for this host id.
     if let Err(error) = lockspace.leave() {
@@ -134,57 +143,74 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     ended
 }
 
-fn lock_and_run(
-    args: &Args,
-    plan: &Plan<'_>,
-    manager: &PaxosManager,
-    signals: &Signals,
-    tell: &mpsc::Sender<Event>,
-    told: &mpsc::Receiver<Event>,
-) -> Result<ExitCode, Failure> {
-    let guardian = guardian::Args {
-        is_init: false,
-        follow: args.follow,
-        pid_file: args.pid_file.clone(),
-        command: args.command.clone(),
-    };
-    let child = Child::prepare(guardian, args.contain)?;
-    let ends = Ends::of(plan.timing());
-    let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
-    let is_fenced = plan.is_fenced();
-    let request = plan.request(child.guardian(), signals.cancel(), move |reason| {
-        if is_fenced {
-            ends.tell_last(&keepers);
+/// What a run begins with.
+struct Start<'a> {
+    args: &'a Args,
+    plan: &'a Plan<'a>,
+    manager: &'a PaxosManager,
+    signals: &'a Signals,
+    landing: Arc<Landing>,
+}
+
+impl Start<'_> {
+    fn lock_and_run(
+        &self,
+        tell: &mpsc::Sender<Event>,
+        told: &mpsc::Receiver<Event>,
+    ) -> Result<ExitCode, Failure> {
+        let Self {
+            args,
+            plan,
+            manager,
+            signals,
+            ref landing,
+        } = *self;
+        let guardian = guardian::Args {
+            is_init: false,
+            follow: args.follow,
+            pid_file: args.pid_file.clone(),
+            command: args.command.clone(),
+        };
+        let child = Child::prepare(guardian, args.contain)?;
+        let ends = Ends::of(plan.timing());
+        let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
+        let is_fenced = plan.is_fenced();
+        let request = plan.request(child.guardian(), signals.cancel(), move |reason| {
+            if is_fenced {
+                ends.tell_last(&keepers);
+            }
+            // Nobody listens any more once the command has ended.
+            let _ = lost.send(Event::Lost(reason));
+        });
+        let landed = Arc::clone(landing);
+        let request = request.on_owner_end(move || landed.wait(offspring::end_all_and_say));
+        let guard = manager.acquire(request);
+        let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
+        let keeping =
+            is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keepers(), ends));
+        let ended = match keeping.transpose() {
+            Ok(_deadlines) => child
+                .listen(tell)
+                .and_then(|()| signals.pass_on())
+                .and_then(|()| {
+                    Job {
+                        args,
+                        child: &child,
+                    }
+                    .run(&guard, told)
+                }),
+            Err(error) => Err(not_kept(&error)),
+        };
+        signals.enter(Phase::Locking);
+        // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded
+        // is ours to end: nothing is given back while any of it may still write.
+        drop(child);
+        landing.wait(offspring::end_all_and_say);
+        if let Err(error) = guard.release() {
+            complain(&error);
         }
-        // Nobody listens any more once the command has ended.
-        let _ = lost.send(Event::Lost(reason));
-    });
-    let request = request.on_owner_end(offspring::end_all_and_say);
-    let guard = manager.acquire(request);
-    let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
-    let keeping = is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keepers(), ends));
-    let ended = match keeping.transpose() {
-        Ok(_deadlines) => child
-            .listen(tell)
-            .and_then(|()| signals.pass_on())
-            .and_then(|()| {
-                Job {
-                    args,
-                    child: &child,
-                }
-                .run(&guard, told)
-            }),
-        Err(error) => Err(not_kept(&error)),
-    };
-    signals.enter(Phase::Locking);
-    // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded is
-    // ours to end: nothing is given back while any of it may still write.
-    drop(child);
-    offspring::end_all_and_say();
-    if let Err(error) = guard.release() {
-        complain(&error);
+        ended
     }
-    ended
 }
 
 fn not_kept(error: &io::Error) -> Failure {
@@ -205,15 +231,15 @@ impl Job<'_> {
             ));
         }
         self.child.start_command()?;
-        let mut is_left = false;
+        let (mut is_left, mut is_told) = (false, false);
         let done = loop {
             // The threads that tell of signals and of the guardian live for as long as this does.
             match told.recv().unwrap_or(Event::Vanished) {
                 Event::Signal(signal) => self.child.send(signal),
-                Event::Lost(reason) => complain(&format_args!(
-                    "THE LOCKS ARE LOST: {reason}. Process {} and all below it must not write any longer; other hosts may take the disks soon",
-                    self.child.guardian()
-                )),
+                Event::Lost(reason) => {
+                    is_told = true;
+                    self.tell_loss(&reason);
+                }
                 Event::Said(Message::NotStarted(error)) => {
                     return Err(self.child.not_started(error));
                 }
@@ -227,6 +253,10 @@ impl Job<'_> {
                 }
             }
         };
+        // A command that ends at once may be heard of first.
+        if let (false, true, Some(reason)) = (is_told, is_lost(guard), guard.loss()) {
+            self.tell_loss(&reason.to_string());
+        }
         if done == KILLED && is_lost(guard) {
             complain(&end_of_the_guardian(guard));
         }
@@ -236,6 +266,13 @@ impl Job<'_> {
             done
         };
         Ok(ExitCode::from(code))
+    }
+
+    fn tell_loss(&self, reason: &str) {
+        complain(&format_args!(
+            "THE LOCKS ARE LOST: {reason}. Process {} and all below it must not write any longer; other hosts may take the disks soon",
+            self.child.guardian()
+        ));
     }
 
     /// Says what it means. Whether it makes the run fail.
@@ -292,7 +329,7 @@ impl Job<'_> {
 }
 
 /// Whether the locks were lost before their holder had ended.
-fn is_lost(guard: &LockGuard) -> bool {
+pub(crate) fn is_lost(guard: &LockGuard) -> bool {
     !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
 }
 

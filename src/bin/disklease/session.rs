@@ -16,6 +16,7 @@ use disklease::{
 };
 
 use crate::exit::Failure;
+use crate::landing::Landing;
 use crate::output::complain;
 use crate::signals::{Phase, Signals};
 
@@ -174,7 +175,12 @@ impl<'a> Plan<'a> {
         !matches!(self.args.watchdog.0, Watchdog::None)
     }
 
-    /// `for_others`: what the locks are held for may outlive this program.
+    /// What is waited for before the disks are given back.
+    pub(crate) fn landing(&self) -> Landing {
+        Landing::of(&self.args.disks)
+    }
+
+    /// `for_others`: what the locks are held for, or what it writes, may outlive this program.
     pub(crate) fn join(&self, signals: &Signals, for_others: bool) -> Result<Lockspace, Failure> {
         let path = self.directory().lockspace_path();
         let host_id = self.host_id;

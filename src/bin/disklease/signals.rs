@@ -51,6 +51,8 @@ pub(crate) enum Phase {
 struct State {
     phase: Phase,
     has_watchdog: bool,
+    /// Whether what is sent was the command's before.
+    has_run: bool,
     /// The signal that ends the run.
     ended_by: Option<(i32, &'static str)>,
 }
@@ -84,6 +86,7 @@ impl Signals {
             state: Arc::new(Mutex::new(State {
                 phase: Phase::Starting,
                 has_watchdog,
+                has_run: false,
                 ended_by: None,
             })),
             cancel: CancelToken::new(),
@@ -118,7 +121,7 @@ impl Signals {
             Phase::Joining | Phase::Locking => state.ended_by.is_some() && !state.has_watchdog,
         };
         if at_once {
-            end(number, name);
+            end(number, name, state.has_run);
         }
         if state.ended_by.is_none() {
             state.ended_by = Some((number, name));
@@ -139,7 +142,7 @@ impl Signals {
     pub(crate) fn enter(&self, phase: Phase) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Phase::WaitingForOwner, Some((number, name))) = (&phase, state.ended_by) {
-            end(number, name);
+            end(number, name, state.has_run);
         }
         state.phase = phase;
     }
@@ -148,8 +151,9 @@ impl Signals {
     pub(crate) fn pass_on(&self) -> Result<(), Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((number, name)) = state.ended_by {
-            return Err(ended(name).of_signal(number));
+            return Err(ended(name, false).of_signal(number));
         }
+        state.has_run = true;
         state.phase = Phase::Running;
         Ok(())
     }
@@ -158,21 +162,23 @@ impl Signals {
     pub(crate) fn cause(&self, failure: Failure) -> Failure {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.ended_by {
-            Some((number, name)) => ended(name).of_signal(number),
+            Some((number, name)) => ended(name, state.has_run).of_signal(number),
             None => failure,
         }
     }
 }
 
-fn end(number: i32, name: &'static str) -> ! {
-    ended(name).report();
+fn end(number: i32, name: &'static str, has_run: bool) -> ! {
+    ended(name, has_run).report();
     crate::logging::settle();
     exit(number.saturating_add(128));
 }
 
-fn ended(name: &str) -> Failure {
-    Failure::new(
-        0,
-        format_args!("{name}: ended before the command was started"),
-    )
+fn ended(name: &str, has_run: bool) -> Failure {
+    let what = if has_run {
+        "ended before all disks were given back: other hosts wait until the leases have expired"
+    } else {
+        "ended before the command was started"
+    };
+    Failure::new(0, format_args!("{name}: {what}"))
 }

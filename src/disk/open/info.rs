@@ -83,8 +83,7 @@ impl DiskInfo {
     }
 }
 
-/// File systems that one host has for itself, by what `fstatfs` tells. What is written to an overlay
-/// lies in its upper layer, which no network file system can be.
+/// File systems that one host has for itself, by what `fstatfs` tells.
 const OF_ONE_HOST: [(u64, &str); 7] = [
     (0xef53, "ext4"),
     (0x5846_5342, "xfs"),
@@ -92,11 +91,14 @@ const OF_ONE_HOST: [(u64, &str); 7] = [
     (0xf2f5_2010, "f2fs"),
     (0x2fc1_2fc1, "zfs"),
     (0x0102_1994, "tmpfs"),
-    (0x794c_7630, "overlay"),
+    (OVERLAY, "overlay"),
 ];
 
 /// File systems over block devices that several hosts share.
 const CLUSTER: [u64; 2] = [0x0116_1970, 0x7461_636f];
+
+/// One host has its overlay for itself, but where the upper layer lies is not known.
+const OVERLAY: u64 = 0x794c_7630;
 
 /// The name of a file system of this type, if one host has it for itself. One that is not known
 /// counts as one that is shared.
@@ -105,10 +107,10 @@ pub(in crate::disk) fn of_one_host(fs_type: u64) -> Option<&'static str> {
     known.map(|&(_, name)| name)
 }
 
-/// Whether a file system of this type (as `fstatfs` tells it) lies on block devices of this host.
-/// One that is not known counts as one that does not.
+/// Whether a file system of this type (as `fstatfs` tells it) lies on block devices or memory of this
+/// host. One that is not known counts as one that does not.
 pub(in crate::disk) fn lies_on_block_devices(fs_type: u64) -> bool {
-    of_one_host(fs_type).is_some() || CLUSTER.contains(&fs_type)
+    of_one_host(fs_type).is_some() && fs_type != OVERLAY || CLUSTER.contains(&fs_type)
 }
 
 #[cfg(test)]
@@ -133,6 +135,8 @@ mod tests {
         }
         assert!(lies_on_block_devices(0xef53));
         assert_eq!(of_one_host(0xef53), Some("ext4"));
+        assert!(!lies_on_block_devices(0x794c_7630));
+        assert_eq!(of_one_host(0x794c_7630), Some("overlay"));
         // GFS2.
         assert!(lies_on_block_devices(0x0116_1970) && of_one_host(0x0116_1970).is_none());
     }

@@ -1,0 +1,96 @@
+//! What a process that has ended has written to its disks: waited for before they are given back.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{Builder, sleep};
+use std::time::Duration;
+
+use disklease::__cli::{NotLanded, await_writes, writes_end_with_process};
+
+use crate::output::{complain, shown_path};
+
+/// How often it is said that the storage does not answer.
+const STILL: Duration = Duration::from_secs(5);
+
+/// How soon a storage that has failed is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The disks of a process.
+pub(crate) struct Landing {
+    disks: Vec<PathBuf>,
+    once: Once,
+}
+
+impl Landing {
+    pub(crate) fn of(disks: &[PathBuf]) -> Self {
+        Self {
+            disks: disks.to_vec(),
+            once: Once::new(),
+        }
+    }
+
+    /// Whether no write to them outlives the process that asked for it.
+    pub(crate) fn ends_with_process(&self) -> bool {
+        let look = || self.disks.iter().all(|disk| writes_end_with_process(disk));
+        patiently("looking what the disks lie on", look)
+    }
+
+    /// Comes back when `end` has ended all that writes to them, and what was written is on them. Done
+    /// once: whoever asks a second time waits for the first.
+    pub(crate) fn wait(&self, end: impl FnOnce()) {
+        self.once.call_once(|| {
+            end();
+            for disk in &self.disks {
+                let shown = shown_path(disk);
+                let what = format!(
+                    "waiting until all that was written to {shown} is there, and keeping its lock"
+                );
+                patiently(&what, || wait_for(disk));
+            }
+        });
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real storage in real time")]
+fn wait_for(disk: &Path) {
+    let mut last = None;
+    loop {
+        match await_writes(disk) {
+            Ok(()) => return,
+            Err(NotLanded::CannotOpen(error)) => {
+                complain(&format_args!(
+                    "{} cannot be opened ({error}), to find out whether all that was written to it is there: its lock is given back all the same",
+                    shown_path(disk)
+                ));
+                return;
+            }
+            Err(NotLanded::Failed(error)) => {
+                if last != Some(error) {
+                    complain(&format_args!(
+                        "what was written to {} may be on its way there ({error}): its lock is kept until its storage answers",
+                        shown_path(disk)
+                    ));
+                }
+                last = Some(error);
+                sleep(AGAIN);
+            }
+        }
+    }
+}
+
+/// Does it, and says so where that takes long.
+fn patiently<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let (_done, done) = channel::<()>();
+    let what = what.to_owned();
+    let mut waited = 0_u64;
+    let tell = move || {
+        while done.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
+            waited = waited.saturating_add(STILL.as_secs());
+            complain(&format_args!("still {what} after {waited} s"));
+        }
+    };
+    // Without such a thread it is waited without a word.
+    let _ = Builder::new().name("dl-landing".to_owned()).spawn(tell);
+    work()
+}
