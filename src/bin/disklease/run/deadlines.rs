@@ -81,8 +81,10 @@ impl Deadlines {
                     && lost_at != told
                 {
                     // All of them, also where one does not hear it: then they are told again.
-                    let said = keepers.iter().map(|keeper| tell(keeper, lost_at).is_ok());
-                    if said.fold(true, |all, one| all && one) {
+                    let unheard = keepers
+                        .iter()
+                        .filter(|keeper| tell(keeper, lost_at).is_err());
+                    if unheard.count() == 0 {
                         told = lost_at;
                     }
                 }
