@@ -5,6 +5,7 @@
 //! as its caller allows.
 
 mod identity;
+#[cfg(feature = "cli")]
 mod landed;
 mod named;
 mod open;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use identity::Identity;
+#[cfg(feature = "cli")]
 pub use landed::{NotLanded, await_writes, writes_end_with_process};
 pub use named::NamedFile;
 pub use open::{

@@ -55,6 +55,7 @@ impl Deadman {
     /// # Errors
     ///
     /// As [`Self::new`].
+    #[cfg(feature = "cli")]
     pub fn that_wakes() -> Result<Self, OsError> {
         Self::with(Signal::CONT)
     }
@@ -255,6 +256,7 @@ mod tests {
         assert_eq!(ended.exit_status(), Some(7));
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     #[ignore = "stops itself: run by another test"]
     fn survivor_that_is_woken() {
@@ -269,6 +271,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn it_spares_and_wakes_whoever_wants_to_be_woken() {
         let begun = clock::now();
