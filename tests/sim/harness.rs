@@ -25,6 +25,7 @@ pub mod io;
 pub mod judge;
 pub mod machine;
 pub mod moves;
+pub mod operators;
 pub mod referee;
 pub mod rig;
 pub mod scenario;

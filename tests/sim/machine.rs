@@ -7,13 +7,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
     self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
 };
 use disklease::__sim::lockspace::{
-    LeaseTable, Reservation, claim_watching, keep_held, keep_renewed, settle_debts,
+    LeaseTable, OnLoss, Reservation, claim_watching, keep_held, keep_renewed, reread_held,
+    settle_debts,
 };
 use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
@@ -26,7 +28,7 @@ use futures_util::future::{Either, join, join_all, select};
 use futures_util::{FutureExt, pin_mut};
 
 use super::clock::TrueTime;
-use super::disk::SimDisk;
+use super::disk::{Sectors, SimDisk};
 use super::fences::{Care, Fences};
 use super::io::IoKind;
 use super::moves::{Ending, Image, Stream};
@@ -52,6 +54,10 @@ pub struct Field {
     pub hardware: SimWorld,
     /// The guest of each lease that is on its way to another host, if it is.
     pub streams: RefCell<Vec<Option<Stream>>>,
+    /// What operators have taken a copy of, for each lease.
+    pub copies: RefCell<Vec<Sectors>>,
+    /// Whether something else lies in place of each lease.
+    pub is_foreign: RefCell<Vec<bool>>,
     /// Hosts that have got all they wanted.
     pub finished: Cell<usize>,
 }
@@ -77,6 +83,8 @@ pub struct Host {
     pub suspended: RefCell<Vec<Option<Image>>>,
     /// Of the present life, where holders are stopped that do not stop.
     fences: RefCell<Option<Rc<Fences>>>,
+    /// How often it came to owe something on a lease.
+    pub owed: Cell<u64>,
     /// Nobody will start it again.
     pub gone: Cell<bool>,
     is_finished: Cell<bool>,
@@ -110,6 +118,7 @@ impl Host {
             had_last: RefCell::new(vec![false; leases]),
             suspended: RefCell::new(vec![None; leases]),
             fences: RefCell::new(None),
+            owed: Cell::new(0),
             gone: Cell::new(false),
             is_finished: Cell::new(false),
         })
@@ -251,7 +260,9 @@ impl Host {
                 let loss = keep_renewed(&self.world, membership, delta, &()).await;
                 self.has_lost(&loss.reason);
             };
-            join(renewal, settle_debts(&self.world, membership, &table)).await;
+            let debts = settle_debts(&self.world, membership, &table);
+            let reread = reread_held(&self.world, membership, &table);
+            join(renewal, join(debts, reread)).await;
         };
         let guests =
             (0..self.field.leases.len()).map(|lease| self.guest(membership, &table, lease));
@@ -355,12 +366,16 @@ impl Host {
             let image = self.arrival(lease);
             let mut holding = self.holding(membership);
             holding.expected = image.map(|image| image.expected);
+            let work = field.referee.begins(lease);
             let mut failure = match paxos_lease::acquire(world, membership, area, &holding).await {
                 Ok(held) => {
+                    let is_fresh = work.is_fresh();
+                    drop(work);
                     let mut reservation = Some(reservation);
                     let arrived = self.arrives(membership, lease, &held, image, &mut reservation);
                     if arrived.await {
-                        self.hold(membership, lease, held, reservation).await;
+                        self.hold(membership, lease, held, reservation, is_fresh)
+                            .await;
                     }
                     continue;
                 }
@@ -375,7 +390,11 @@ impl Host {
                 // What an acquire left half-way need not be settled for the next to be right.
                 match paxos_lease::acquire(world, membership, area, &holding).await {
                     Ok(held) => {
-                        self.hold(membership, lease, held, Some(reservation)).await;
+                        let is_fresh = work.is_fresh();
+                        drop(work);
+                        let reservation = Some(reservation);
+                        self.hold(membership, lease, held, reservation, is_fresh)
+                            .await;
                         continue;
                     }
                     Err(again) => {
@@ -384,9 +403,10 @@ impl Host {
                     }
                 }
             }
+            drop(work);
             match (failure.debt, failure.settled) {
                 (Some(debt), _) => {
-                    field.referee.count(|tally| tally.debts += 1);
+                    self.owes();
                     reservation.owe(area.clone(), debt);
                 }
                 (None, Some(settled)) => reservation.watch(area.clone(), settled),
@@ -400,6 +420,11 @@ impl Host {
                 world.sleep(Duration::from_secs(2)).await;
             }
         }
+    }
+
+    fn owes(&self) {
+        self.owed.set(self.owed.get() + 1);
+        self.field.referee.count(|tally| tally.debts += 1);
     }
 
     fn refused(&self, error: &AcquireError) {
@@ -435,18 +460,27 @@ impl Host {
         lease: usize,
         held: HeldLease,
         mut reservation: Option<Reservation<SimDisk, usize>>,
+        is_fresh: bool,
     ) {
         let (field, world, life) = (&self.field, &self.world, self.life());
         let scenario = &field.scenario;
-        let is_held = || membership.expiry().is_held(world.now());
+        let lost = Arc::new(AtomicBool::new(false));
+        let is_held = || !lost.load(Ordering::Relaxed) && membership.expiry().is_held(world.now());
         let nanos = |of: Duration| u64::try_from(of.as_nanos()).unwrap();
         if !is_held() {
             return;
         }
+        let area = &field.leases[lease];
+        if let Some(reservation) = &mut reservation {
+            let told = Arc::clone(&lost);
+            let on_loss: OnLoss = Arc::new(move |_| told.store(true, Ordering::Relaxed));
+            reservation.keep(area.clone(), held.clone(), on_loss);
+        }
         let version = held.version().get();
         self.note(|| format!("holds the lease, version {version}"));
         let quiet = field.is_quiet();
-        field.referee.acquired(lease, life, version, membership);
+        let referee = &field.referee;
+        referee.acquired(lease, life, version, membership, &lost, is_fresh);
         if quiet {
             self.had_last.borrow_mut()[lease] = true;
         }
@@ -501,11 +535,14 @@ impl Host {
         }
         field.referee.gives_up(lease, life);
         drop(on_board);
-        let area = &field.leases[lease];
+        if let Some(reservation) = &reservation {
+            reservation.let_go();
+        }
+        let _work = field.referee.begins(lease);
         let released = paxos_lease::release(world, membership, area, &held).await;
         self.note(|| format!("has released the lease: {released:?}"));
         if let Err(ReleaseError::Lease(_)) = released {
-            field.referee.count(|tally| tally.debts += 1);
+            self.owes();
             if let Some(reservation) = reservation {
                 reservation.owe(area.clone(), Debt::of_release(&held));
             }

@@ -246,6 +246,9 @@ impl Host {
         };
         let note = held.handed_over_note(bare_note(membership), offer);
         let area = &field.leases[lease];
+        if let Some(reservation) = reservation {
+            reservation.let_go();
+        }
         let release = paxos_lease::release_with_note(world, membership, area, held, Some(&note));
         match hand_over(flush, stop, release).await {
             HandoverEnd::Kept(()) => {

@@ -8,16 +8,23 @@
 //! | version | an acquire gets a version that is not newer than all before |
 //! | stale guest | a guest goes on from where it was suspended, or moves, though its disk was written since |
 //! | loss taken back | a guard that said lost says held |
+//! | healthy holder told | a holder is told that its lease is gone, which nobody has touched |
 //! | stuck | after the blows are over somebody never gets the lease |
+//!
+//! What an operator does to a lease excuses all of this for that lease and for a while: see `operators.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use disklease::__sim::delta_lease::Membership;
 use disklease::__sim::world::Timestamp;
+use disklease::timing::Timing;
 
 use super::disk::SimDisk;
 use super::io::IoKind;
+use super::operators::Disturbance;
 use super::sched::{HostIx, Sim};
 
 /// What came to pass in a run, or in many.
@@ -43,11 +50,13 @@ pub struct Tally {
     pub declined: u64,
     pub refused_moves: u64,
     pub fenced: u64,
+    pub operator_acts: u64,
+    pub found_gone: u64,
 }
 
 impl Tally {
     /// Each count by its name.
-    pub fn fields(&self) -> [(&'static str, u64); 20] {
+    pub fn fields(&self) -> [(&'static str, u64); 22] {
         [
             ("acquires", self.acquires),
             ("refusals", self.refusals),
@@ -69,6 +78,8 @@ impl Tally {
             ("declined", self.declined),
             ("refused moves", self.refused_moves),
             ("fenced", self.fenced),
+            ("acts of operators", self.operator_acts),
+            ("leases found gone", self.found_gone),
         ]
     }
 
@@ -93,50 +104,67 @@ impl Tally {
         self.declined += other.declined;
         self.refused_moves += other.refused_moves;
         self.fenced += other.fenced;
+        self.operator_acts += other.operator_acts;
+        self.found_gone += other.found_gone;
     }
 }
 
 /// One life of one host.
 pub type Life = (HostIx, u64);
 
-struct Guard {
-    life: Life,
-    version: u64,
-    membership: Rc<Membership<SimDisk>>,
+/// A guard, and whether it was told that its lease is gone.
+pub struct Guard {
+    pub life: Life,
+    pub version: u64,
+    pub membership: Rc<Membership<SimDisk>>,
+    pub lost: Arc<AtomicBool>,
+    /// Whether nothing of before an operator's act was under way when its acquire began.
+    pub is_fresh: bool,
+    /// That it was told has been noticed.
+    pub is_counted: bool,
 }
 
 #[derive(Default)]
-struct Book {
+pub struct Book {
     /// The guards of each lease that were not given back, those of the dead among them.
-    guards: Vec<Vec<Guard>>,
-    newest: Vec<u64>,
+    pub guards: Vec<Vec<Guard>>,
+    pub newest: Vec<u64>,
     /// How often the disk of each lease was written.
     writes: Vec<u64>,
+    /// What an operator's act still excuses, for each lease.
+    pub disturbed: Vec<Option<Disturbance>>,
+    /// What is under way on the leases: number, which, and whether it is fresh (see `operators.rs`).
+    pub works: Vec<(u64, usize, bool)>,
+    pub next_work: u64,
     broken: Option<String>,
 }
 
 /// Keeps the book of one run. All clones keep the same.
 #[derive(Clone)]
 pub struct Referee {
-    sim: Sim,
+    pub sim: Sim,
     guests: SimDisk,
-    book: Rc<RefCell<Book>>,
+    pub book: Rc<RefCell<Book>>,
     pub tally: Rc<Cell<Tally>>,
+    /// Of the slowest host.
+    pub timing: Timing,
 }
 
 impl Referee {
-    pub fn new(sim: &Sim, leases: usize, guests: SimDisk) -> Self {
+    pub fn new(sim: &Sim, leases: usize, guests: SimDisk, timing: Timing) -> Self {
         let book = Book {
             guards: (0..leases).map(|_| Vec::new()).collect(),
             newest: vec![0; leases],
             writes: vec![0; leases],
-            broken: None,
+            disturbed: (0..leases).map(|_| None).collect(),
+            ..Book::default()
         };
         Self {
             sim: sim.clone(),
             guests,
             book: Rc::new(RefCell::new(book)),
             tally: Rc::default(),
+            timing,
         }
     }
 
@@ -164,16 +192,16 @@ impl Referee {
         }
     }
 
-    fn says_held(&self, guard: &Guard) -> bool {
+    pub fn says_held(&self, guard: &Guard) -> bool {
+        !guard.lost.load(Ordering::Relaxed) && self.is_member(guard.life, &guard.membership)
+    }
+
+    pub fn is_member(&self, life: Life, membership: &Membership<SimDisk>) -> bool {
         let core = self.sim.core.borrow();
-        let host = &core.hosts[guard.life.0.0];
+        let host = &core.hosts[life.0.0];
         let now = Timestamp::from_nanos(host.clock.shows(core.now));
-        host.life == guard.life.1
-            && guard
-                .membership
-                .expiry()
-                .deadline()
-                .is_some_and(|deadline| now < deadline)
+        let deadline = membership.expiry().deadline();
+        host.life == life.1 && deadline.is_some_and(|deadline| now < deadline)
     }
 
     /// A guest write to the disk of `lease`, by anybody else than `life`, that is under way.
@@ -199,10 +227,28 @@ impl Referee {
         life: Life,
         version: u64,
         membership: &Rc<Membership<SimDisk>>,
+        lost: &Arc<AtomicBool>,
+        is_fresh: bool,
     ) {
+        let guard = Guard {
+            life,
+            version,
+            membership: Rc::clone(membership),
+            lost: Arc::clone(lost),
+            is_fresh,
+            is_counted: false,
+        };
+        let is_disturbed = self.is_disturbed(lease);
+        if is_disturbed && !is_fresh {
+            self.book.borrow_mut().guards[lease].push(guard);
+            self.count(|tally| tally.acquires += 1);
+            return;
+        }
         let other = self.book.borrow().guards[lease]
             .iter()
-            .find(|guard| guard.life != life && self.says_held(guard))
+            .find(|guard| {
+                (guard.is_fresh || !is_disturbed) && guard.life != life && self.says_held(guard)
+            })
             .map(|guard| (guard.life, guard.version));
         if let Some(((host, _), theirs)) = other {
             self.breach(|| {
@@ -212,7 +258,9 @@ impl Referee {
                 )
             });
         }
-        if let Some(host) = self.write_in_flight(lease, life) {
+        if let Some(host) = self.write_in_flight(lease, life)
+            && !is_disturbed
+        {
             self.breach(|| {
                 format!(
                     "write in flight: {} has version {version}, a write of the guest of {} is under way",
@@ -232,12 +280,10 @@ impl Referee {
         let mut book = self.book.borrow_mut();
         book.newest[lease] = version.max(newest);
         let taken_over = !book.guards[lease].is_empty();
-        book.guards[lease].clear();
-        book.guards[lease].push(Guard {
-            life,
-            version,
-            membership: Rc::clone(membership),
-        });
+        if !is_disturbed {
+            book.guards[lease].clear();
+        }
+        book.guards[lease].push(guard);
         drop(book);
         self.count(|tally| {
             tally.acquires += 1;
@@ -249,6 +295,12 @@ impl Referee {
     pub fn writes(&self, lease: usize, life: Life, version: u64) {
         self.count(|tally| tally.guest_writes += 1);
         self.book.borrow_mut().writes[lease] += 1;
+        let is_disturbed = self.is_disturbed(lease);
+        let is_his = |guard: &Guard| (guard.life, guard.version) == (life, version);
+        let is_fresh = |guard: &Guard| is_his(guard) && guard.is_fresh;
+        if is_disturbed && !self.book.borrow().guards[lease].iter().any(is_fresh) {
+            return;
+        }
         let newest = self.book.borrow().newest[lease];
         if version < newest {
             self.breach(|| {
@@ -258,7 +310,9 @@ impl Referee {
                 )
             });
         }
-        if let Some(host) = self.write_in_flight(lease, life) {
+        if let Some(host) = self.write_in_flight(lease, life)
+            && !is_disturbed
+        {
             self.breach(|| {
                 format!(
                     "write in flight: the guests of {} and {} write at once",

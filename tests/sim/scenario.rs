@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::choice::{Chooser, On, Stream};
 use super::clock::TrueTime;
 use super::disk::{CutOff, Faults, SlowAt};
+use super::operators::{Act, SECTORS};
 
 /// What a run is mostly about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,13 @@ pub enum Profile {
     /// Two hosts of one id, mostly clones with one name and one clock, that claim it at the same time over
     /// storage whose writes fail, time out and land late.
     Twins,
+    /// Operators initialise leases anew, put them back to what they were, or write something else in their
+    /// place, also while they are held.
+    Operators,
 }
 
 impl Profile {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
@@ -39,18 +43,20 @@ impl Profile {
         Self::Moves,
         Self::Fences,
         Self::Twins,
+        Self::Operators,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
-        match seed % 16 {
-            0..=6 => Self::Ballots,
-            7 => Self::Twins,
-            8 => Self::Fences,
-            9 => Self::Moves,
-            10 | 11 => Self::Takeover,
-            12 | 13 => Self::Lives,
-            14 => Self::Ids,
+        match seed % 32 {
+            0..=13 => Self::Ballots,
+            14 | 15 => Self::Twins,
+            16 => Self::Fences,
+            17 => Self::Operators,
+            18 | 19 => Self::Moves,
+            20..=23 => Self::Takeover,
+            24..=27 => Self::Lives,
+            28 | 29 => Self::Ids,
             _ => Self::Damage,
         }
     }
@@ -73,6 +79,10 @@ pub enum When {
         at: SlowAt,
         nth: u64,
         delay: Duration,
+    },
+    /// When the host owes something on a lease for the first time after `from`.
+    Debt {
+        from: TrueTime,
     },
 }
 
@@ -103,6 +113,8 @@ pub enum Blow {
     Leave,
     /// One bit of a record on a disk, below the record's checksum, turns over.
     Flip { disk: usize, pick: u64, bit: u64 },
+    /// An operator does something to a lease.
+    Operator { lease: usize, act: Act },
 }
 
 /// A host, as it is set up.
@@ -192,6 +204,7 @@ impl Scenario {
             Profile::Moves => Self::moves(&mut draw),
             Profile::Fences => Self::fences(&mut draw),
             Profile::Twins => Self::twins(&mut draw),
+            Profile::Operators => Self::operators(&mut draw),
         }
     }
 
@@ -514,6 +527,64 @@ impl Scenario {
         scenario.stubborn = true;
         // What the kernel has already when the process is killed is ended by nobody.
         scenario.guest_write_max = millis(100);
+        scenario
+    }
+
+    fn operators(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = Self::lives(draw);
+        scenario.leases = 2;
+        for host in &mut scenario.hosts {
+            host.ppm_fast = 0;
+        }
+        // Of what cannot be read nothing can be found out: reads are good and prompt.
+        let writes = [
+            SlowAt::LeaderWrites,
+            SlowAt::BlockWrites,
+            SlowAt::LockspaceWrites,
+        ];
+        scenario.faults = Faults {
+            read_error: 0,
+            read_timeout: 0,
+            slow_at: draw.one_of(&writes),
+            ..scenario.faults
+        };
+        scenario.blows.retain(|(_, _, blow)| {
+            matches!(blow, Blow::Kill { .. } | Blow::Reset { .. } | Blow::Leave)
+        });
+        scenario.hold_max = draw.one_of(&[millis(500), millis(3000), millis(20_000)]);
+        scenario.guest_write_max = millis(100);
+        scenario.turns = 2 + draw.below(4);
+        let ends = scenario.quiet_at.0 / 1_000_000;
+        for _ in 0..draw.one_of(&[1, 1, 2, 3]) {
+            let lease = draw.below(2) as usize;
+            let at = match draw.below(4) {
+                0 => When::Debt {
+                    from: TrueTime(0).after(draw.millis(1, ends)),
+                },
+                _ => Self::when(draw, 1, ends),
+            };
+            let act = match draw.below(6) {
+                0 | 1 => Act::Initialise,
+                2 => Act::Overwrite {
+                    lasts: draw.millis(1, 12_000),
+                },
+                n => {
+                    let copied = When::At(TrueTime(0).after(draw.millis(1, ends)));
+                    let act = Act::Copy;
+                    scenario
+                        .blows
+                        .push((copied, 0, Blow::Operator { lease, act }));
+                    let sector = draw.below(SECTORS as u64);
+                    Act::PutBack {
+                        sector: (n == 5).then_some(sector),
+                    }
+                }
+            };
+            let victim = draw.below(scenario.hosts.len() as u64) as usize;
+            scenario
+                .blows
+                .push((at, victim, Blow::Operator { lease, act }));
+        }
         scenario
     }
 

@@ -17,6 +17,7 @@ use super::choice::{Chooser, Drawn, First, On, Recorded, Seeded, Stream, Told};
 use super::clock::{HostClock, TrueTime};
 use super::disk::{Faults, Sectors, SimDisk};
 use super::machine::{Field, Host};
+use super::operators::operate;
 use super::referee::{Referee, Tally};
 use super::rig::{host_id, incarnation, secs, timing};
 use super::scenario::{Blow, Profile, Scenario, When};
@@ -69,7 +70,7 @@ fn lockspace_disk(n: u64) -> Sectors {
     first_sectors(&image, usize::from(HOSTS))
 }
 
-fn lease_disk() -> Sectors {
+pub fn lease_disk() -> Sectors {
     let mut image = vec![0; GEOMETRY.area_size()];
     let (space, resource) = names();
     lease_image(&mut image, GEOMETRY, &space, &resource, HOSTS).unwrap();
@@ -225,9 +226,12 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
         secs_ahead: 0,
         ppm_fast: 0,
     });
+    let slowest = scenario.hosts.iter().map(|host| host.n).max().unwrap();
     let field = Rc::new(Field {
         sim: sim.clone(),
-        referee: Referee::new(sim, scenario.leases, guests),
+        referee: Referee::new(sim, scenario.leases, guests, timing(slowest, scenario.f)),
+        is_foreign: std::cell::RefCell::new(vec![false; scenario.leases]),
+        copies: std::cell::RefCell::new(vec![lease_disk_cached(); scenario.leases]),
         hardware: SimWorld::new(sim, hardware),
         streams: std::cell::RefCell::new(vec![None; scenario.leases]),
         finished: Cell::new(0),
@@ -297,6 +301,13 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
                     world.until_io(host.world.host, at, nth).await;
                     world.sleep(delay).await;
                 }
+                When::Debt { from } => {
+                    world.sleep_until(Timestamp::from_nanos(from.0)).await;
+                    let owed = host.owed.get();
+                    while host.owed.get() == owed && !field.is_quiet() {
+                        world.sleep(Duration::from_millis(200)).await;
+                    }
+                }
             }
             if field.is_quiet() {
                 return;
@@ -316,7 +327,10 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
     });
 }
 
-fn strike(field: &Field, host: &Rc<Host>, blow: Blow) {
+fn strike(field: &Rc<Field>, host: &Rc<Host>, blow: Blow) {
+    if let Blow::Operator { lease, act } = blow {
+        return operate(field, lease, act);
+    }
     if host.gone.get() {
         return;
     }
@@ -348,6 +362,7 @@ fn strike(field: &Field, host: &Rc<Host>, blow: Blow) {
             });
             field.referee.count(|tally| tally.flips += 1);
         }
+        Blow::Operator { .. } => {}
     }
 }
 
@@ -373,6 +388,7 @@ fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
             }
             return step;
         }
+        field.referee.look(scenario.all_get_it);
         if !scenario.all_get_it && now > scenario.quiet_at.after(dead_after) {
             return step;
         }
