@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub use identity::Identity;
+pub use identity::{FileSystem, Identity};
 #[cfg(feature = "cli")]
 pub use landed::{NotLanded, await_writes, writes_end_with_process};
 pub use named::NamedFile;
@@ -99,6 +99,12 @@ impl Disk {
     #[must_use]
     pub fn info(&self) -> &DiskInfo {
         &self.inner.info
+    }
+
+    /// The file system of the file.
+    #[must_use]
+    pub fn file_system(&self) -> FileSystem {
+        self.info().identity().file_system()
     }
 
     /// Whether the open file has no name any more: whoever looks for it finds another or none. A

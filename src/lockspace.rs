@@ -80,6 +80,7 @@ use host_fence::HostFence;
 use owners::OwnerWatch;
 use registry::Joined;
 use thread::RenewalThread;
+use watch::PathWatch;
 
 pub(crate) use board::{Holder, Notice, Subscription};
 pub(crate) use debts::{LeaseKey, LeaseTable, NotReserved, OnLoss};
@@ -107,13 +108,14 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<HolderBoard>,
     renewals: RenewalRecord,
     pub(crate) host_fence: Arc<HostFence>,
+    /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
+    named: Option<NamedFile>,
+    watch: PathWatch,
 }
 
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     host_name: HostName,
-    /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
-    named: Option<NamedFile>,
     boot_id: [u8; 16],
     pid: u32,
     pub(crate) owners: Arc<OwnerWatch>,
@@ -272,6 +274,12 @@ impl Lockspace {
 }
 
 impl Shared {
+    /// Whether the path that was joined certainly does not name the lockspace any more. May block as the
+    /// file system does.
+    fn is_replaced(&self) -> bool {
+        self.named.as_ref().is_some_and(NamedFile::was_replaced)
+    }
+
     /// [`Timing::removal_quarantine`] by the longest N of all hosts that may run.
     pub(crate) fn removal_quarantine(&self) -> Duration {
         let own = self.membership.timing();
@@ -300,7 +308,15 @@ impl Inner {
     /// Whether the path that was joined still names the lockspace. If not, other hosts may have
     /// joined the new one, and neither sees the other. May block as the file system does.
     pub(crate) fn is_still_named(&self) -> bool {
-        !self.named.as_ref().is_some_and(NamedFile::was_replaced)
+        !self.shared.is_replaced()
+    }
+
+    /// Sees to it that each file system with held leases is inspected by a thread of its own, as far as
+    /// threads are to be had.
+    pub(crate) fn watch_file_systems(&self) {
+        if let Err(error) = PathWatch::start_threads(&self.shared) {
+            tracing::warn!(%error, "no thread is to be had for a file system: another inspects its lease files");
+        }
     }
 
     pub(crate) const fn boot_id(&self) -> [u8; 16] {

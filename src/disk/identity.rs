@@ -29,6 +29,10 @@ enum Key {
     Test(u64),
 }
 
+/// Where the looks at a file hang, should they. All block devices are at one place: their names are below `/dev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileSystem(Option<(u32, u32)>);
+
 impl Identity {
     /// Of what `path` names at this moment.
     ///
@@ -62,6 +66,16 @@ impl Identity {
             })),
             other => Err(other),
         }
+    }
+
+    /// The file system of the file.
+    pub(crate) const fn file_system(self) -> FileSystem {
+        FileSystem(match self.0 {
+            Key::File { device, .. } => Some(device),
+            Key::BlockDevice { .. } => None,
+            #[cfg(test)]
+            Key::Test(_) => None,
+        })
     }
 
     /// Whether it is a block device.

@@ -25,6 +25,7 @@ use super::loss::LossReason;
 use super::signal::Signal;
 use super::thread::run_apart;
 use super::watched_file::WatchedFile;
+use crate::disk::FileSystem;
 use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{OsError, Timestamp, World};
@@ -363,11 +364,22 @@ impl HolderBoard {
         drop(state);
     }
 
-    /// Inspects each holder's lease files, mends their names, and notifies those for whom one is lost.
-    /// May block as the file system does; the board's lock is not held then.
+    /// The file systems with lease files of holders, each of them once or more.
+    pub fn file_systems(&self) -> Vec<FileSystem> {
+        let state = self.state.lock();
+        let held = state
+            .entries
+            .iter()
+            .filter(|entry| entry.killed_at.is_none());
+        held.flat_map(|entry| entry.files.iter().map(WatchedFile::file_system))
+            .collect()
+    }
+
+    /// Inspects each holder's lease files on the file system `on`, mends their names, and notifies those
+    /// for whom one is lost. May block as the file system does; the board's lock is not held then.
     ///
     /// `quarantine`: how long a directory without second links stays unsettled.
-    pub fn check_files(&self, now: impl Fn() -> Timestamp, quarantine: Duration) {
+    pub fn check_files(&self, on: FileSystem, now: impl Fn() -> Timestamp, quarantine: Duration) {
         let entries: Vec<_> = {
             let state = self.state.lock();
             let held = state
@@ -379,13 +391,14 @@ impl HolderBoard {
         };
         let mut directories = BTreeMap::new();
         for (id, files) in &entries {
-            if let Some(lost) = files.iter().find(|file| file.is_lost()) {
+            let here = || files.iter().filter(|file| file.file_system() == on);
+            if let Some(lost) = here().find(|file| file.is_lost()) {
                 if self.announce_one(*id, &LossReason::LeaseReplaced, now()) {
                     tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
                 }
                 continue;
             }
-            let links = files.iter().filter_map(WatchedFile::links);
+            let links = here().filter_map(WatchedFile::links);
             directories.extend(links.map(|links| (links.path(), links)));
         }
         // Those that were mended by now need not be waited for any longer than that.

@@ -431,6 +431,16 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         owes
     }
 
+    /// What `of` says of the disks on which anything is owed.
+    pub fn owing_on<T>(&self, of: impl Fn(&D) -> T) -> Vec<T> {
+        let leases = self.leases.lock();
+        let owing = leases.values().filter_map(|state| match state {
+            State::Owing(owed) => Some(of(&owed.lease.disk)),
+            State::Taken(_) => None,
+        });
+        owing.collect()
+    }
+
     pub(super) fn debts(&self) -> Vec<(K, Owed<D>)> {
         let leases = self.leases.lock();
         leases

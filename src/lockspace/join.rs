@@ -21,7 +21,8 @@ use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
 use super::{
-    HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, RenewalRecord, Shared,
+    HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, PathWatch, RenewalRecord,
+    Shared,
 };
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
@@ -170,6 +171,7 @@ impl LockspaceOptions {
             }
         };
 
+        let disk = area.disk.clone();
         let membership = Membership::new(area, &lease, hosts);
         let shared = Arc::new(Shared {
             membership,
@@ -177,11 +179,11 @@ impl LockspaceOptions {
             board: HolderBoard::new(timing, lease.renewed_at(), deadman.map(boxed)),
             renewals: RenewalRecord::default(),
             host_fence: HostFence::new(watchdog),
+            named: named.map(|links| NamedFile::new(path, links, disk)),
+            watch: PathWatch::default(),
         });
-        let disk = &shared.membership.area().disk;
         let inner = Inner {
             host_name,
-            named: named.map(|links| NamedFile::new(path, links, disk.clone())),
             boot_id,
             pid: std::process::id(),
             owners: OwnerWatch::new(),
@@ -286,7 +288,7 @@ impl Inner {
     /// Starts the life that was claimed with `lease`, or frees its host id again.
     fn begin(self, lease: &DeltaLease, options: &LockspaceOptions) -> Result<Lockspace, JoinError> {
         let membership = &self.shared.membership;
-        match RenewalThread::start(&self.shared, lease.clone(), self.named.clone()) {
+        match RenewalThread::start(&self.shared, lease.clone()) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => {
                 self.free(lease);

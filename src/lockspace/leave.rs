@@ -35,7 +35,7 @@ impl Inner {
             let held_for = deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()));
             membership.timing().io().min(held_for)
         };
-        let (lease, rest) = thread.stop_renewing(limit());
+        let (lease, rest) = thread.stop_renewing(&self.shared, limit());
         // A write of ours that lands after somebody else took the freed id could undo what that one
         // wrote. So the id is freed only when nothing is under way.
         let quiet = wait_for_io(&self.pools(), limit()).is_empty() || mutation!(LeftWithIoInFlight);

@@ -1,4 +1,4 @@
-//! The threads of a join: one renews, one watches the paths, one runs the callbacks of those who
+//! The threads of a join: one renews, some watch the paths, one runs the callbacks of those who
 //! lost their leases.
 
 use std::io;
@@ -18,9 +18,9 @@ use super::loss::LossReason;
 use super::renewal::Upkeep;
 use super::settle::settle_debts;
 use super::signal::Signal;
-use super::watch::{Stop, watch_paths};
+use super::watch::PathWatch;
 use crate::delta_lease::DeltaLease;
-use crate::disk::{NamedFile, StorageWorld};
+use crate::disk::StorageWorld;
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, World, clock};
 
@@ -40,27 +40,13 @@ pub(super) struct RenewalThread {
     stop: Arc<Signal>,
     renewal: JoinHandle<DeltaLease>,
     callbacks: JoinHandle<()>,
-    watch: JoinHandle<()>,
-    stop_watch: Arc<Stop>,
 }
 
 impl RenewalThread {
-    /// Starts all. `lease` is renewed from now on, and the path of `lockspace` watched, if it has one.
-    pub(super) fn start(
-        shared: &Arc<Shared>,
-        lease: DeltaLease,
-        lockspace: Option<NamedFile>,
-    ) -> io::Result<Self> {
+    /// Starts all. `lease` is renewed from now on, and the path of the lockspace watched, if it has one.
+    pub(super) fn start(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
         let stop = Arc::new(Signal::default());
-        let stop_watch = Arc::new(Stop::default());
-        let watch = {
-            let (shared, stop) = (Arc::clone(shared), Arc::clone(&stop_watch));
-            builder("dl-watch").spawn(move || {
-                let death = Death::of(&shared);
-                watch_paths(&shared, lockspace.as_ref(), &stop);
-                death.ended_well();
-            })?
-        };
+        PathWatch::start_threads(shared)?;
         let callbacks = {
             let shared = Arc::clone(shared);
             builder("dl-callbacks").spawn(move || shared.board.run())
@@ -68,7 +54,7 @@ impl RenewalThread {
         let callbacks = match callbacks {
             Ok(callbacks) => callbacks,
             Err(error) => {
-                stop_watch.set();
+                shared.watch.stop();
                 return Err(error);
             }
         };
@@ -81,11 +67,9 @@ impl RenewalThread {
                 stop,
                 renewal,
                 callbacks,
-                watch,
-                stop_watch,
             }),
             Err(error) => {
-                stop_watch.set();
+                shared.watch.stop();
                 shared.board.close();
                 drop(callbacks.join());
                 Err(error)
@@ -95,26 +79,32 @@ impl RenewalThread {
 
     /// Ends the renewals, and gives the lease back, unless the thread has died, hangs, or is the one
     /// that dropped the last handle. Does not wait for I/O.
-    pub(super) fn stop_renewing(self, limit: Duration) -> (Option<DeltaLease>, Rest) {
+    pub(super) fn stop_renewing(
+        self,
+        shared: &Shared,
+        limit: Duration,
+    ) -> (Option<DeltaLease>, Rest) {
         self.stop.set();
-        self.stop_watch.set();
+        shared.watch.stop();
         let lease = end_soon(self.renewal, limit.max(PATIENCE));
-        let (callbacks, watch) = (self.callbacks, self.watch);
-        (lease, Rest { callbacks, watch })
+        let callbacks = self.callbacks;
+        (lease, Rest { callbacks })
     }
 }
 
 /// The threads that nothing on the disk waits for.
 pub(super) struct Rest {
     callbacks: JoinHandle<()>,
-    watch: JoinHandle<()>,
 }
 
 impl Rest {
     pub(super) fn end(self, shared: &Shared) {
         shared.board.close();
         end_soon(self.callbacks, CALLBACKS_PATIENCE);
-        end_soon(self.watch, PATIENCE);
+        let until = clock::now() + PATIENCE;
+        for thread in shared.watch.threads() {
+            end_soon(thread, until.since(clock::now()));
+        }
     }
 }
 
@@ -147,7 +137,7 @@ pub(super) fn run_apart(name: &str, work: impl Fn() + Send + Sync + 'static) {
     }
 }
 
-fn builder(name: &str) -> Builder {
+pub(super) fn builder(name: &str) -> Builder {
     Builder::new().name(name.to_owned()).stack_size(STACK_SIZE)
 }
 
@@ -183,20 +173,20 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
 }
 
 /// A thread that dies, of those that keep the leases honest, must not leave them looking held.
-struct Death<'a> {
+pub(super) struct Death<'a> {
     shared: &'a Shared,
     ended_well: bool,
 }
 
 impl<'a> Death<'a> {
-    const fn of(shared: &'a Shared) -> Self {
+    pub(super) const fn of(shared: &'a Shared) -> Self {
         Self {
             shared,
             ended_well: false,
         }
     }
 
-    fn ended_well(mut self) {
+    pub(super) fn ended_well(mut self) {
         self.ended_well = true;
     }
 }
@@ -264,7 +254,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
-    use crate::disk::{Access, Disk, IoPool, Links, OpenOptions};
+    use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
     use crate::lockspace::{Holder, Lockspace, Watchdog, WatchedFile};

@@ -2,68 +2,150 @@
 //!
 //! A lockspace or lease file that is removed or replaced under its path goes on to work for whoever
 //! has it open, and does not exist for everybody else: both sides would hold the same disk. No read
-//! of the open file shows it, so files and paths are inspected once a second, on a thread of its own:
+//! of the open file shows it, so files and paths are inspected once a second, on threads of their own:
 //! such a look can hang, and must not hold up a renewal.
+//!
+//! Nor must it hold up the looks at other file systems. At each there is one look under way at most,
+//! and there are as many threads as file systems, so that one that hangs keeps its own thread alone.
+//! They are started when a lease is acquired, not when a look is due, and stay until the end: a
+//! process that holds locks may be forbidden new threads.
 
-use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Shared;
 use super::loss::LossReason;
-use crate::disk::{Disk, NamedFile};
+use super::thread::{Death, builder};
+use crate::disk::{Disk, FileSystem};
 use crate::timing::Timing;
-use crate::world::clock;
+use crate::world::{Timestamp, clock};
 
-/// Ends the watch.
+/// Threads of a join at most. More file systems than that share them, and none of those is inspected
+/// while so many hang.
+const THREADS_MAX: usize = 16;
+
+/// What the watching threads of a join have agreed on.
 #[derive(Debug, Default)]
-pub(super) struct Stop {
-    stopped: Mutex<bool>,
+pub(super) struct PathWatch {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Stop {
-    pub(super) fn set(&self) {
-        *self.stopped.lock() = true;
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    threads: Vec<JoinHandle<()>>,
+    /// When the looks of this second were due.
+    due_at: Option<Timestamp>,
+    /// The file systems whose look of this second was begun.
+    begun: BTreeSet<FileSystem>,
+    /// Those at which a look is under way.
+    under_way: BTreeSet<FileSystem>,
+}
+
+impl PathWatch {
+    /// Starts a thread for each file system that has none, as far as there may be more.
+    pub(super) fn start_threads(shared: &Arc<Shared>) -> io::Result<()> {
+        let mut state = shared.watch.state.lock();
+        let mut watched = file_systems(shared);
+        watched.extend(&state.under_way);
+        let wanted = watched.len().clamp(1, THREADS_MAX);
+        while !state.stopped && state.threads.len() < wanted {
+            let of_thread = Arc::clone(shared);
+            let thread = builder("dl-watch").spawn(move || {
+                let death = Death::of(&of_thread);
+                watch_paths(&of_thread);
+                death.ended_well();
+            })?;
+            state.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Ends the watch; a look that hangs goes on.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
+
+    /// All threads, for whoever waits for their ends.
+    pub(super) fn threads(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.state.lock().threads)
+    }
 }
 
-/// The body of the watching thread: until the stop. `lockspace` is
-/// `None` for one that was not opened by a path.
-pub(super) fn watch_paths(shared: &Shared, lockspace: Option<&NamedFile>, stop: &Stop) {
-    let interval = Timing::NAMES_INSPECTED_EVERY;
-    let mut stopped = stop.stopped.lock();
-    while !*stopped {
-        let waited = stop.changed.wait_for(&mut stopped, interval);
-        if !waited.timed_out() {
-            continue;
-        }
-        let lost = parking_lot::MutexGuard::unlocked(&mut stopped, || look(shared, lockspace));
-        if lost {
+/// The body of a watching thread: until the stop.
+fn watch_paths(shared: &Shared) {
+    let PathWatch { state, changed } = &shared.watch;
+    let mut state = state.lock();
+    while !state.stopped {
+        let now = clock::now();
+        if !shared.membership.expiry().is_held(now) {
             // Nothing is left to look at; but the end of a thread takes system calls that nothing
             // else does.
-            while !*stopped {
-                stop.changed.wait(&mut stopped);
-            }
+            changed.wait(&mut state);
+        } else if let Some(on) = state.begin(&file_systems(shared), now) {
+            MutexGuard::unlocked(&mut state, || look(shared, on));
+            state.under_way.remove(&on);
+        } else {
+            let due_at = state.due_at.unwrap_or(now) + Timing::NAMES_INSPECTED_EVERY;
+            changed.wait_for(&mut state, due_at.since(clock::now()));
         }
     }
 }
 
-/// One look at all paths. Returns whether there is nothing left to watch.
-fn look(shared: &Shared, lockspace: Option<&NamedFile>) -> bool {
-    if lockspace.is_some_and(NamedFile::was_replaced) {
+impl State {
+    /// Where a look is due and none is under way, if anywhere; from now on one is.
+    fn begin(&mut self, watched: &BTreeSet<FileSystem>, now: Timestamp) -> Option<FileSystem> {
+        let mut next = self.due(watched);
+        let is_over = |due_at| now.since(due_at) >= Timing::NAMES_INSPECTED_EVERY;
+        // Not before each has had its turn: where one thread has several, a slow one must not keep it.
+        if next.is_none() && self.due_at.is_none_or(is_over) {
+            self.due_at = Some(now);
+            self.begun.clear();
+            next = self.due(watched);
+        }
+        let on = next?;
+        self.begun.insert(on);
+        self.under_way.insert(on);
+        Some(on)
+    }
+
+    fn due(&self, watched: &BTreeSet<FileSystem>) -> Option<FileSystem> {
+        let is_due = |on: &&FileSystem| !self.begun.contains(on) && !self.under_way.contains(on);
+        watched.iter().find(is_due).copied()
+    }
+}
+
+/// Where there is anything to look at. Does not block.
+fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
+    let lockspace = shared.named.iter().map(|named| named.disk().file_system());
+    let held = shared.board.file_systems();
+    let owing = shared.leases.owing_on(Disk::file_system);
+    lockspace.chain(held).chain(owing).collect()
+}
+
+/// One look at all paths on one file system.
+fn look(shared: &Shared, on: FileSystem) {
+    let lockspace = shared.membership.area().disk.info();
+    if lockspace.identity().file_system() == on && shared.is_replaced() {
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
         shared
             .board
             .announce(&LossReason::LockspaceReplaced, clock::now());
         shared.membership.expiry().lose();
         tracing::error!(
-            path = ?shared.membership.area().disk.info().path(),
+            path = ?lockspace.path(),
             "the lockspace was removed or replaced: all its leases are lost"
         );
-        return true;
+        return;
     }
     let quarantine = shared.removal_quarantine();
-    shared.board.check_files(clock::now, quarantine);
-    shared.leases.forget_gone(Disk::is_gone);
-    !shared.membership.expiry().is_held(clock::now())
+    shared.board.check_files(on, clock::now, quarantine);
+    let is_gone_here = |disk: &Disk| disk.file_system() == on && disk.is_gone();
+    shared.leases.forget_gone(is_gone_here);
 }

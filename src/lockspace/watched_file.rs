@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::disk::{NamedFile, StorageWorld};
+use crate::disk::{FileSystem, NamedFile, StorageWorld};
 use crate::libvirt::{LeaseNames, SecondLinks};
 use crate::world::World;
 use crate::world::executor::block_on;
@@ -28,6 +28,10 @@ impl WatchedFile {
 
     pub(super) const fn file(&self) -> &NamedFile {
         &self.file
+    }
+
+    pub(crate) fn file_system(&self) -> FileSystem {
+        self.file.disk().file_system()
     }
 
     pub(super) fn links(&self) -> Option<&SecondLinks> {

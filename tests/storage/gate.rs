@@ -80,6 +80,10 @@ struct State {
     /// What hangs: `None`, or whether it is to be done.
     held: BTreeMap<u64, (Instant, Option<bool>)>,
     next: u64,
+    /// Looks at names and attributes hang.
+    looks_held: bool,
+    /// How many do.
+    looks: usize,
 }
 
 impl Fault {
@@ -123,6 +127,32 @@ impl Gate {
         self.end(false, None);
     }
 
+    /// From now on whoever looks at the name or the attributes of a file hangs, until [`Gate::go_on`] or
+    /// [`Gate::drop_held`].
+    pub(crate) fn hold_looks(&self) {
+        self.lock().looks_held = true;
+    }
+
+    /// How many looks hang.
+    pub(crate) fn looks_held(&self) -> usize {
+        self.lock().looks
+    }
+
+    /// Whether a look need not wait.
+    pub(super) fn is_open_to_looks(&self) -> bool {
+        !self.lock().looks_held
+    }
+
+    pub(super) fn pass_look(&self) {
+        let mut state = self.lock();
+        state.looks += 1;
+        while state.looks_held {
+            let waited = self.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        state.looks -= 1;
+    }
+
     /// How many reads and writes hang that have come before `instant`.
     pub(crate) fn held_since_before(&self, instant: Instant) -> usize {
         let state = self.lock();
@@ -136,6 +166,7 @@ impl Gate {
     fn end(&self, done: bool, next: Option<Fault>) {
         let mut state = self.lock();
         state.fault = next;
+        state.looks_held = false;
         for (_, end) in state.held.values_mut() {
             end.get_or_insert(done);
         }

@@ -55,6 +55,18 @@ impl PassThrough {
         self.files.get(&inode.0)
     }
 
+    /// Answers a look when the gate lets it through.
+    fn look(&self, answer: impl FnOnce() + Send + 'static) {
+        if self.gate.is_open_to_looks() {
+            return answer();
+        }
+        let gate = Arc::clone(&self.gate);
+        thread::spawn(move || {
+            gate.pass_look();
+            answer();
+        });
+    }
+
     /// Does `work` when the gate lets it through, and answers; on a thread of its own if that may take time, for
     /// there is one only that hears of requests.
     fn serve<T>(
@@ -167,20 +179,23 @@ impl Filesystem for PassThrough {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.files.values().find(|file| name == file.name.as_str());
-        match found.filter(|_| parent == INodeNo::ROOT) {
+        let found = found.filter(|_| parent == INodeNo::ROOT).cloned();
+        self.look(move || match found {
             Some(file) => reply.entry(&TTL, &file.attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
-        }
+        });
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        if inode == INodeNo::ROOT {
-            reply.attr(&TTL, &attributes(inode.0, FileType::Directory, 0));
-        } else if let Some(file) = self.file(inode) {
-            reply.attr(&TTL, &file.attr);
+        let attr = if inode == INodeNo::ROOT {
+            Some(attributes(inode.0, FileType::Directory, 0))
         } else {
-            reply.error(Errno::ENOENT);
-        }
+            self.file(inode).map(|file| file.attr)
+        };
+        self.look(move || match attr {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
+        });
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {

@@ -145,6 +145,7 @@ impl Core {
         if let Some(protection) = &core.protection {
             *protection.subscription.lock() = Some(subscription);
         }
+        lockspace.inner().watch_file_systems();
         let guard = Arc::downgrade(&core);
         let on_loss: OnLoss = Arc::new(move |reason| {
             if let Some(core) = guard.upgrade() {
