@@ -23,10 +23,12 @@ use std::time::Duration;
 pub use identity::{FileSystem, Identity};
 #[cfg(feature = "cli")]
 pub use landed::{NotLanded, await_writes, writes_end_with_process};
-pub use named::NamedFile;
+pub use named::{NamedFile, Refreshed};
 pub use open::{
     Access, DiskInfo, FileKind, Links, OpenError, OpenOptions, OpenedDisk, file_system_of_one_host,
 };
+#[cfg(test)]
+pub(crate) use raw::FileNow;
 use raw::RawIo;
 use request::{Failure, Kind, submit};
 use rustix::io::Errno;
@@ -113,8 +115,8 @@ impl Disk {
     pub fn is_gone(&self) -> bool {
         let info = self.info();
         !info.is_block_device()
-            && match self.inner.io.links() {
-                Ok(links) => links == 0 && info.has_links,
+            && match self.inner.io.now() {
+                Ok(now) => now.links == 0 && info.has_links,
                 Err(errno) => errno == Errno::STALE,
             }
     }

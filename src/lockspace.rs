@@ -69,7 +69,7 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, IoPool, NamedFile, StorageWorld};
+use crate::disk::{Disk, IoPool, StorageWorld};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::timing::Timing;
 use crate::world::clock;
@@ -109,7 +109,7 @@ pub(crate) struct Shared {
     renewals: RenewalRecord,
     pub(crate) host_fence: Arc<HostFence>,
     /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
-    named: Option<NamedFile>,
+    named: Option<WatchedFile>,
     watch: PathWatch,
 }
 
@@ -274,12 +274,6 @@ impl Lockspace {
 }
 
 impl Shared {
-    /// Whether the path that was joined certainly does not name the lockspace any more. May block as the
-    /// file system does.
-    fn is_replaced(&self) -> bool {
-        self.named.as_ref().is_some_and(NamedFile::was_replaced)
-    }
-
     /// [`Timing::removal_quarantine`] by the longest N of all hosts that may run.
     pub(crate) fn removal_quarantine(&self) -> Duration {
         let own = self.membership.timing();
@@ -308,7 +302,7 @@ impl Inner {
     /// Whether the path that was joined still names the lockspace. If not, other hosts may have
     /// joined the new one, and neither sees the other. May block as the file system does.
     pub(crate) fn is_still_named(&self) -> bool {
-        !self.shared.is_replaced()
+        !self.shared.named.as_ref().is_some_and(WatchedFile::is_lost)
     }
 
     /// Sees to it that each file system with held leases is inspected by a thread of its own, as far as

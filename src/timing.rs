@@ -299,7 +299,9 @@ impl Timing {
     /// So 2 s after the links were seen missing it has either made the one of its lease again, and the
     /// lease is not made anew, or it has found its lease gone. From then on its guests have the grace,
     /// which ends, and the deadman's slack with it, before F does. One that stands still meanwhile goes
-    /// on within 8N, and inspects then, or finds its leases lost, or is killed.
+    /// on within 8N, and inspects then, or finds its leases lost, or is killed. Another file system that
+    /// hangs does not hold it up; this one, should it hang for the holder alone, does, and so does the
+    /// lockspace on it, without which the leases are lost.
     #[must_use]
     pub fn removal_quarantine(self) -> Duration {
         let inspected = Self::NAMES_INSPECTED_EVERY.saturating_mul(2);

@@ -1,10 +1,12 @@
 //! Whether a path still names the file that is in use.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
 use super::open::{Links, OpenError};
@@ -25,8 +27,38 @@ pub enum FileSeen {
     Gone,
     /// Its path names something else.
     Other,
+    /// It ends before what is used of it does.
+    Cut,
     /// The look failed, which leaves it open.
     Unknown,
+}
+
+impl FileSeen {
+    /// Whether whoever opens the path certainly gets another file, or none, or a part of it.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Gone | Self::Other | Self::Cut)
+    }
+}
+
+/// The directories that were asked for anew in one round of looks. A client of a network file system
+/// believes for a while in the names that it remembers, until it is told that their directory has
+/// changed; asked for once, a directory is good for all names in it.
+#[derive(Debug, Default)]
+pub struct Refreshed(BTreeSet<PathBuf>);
+
+impl Refreshed {
+    /// Asks for the directory of `path`, unless that was done before in this round. May block as the file
+    /// system does.
+    pub(crate) fn directory_of(&mut self, path: &Path) {
+        let directory = path.parent().unwrap_or(path);
+        if !self.0.contains(directory) {
+            let flags = AtFlags::STATX_FORCE_SYNC;
+            // Should it fail, so does the look.
+            let _ = rustix::fs::statx(CWD, directory, flags, StatxFlags::BASIC_STATS);
+            self.0.insert(directory.to_owned());
+        }
+    }
 }
 
 /// A path, and the disk that was opened by it.
@@ -35,6 +67,8 @@ pub struct NamedFile {
     path: PathBuf,
     links: Links,
     disk: Disk,
+    /// Where it may not end before.
+    end: u64,
     /// Since when the link to the block device is missing.
     missing_since: Arc<Mutex<Option<Timestamp>>>,
 }
@@ -47,8 +81,15 @@ impl NamedFile {
             path,
             links,
             disk,
+            end: 0,
             missing_since: Arc::default(),
         }
+    }
+
+    /// The same, of which what lies before byte `end` is used. Of a block device that is not asked.
+    #[must_use]
+    pub fn used_up_to(self, end: u64) -> Self {
+        Self { end, ..self }
     }
 
     /// The path.
@@ -63,43 +104,26 @@ impl NamedFile {
         &self.disk
     }
 
-    /// Whether the open file ends before byte `end` now. Of a block device that is not asked.
-    #[must_use]
-    pub fn ends_before(&self, end: u64) -> bool {
-        let found = self.disk.inner.io.end();
-        !self.disk.info().is_block_device() && found.is_ok_and(|found| found < end)
-    }
-
     /// Looks whether the file is still there, and whether its path still names it. May block as the
     /// file system does.
     ///
     /// Both are asked: of a file that a client of a network file system has open, a removal by that
     /// same client leaves another name; and where another one has removed it and made a new one, the
-    /// server may give the new one the old one's number. What shows something wrong is looked at once
-    /// more before it counts.
-    #[must_use]
-    pub fn look(&self) -> FileSeen {
-        self.look_at(clock::now())
+    /// server may give the new one the old one's number.
+    pub fn look(&self, refreshed: &mut Refreshed) -> FileSeen {
+        self.look_at(clock::now(), refreshed)
     }
 
-    /// Whether the path certainly does not name the same any more: something else, or nothing.
-    #[must_use]
-    pub fn was_replaced(&self) -> bool {
-        matches!(self.look(), FileSeen::Gone | FileSeen::Other)
-    }
-
-    /// The same without the patience that a link to a block device has, for who decides nothing by it
-    /// alone.
+    /// Whether one look shows that the path names something else or nothing, without the patience that a
+    /// link to a block device has, for who decides nothing by it alone.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        matches!(self.look_once(), FileSeen::Gone | FileSeen::Other)
+        let seen = self.look_once(&mut Refreshed::default());
+        matches!(seen, FileSeen::Gone | FileSeen::Other)
     }
 
-    fn look_at(&self, now: Timestamp) -> FileSeen {
-        let seen = match self.look_once() {
-            FileSeen::Gone | FileSeen::Other => self.look_once(),
-            seen => seen,
-        };
+    fn look_at(&self, now: Timestamp, refreshed: &mut Refreshed) -> FileSeen {
+        let seen = self.look_once(refreshed);
         if !self.disk.info().is_block_device() {
             return seen;
         }
@@ -114,19 +138,37 @@ impl NamedFile {
         seen
     }
 
-    fn look_once(&self) -> FileSeen {
+    fn look_once(&self, refreshed: &mut Refreshed) -> FileSeen {
+        match self.look_at_open() {
+            FileSeen::Same => self.look_at_path(refreshed),
+            seen => seen,
+        }
+    }
+
+    /// Looks at the open file alone. May block as the file system does.
+    #[must_use]
+    pub fn look_at_open(&self) -> FileSeen {
         let info = self.disk.info();
-        if !info.is_block_device() {
-            match self.disk.inner.io.links() {
-                // Of file systems that count no links this says nothing.
-                Ok(0) if info.has_links => return FileSeen::Gone,
-                Err(Errno::STALE) => return FileSeen::Gone,
-                Err(_) => return FileSeen::Unknown,
-                Ok(_) => {}
-            }
+        if info.is_block_device() {
+            return FileSeen::Same;
+        }
+        match self.disk.inner.io.now() {
+            // Of file systems that count no links this says nothing.
+            Ok(now) if now.links == 0 && info.has_links => FileSeen::Gone,
+            Ok(now) if now.end < self.end => FileSeen::Cut,
+            Ok(_) => FileSeen::Same,
+            Err(Errno::STALE) => FileSeen::Gone,
+            Err(_) => FileSeen::Unknown,
+        }
+    }
+
+    fn look_at_path(&self, refreshed: &mut Refreshed) -> FileSeen {
+        let identity = self.disk.info().identity();
+        if !identity.is_block_device() {
+            refreshed.directory_of(&self.path);
         }
         match Identity::of_path(&self.path, self.links) {
-            Ok(named) if named == info.identity() => FileSeen::Same,
+            Ok(named) if named == identity => FileSeen::Same,
             Ok(_) | Err(OpenError::NotADisk { .. } | OpenError::IsSymlink { .. }) => {
                 FileSeen::Other
             }

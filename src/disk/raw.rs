@@ -17,12 +17,17 @@ pub(super) trait RawIo: Send + Sync {
     fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Through to the medium.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno>;
-    /// How many names the open file has, as whoever keeps it says at this moment.
-    fn links(&self) -> Result<u32, Errno>;
-    /// Where the open file ends, likewise.
-    fn end(&self) -> Result<u64, Errno> {
-        Err(Errno::NOSYS)
-    }
+    /// What whoever keeps the open file says of it at this moment.
+    fn now(&self) -> Result<FileNow, Errno>;
+}
+
+/// What is to be known of an open file again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileNow {
+    /// How many names it has.
+    pub(crate) links: u32,
+    /// Where it ends.
+    pub(crate) end: u64,
 }
 
 impl RawIo for OwnedFd {
@@ -36,14 +41,13 @@ impl RawIo for OwnedFd {
         rustix::io::pwritev2(self, &[IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)
     }
 
-    fn links(&self) -> Result<u32, Errno> {
+    fn now(&self) -> Result<FileNow, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-        rustix::fs::statx(self, c"", flags, StatxFlags::NLINK).map(|stat| stat.stx_nlink)
-    }
-
-    fn end(&self) -> Result<u64, Errno> {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-        rustix::fs::statx(self, c"", flags, StatxFlags::SIZE).map(|stat| stat.stx_size)
+        let stat = rustix::fs::statx(self, c"", flags, StatxFlags::NLINK | StatxFlags::SIZE)?;
+        Ok(FileNow {
+            links: stat.stx_nlink,
+            end: stat.stx_size,
+        })
     }
 }
 
@@ -129,8 +133,8 @@ mod tests {
             self.next(bytes.len(), offset)
         }
 
-        fn links(&self) -> Result<u32, Errno> {
-            Ok(1)
+        fn now(&self) -> Result<FileNow, Errno> {
+            Ok(FileNow { links: 1, end: 0 })
         }
     }
 

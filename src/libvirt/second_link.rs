@@ -22,7 +22,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::create::{CreateError, make_name_durable};
-use crate::disk::Identity;
+use crate::disk::{Identity, Refreshed};
 use crate::format::ResourceName;
 use crate::world::{Timestamp, clock};
 
@@ -103,8 +103,8 @@ impl SecondLinks {
     /// # Errors
     ///
     /// That cannot be told.
-    pub(crate) fn is_settled(&self) -> Result<bool, CreateError> {
-        let settled = named(&self.links.join(SETTLED))?.is_some();
+    pub(crate) fn is_settled(&self, round: &mut Refreshed) -> Result<bool, CreateError> {
+        let settled = named_in(&self.links.join(SETTLED), round)?.is_some();
         if settled {
             UNSETTLED.lock().remove(&self.links);
         }
@@ -152,8 +152,8 @@ impl SecondLinks {
     }
 
     /// Settles the directory once this process has seen it unsettled for `quarantine`.
-    pub(crate) fn settle_after(&self, quarantine: Duration) {
-        let settled = self.is_settled().and_then(|settled| {
+    pub(crate) fn settle_after(&self, quarantine: Duration, round: &mut Refreshed) {
+        let settled = self.is_settled(round).and_then(|settled| {
             if !settled && self.unsettled_for()? >= quarantine {
                 self.settle()?;
             }
@@ -301,8 +301,8 @@ impl LeaseNames {
     /// Inspects whether both names name the held file `lease`, and mends what can be mended: a name
     /// that is missing is linked back from the other, and a second name that names another file is put
     /// right. Returns whether the first name is right; of errors that leave that open it says yes.
-    pub(crate) fn heal(&self, lease: Identity) -> bool {
-        match named(&self.first) {
+    pub(crate) fn heal(&self, lease: Identity, round: &mut Refreshed) -> bool {
+        match named_in(&self.first, round) {
             Ok(None) => {
                 if !self.link_back(lease) {
                     return false;
@@ -315,6 +315,9 @@ impl LeaseNames {
                 tracing::debug!(%error, "a held lease file cannot be inspected");
                 return true;
             }
+        }
+        if named_in(&self.second, round) == Ok(Some(lease)) {
+            return true;
         }
         let kept = self.keep_second(lease).and_then(|second| match second {
             Second::Same | Second::Unsupported => Ok(()),
@@ -365,25 +368,20 @@ pub(super) fn is_lease_name(name: &[u8]) -> bool {
     name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Has a network file system forget what it remembers of the names in `directory`.
-pub(crate) fn refresh(directory: &Path) {
-    let _ = rustix::fs::statx(
-        CWD,
-        directory,
-        AtFlags::STATX_FORCE_SYNC,
-        StatxFlags::BASIC_STATS,
-    );
-}
-
 /// Whether there is anything of that name.
 fn exists(path: &Path) -> Result<bool, CreateError> {
-    Ok(stat(path)?.is_some())
+    Ok(stat(path, &mut Refreshed::default())?.is_some())
 }
 
 /// The file that `path` names, by what the storage says and not by what is remembered. What is no
 /// file is an error.
 fn named(path: &Path) -> Result<Option<Identity>, CreateError> {
-    let Some(stat) = stat(path)? else {
+    named_in(path, &mut Refreshed::default())
+}
+
+/// The same, as one of a round of looks.
+fn named_in(path: &Path, round: &mut Refreshed) -> Result<Option<Identity>, CreateError> {
+    let Some(stat) = stat(path, round)? else {
         return Ok(None);
     };
     Identity::of(&stat)
@@ -393,8 +391,8 @@ fn named(path: &Path) -> Result<Option<Identity>, CreateError> {
         })
 }
 
-fn stat(path: &Path) -> Result<Option<Statx>, CreateError> {
-    refresh(path.parent().unwrap_or(path));
+fn stat(path: &Path, round: &mut Refreshed) -> Result<Option<Statx>, CreateError> {
+    round.directory_of(path);
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
     match rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
         Ok(stat) => Ok(Some(stat)),
@@ -419,6 +417,14 @@ mod tests {
         (dir, names)
     }
 
+    fn heal(names: &LeaseNames, lease: Identity) -> bool {
+        names.heal(lease, &mut Refreshed::default())
+    }
+
+    fn is_settled(links: &SecondLinks) -> Result<bool, CreateError> {
+        links.is_settled(&mut Refreshed::default())
+    }
+
     fn lease(names: &LeaseNames) -> Identity {
         named(names.first()).unwrap().unwrap()
     }
@@ -431,16 +437,16 @@ mod tests {
     fn each_name_is_made_from_the_other() {
         let (_dir, names) = place();
         let held = lease(&names);
-        assert!(names.heal(held));
+        assert!(heal(&names, held));
         assert_eq!(named(names.second()), Ok(Some(held)));
         fs::remove_file(names.first()).unwrap();
-        assert!(names.heal(held));
+        assert!(heal(&names, held));
         assert_eq!(named(names.first()), Ok(Some(held)));
         fs::remove_file(names.first()).unwrap();
         assert_eq!(names.restore_first(), Ok(true));
         assert_eq!(named(names.first()), Ok(Some(held)));
         fs::remove_dir_all(names.links().directory.join(OWN_DIRECTORY)).unwrap();
-        assert!(names.heal(held));
+        assert!(heal(&names, held));
         assert_eq!(named(names.second()), Ok(Some(held)));
     }
 
@@ -451,12 +457,12 @@ mod tests {
         fs::write(names.second(), "another").unwrap();
         let _open = File::open(names.first()).unwrap();
         fs::remove_file(names.first()).unwrap();
-        assert!(!names.heal(held));
+        assert!(!heal(&names, held));
         assert_eq!(content(names.first()), None);
         // Who comes next has nothing better.
         assert_eq!(names.restore_first(), Ok(true));
         assert_eq!(content(names.first()).as_deref(), Some("another"));
-        assert!(!names.heal(held));
+        assert!(!heal(&names, held));
     }
 
     #[test]
@@ -465,7 +471,7 @@ mod tests {
         let held = lease(&names);
         fs::write(names.second(), "another").unwrap();
         assert_eq!(names.keep_second(held), Ok(Second::Other));
-        assert!(names.heal(held));
+        assert!(heal(&names, held));
         assert_eq!(names.keep_second(held), Ok(Second::Same));
         let left = fs::read_dir(names.links().path()).unwrap().count();
         assert_eq!(left, 1, "a temporary name stays behind");
@@ -497,19 +503,19 @@ mod tests {
             assert!(names.find_second().is_err());
             assert!(names.keep_second(held).is_err());
             // The holder goes on for as long as the first name is right.
-            assert!(names.heal(held));
+            assert!(heal(&names, held));
         }
         fs::remove_file(names.first()).unwrap();
         assert!(names.restore_first().is_err());
-        assert!(!names.heal(held));
-        assert!(names.links().is_settled().is_err());
+        assert!(!heal(&names, held));
+        assert!(is_settled(names.links()).is_err());
     }
 
     #[test]
     fn a_directory_is_unsettled_until_it_was_so_for_long_enough() {
         let (dir, names) = place();
         let links = names.links();
-        assert_eq!(links.is_settled(), Ok(false));
+        assert_eq!(is_settled(links), Ok(false));
         assert_eq!(links.has_leases(), Ok(false));
         links.unsettled_for().unwrap();
         let pause = Duration::from_millis(30);
@@ -521,11 +527,11 @@ mod tests {
         // Another directory of that name is a new beginning.
         fs::rename(dir.path().join(OWN_DIRECTORY), dir.path().join("old")).unwrap();
         assert!(links.unsettled_for().unwrap() < pause);
-        links.settle_after(Duration::MAX);
-        assert_eq!(links.is_settled(), Ok(false));
-        links.settle_after(Duration::ZERO);
+        links.settle_after(Duration::MAX, &mut Refreshed::default());
+        assert_eq!(is_settled(links), Ok(false));
+        links.settle_after(Duration::ZERO, &mut Refreshed::default());
         links.settle().unwrap();
-        assert_eq!(links.is_settled(), Ok(true));
+        assert_eq!(is_settled(links), Ok(true));
         assert_eq!(links.has_leases(), Ok(false));
         names.keep_second(lease(&names)).unwrap();
         assert_eq!(links.has_leases(), Ok(true));

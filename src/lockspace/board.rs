@@ -25,7 +25,7 @@ use super::loss::LossReason;
 use super::signal::Signal;
 use super::thread::run_apart;
 use super::watched_file::WatchedFile;
-use crate::disk::FileSystem;
+use crate::disk::{FileSystem, Refreshed};
 use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{OsError, Timestamp, World};
@@ -379,7 +379,13 @@ impl HolderBoard {
     /// for whom one is lost. May block as the file system does; the board's lock is not held then.
     ///
     /// `quarantine`: how long a directory without second links stays unsettled.
-    pub fn check_files(&self, on: FileSystem, now: impl Fn() -> Timestamp, quarantine: Duration) {
+    pub fn check_files(
+        &self,
+        on: FileSystem,
+        round: &mut Refreshed,
+        now: impl Fn() -> Timestamp,
+        quarantine: Duration,
+    ) {
         let entries: Vec<_> = {
             let state = self.state.lock();
             let held = state
@@ -392,7 +398,7 @@ impl HolderBoard {
         let mut directories = BTreeMap::new();
         for (id, files) in &entries {
             let here = || files.iter().filter(|file| file.file_system() == on);
-            if let Some(lost) = here().find(|file| file.is_lost()) {
+            if let Some(lost) = here().find(|file| file.is_lost_in(round)) {
                 if self.announce_one(*id, &LossReason::LeaseReplaced, now()) {
                     tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
                 }
@@ -403,7 +409,7 @@ impl HolderBoard {
         }
         // Those that were mended by now need not be waited for any longer than that.
         for links in directories.values() {
-            links.settle_after(quarantine);
+            links.settle_after(quarantine, round);
         }
     }
 

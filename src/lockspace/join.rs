@@ -22,7 +22,7 @@ use super::registry::{Joined, NotEntered};
 use super::thread::RenewalThread;
 use super::{
     HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, PathWatch, RenewalRecord,
-    Shared,
+    Shared, WatchedFile,
 };
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
@@ -179,7 +179,7 @@ impl LockspaceOptions {
             board: HolderBoard::new(timing, lease.renewed_at(), deadman.map(boxed)),
             renewals: RenewalRecord::default(),
             host_fence: HostFence::new(watchdog),
-            named: named.map(|links| NamedFile::new(path, links, disk)),
+            named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
             watch: PathWatch::default(),
         });
         let inner = Inner {

@@ -354,7 +354,7 @@ mod tests {
         let file = NamedFile::new(lease.clone(), Links::Refuse, Disk::new(opened, &pool));
         let holder: Arc<dyn Holder> = Arc::new(Deadly);
         let board = &lockspace.inner().shared.board;
-        let file = WatchedFile::new(file, 4096, None);
+        let file = WatchedFile::new(file, None);
         let subscription = board.subscribe(&holder, vec![file], clock::now());
         std::fs::remove_file(lease).unwrap();
         let end = clock::now() + Duration::from_secs(20);

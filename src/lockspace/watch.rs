@@ -20,7 +20,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::Shared;
 use super::loss::LossReason;
 use super::thread::{Death, builder};
-use crate::disk::{Disk, FileSystem};
+use super::watched_file::WatchedFile;
+use crate::disk::{Disk, FileSystem, Refreshed};
 use crate::timing::Timing;
 use crate::world::{Timestamp, clock};
 
@@ -123,7 +124,7 @@ impl State {
 
 /// Where there is anything to look at. Does not block.
 fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
-    let lockspace = shared.named.iter().map(|named| named.disk().file_system());
+    let lockspace = shared.named.iter().map(WatchedFile::file_system);
     let held = shared.board.file_systems();
     let owing = shared.leases.owing_on(Disk::file_system);
     lockspace.chain(held).chain(owing).collect()
@@ -131,21 +132,25 @@ fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
 
 /// One look at all paths on one file system.
 fn look(shared: &Shared, on: FileSystem) {
-    let lockspace = shared.membership.area().disk.info();
-    if lockspace.identity().file_system() == on && shared.is_replaced() {
+    let mut round = Refreshed::default();
+    let is_replaced =
+        |lockspace: &WatchedFile| lockspace.file_system() == on && lockspace.is_lost_in(&mut round);
+    if shared.named.as_ref().is_some_and(is_replaced) {
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
         shared
             .board
             .announce(&LossReason::LockspaceReplaced, clock::now());
         shared.membership.expiry().lose();
         tracing::error!(
-            path = ?lockspace.path(),
+            path = ?shared.membership.area().disk.info().path(),
             "the lockspace was removed or replaced: all its leases are lost"
         );
         return;
     }
     let quarantine = shared.removal_quarantine();
-    shared.board.check_files(on, clock::now, quarantine);
+    shared
+        .board
+        .check_files(on, &mut round, clock::now, quarantine);
     let is_gone_here = |disk: &Disk| disk.file_system() == on && disk.is_gone();
     shared.leases.forget_gone(is_gone_here);
 }

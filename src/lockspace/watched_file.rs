@@ -1,29 +1,27 @@
-//! The file of a held lease, inspected again and again for as long as it is held.
+//! The file of a held lease or of the lockspace, inspected again and again for as long as it is in use.
 
 use std::time::Duration;
 
-use crate::disk::{FileSystem, NamedFile, StorageWorld};
+use crate::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
 use crate::libvirt::{LeaseNames, SecondLinks};
 use crate::world::World;
 use crate::world::executor::block_on;
 
-/// A lease that looks lost is inspected once more after so long: whoever puts a name right may have
+/// What looks lost is inspected once more after so long: whoever puts a name right may have
 /// been between two steps.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
-/// The file or device of a held lease.
+/// The file or device of a held lease, or of the lockspace.
 #[derive(Clone, Debug)]
 pub struct WatchedFile {
     file: NamedFile,
-    /// Where the lease ends.
-    end: u64,
     /// `None` where it is no lease of a lease directory.
     names: Option<LeaseNames>,
 }
 
 impl WatchedFile {
-    pub(crate) const fn new(file: NamedFile, end: u64, names: Option<LeaseNames>) -> Self {
-        Self { file, end, names }
+    pub(crate) const fn new(file: NamedFile, names: Option<LeaseNames>) -> Self {
+        Self { file, names }
     }
 
     pub(super) const fn file(&self) -> &NamedFile {
@@ -41,18 +39,26 @@ impl WatchedFile {
     /// Whether whoever comes next would open another file than this, or none, or a part of it. What
     /// can be mended is mended. May block as the file system does.
     pub(crate) fn is_lost(&self) -> bool {
-        self.looks_lost() && {
+        self.is_lost_in(&mut Refreshed::default())
+    }
+
+    /// The same, as one of a round of looks.
+    pub(super) fn is_lost_in(&self, round: &mut Refreshed) -> bool {
+        self.looks_lost(round) && {
             block_on(StorageWorld.sleep(SECOND_LOOK));
-            self.looks_lost()
+            self.looks_lost(&mut Refreshed::default())
         }
     }
 
-    fn looks_lost(&self) -> bool {
-        let lease = self.file.disk().info().identity();
-        let names_another = |names: &LeaseNames| !names.heal(lease);
-        self.names.as_ref().is_some_and(names_another)
-            || self.file.was_replaced()
-            || self.file.ends_before(self.end)
+    fn looks_lost(&self, round: &mut Refreshed) -> bool {
+        match &self.names {
+            // Both names are inspected, and the open file, which may have lost them all.
+            Some(names) => {
+                !names.heal(self.file.disk().info().identity(), round)
+                    || self.file.look_at_open().is_loss()
+            }
+            None => self.file.look(round).is_loss(),
+        }
     }
 }
 
@@ -60,8 +66,11 @@ impl WatchedFile {
 mod tests {
     use std::fs;
 
+    use rustix::io::Errno;
+
     use super::*;
-    use crate::disk::{Access, Disk, IoPool, Links, OpenOptions};
+    use crate::disk::testing::answering;
+    use crate::disk::{Access, Disk, FileNow, IoPool, Links, OpenOptions};
 
     /// A watched file of 4096 bytes, and the pool that its disk is on.
     fn watched(path: &std::path::Path) -> (WatchedFile, IoPool) {
@@ -69,7 +78,7 @@ mod tests {
         let opened = OpenOptions::new(Access::ReadOnly).open(path).unwrap();
         let pool = IoPool::new("test", 1..=1).unwrap();
         let file = NamedFile::new(path.to_owned(), Links::Refuse, Disk::new(opened, &pool));
-        (WatchedFile::new(file, 4096, None), pool)
+        (WatchedFile::new(file.used_up_to(4096), None), pool)
     }
 
     #[test]
@@ -95,6 +104,51 @@ mod tests {
         assert!(file.is_lost());
     }
 
+    /// Each kind of look: at the open file, and at the path, with and without a second link.
+    #[test]
+    fn one_look_alone_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lease, aside) = (dir.path().join("lease"), dir.path().join("aside"));
+        fs::write(&lease, [0; 4096]).unwrap();
+        let opened = || OpenOptions::new(Access::ReadOnly).open(&lease).unwrap();
+        let pool = IoPool::new("test", 1..=1).unwrap();
+        let good = Ok(FileNow {
+            links: 1,
+            end: 4096,
+        });
+        let named = |answers: &[Result<FileNow, Errno>]| {
+            let disk = answering(opened(), answers, &pool);
+            NamedFile::new(lease.clone(), Links::Refuse, disk).used_up_to(4096)
+        };
+        let links = SecondLinks::of(dir.path());
+        let name = crate::libvirt::lease_name("/a".as_ref());
+        for bad in [
+            Ok(FileNow {
+                links: 0,
+                end: 4096,
+            }),
+            Ok(FileNow {
+                links: 1,
+                end: 4095,
+            }),
+            Err(Errno::STALE),
+        ] {
+            for names in [None, Some(links.names(&name))] {
+                if let Some(names) = &names {
+                    let _ = fs::hard_link(&lease, names.first());
+                }
+                let is_lost = |answers: &[_]| {
+                    let file = WatchedFile::new(named(answers), names.clone());
+                    file.is_lost()
+                };
+                assert!(!is_lost(&[bad, good]), "{bad:?}");
+                assert!(is_lost(&[bad, bad]), "{bad:?}");
+            }
+        }
+        let file = WatchedFile::new(named(&[good, good]), None);
+        fs::rename(&lease, &aside).unwrap();
+        assert!(file.is_lost());
+    }
     #[test]
     fn a_file_that_is_cut_short_is_lost() {
         let dir = tempfile::tempdir().unwrap();

@@ -179,7 +179,7 @@ impl Lease {
         let end = self.target.offset.saturating_add(len);
         let end = end.min(disk.info().len());
         let named = NamedFile::new(self.target.path.clone(), self.target.links(), disk);
-        WatchedFile::new(named, end, self.target.names.clone())
+        WatchedFile::new(named.used_up_to(end), self.target.names.clone())
     }
 
     pub(super) const fn target(&self) -> &Target {

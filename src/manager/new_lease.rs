@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::lease::{Leaving, Target};
-use crate::disk::Identity;
+use crate::disk::{Identity, Refreshed};
 use crate::libvirt::{CreateError, LeaseDirectory, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::Holding;
@@ -65,7 +65,7 @@ pub(super) fn remaining(
     lockspace: &Lockspace,
     links: &SecondLinks,
 ) -> Result<Option<Duration>, CreateError> {
-    if links.is_settled()? {
+    if links.is_settled(&mut Refreshed::default())? {
         return Ok(None);
     }
     let quarantine = lockspace.inner().shared.removal_quarantine();

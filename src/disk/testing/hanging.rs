@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::disk::identity::Identity;
 use crate::disk::open::DiskInfo;
-use crate::disk::raw::RawIo;
+use crate::disk::raw::{FileNow, RawIo};
 use crate::disk::{Disk, IoPool};
 
 /// The storage under the disks that are opened on it. Clones are the same storage.
@@ -165,7 +165,7 @@ impl RawIo for HangingDisk {
         })
     }
 
-    fn links(&self) -> Result<u32, Errno> {
-        Ok(1)
+    fn now(&self) -> Result<FileNow, Errno> {
+        Ok(FileNow { links: 1, end: 0 })
     }
 }
