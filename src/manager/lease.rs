@@ -360,8 +360,67 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::libvirt::{lease_name, lockspace_name};
+    use crate::disk::OpenError;
+    use crate::format::HostId;
+    use crate::libvirt::{LeaseDirectory, lease_name, lockspace_name};
+    use crate::lockspace::Watchdog;
+    use crate::paxos_lease::Patience;
+    use crate::world::CancelToken;
+
+    /// Somebody removes the lease, or puts another in its place, while it is acquired: whoever comes next
+    /// opens what the path names.
+    #[test]
+    fn a_lease_whose_path_does_not_name_it_any_more_is_not_given_out() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = LeaseDirectory::new(dir.path());
+        let n = Duration::from_secs(1);
+        let path = directory.create_lockspace(n).unwrap();
+        let options = Lockspace::options(Watchdog::None).io_timeout(n);
+        let options = options.runtime_dir(dir.path().join("run"));
+        let lockspace = options.join(path, HostId::FIRST).unwrap();
+        let name = lease_name("/a".as_ref());
+        let geometry = lockspace.membership().area().geometry;
+        directory.create_lease(&name, geometry).unwrap();
+        let target = Target {
+            locked: Locked::Lease {
+                lockspace: lockspace_name(),
+                name,
+            },
+            path: dir.path().join(name.to_string()),
+            offset: 0,
+            lockspace: lockspace_name(),
+            name,
+            names: None,
+        };
+        let holding = Holding {
+            patience: Patience::Refuse,
+            note: None,
+            expected: None,
+            cancel: CancelToken::new(),
+        };
+        let aside = dir.path().join("aside");
+        for is_replaced in [false, true] {
+            let lease = target.try_acquire(&lockspace, &holding).unwrap();
+            fs::rename(&target.path, &aside).unwrap();
+            if is_replaced {
+                fs::copy(&aside, &target.path).unwrap();
+            }
+            let refused = lease.check_name().unwrap_err();
+            let path = target.path.clone();
+            let fault = if is_replaced {
+                LeaseFault::Replaced
+            } else {
+                LeaseFault::Open(OpenError::NotFound { path })
+            };
+            assert_eq!(refused, target.fault(fault));
+            fs::rename(&aside, &target.path).unwrap();
+        }
+        // Each time it was given back.
+        drop(target.try_acquire(&lockspace, &holding).unwrap());
+    }
 
     #[test]
     fn links_are_followed_to_devices_only() {

@@ -366,13 +366,17 @@ impl PaxosManager {
         }
         leases.check_again()?;
         let guard = LockGuard::over(&self.lockspace, leases, wishes)?;
-        // The lockspace may have been lost between the last acquire and now.
+        self.give_out(guard, request.owner.pid)
+    }
+
+    /// The last look: the lockspace may have been lost, and the owner have ended, since the last acquire.
+    fn give_out(&self, guard: LockGuard, owner: u32) -> Result<LockGuard, AcquireError> {
         if guard.is_held() {
             tracing::info!(locks = ?guard, "acquired");
             Ok(guard)
         } else if guard.loss() == Some(LossReason::OwnerEnded) {
             Err(AcquireError::OwnerGone {
-                pid: request.owner.pid,
+                pid: owner,
                 error: OsError(libc::ESRCH),
             })
         } else {
@@ -380,5 +384,35 @@ impl PaxosManager {
                 reason: self.lockspace.loss(),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::HostId;
+    use crate::lockspace::Watchdog;
+
+    #[test]
+    fn no_guard_is_given_out_whose_lockspace_was_lost_after_its_last_acquire() {
+        let dir = tempfile::tempdir().unwrap();
+        let n = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(n)
+            .runtime_dir(dir.path().join("run"))
+            .join(path, HostId::FIRST)
+            .unwrap();
+        let manager = PaxosManager::without_directory(lockspace.clone());
+        let guard = || {
+            let mut request = LockRequest::new(Owner::this_process("guest-1"));
+            let wishes = request.take_wishes().unwrap();
+            LockGuard::over(&lockspace, Unstarted::default(), wishes).unwrap()
+        };
+        assert!(manager.give_out(guard(), 1).unwrap().is_held());
+        let guard = guard();
+        lockspace.membership().expiry().lose();
+        let lost = AcquireError::LockspaceLost { reason: None };
+        assert_eq!(manager.give_out(guard, 1).unwrap_err(), lost);
     }
 }

@@ -11,6 +11,8 @@ use rustix::process::Signal;
 
 use super::cli::{Ended, run};
 use super::place::{DISK, Place, Running};
+use super::storage::Mount;
+use super::storage::gate::{Fault, Mode, Target};
 
 #[test]
 fn the_exit_code_is_that_of_the_command() {
@@ -176,4 +178,29 @@ fn storage_that_fails_and_wrong_usage() {
     ];
     let args = [&args[..], &[nowhere.to_str().unwrap(), "--", "true"]].concat();
     run(&args).expect_failure(69, "/proc/leases");
+}
+
+/// As on NFS in the first minute of its server.
+#[test]
+fn storage_that_does_not_answer_is_named_while_it_is_waited_for() {
+    let mut place = Place::new();
+    // Its lease is there.
+    assert_eq!(place.run(1, &[], &["true"]).code, Some(0));
+    let mount = Mount::new(&place.leases(), &place.path().join("seen"), |_| {});
+    place.see_through(mount.path());
+    place.set_io_timeout("20");
+    mount.gate().set(Fault {
+        target: Target::All,
+        reads: true,
+        writes: false,
+        mode: Mode::Hold,
+    });
+    let running = Running::spawn(&mut place.command(1, &[], &["true"]));
+    let said = running.message("still opening ");
+    let path = mount.path().join(LOCKSPACE_NAME);
+    let expected = format!("still opening {} after 5 s", path.display());
+    assert!(said.ends_with(&expected), "{said}");
+    mount.gate().go_on();
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }

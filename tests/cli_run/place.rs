@@ -33,6 +33,8 @@ pub(crate) struct Place {
     dir: TempDir,
     /// Where its hosts see the lease directory.
     seen: PathBuf,
+    /// N of its hosts.
+    io_timeout: &'static str,
 }
 
 impl Place {
@@ -41,12 +43,22 @@ impl Place {
         let seen = dir.path().join("leases");
         let leases = LeaseDirectory::new(&seen);
         leases.create_lockspace(Duration::from_secs(1)).unwrap();
-        Self { dir, seen }
+        let io_timeout = "1";
+        Self {
+            dir,
+            seen,
+            io_timeout,
+        }
     }
 
     /// From now on hosts see the lease directory there.
     pub(crate) fn see_through(&mut self, path: &std::path::Path) {
         path.clone_into(&mut self.seen);
+    }
+
+    /// From now on its hosts have this N, in seconds.
+    pub(crate) const fn set_io_timeout(&mut self, secs: &'static str) {
+        self.io_timeout = secs;
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
@@ -64,7 +76,13 @@ impl Place {
 
     /// The same with this watchdog.
     pub(crate) fn of_host_with(&self, what: &str, id: u64, watchdog: &str) -> Command {
-        let run = command(&[what, "--io-timeout", "1", "--watchdog", watchdog]);
+        let run = command(&[
+            what,
+            "--io-timeout",
+            self.io_timeout,
+            "--watchdog",
+            watchdog,
+        ]);
         // Whoever runs the tests in the background has some of them ignored.
         let mut command = Command::new("env");
         command

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{AT_ONCE, Place, Running, children, ended_within, lives, wait_until};
+use super::place::{AT_ONCE, DISK, Place, Running, children, ended_within, lives, wait_until};
 
 const NOBODY: u32 = 65534;
 
@@ -113,4 +113,26 @@ fn what_may_not_be_sent_signals_is_said_and_refused_and_its_disk_is_kept() {
         place.assert_free();
         let _ = fs::remove_file(place.path().join("go"));
     }
+}
+
+/// Whoever may not look for a second name does not know whether a lease is new.
+#[test]
+fn without_the_right_to_see_second_names_no_lease_is_made() {
+    let Some((place, _)) = of_nobody() else {
+        println!("NOT TESTED: another user cannot reach the build directory");
+        return;
+    };
+    let links = place.leases().join(".disklease/leases");
+    std::os::unix::fs::chown(&links, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&links, fs::Permissions::from_mode(0o700)).unwrap();
+    let name = disklease::libvirt::lease_name(DISK.as_ref()).to_string();
+    let mut command = place.command(1, &[], &["echo", "never"]);
+    let ended = Running::spawn(command.uid(NOBODY).gid(NOBODY)).ended();
+    assert_eq!((ended.code, &*ended.stdout), (Some(69), ""), "{ended:?}");
+    // The one that could not be seen, and why.
+    let second = links.join(&name);
+    assert!(ended.stderr.contains(second.to_str().unwrap()), "{ended:?}");
+    assert!(ended.stderr.contains("Permission denied"), "{ended:?}");
+    assert!(!place.leases().join(name).exists(), "{ended:?}");
+    place.assert_free();
 }

@@ -1,9 +1,13 @@
 //! A life that ends with I/O under way: the next one does not begin before that has ended.
 
+use std::fs::File;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, Lockspace, PaxosManager};
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
@@ -21,6 +25,23 @@ fn join(dir: &Path, lockspace: &Path) -> Result<Lockspace, JoinError> {
     options.join(lockspace, host_id(1))
 }
 
+/// Nor may another process, which knows nothing of the I/O of this one: at no time can it have the lock.
+fn other_processes_are_kept_out(dir: &Path) {
+    let mut locks = std::fs::read_dir(dir.join("run/alpha")).unwrap();
+    let lock = locks.find_map(|entry| {
+        let path = entry.unwrap().path();
+        let is_it = path.extension().is_some_and(|kind| kind == "process");
+        is_it.then_some(path)
+    });
+    let lock = File::open(lock.unwrap()).unwrap();
+    // More than once: a child that another test is just starting may have a copy of what was given up.
+    for _ in 0..20 {
+        let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        assert!(taken.is_err(), "the process lock is free");
+        sleep(Duration::from_millis(10));
+    }
+}
+
 /// `end` a life in which writes hang; then nobody joins until they have ended.
 fn ends_with_a_write_under_way(end: impl FnOnce(&Path, &Path, &Mount)) {
     let dir = scratch();
@@ -32,6 +53,7 @@ fn ends_with_a_write_under_way(end: impl FnOnce(&Path, &Path, &Mount)) {
     end(dir.path(), &path, &mount);
     let error = join(dir.path(), &path).unwrap_err();
     assert!(matches!(error, JoinError::IoInFlight { .. }), "{error}");
+    other_processes_are_kept_out(dir.path());
     mount.gate().go_on();
     let joined = wait_until("the join", SOON, || match join(dir.path(), &path) {
         Ok(joined) => Some(joined),

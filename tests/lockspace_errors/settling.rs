@@ -1,14 +1,23 @@
 //! Storage that fails under an acquire or a release: what is left is settled when it is there again.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use disklease::format::DblockSector;
 use disklease::libvirt::lease_name;
-use disklease::{AcquireError, LeaseDirectory, LockManager as _, PaxosManager, WaitLimit};
+use disklease::{
+    AcquireError, LeaseDirectory, LockManager as _, LossReason, PaxosManager, WaitLimit,
+};
 use tempfile::TempDir;
 
 use crate::storage::Mount;
 use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{N, SOON, disks, host_id, lockspace_in, manager, options, scratch};
+use crate::support::{
+    N, SOON, bytes_of, disks, host_id, lockspace_in, manager, options, overwrite, scratch,
+    wait_until,
+};
 
 const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 const DISK: &str = "/disk";
@@ -26,16 +35,26 @@ fn behind(dir: &TempDir) -> PathBuf {
     dir.path().join("behind")
 }
 
-/// A lease directory with the leases of [`DISK`] and [`OTHER`], and the view that one host has of it. What is in it is gone
-/// after the mount.
-fn storage() -> (TempDir, Mount) {
+fn lease_of(dir: &TempDir, disk: &str) -> PathBuf {
+    behind(dir).join(lease_name(Path::new(disk)).to_string())
+}
+
+/// A lease directory with the leases of these disks.
+fn leases_of(names: &[&str]) -> TempDir {
     let dir = scratch();
     std::fs::create_dir(behind(&dir)).unwrap();
     let first = manager(&behind(&dir), 1, "alpha");
-    drop(first.acquire(disks(&[DISK, OTHER])).unwrap());
+    drop(first.acquire(disks(names)).unwrap());
     let lockspace = first.lockspace().clone();
     drop(first);
     lockspace.leave().unwrap();
+    dir
+}
+
+/// A lease directory with the leases of [`DISK`] and [`OTHER`], and the view that one host has of it. What is in it is gone
+/// after the mount.
+fn storage() -> (TempDir, Mount) {
+    let dir = leases_of(&[DISK, OTHER]);
     let mount = Mount::new(&behind(&dir), &dir.path().join("mount"), |_| {});
     (dir, mount)
 }
@@ -105,4 +124,75 @@ fn an_acquire_that_failed_half_way_is_settled_before_the_next_one() {
     let wait = WaitLimit::For(SOON);
     let guard = a.acquire(disks(&[DISK]).wait(wait)).unwrap();
     assert!(guard.is_held());
+}
+
+/// The storage says that the second of two writes failed, takes what comes after it, and does that one all the
+/// same: the lease would be this host's for ever, which does not know of it.
+#[test]
+fn a_lease_that_was_taken_back_is_looked_at_for_a_while() {
+    let dir = leases_of(&[DISK]);
+    let met = AtomicUsize::new(0);
+    let mount = Arc::new_cyclic(|mount: &Weak<Mount>| {
+        let mount = Weak::clone(mount);
+        Mount::new(&behind(&dir), &dir.path().join("mount"), move |_| {
+            let Some(mount) = mount.upgrade() else { return };
+            match met.fetch_add(1, Ordering::Relaxed) {
+                0 => mount.gate().set(LEASE_WRITES),
+                _ => mount.gate().go_on(),
+            }
+        })
+    });
+    let a = through(&dir, &mount);
+    mount.gate().set(Fault {
+        mode: Mode::Delay(Duration::ZERO),
+        ..LEASE_WRITES
+    });
+    a.acquire(disks(&[DISK])).unwrap_err();
+    let block_at = 2 * 512;
+    let block = || {
+        let sector = bytes_of(&lease_of(&dir, DISK))[block_at..][..512].to_vec();
+        DblockSector::decode(&sector, host_id(1))
+            .block
+            .unwrap()
+            .unwrap()
+    };
+    assert!(block().released, "it was taken back");
+    let mut late = block();
+    late.released = false;
+    let mut sector = [0; 512];
+    late.write_to(&mut sector).unwrap();
+    overwrite(&lease_of(&dir, DISK), 2 * 512, &sector);
+    wait_until("that it is taken back again", SOON, || {
+        block().released.then_some(())
+    });
+}
+
+/// All threads for the I/O of leases hang, and nobody can tell for how long.
+#[test]
+fn held_leases_are_read_again_though_all_else_hangs() {
+    let names: Vec<_> = (0..16).map(|n| format!("/hangs/{n}")).collect();
+    let mut all: Vec<_> = names.iter().map(String::as_str).collect();
+    all.push(DISK);
+    let dir = leases_of(&all);
+    let before = bytes_of(&lease_of(&dir, DISK));
+    let mount = Mount::new(&behind(&dir), &dir.path().join("mount"), |_| {});
+    let a = through(&dir, &mount);
+    let guard = a.acquire(disks(&[DISK])).unwrap();
+    mount.gate().set(Fault {
+        mode: Mode::Hold,
+        ..LEASE_WRITES
+    });
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| a.acquire(disks(&[name])).unwrap_err());
+        }
+    });
+    let hang = || mount.gate().held_since_before(Instant::now());
+    assert_eq!(hang(), names.len());
+    assert!(guard.is_held());
+    overwrite(&lease_of(&dir, DISK), 0, &before[..3 * 512]);
+    wait_until("the loss", SOON, || guard.loss());
+    assert_eq!(guard.loss(), Some(LossReason::LeaseOverwritten));
+    assert_eq!(hang(), names.len(), "all the while");
+    mount.gate().go_on();
 }

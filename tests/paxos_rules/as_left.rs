@@ -488,6 +488,25 @@ fn an_acquire_that_failed_says_nothing_over_a_version_it_has_not_seen() {
     assert_eq!(note_of(&rig, 2), None);
 }
 
+/// What it had proposed for an older version was carried through by another host: of that version it does
+/// not say that nobody used it, though it knows who had the one before its last.
+#[test]
+fn an_acquire_that_failed_for_a_version_says_nothing_of_an_older_one() {
+    let (rig, [a, b]) = joined();
+    let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
+    let task = a.start_acquire(Patience::Refuse);
+    rig.sim.run_until_held(&look);
+    assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+    // A begins anew for the next version, for which there is no number left.
+    let last_of_host_3 = u64::MAX - 1612;
+    rig.put_block(3, &announced(2, last_of_host_3));
+    rig.sim.release_held(&look);
+    let failure = rig.sim.run(&task).unwrap_err();
+    assert_eq!(failure.error, AcquireError::NumbersUsedUp);
+    assert!(failure.debt.is_none() && rig.block(1).released);
+    assert_eq!(note_of(&rig, 1), None);
+}
+
 /// What it has proposed itself is no use of the disk by another.
 #[test]
 fn a_guest_goes_on_though_its_ballot_was_overtaken() {

@@ -12,6 +12,7 @@ use disklease::format::LeaseVersion;
 use super::setup::{
     announced, is_area_read, is_block_write, is_leader_read, is_leader_write, joined, lease_writes,
 };
+use super::shared::share;
 use super::sim::rig::{LEASE, LEASE_AT, host_id, secs};
 use super::sim::{Hold, Member, Rig, nth};
 
@@ -267,6 +268,30 @@ fn what_is_not_decided_is_retracted_after_a_new_beginning() {
     let failure = rig.sim.run(&task).unwrap_err();
     assert!(matches!(failure.error, AcquireError::Lease(_)));
     assert!(failure.debt.is_none() && rig.block(1).released);
+}
+
+/// So is what another host has carried through for this one: that the leader names this host decides
+/// nothing, for nobody here holds the lease.
+#[test]
+fn what_was_decided_for_this_host_is_retracted_too() {
+    let (rig, [a, b]) = joined();
+    rig.sim.run_for(secs(45));
+    let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
+    let task = a.start_acquire(Patience::Refuse);
+    rig.sim.run_until_held(&look);
+    // B adopts A's input and commits it, and C ballots for a newer version, which sends A back to the
+    // start. There it is refused before it has written anything.
+    b.acquire_error();
+    assert_eq!(rig.leader().owner_id(), Some(a.membership.host_id()));
+    rig.put_block(3, &announced(2, 9003));
+    share(&rig, 2, 1);
+    let from = rig.sim.log_len();
+    rig.sim.release_held(&look);
+    let failure = rig.sim.run(&task).unwrap_err();
+    let is_shared = matches!(failure.error, AcquireError::HeldShared { .. });
+    assert!(is_shared && failure.debt.is_none(), "{failure:?}");
+    assert_eq!(lease_writes(&rig, &a, from).len(), 1);
+    assert!(rig.block(1).released);
 }
 
 /// A lease that is taken keeps its lockspace; one that owes is given to nobody before it is settled.

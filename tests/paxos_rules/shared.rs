@@ -8,7 +8,7 @@ use super::sim::rig::{host_id, secs};
 use super::sim::{Member, Pending, Rig};
 
 /// Host `id` shares the lease, in this generation.
-fn share(rig: &Rig, id: u64, generation: u64) {
+pub(super) fn share(rig: &Rig, id: u64, generation: u64) {
     rig.patch(Rig::block_at(id), 512, |sector| {
         let block = Dblock {
             released: true,
