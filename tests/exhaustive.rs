@@ -165,6 +165,20 @@ fn two_hosts_that_wait_for_owners() {
     all_hold(&["21/2 patient", "11/2 deaths 1 rejoins 1 patient"], &seen);
 }
 
+/// On the lease nothing tells twins apart that acquire it at once: they write one block. That they are not members
+/// at once is what claims and renewals see to. Should they be all the same, neither takes what the other one
+/// has, in any order of their steps and those of a third.
+#[test]
+fn twins_that_take_nothing_from_each_other() {
+    let seen = [Witness::LeaseOfTwin];
+    let worlds = ["11/2 twin", "111/1 twin", "111/1 stalls 1 twin"];
+    all_hold(&worlds, &seen);
+    // With one clock their inputs are the same in the end, and then a version is given out twice.
+    for name in ["22/2 twin", "22/1 stalls 1 twin"] {
+        hold(&world(name).only(Kind::TwoHolders));
+    }
+}
+
 #[test]
 fn three_hosts() {
     all_hold(
@@ -274,6 +288,8 @@ const WRONG: &[(Mutations, &str, Kind)] = {
             WrittenThoughLost,
         ),
         (one(Mutation::MemberUnchecked), "11/2 stalls 1", Trouble),
+        // And then two hold it: see below.
+        (one(Mutation::LeaseOfTwinTaken), "11/1 twin", Trouble),
     ]
 };
 
@@ -320,6 +336,12 @@ fn counter_examples_are_found() {
             VersionHeldTwice,
         ),
         ("T6", Mutations::RULE_I, "22/2 late 1", TwoHolders),
+        (
+            "a twin's lease taken for one's own",
+            Mutations::from(Mutation::LeaseOfTwinTaken),
+            "11/1 twin",
+            TwoHolders,
+        ),
     ] {
         let report = found(wrong, &world(spec).only(kind));
         assert!(report.violation.is_some(), "{name}");

@@ -266,6 +266,7 @@ impl<W: World> Attempt<'_, W> {
                 continue;
             }
             self.forget_what_was_decided(&image.leader);
+            self.refuse_twin(&image)?;
             self.check_expected(&image).await?;
             waypoint!(
                 (image.leader, image.shape, image.max_mbal()),

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::LeaseImage;
+use super::names_us;
 use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
-    Generation, HolderNote, HostId, Incarnation, LeaseVersion, NameBytes, NoteState, PaxosLeader,
-    Tenure,
+    Dblock, Generation, HolderNote, HostId, Incarnation, LeaseVersion, NameBytes, NoteState,
+    PaxosLeader, Tenure,
 };
 use crate::probe::{mutation, witness};
 use crate::timing::{IoTimeout, Timing};
@@ -163,25 +164,35 @@ impl<W: World> Attempt<'_, W> {
         self.watch_other(image, owner).await
     }
 
-    /// The leader names this host: of an earlier life, or of this one without a holder.
-    fn judge_ourselves(&self, me: HostId, image: &LeaseImage) -> Result<Ownership, AcquireError> {
-        let leader = &image.leader;
-        let in_lockspace = self.membership.generation();
-        // INV-INCARNATION: no other run of this host has its generation but a twin of it, which has
-        // the same host id and name by mistake, and may be at work.
+    /// INV-INCARNATION: no other run of this host has its generation but a twin of it, which has the same
+    /// host id and name by mistake, and may be at work. Its note stands in our block. It may hold the
+    /// lease when the leader names us; or the block does, which is newer than a leader that one of us
+    /// wrote late.
+    pub(super) fn refuse_twin(&self, image: &LeaseImage) -> Result<(), AcquireError> {
+        let me = self.membership.host_id();
+        let (leader, in_lockspace) = (&image.leader, self.membership.generation());
         let ours = Some(self.membership.incarnation());
         let twin = image.note_of(me).filter(|note| {
             note.generation == in_lockspace
                 && note.incarnation != ours
                 && !mutation!(LeaseOfTwinTaken)
         });
-        if twin.is_some() && leader.generation() == in_lockspace {
-            witness!(LeaseOfTwin);
-            return Err(AcquireError::HeldByTwin {
-                host_id: me,
-                generation: in_lockspace,
-            });
+        let names_us = names_us(leader, self.membership) && !leader.is_free();
+        let may_hold = |block: Dblock| block.version > leader.version() && !block.released;
+        if twin.is_none() || !names_us && !image.block_of(me).is_some_and(may_hold) {
+            return Ok(());
         }
+        witness!(LeaseOfTwin);
+        Err(AcquireError::HeldByTwin {
+            host_id: me,
+            generation: in_lockspace,
+        })
+    }
+
+    /// The leader names this host: of an earlier life, or of this one without a holder.
+    fn judge_ourselves(&self, me: HostId, image: &LeaseImage) -> Result<Ownership, AcquireError> {
+        let leader = &image.leader;
+        let in_lockspace = self.membership.generation();
         match leader.generation().cmp(&in_lockspace) {
             Ordering::Less if !mutation!(OwnEarlierLifeRefused) => witness!(OwnEarlierLife),
             Ordering::Equal => witness!(OwnLeftover),

@@ -51,6 +51,7 @@ impl World {
         };
         let living: Vec<_> = (0..self.layout.hosts)
             .filter(|&host| !state.is_dead(host))
+            .filter(|&host| self.hosts.node(state.hosts[host]).op != Op::Dead)
             .collect();
         let mut stuck = 0;
         for &host in &living {

@@ -288,8 +288,8 @@ impl Hosts {
     }
 
     /// The ballot number in what a host writes to its own block.
-    pub(super) fn mbal_in(&self, content: ContentId, host: usize) -> u64 {
-        let sector = DblockSector::decode(self.contents.bytes(content), host_id(host));
+    pub(super) fn mbal_in(&self, content: ContentId, id: usize) -> u64 {
+        let sector = DblockSector::decode(self.contents.bytes(content), host_id(id));
         let block = sector.block.expect("what the library wrote can be read");
         block.map_or(0, |block| block.mbal)
     }

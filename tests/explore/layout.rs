@@ -34,34 +34,56 @@ pub type Slot = usize;
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub hosts: usize,
+    /// The last host has the host id, the name and the generation of the first.
+    pub twin: bool,
 }
 
-pub fn host_id(host: usize) -> HostId {
-    HostId::new(host as u64 + 1).unwrap()
+/// The host id of this number.
+pub fn host_id(id: usize) -> HostId {
+    HostId::new(id as u64 + 1).unwrap()
 }
 
 impl Layout {
     pub const LEADER: Slot = 0;
 
-    pub fn slots(self) -> usize {
-        1 + 2 * self.hosts
+    /// Host ids: twins share one.
+    pub fn ids(self) -> usize {
+        self.hosts - usize::from(self.twin)
     }
 
-    pub fn block(host: usize) -> Slot {
-        1 + host
+    /// Which of the ids is this host's.
+    pub fn id_of(self, host: usize) -> usize {
+        if host < self.ids() { host } else { 0 }
+    }
+
+    pub fn twin_of(self, host: usize) -> Option<usize> {
+        let last = self.hosts - 1;
+        match host {
+            _ if !self.twin => None,
+            0 => Some(last),
+            _ => (host == last).then_some(0),
+        }
+    }
+
+    pub fn slots(self) -> usize {
+        1 + 2 * self.ids()
+    }
+
+    pub fn block(self, host: usize) -> Slot {
+        1 + self.id_of(host)
     }
 
     pub fn delta(self, host: usize) -> Slot {
-        1 + self.hosts + host
+        self.deltas().start + self.id_of(host)
     }
 
     /// The leader and all blocks.
     pub fn lease(self) -> Range<Slot> {
-        0..1 + self.hosts
+        0..1 + self.ids()
     }
 
     pub fn deltas(self) -> Range<Slot> {
-        1 + self.hosts..1 + 2 * self.hosts
+        1 + self.ids()..1 + 2 * self.ids()
     }
 
     /// The sectors in some bytes of a disk. The request record, which nobody writes, is none.
@@ -70,7 +92,7 @@ impl Layout {
         let end = first + len / SECTOR;
         match disk {
             StepDisk::Lease => first.saturating_sub(1)..(end - 1).max(1),
-            StepDisk::Space => self.delta(first)..self.delta(end),
+            StepDisk::Space => self.deltas().start + first..self.deltas().start + end,
         }
     }
 
@@ -89,13 +111,13 @@ impl Layout {
         let (space, resource) = names();
         let mut lease = vec![0; GEOMETRY.area_size()];
         let mut deltas = lease.clone();
-        let hosts = u16::try_from(self.hosts).unwrap();
-        lease_image(&mut lease, GEOMETRY, &space, &resource, hosts).unwrap();
+        let ids = u16::try_from(self.ids()).unwrap();
+        lease_image(&mut lease, GEOMETRY, &space, &resource, ids).unwrap();
         lockspace_image(&mut deltas, GEOMETRY, &space, IO_SECS).unwrap();
         let sector = |bytes: &[u8], at: usize| bytes[at * SECTOR..(at + 1) * SECTOR].to_vec();
         let mut sectors = vec![sector(&lease, 0)];
-        sectors.extend((0..self.hosts).map(|host| sector(&lease, 2 + host)));
-        sectors.extend((0..self.hosts).map(|host| sector(&deltas, host)));
+        sectors.extend((0..self.ids()).map(|id| sector(&lease, 2 + id)));
+        sectors.extend((0..self.ids()).map(|id| sector(&deltas, id)));
         (sectors, sector(&lease, 1))
     }
 
@@ -108,7 +130,7 @@ impl Layout {
             resource,
             expected_shape: LeaseShape {
                 geometry: GEOMETRY,
-                num_hosts: u16::try_from(self.hosts).unwrap(),
+                num_hosts: u16::try_from(self.ids()).unwrap(),
             },
         }
     }
@@ -119,7 +141,7 @@ impl Layout {
             offset: 0,
             geometry: GEOMETRY,
             name: names().0,
-            scanned_hosts: u16::try_from(self.hosts).unwrap(),
+            scanned_hosts: u16::try_from(self.ids()).unwrap(),
         }
     }
 }
@@ -140,10 +162,10 @@ pub fn timing() -> Timing {
 }
 
 /// A host that claims its id, with proof that nothing of its earlier life is left.
-pub fn claimant(host: usize) -> Claimant {
+pub fn claimant(host: usize, id: usize) -> Claimant {
     Claimant {
-        host_id: host_id(host),
-        host_name: HostName::new(&format!("host-{}", host + 1)).unwrap(),
+        host_id: host_id(id),
+        host_name: HostName::new(&format!("host-{}", id + 1)).unwrap(),
         timing: timing(),
         pid: 4711,
         boot_id: [7; 16],

@@ -25,6 +25,16 @@ impl World {
             steps.push(Step::quiet(Act::Die.of(host), to));
         }
         let waits = matches!(node.op, Op::Read { .. } | Op::Write { .. } | Op::Sleep);
+        if self.layout.twin {
+            // Its renewal finds the sector to be its twin's.
+            if state.stalls > 0 && host == 0 && waits && node.lost == Lost::Not {
+                let mut to = *state;
+                to.stalls -= 1;
+                to.hosts[host] = self.hosts.edge(to.hosts[host], Input::Stalled, 0).to;
+                steps.push(Step::quiet(Act::Stall.of(host), to));
+            }
+            return;
+        }
         if state.stalls > 0 && !is_dead && waits && state.answered[host] == 0 {
             let mut to = *state;
             to.drop_late_of(host);

@@ -91,14 +91,23 @@ impl Members {
         deltas: &mut [ContentId],
         see_renewals: bool,
     ) -> Vec<MemberId> {
-        let members: Vec<_> = (0..self.layout.hosts)
+        let free = deltas.to_vec();
+        let mut members: Vec<_> = (0..self.layout.ids())
             .map(|host| self.join(contents, host, clock_start(host), deltas))
             .collect();
+        let mut renew = (1 << self.layout.hosts) - 1;
+        if self.layout.twin {
+            // As if none had seen the other. The sector is the twin's from now on, and when that has
+            // renewed for a while, its clock shows what the other's does.
+            let now = clock_start(0) - u64::try_from(time_of_epoch().as_nanos()).unwrap();
+            deltas[0] = free[0];
+            members.push(self.join(contents, self.layout.ids(), now, deltas));
+            renew &= !1;
+        }
         if !see_renewals {
             return members;
         }
-        let all = (1 << self.layout.hosts) - 1;
-        let epoch = self.pass_time(contents, all, &members, deltas);
+        let epoch = self.pass_time(contents, renew, &members, deltas);
         deltas.copy_from_slice(&epoch.deltas);
         epoch.members
     }
@@ -111,11 +120,12 @@ impl Members {
         deltas: &mut [ContentId],
     ) -> MemberId {
         let port = Port::new(self.layout, now);
-        let (area, claimant) = (self.layout.lockspace_area(), claimant(host));
+        let id = self.layout.id_of(host);
+        let (area, claimant) = (self.layout.lockspace_area(), claimant(host, id));
         let claim = delta_lease::acquire(&port, &area, &claimant, &|_| {});
         let lease = alone(&port, contents, deltas, claim).expect("the id is free, or its own");
         let fire_timeout = timing().fire_timeout();
-        let mut table = HostTable::new(GEOMETRY, area.name, fire_timeout, Some(host_id(host)));
+        let mut table = HostTable::new(GEOMETRY, area.name, fire_timeout, Some(host_id(id)));
         let scan = area.read_all(&port, timing().io());
         let scan = alone(&port, contents, deltas, scan).expect("the lockspace can be read");
         table.observe(&scan, port.now(), port.now());

@@ -252,9 +252,9 @@ impl Hosts {
         let (mut ballots, mut last_mbal) =
             before.map_or((0, 0), |node| (node.ballots, node.last_mbal));
         if let (Work::Acquire, Op::Write { slot, content }) = (&root.work, op)
-            && slot == Layout::block(root.host)
+            && slot == self.layout.block(root.host)
         {
-            let mbal = self.mbal_in(content, root.host);
+            let mbal = self.mbal_in(content, self.layout.id_of(root.host));
             ballots += u8::from(mbal != last_mbal);
             last_mbal = mbal;
         }

@@ -28,6 +28,10 @@ pub struct WorldSpec {
     pub owing: bool,
     /// Hosts wait for an owner that may be dead; and have not seen any other host renew.
     pub patient: bool,
+    /// The last host is a twin of the first: both were confirmed, with one host id, one generation and one
+    /// clock. A stall is the first one's renewal that finds the other. Neither acquires in the middle of an
+    /// acquire of the other.
+    pub twin: bool,
     /// Who may be unable to get the lease by itself, in the end.
     pub stuck: Stuck,
     /// Violations that are counted, and do not end the exploration.
@@ -48,6 +52,7 @@ impl WorldSpec {
             torn: false,
             owing: false,
             patient: false,
+            twin: false,
             stuck: Stuck::Nobody,
             passed_over: Vec::new(),
         }
@@ -95,6 +100,14 @@ impl WorldSpec {
         }
     }
 
+    /// What one of them has left, the other one does not take.
+    pub fn twin(self) -> Self {
+        Self {
+            twin: true,
+            ..self.may_be_stuck(Stuck::ForGood)
+        }
+    }
+
     pub fn may_be_stuck(self, stuck: Stuck) -> Self {
         Self { stuck, ..self }
     }
@@ -128,6 +141,7 @@ impl fmt::Display for WorldSpec {
             (self.torn, "torn"),
             (self.owing, "owing"),
             (self.patient, "patient"),
+            (self.twin, "twin"),
         ] {
             if is {
                 write!(f, " {what}")?;
@@ -161,6 +175,7 @@ impl FromStr for WorldSpec {
                 "torn" => spec.torn(),
                 "owing" => spec.owing(),
                 "patient" => spec.patient(),
+                "twin" => spec.twin(),
                 _ => return Err(wrong()),
             };
         }

@@ -55,6 +55,8 @@ pub struct Manner {
     pub owing: bool,
     /// Hosts wait for an owner that may be dead.
     pub patient: bool,
+    /// Two hosts are twins.
+    pub twin: bool,
 }
 
 /// How a piece ended.
@@ -160,6 +162,18 @@ impl Manner {
             cancel: CancelToken::new(),
         }
     }
+
+    fn may_refuse_with(self, error: &AcquireError) -> bool {
+        match error {
+            AcquireError::Held(_) | AcquireError::WriteInFlight => true,
+            AcquireError::HeldByTwin { .. } => self.twin,
+            AcquireError::Lease(error) => is_io(*error),
+            AcquireError::OwnerUnreadable { error, .. } => {
+                matches!(error, DeltaSectorError::Read { .. })
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Root {
@@ -213,7 +227,7 @@ impl Root {
             }
             End::Acquired(Err(failure)) => {
                 told.text = format!("acquire: {}", failure.error);
-                told.trouble = !may_be_refused_with(&failure.error);
+                told.trouble = !manner.may_refuse_with(&failure.error);
                 if failure.error == AcquireError::WriteInFlight && failure.debt.is_none() {
                     // Nothing was tried: it tries again when that has changed.
                     Self {
@@ -233,7 +247,7 @@ impl Root {
             }
             End::Released(held, Err(error)) => {
                 told.text = format!("release: {error}");
-                told.trouble = !self.may_be_released_with(&held, error);
+                told.trouble = !self.may_be_released_with(manner, &held, error);
                 let owes = matches!(error, ReleaseError::Lease(_));
                 over(owes.then(|| Debt::of_release(&held)))
             }
@@ -276,26 +290,17 @@ impl Root {
     }
 
     /// Whether a host that did nothing wrong, and that nobody else harmed, may see this error.
-    fn may_be_released_with(&self, held: &HeldLease, error: ReleaseError) -> bool {
+    fn may_be_released_with(&self, manner: Manner, held: &HeldLease, error: ReleaseError) -> bool {
         match error {
             ReleaseError::Lease(error) => is_io(error),
+            // Its twin's hand looks like its own: that one frees what it had, whoever has it since.
+            ReleaseError::NotOurs { .. } if manner.twin => true,
             // Once the mark is on the disk others may take the lease before the leader is read.
             ReleaseError::NotOurs { version, writer } => {
                 version > held.version() && writer != u64::from(host_id(self.host))
             }
             _ => false,
         }
-    }
-}
-
-fn may_be_refused_with(error: &AcquireError) -> bool {
-    match error {
-        AcquireError::Held(_) | AcquireError::WriteInFlight => true,
-        AcquireError::Lease(error) => is_io(*error),
-        AcquireError::OwnerUnreadable { error, .. } => {
-            matches!(error, DeltaSectorError::Read { .. })
-        }
-        _ => false,
     }
 }
 

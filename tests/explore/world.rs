@@ -7,7 +7,7 @@ use super::layout::{HOSTS_MAX, Layout, SLOTS_MAX};
 use super::report::Violation;
 use super::spec::WorldSpec;
 use super::state::{LATE_MAX, Late, State};
-use super::work::{Manner, Root};
+use super::work::{Manner, Root, Work};
 
 /// Answers that wait for their host, as [`State::answered`] has them. The row of a read is in
 /// [`State::seen`].
@@ -32,13 +32,18 @@ impl World {
     pub fn new(spec: WorldSpec) -> (Self, State) {
         let layout = Layout {
             hosts: spec.acquires.len(),
+            twin: spec.twin,
         };
         assert!(layout.hosts <= HOSTS_MAX && usize::from(spec.late) <= LATE_MAX);
         // These use the same place in a state.
         assert!(!spec.patient || !spec.torn && spec.late == 0);
+        // Only one of twins renews: nobody can be seen to be dead.
+        let faults = [spec.deaths, spec.rejoins, spec.late, spec.failures];
+        assert!(!spec.twin || !spec.patient && faults == [0; 4]);
         let manner = Manner {
             owing: spec.owing,
             patient: spec.patient,
+            twin: spec.twin,
         };
         let (mut hosts, joined, members) = Hosts::new(layout, manner);
         let mut sectors = [0; SLOTS_MAX];
@@ -94,7 +99,7 @@ impl World {
             && (0..self.layout.hosts).all(|host| match self.hosts.node(state.hosts[host]).op {
                 Op::Rest | Op::Dead => true,
                 Op::Sleep => !self.wakes(state, host),
-                _ => self.is_parked(state.hosts[host]),
+                _ => self.is_parked(state.hosts[host]) || self.waits_for_twin(state, host),
             })
     }
 
@@ -129,9 +134,21 @@ impl World {
         })
     }
 
+    /// Whether a host would begin an acquire in the middle of one of its twin.
+    fn waits_for_twin(&self, state: &State, host: usize) -> bool {
+        let acquires = |host: usize, begun: bool| {
+            let node = self.hosts.node(state.hosts[host]);
+            let works = matches!(self.hosts.root_of(state.hosts[host]).work, Work::Acquire);
+            works && begun == (node.length > 0) && node.lost == Lost::Not
+        };
+        let twin = self.layout.twin_of(host);
+        twin.is_some_and(|twin| acquires(twin, true) && acquires(host, false))
+    }
+
     /// What a host waits for happens, if it can.
     fn go(&mut self, state: &State, host: usize, steps: &mut Vec<Step>) {
-        if state.answered[host] != 0 || self.is_parked(state.hosts[host]) {
+        let waits = self.is_parked(state.hosts[host]) || self.waits_for_twin(state, host);
+        if state.answered[host] != 0 || waits {
             return;
         }
         let mut to = *state;
