@@ -39,6 +39,8 @@ mod hosts;
 mod join;
 #[path = "delta_rules/join_races.rs"]
 mod join_races;
+#[path = "delta_rules/late_twins.rs"]
+mod late_twins;
 #[path = "delta_rules/renewal.rs"]
 mod renewal;
 #[path = "delta_rules/twins.rs"]

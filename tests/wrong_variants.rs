@@ -100,9 +100,9 @@ fn each_rule_is_got_wrong_in_one_place_and_the_table_names_it() {
     assert!(rows == table, "the table should be\n{table}");
 }
 
-/// Rules of real processes and files: no thread of a test could get them wrong for them. Their tests
-/// stand beside the code, in `lockspace/life_lock.rs` and `lockspace/registry.rs`, and in
-/// `lockspace_errors`.
+/// Rules of real processes and files: no thread of a test could get them wrong for them, and no simulated
+/// machine has the file locks of a kernel. Their tests stand beside the code, in `lockspace/life_lock.rs` and
+/// `lockspace/registry.rs`, and in `lockspace_errors`.
 const OF_PROCESSES: &[Mutation] = &[
     Mutation::LeftWithIoInFlight,
     Mutation::LifeLockNotInherited,
