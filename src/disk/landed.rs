@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn nothing_is_under_way_to_a_local_file_or_to_what_is_none() {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("disk");
         assert_eq!(await_writes(&file), Ok(()));
         for content in [&b""[..], b"content"] {

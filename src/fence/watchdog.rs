@@ -145,9 +145,11 @@ pub enum WatchdogError {
         /// Why.
         error: OsError,
     },
-    /// Somebody else has the device; it can be open once only.
+    /// Somebody else has the device; it can be open once only. That may be a child that this process has
+    /// forked while it held locks: its copy of the descriptor keeps the device open until it ends or runs
+    /// another program.
     #[error(
-        "the watchdog device {path:?} is in use by another program: wdmd, watchdogd, or systemd with RuntimeWatchdogSec; use wdmd, or a device of its own"
+        "the watchdog device {path:?} is in use by another program: wdmd, watchdogd, or systemd with RuntimeWatchdogSec; or by a child that this process has forked while it was open; use wdmd, or a device of its own"
     )]
     DeviceBusy {
         /// The device.

@@ -1,5 +1,6 @@
 //! `disklease hold`: locks for a process that runs already.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -104,6 +105,41 @@ fn a_hold_that_is_killed_gives_nothing_to_the_next_run_while_its_process_lives()
     let took = reaped.join().unwrap();
     println!("measured: the process was killed {took:?} after its hold");
     assert!(took < Duration::from_secs(14), "{took:?}");
+}
+
+/// Nobody is to end the process, and no warden keeps the life lock of its hold.
+#[test]
+fn a_hold_that_ends_nobody_is_waited_out_when_it_is_killed() {
+    let place = Place::new();
+    let guest = Guest::start(STUBBORN);
+    let running = guest.hold(&place, &["--on-lock-failure", "ignore"]);
+    assert!(children(running.pid()).is_empty(), "it has a warden");
+    running.send(Signal::KILL);
+    running.ended();
+    let ended = place.run(1, &["--fire-timeout", "4"], &["true"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "waiting to see whether it still lives";
+    assert!(ended.stderr.contains(said), "{ended:?}");
+    assert!(lives(guest.pid()));
+}
+
+#[test]
+fn a_warden_keeps_the_life_lock_of_a_hold_that_was_killed_for_as_long_as_its_process_lives() {
+    let place = Place::new();
+    let guest = Guest::start(STUBBORN);
+    let running = guest.hold(&place, &[]);
+    let warden = children(running.pid())[0];
+    running.send(Signal::KILL);
+    wait_until("the hold has ended", || !lives(running.pid()));
+    let open = fs::read_dir(format!("/proc/{warden}/fd")).unwrap();
+    let mut open = open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+    assert!(
+        open.any(|file| file.to_string_lossy().ends_with("-1.life")),
+        "it does not have it"
+    );
+    assert!(lives(guest.pid()));
+    drop(guest);
+    ended_within(LIMIT, &[warden]);
 }
 
 #[test]

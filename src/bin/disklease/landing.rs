@@ -1,8 +1,8 @@
 //! What a process that has ended has written to its disks: waited for before they are given back.
 
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Once};
 use std::thread::{Builder, sleep};
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Landing {
 
     /// Whether no write to them outlives the process that asked for it.
     pub(crate) fn ends_with_process(&self) -> bool {
-        let look = || self.disks.iter().all(|disk| writes_end_with_process(disk));
+        let disks = self.disks.clone();
+        let look = move || disks.iter().all(|disk| writes_end_with_process(disk));
         patiently("looking what the disks lie on", look)
     }
 
@@ -46,7 +47,8 @@ impl Landing {
                 let what = format!(
                     "waiting until all that was written to {shown} is there, and keeping its lock"
                 );
-                patiently(&what, || wait_for(disk));
+                let disk = disk.clone();
+                patiently(&what, move || wait_for(&disk));
             }
         });
     }
@@ -79,18 +81,25 @@ fn wait_for(disk: &Path) {
     }
 }
 
-/// Does it, and says so where that takes long.
-fn patiently<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let (_done, done) = channel::<()>();
-    let what = what.to_owned();
+/// Does it, and says so where that takes long. On a thread of its own: a signal may come to the one that
+/// waits, which would not hear of it while it hangs in the storage.
+fn patiently<T: Send + 'static>(what: &str, work: impl Fn() -> T + Send + Sync + 'static) -> T {
+    let work = Arc::new(work);
+    let (tell, told) = channel();
+    let theirs = Arc::clone(&work);
+    let worker = Builder::new().name("dl-landing".to_owned());
+    // Without such a thread it is done here.
+    let started = worker.spawn(move || drop(tell.send(theirs())));
     let mut waited = 0_u64;
-    let tell = move || {
-        while done.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
-            waited = waited.saturating_add(STILL.as_secs());
-            complain(&format_args!("still {what} after {waited} s"));
+    while started.is_ok() {
+        match told.recv_timeout(STILL) {
+            Ok(done) => return done,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                waited = waited.saturating_add(STILL.as_secs());
+                complain(&format_args!("still {what} after {waited} s"));
+            }
         }
-    };
-    // Without such a thread it is waited without a word.
-    let _ = Builder::new().name("dl-landing".to_owned()).spawn(tell);
+    }
     work()
 }

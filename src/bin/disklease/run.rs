@@ -7,6 +7,7 @@ mod guardian;
 mod keeper;
 mod offspring;
 mod pid_file;
+mod privileges;
 mod term;
 
 use std::ffi::OsString;
@@ -67,8 +68,11 @@ pub(crate) struct Args {
         default_value = "auto"
     )]
     contain: Containment,
-    /// What to do about a process of the command that may not be sent signals: `refuse` ends the
-    /// command, `ignore` only says it. With a PID namespace there is none
+    /// What to do about a process of the command that may not be sent signals
+    ///
+    /// With `refuse` set-user-id programs, sudo say, gain no rights, unless this program may send signals
+    /// to all users, and a process that is out of reach all the same ends the command. `ignore` only says
+    /// it. With a PID namespace there is no such process.
     #[arg(
         long,
         value_enum,
@@ -167,6 +171,7 @@ impl Start<'_> {
         } = *self;
         let guardian = guardian::Args {
             is_init: false,
+            refuses_privileges: args.unkillable == Unkillable::Refuse,
             follow: args.follow,
             pid_file: args.pid_file.clone(),
             command: args.command.clone(),
@@ -287,7 +292,7 @@ impl Job<'_> {
             Message::Unkillable(process, error, name) => {
                 let error = io::Error::from_raw_os_error(*error);
                 let what = if refuses {
-                    "the command is sent SIGTERM, and its disks are kept until all of it has ended"
+                    "the command is to end, and its disks are kept until all of it has ended"
                 } else {
                     "it goes on should this program be killed"
                 };
@@ -299,6 +304,13 @@ impl Job<'_> {
                     self.child.send(Signal::TERM);
                 }
                 return refuses;
+            }
+            Message::NotSent(process, error, name) => {
+                let error = io::Error::from_raw_os_error(*error);
+                complain(&format_args!(
+                    "process {process} ({}) of the command was NOT sent the signal: {error}; its disks are kept until it ends. End it as its own user or root",
+                    name.shown()
+                ));
             }
             Message::LeftBehind(process, name) => {
                 complain(&format_args!(

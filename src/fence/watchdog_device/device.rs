@@ -121,13 +121,14 @@ impl Device {
     /// Stops and closes it.
     ///
     /// A child that was forked meanwhile has it open too, so that our close alone is none: it is
-    /// also told to stop at once. Not each device can do that.
+    /// also told to stop at once. Not each device can do that, and with one that cannot nobody here
+    /// knows whether it has stopped.
     pub(super) fn stop(self) -> Result<(), WatchdogError> {
         let may_stop = self.write(MAGIC);
         match ioctl::disable(&self.file) {
             Ok(()) => Ok(()),
             Err(errno) => {
-                tracing::debug!(path = ?self.path, %errno, "the watchdog device stops when all copies of its descriptor are closed");
+                tracing::warn!(path = ?self.path, %errno, "the watchdog device cannot be disabled, only closed: should a process that was forked meanwhile have it open still, it counts on, and this host is reset unless that process ends soon");
                 may_stop
             }
         }

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use super::control::{Message, hear, say};
 use super::keeper;
 use super::offspring::adopt;
-use super::{Containment, guardian};
+use super::{Containment, guardian, privileges};
 use crate::exit::Failure;
 use crate::output::complain;
 
@@ -66,20 +66,35 @@ impl Child {
         containment: Containment,
     ) -> Result<Self, Failure> {
         adopt().map_err(|error| not_guarded(&error))?;
-        args.is_init = containment != Containment::None;
-        match Self::start(&args) {
-            Ok(child) => return Ok(child),
-            Err(Refusal::Failed(failure)) => return Err(failure),
-            Err(Refusal::NotContained(error)) if containment == Containment::Pidns => {
-                return Err(Failure::unavailable(format_args!(
-                    "the command cannot have a PID namespace: {error}"
-                )));
+        if containment != Containment::None {
+            // The kernel kills all in there, whoever it runs as.
+            let contained = guardian::Args {
+                is_init: true,
+                refuses_privileges: false,
+                ..args.clone()
+            };
+            match Self::start(&contained) {
+                Ok(child) => return Ok(child),
+                Err(Refusal::Failed(failure)) => return Err(failure),
+                Err(Refusal::NotContained(error)) if containment == Containment::Pidns => {
+                    return Err(Failure::unavailable(format_args!(
+                        "the command cannot have a PID namespace: {error}"
+                    )));
+                }
+                Err(Refusal::NotContained(error)) => complain(&format_args!(
+                    "the command has no PID namespace ({error}): should this program, its keeper and its guardian all be killed at once, what the command has started goes on"
+                )),
             }
-            Err(Refusal::NotContained(error)) => complain(&format_args!(
-                "the command has no PID namespace ({error}): should this program, its keeper and its guardian all be killed at once, what runs as another user then or is frozen goes on"
-            )),
         }
         args.is_init = false;
+        if args.refuses_privileges && privileges::reaches_all() {
+            args.refuses_privileges = false;
+        }
+        if args.refuses_privileges
+            && let Some(program) = args.command.first()
+        {
+            privileges::check(program)?;
+        }
         Self::start(&args).map_err(|refusal| match refusal {
             Refusal::NotContained(error) => not_guarded(&error),
             Refusal::Failed(failure) => failure,

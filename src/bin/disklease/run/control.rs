@@ -51,6 +51,8 @@ pub(crate) enum Message {
     Released,
     /// From the guardian: this process below it may not be sent signals, for this error.
     Unkillable(i32, i32, Name),
+    /// From the guardian: this process was not sent a signal, for this error.
+    NotSent(i32, i32, Name),
     /// From the guardian: the pid file does not name a process of the command; it names this one, if
     /// any.
     NotFollowed(i32),
@@ -109,6 +111,7 @@ impl Message {
             Self::NotFollowed(pid) => (18, one(pid), 0, plain),
             Self::Released => (19, 0, 0, plain),
             Self::Deadlines(_) => (20, 0, 0, plain),
+            Self::NotSent(pid, error, name) => (21, one(pid), one(error), *name),
         };
         let mut bytes = [0; LEN];
         let fields = [kind, first, second].map(u64::to_le_bytes).concat();
@@ -148,6 +151,7 @@ impl Message {
             18 => Self::NotFollowed(first()?),
             19 => Self::Released,
             20 => Self::Deadlines(fd?),
+            21 => Self::NotSent(first()?, number(die_at)?, name),
             _ => return None,
         })
     }
@@ -222,6 +226,7 @@ mod tests {
             Message::NotStarted(2),
             Message::Lasting(7, 1, name),
             Message::Unkillable(7, 1, name),
+            Message::NotSent(7, 1, name),
             Message::NotFollowed(0),
             Message::Released,
             Message::LeftBehind(7, name),

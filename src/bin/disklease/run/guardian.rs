@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitStatus, getppid, kill_process, set_parent_process_death_signal,
 };
+use rustix::thread::set_no_new_privs;
 
 use super::control::{Message, hear, say};
 use super::offspring::{self, Left, adopt, end_all, living, name_of, reap};
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// It is the first process of a PID namespace
     #[arg(long)]
     pub(crate) is_init: bool,
+    /// Set-user-id programs gain no rights in it
+    #[arg(long)]
+    pub(crate) refuses_privileges: bool,
     /// It ends when nothing is left below it
     #[arg(long)]
     pub(crate) follow: bool,
@@ -64,7 +68,11 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn to_words(&self) -> Vec<OsString> {
         let mut words = Vec::new();
-        for (is_set, word) in [(self.is_init, "--is-init"), (self.follow, "--follow")] {
+        for (is_set, word) in [
+            (self.is_init, "--is-init"),
+            (self.refuses_privileges, "--refuses-privileges"),
+            (self.follow, "--follow"),
+        ] {
             words.extend(is_set.then(|| word.into()));
         }
         if let Some(file) = &self.pid_file {
@@ -116,6 +124,10 @@ pub(crate) fn guard(args: &Args) -> Result<ExitCode, Failure> {
     };
     if guardian.is_alone() {
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.refuses_privileges {
+        // For this thread, and whatever it starts.
+        set_no_new_privs(true).map_err(|errno| failed(errno.into()))?;
     }
     let told = match start(&args.command, input, mask) {
         Ok(command) => {
@@ -261,7 +273,7 @@ impl Guardian<'_> {
         let (said, signalled) = (is_ready(0), is_ready(1));
         while signalled && let Some(number) = self.signals.next() {
             if number == Signal::TERM.as_raw() {
-                pass_on(target, Signal::TERM);
+                self.pass_on(target, Signal::TERM);
             }
         }
         if self.is_alone() {
@@ -271,7 +283,7 @@ impl Guardian<'_> {
             match hear(&self.control) {
                 Some(Message::Signal(number)) => {
                     if let Some(signal) = Signal::from_named_raw(number) {
-                        pass_on(target, signal);
+                        self.pass_on(target, signal);
                     }
                 }
                 Some(_) => {}
@@ -301,6 +313,35 @@ impl Guardian<'_> {
         }
     }
 
+    /// Says what it was not sent to.
+    fn pass_on(&self, target: &Target, signal: Signal) {
+        let not_sent = |process: Pid, error: i32| {
+            let message = Message::NotSent(number_of(process), error, name_of(process));
+            let _ = say(&self.control, &message);
+        };
+        match target {
+            // It is not reaped, so the number is its own.
+            Target::Child(child) => {
+                if let Err(error) = kill_process(*child, signal) {
+                    not_sent(*child, error.raw_os_error());
+                }
+            }
+            Target::Below(process) => {
+                let pid = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
+                if let (Err(error), Some(pid)) = (process.send(signal), pid) {
+                    not_sent(pid, error.0);
+                }
+            }
+            Target::All => {
+                for below in living() {
+                    if let Err(error) = offspring::signal(below, Some(signal)) {
+                        not_sent(below.process, error.raw_os_error());
+                    }
+                }
+            }
+        }
+    }
+
     /// Names what the command has left behind. What is just ending is none of that.
     #[expect(clippy::disallowed_methods, reason = "it waits for processes")]
     fn tell_of_leftovers(&self, end: End) {
@@ -317,20 +358,6 @@ impl Guardian<'_> {
             let name = name_of(below.process);
             let message = Message::LeftBehind(number_of(below.process), name);
             let _ = say(&self.control, &message);
-        }
-    }
-}
-
-/// Nothing that is passed on fails in a way that somebody here could do something about.
-fn pass_on(target: &Target, signal: Signal) {
-    match target {
-        // It is not reaped, so the number is its own.
-        Target::Child(child) => drop(kill_process(*child, signal)),
-        Target::Below(process) => drop(process.send(signal)),
-        Target::All => {
-            for below in living() {
-                let _ = offspring::signal(below, Some(signal));
-            }
         }
     }
 }
