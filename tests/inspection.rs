@@ -25,8 +25,7 @@ use disklease::{LeaseSpec, LockManager as _};
 
 use storage::Mount;
 use support::{
-    AT_ONCE, Child, SOON, child_role, disks, manager, request, say, scratch, wait_for_parent,
-    wait_until,
+    Child, SOON, child_role, disks, manager, request, say, scratch, wait_for_parent, wait_until,
 };
 
 const HEALTHY: &str = "/healthy";
@@ -73,11 +72,11 @@ fn a_mount_that_hangs_holds_up_no_look_at_another() {
     let first = leases.join(name_of(HEALTHY));
     let second = leases.join(".disklease/leases").join(name_of(HEALTHY));
     fs::remove_file(&first).unwrap();
-    wait_until("the first link to be put back", AT_ONCE, || {
+    wait_until("the first link to be put back", SOON, || {
         first.exists().then_some(())
     });
     // Again and again: one that is gone may be put back before the other is.
-    let lost = wait_until("a loss", AT_ONCE, || {
+    let lost = wait_until("a loss", SOON, || {
         let _ = (fs::remove_file(&first), fs::remove_file(&second));
         child.try_hear(Duration::from_millis(20))
     });

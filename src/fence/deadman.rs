@@ -154,6 +154,9 @@ mod tests {
     use super::*;
     use crate::world::clock;
 
+    /// For whoever has to do something before it fires, on a busy machine.
+    const LATER: Duration = Duration::from_secs(2);
+
     /// Runs this test program's test `name` alone in a process of its own, which is killed by its
     /// deadman or ends well.
     fn run_alone(name: &str) -> std::process::ExitStatus {
@@ -209,16 +212,16 @@ mod tests {
     #[ignore = "needs a process of its own: run by another test"]
     fn survivor() {
         let deadman = Deadman::new().unwrap();
-        let soon = || clock::now() + Duration::from_millis(50);
-        for _ in 0..10 {
-            deadman.arm(soon()).unwrap();
-            std::thread::sleep(Duration::from_millis(1));
+        let later = || clock::now() + LATER;
+        for _ in 0..12 {
+            deadman.arm(later()).unwrap();
+            std::thread::sleep(LATER / 10);
         }
         deadman.disarm().unwrap();
-        std::thread::sleep(Duration::from_millis(150));
-        deadman.arm(soon()).unwrap();
+        std::thread::sleep(LATER);
+        deadman.arm(later()).unwrap();
         drop(deadman);
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(LATER);
     }
 
     #[test]
@@ -227,10 +230,8 @@ mod tests {
         use std::os::unix::process::CommandExt as _;
 
         let deadman = Deadman::new().unwrap();
-        deadman
-            .arm(clock::now() + Duration::from_millis(200))
-            .unwrap();
-        let error = Command::new("sleep").arg("0.5").exec();
+        deadman.arm(clock::now() + LATER).unwrap();
+        let error = Command::new("sleep").arg("3").exec();
         panic!("sleep cannot be run: {error}");
     }
 
@@ -238,13 +239,11 @@ mod tests {
     #[ignore = "forks: run by another test"]
     fn survivor_by_fork() {
         let deadman = Deadman::new().unwrap();
-        deadman
-            .arm(clock::now() + Duration::from_millis(200))
-            .unwrap();
+        deadman.arm(clock::now() + LATER).unwrap();
         // SAFETY: the child sleeps, asks for a timer that it has not, and ends without clean-up.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(LATER);
             let is_none_of_ours = deadman.arm(Timestamp::default()).is_err();
             // SAFETY: it ends the process.
             unsafe { libc::_exit(if is_none_of_ours { 7 } else { 8 }) };
@@ -295,11 +294,8 @@ mod tests {
             "victim_that_stops_itself",
             "victim_of_a_time_that_is_past",
         ] {
-            let begun = clock::now();
             let ended = run_alone(&format!("fence::deadman::tests::{victim}"));
             assert_eq!(ended.signal(), Some(libc::SIGKILL), "{victim}: {ended}");
-            let took = clock::now().since(begun);
-            assert!(took < Duration::from_secs(30), "{victim}: {took:?}");
         }
     }
 

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_process_is_signalled_and_its_end_is_known() {
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = OwnerProcess::open(child.id()).unwrap();
         assert_eq!(process.pid(), child.id());
         assert!(!process.has_ended());

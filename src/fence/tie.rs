@@ -41,7 +41,7 @@ mod tests {
     fn a_child_ends_with_the_thread_that_started_it() {
         let starter = std::thread::spawn(|| {
             let mut sleep = Command::new("sleep");
-            let child = die_with_this_thread(sleep.arg("1000")).spawn().unwrap();
+            let child = die_with_this_thread(sleep.arg("60")).spawn().unwrap();
             assert!(!OwnerProcess::open(child.id()).unwrap().has_ended());
             child
         });

@@ -41,7 +41,7 @@ fn a_command_that_does_not_end_is_killed_after_the_grace() {
         assert!(ended.stderr.contains(said), "{ended:?}");
         // The loss is found by the next renewal, and the grace is two seconds.
         assert!(
-            took > Duration::from_secs(2) && took < Duration::from_secs(12),
+            took > Duration::from_secs(2) && took < Duration::from_secs(30),
             "{took:?}"
         );
     }

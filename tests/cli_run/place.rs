@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::LeaseDirectory;
+use disklease::format::{HostNote, NoteState};
 use disklease::libvirt::LOCKSPACE_NAME;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -129,6 +130,16 @@ impl Place {
         let dir = self.leases();
         let args = ["status", "--json", "--no-wait", "--lease-dir"];
         run(&[&args[..], &[dir.to_str().unwrap()]].concat()).json()
+    }
+
+    /// Waits until host 1 has renewed for the first time: before that, nothing on the disk proves that
+    /// its life is over, and the next one waits for it.
+    pub(crate) fn wait_for_life_mark(&self) {
+        let lockspace = self.leases().join(LOCKSPACE_NAME);
+        wait_until("the life mark", || {
+            let note = HostNote::read_from(&fs::read(&lockspace).unwrap()[..512]);
+            matches!(note, NoteState::Present(note) if note.life_mark != 0)
+        });
     }
 
     /// Everything was given back, and the host id too.

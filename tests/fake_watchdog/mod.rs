@@ -26,6 +26,7 @@ mod model;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -93,7 +94,7 @@ impl FakeWatchdog {
 
     /// Waits until it is closed and does not count, which a close tells a little later.
     pub(crate) fn wait_for_stop(&self) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         while self.with(|model| model.is_open() || model.is_counting()) {
             assert!(Instant::now() < end, "it still counts: {:?}", self.events());
             std::thread::sleep(Duration::from_millis(5));
@@ -119,8 +120,13 @@ impl FakeWatchdog {
 
 impl Drop for FakeWatchdog {
     fn drop(&mut self) {
-        let ended = self.session.take().map(BackgroundSession::umount_and_join);
-        if let Some(Err(error)) = ended {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        // A mount namespace of another process may have a copy of it, which ends with that.
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(session.umount_and_join()));
+        if let Ok(Err(error)) = told.recv_timeout(Duration::from_secs(10)) {
             // A watchdog that was dropped armed keeps it open until the end of the process.
             println!("{}: not unmounted yet: {error}", self.path.display());
             let mount = self.path.parent().unwrap();

@@ -94,7 +94,10 @@ fn a_lease_file_that_was_replaced_is_noticed_by_verify_and_one_that_was_removed_
         locked: guard.locks().next().unwrap().locked.clone(),
         path: path.clone(),
     };
-    assert_eq!(guard.verify(), Err(replaced));
+    let error = guard.verify().unwrap_err();
+    // Unless the look in the background was quicker.
+    let is_told = error == replaced || matches!(error, VerifyError::Lost { .. });
+    assert!(is_told, "{error}");
     assert!(!guard.is_held() && is_readable(guard.event_fd()));
     assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
 }

@@ -12,7 +12,7 @@ use disklease::WatchdogError;
 use rustix::process::{Signal, kill_process};
 
 use crate::fake_watchdog::{Event, FakeWatchdog, Traits};
-use crate::support::{self, child_role, say, scratch, wait_for_parent, wait_until};
+use crate::support::{self, SOON, child_role, say, scratch, wait_for_parent, wait_until};
 use crate::{in_secs, probe};
 
 /// The smallest that goes with a fire timeout of 60 s.
@@ -147,7 +147,7 @@ fn without_a_renewal_it_lets_the_device_run_out_in_time() {
     });
     println!("given up {:?} before the loss", lost.duration_since(closed));
     // The device, fed for the last time now, resets the host 60 s later.
-    assert!(closed < lost + Duration::from_secs(1));
+    assert!(closed < lost + Duration::from_secs(3));
     assert!(closed + INTERVAL + Duration::from_secs(2) > lost);
     assert!(device.with(|model| model.is_counting()));
     wdmd.disarm().unwrap();
@@ -166,11 +166,9 @@ fn a_wdmd_that_is_killed_is_missed() {
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
     assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
     real.signal(Signal::CONT);
-    wait_until("its answer", Duration::from_secs(5), || {
-        wdmd.extend(in_secs(8 * N)).ok()
-    });
+    wait_until("its answer", SOON, || wdmd.extend(in_secs(8 * N)).ok());
     real.signal(Signal::KILL);
-    assert!(real.has_ended(Duration::from_secs(5)));
+    assert!(real.has_ended(SOON));
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
     assert!(matches!(error, WatchdogError::WdmdGone { .. }), "{error}");
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
@@ -178,9 +176,7 @@ fn a_wdmd_that_is_killed_is_missed() {
         matches!(error, WatchdogError::WdmdUnreachable { .. }),
         "{error}"
     );
-    wait_until("the device's close", Duration::from_secs(5), || {
-        closed_unclean(&device)
-    });
+    wait_until("the device's close", SOON, || closed_unclean(&device));
     wdmd.disarm().unwrap();
 }
 
@@ -201,7 +197,7 @@ fn the_death_of_the_client_resets_the_host() {
     std::fs::write(dir.path().join("socket"), real.socket.to_str().unwrap()).unwrap();
     let entry = "real::the_death_of_the_client_resets_the_host";
     let mut child = support::Child::start(entry, "holder", dir.path());
-    assert_eq!(child.hear(support::SOON), "armed");
+    assert_eq!(child.hear(SOON), "armed");
     child.kill();
     wait_until("the end", Duration::from_secs(40), || {
         closed_unclean(&device)
