@@ -42,7 +42,8 @@
 //! * *A host dies in the instant in which that is seen.* Before, it may as well be slow. What it was
 //!   writing does not land: had it, the host may as well have died a step later.
 //! * *Joining and renewing are single steps.* A host's own sector of the lockspace is written by
-//!   nobody else, and a host that joins does nothing else meanwhile.
+//!   nobody else, and a host that joins does nothing else meanwhile. Of [twins](WorldSpec::twin) the first
+//!   one does not renew.
 //! * *A read of a delta sector happens at once when no sector of the lockspace will change any more.*
 //!   It commutes with all steps of all other hosts.
 //! * *A host asks whether its own writes are in flight at the end of a step, or when one of them has
@@ -52,7 +53,9 @@
 //!
 //! What is missed: an acquire stops before it begins one ballot more than the spec allows (the host is
 //! parked, and goes on when all others are at rest); pauses have no length, and what takes longer
-//! than its time limit is a fault of its own; states are known by 64 bits of hash.
+//! than its time limit is a fault of its own; states are known by 64 bits of hash. Two hosts that want one
+//! host id are kept apart by times alone, which are not here: `delta_rules` has their claims and renewals, in
+//! every order (`twins`, `join_races`) and with every delay of some (`late_twins`).
 
 pub mod contents;
 pub mod ends;
