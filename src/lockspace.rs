@@ -56,10 +56,13 @@ mod watch;
 #[allow(unnameable_types, unreachable_pub, reason = "tests come in here")]
 pub(crate) mod watched_file;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 pub use error::{JoinError, LeaveError};
 pub use guarantee::{Guarantee, Peers, WatchdogState};
@@ -69,8 +72,9 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, IoPool, StorageWorld};
+use crate::disk::{Disk, FileSystem, Identity, IoPool, Links, Refreshed, StorageWorld};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
+use crate::libvirt::SecondLinks;
 use crate::timing::Timing;
 use crate::world::clock;
 use crate::world::executor::block_on;
@@ -111,6 +115,9 @@ pub(crate) struct Shared {
     /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
     named: Option<WatchedFile>,
     watch: PathWatch,
+    /// The second links of the lease directories that managers of this join use, by the path of their
+    /// lockspace, and which file that was when it was last found to be the joined one.
+    pub(crate) directories: Mutex<BTreeMap<PathBuf, (SecondLinks, Identity)>>,
 }
 
 pub(crate) struct Inner {
@@ -274,6 +281,19 @@ impl Lockspace {
 }
 
 impl Shared {
+    /// Settles the second links of each lease directory on the file system `on` that this join uses, once
+    /// they were seen unsettled for long enough. One that is not in its place is left alone.
+    fn settle_directories(&self, on: FileSystem, round: &mut Refreshed) {
+        let directories = self.directories.lock().clone();
+        let quarantine = self.removal_quarantine();
+        for (lockspace, (links, known)) in directories {
+            let is_here = known.file_system() == on;
+            if is_here && Identity::of_path(&lockspace, Links::Refuse) == Ok(known) {
+                links.settle_after(quarantine, round);
+            }
+        }
+    }
+
     /// [`Timing::removal_quarantine`] by the longest N of all hosts that may run.
     pub(crate) fn removal_quarantine(&self) -> Duration {
         let own = self.membership.timing();

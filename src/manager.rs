@@ -12,6 +12,7 @@ mod lease;
 mod new_lease;
 mod nop;
 mod paxos;
+mod place;
 mod repair;
 mod request;
 mod state;

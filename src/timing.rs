@@ -302,6 +302,10 @@ impl Timing {
     /// on within 8N, and inspects then, or finds its leases lost, or is killed. Another file system that
     /// hangs does not hold it up; this one, should it hang for the holder alone, does, and so does the
     /// lockspace on it, without which the leases are lost.
+    ///
+    /// All this counts from the first look that showed them missing, so it is one process that counts,
+    /// without a break: each member that has a manager for the directory does, once a second, also while it
+    /// holds nothing. Which of them comes to the end first does not matter.
     #[must_use]
     pub fn removal_quarantine(self) -> Duration {
         let inspected = Self::NAMES_INSPECTED_EVERY.saturating_mul(2);

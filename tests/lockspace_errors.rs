@@ -29,6 +29,8 @@ mod in_flight;
 mod lives;
 #[path = "lockspace_errors/loss.rs"]
 mod loss;
+#[path = "lockspace_errors/place.rs"]
+mod place;
 #[path = "lockspace_errors/settling.rs"]
 mod settling;
 #[path = "lockspace_errors/twice.rs"]

@@ -93,7 +93,8 @@ impl SecondLinks {
     }
 
     /// Where the links are.
-    pub(crate) fn path(&self) -> &Path {
+    #[cfg(test)]
+    fn path(&self) -> &Path {
         &self.links
     }
 
@@ -275,27 +276,19 @@ impl LeaseNames {
     /// Lets the second name name the file `lease`, which the first one names, whatever it named
     /// before. Only for a holder of `lease`, or of what the second one names.
     pub(crate) fn replace_second(&self, lease: Identity) -> Result<(), CreateError> {
-        let name = self
-            .second
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let tag = clock::random(u64::MAX);
-        let temporary = self
-            .second
-            .with_file_name(format!(".{name}.{tag:016x}.tmp"));
-        let replaced = link(&self.first, &temporary).and_then(|()| {
-            if named(&temporary)? != Some(lease) {
-                return Ok(());
-            }
-            std::fs::rename(&temporary, &self.second).map_err(|error| {
-                CreateError::io("put the lease in the place of", &self.second, &error)
-            })?;
-            make_name_durable(&self.second)
-        });
-        // A rename onto another link of the same file leaves both.
-        let _ = std::fs::remove_file(&temporary);
-        replaced
+        replace(&self.second, &self.first, lease)
+    }
+
+    /// Whether the second name names another file than the first one, which is there.
+    pub(crate) fn is_second_another(&self) -> Result<bool, CreateError> {
+        let (first, second) = (named(&self.first)?, named(&self.second)?);
+        Ok(first.is_some() && second.is_some() && first != second)
+    }
+
+    /// Lets the first name name the file `lease`, which the second one names, whatever it named before.
+    /// Only for a holder of `lease`.
+    pub(crate) fn replace_first(&self, lease: Identity) -> Result<(), CreateError> {
+        replace(&self.first, &self.second, lease)
     }
 
     /// Inspects whether both names name the held file `lease`, and mends what can be mended: a name
@@ -352,6 +345,24 @@ impl LeaseNames {
             }
         }
     }
+}
+
+/// Lets `name` name the file `lease`, which `other` names: in one step, and no other file.
+fn replace(name: &Path, other: &Path, lease: Identity) -> Result<(), CreateError> {
+    let file_name = name.file_name().unwrap_or_default().to_string_lossy();
+    let tag = clock::random(u64::MAX);
+    let temporary = name.with_file_name(format!(".{file_name}.{tag:016x}.tmp"));
+    let replaced = link(other, &temporary).and_then(|()| {
+        if named(&temporary)? != Some(lease) {
+            return Ok(());
+        }
+        std::fs::rename(&temporary, name)
+            .map_err(|error| CreateError::io("put the lease in the place of", name, &error))?;
+        make_name_durable(name)
+    });
+    // A rename onto another link of the same file leaves both.
+    let _ = std::fs::remove_file(&temporary);
+    replaced
 }
 
 /// Links the file at `from` to `to`, unless that exists: the storage itself tells.

@@ -15,7 +15,6 @@
 //! The timer is armed for a member without holders too, for as long as it may begin a write: one
 //! that stood still, and went on after 8N + F, would write over its successor.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -377,15 +376,7 @@ impl HolderBoard {
 
     /// Inspects each holder's lease files on the file system `on`, mends their names, and notifies those
     /// for whom one is lost. May block as the file system does; the board's lock is not held then.
-    ///
-    /// `quarantine`: how long a directory without second links stays unsettled.
-    pub fn check_files(
-        &self,
-        on: FileSystem,
-        round: &mut Refreshed,
-        now: impl Fn() -> Timestamp,
-        quarantine: Duration,
-    ) {
+    pub fn check_files(&self, on: FileSystem, round: &mut Refreshed, now: impl Fn() -> Timestamp) {
         let entries: Vec<_> = {
             let state = self.state.lock();
             let held = state
@@ -395,21 +386,13 @@ impl HolderBoard {
             held.map(|entry| (entry.id, Arc::clone(&entry.files)))
                 .collect()
         };
-        let mut directories = BTreeMap::new();
         for (id, files) in &entries {
             let here = || files.iter().filter(|file| file.file_system() == on);
-            if let Some(lost) = here().find(|file| file.is_lost_in(round)) {
-                if self.announce_one(*id, &LossReason::LeaseReplaced, now()) {
-                    tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
-                }
-                continue;
+            if let Some(lost) = here().find(|file| file.is_lost_in(round))
+                && self.announce_one(*id, &LossReason::LeaseReplaced, now())
+            {
+                tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
             }
-            let links = here().filter_map(WatchedFile::links);
-            directories.extend(links.map(|links| (links.path(), links)));
-        }
-        // Those that were mended by now need not be waited for any longer than that.
-        for links in directories.values() {
-            links.settle_after(quarantine, round);
         }
     }
 

@@ -181,6 +181,7 @@ impl LockspaceOptions {
             host_fence: HostFence::new(watchdog),
             named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
             watch: PathWatch::default(),
+            directories: Mutex::default(),
         });
         let inner = Inner {
             host_name,

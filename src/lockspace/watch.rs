@@ -127,7 +127,15 @@ fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
     let lockspace = shared.named.iter().map(WatchedFile::file_system);
     let held = shared.board.file_systems();
     let owing = shared.leases.owing_on(Disk::file_system);
-    lockspace.chain(held).chain(owing).collect()
+    let directories = shared.directories.lock();
+    let directories = directories
+        .values()
+        .map(|(_, lockspace)| lockspace.file_system());
+    lockspace
+        .chain(held)
+        .chain(owing)
+        .chain(directories)
+        .collect()
 }
 
 /// One look at all paths on one file system.
@@ -147,10 +155,9 @@ fn look(shared: &Shared, on: FileSystem) {
         );
         return;
     }
-    let quarantine = shared.removal_quarantine();
-    shared
-        .board
-        .check_files(on, &mut round, clock::now, quarantine);
+    shared.board.check_files(on, &mut round, clock::now);
+    // Those that were mended by now need not be waited for any longer than that.
+    shared.settle_directories(on, &mut round);
     let is_gone_here = |disk: &Disk| disk.file_system() == on && disk.is_gone();
     shared.leases.forget_gone(is_gone_here);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
-use crate::libvirt::{LeaseNames, SecondLinks};
+use crate::libvirt::LeaseNames;
 use crate::world::World;
 use crate::world::executor::block_on;
 
@@ -30,10 +30,6 @@ impl WatchedFile {
 
     pub(crate) fn file_system(&self) -> FileSystem {
         self.file.disk().file_system()
-    }
-
-    pub(super) fn links(&self) -> Option<&SecondLinks> {
-        Some(self.names.as_ref()?.links())
     }
 
     /// Whether whoever comes next would open another file than this, or none, or a part of it. What
@@ -120,7 +116,7 @@ mod tests {
             let disk = answering(opened(), answers, &pool);
             NamedFile::new(lease.clone(), Links::Refuse, disk).used_up_to(4096)
         };
-        let links = SecondLinks::of(dir.path());
+        let links = crate::libvirt::SecondLinks::of(dir.path());
         let name = crate::libvirt::lease_name("/a".as_ref());
         for bad in [
             Ok(FileNow {

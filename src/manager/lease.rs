@@ -166,6 +166,11 @@ impl Lease {
         &self.target.locked
     }
 
+    /// The file or device that is locked.
+    pub(super) fn identity(&self) -> Identity {
+        self.area.disk.info().identity()
+    }
+
     pub(super) const fn path(&self) -> &PathBuf {
         &self.target.path
     }
@@ -275,7 +280,7 @@ impl Lease {
         self.verify().map_err(|error| {
             self.target.fault(match error {
                 VerifyError::Lease { fault, .. } | VerifyError::NotThere { fault, .. } => fault,
-                VerifyError::NotOurs { version, .. } => LeaseFault::PutBack { version },
+                VerifyError::NotOurs { version, owner, .. } => LeaseFault::Taken { version, owner },
                 VerifyError::Replaced { .. } | VerifyError::Lost { .. } => LeaseFault::Replaced,
             })
         })

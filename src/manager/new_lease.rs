@@ -4,7 +4,8 @@
 //! the second link is missing too, the lease is a new one, unless the directory of the second links
 //! was removed as well. That directory is *settled* when it is made with the lockspace. Where it is
 //! not, it is settled by a host that is alone and holds nothing, or that has given all others the time
-//! to make their second links again, or to stop: [`Timing::removal_quarantine`].
+//! to make their second links again, or to stop: [`Timing::removal_quarantine`]. Each member counts that
+//! time in the background (`lockspace/watch.rs`), for those that come and go.
 //!
 //! [`Timing::removal_quarantine`]: crate::timing::Timing::removal_quarantine
 
@@ -118,6 +119,44 @@ pub(super) fn put_second_right(
         tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
     }
     replaced
+}
+
+/// Puts the first name of `target` right, which names an empty file, while the second one names another:
+/// the lease was removed by hand, and somebody has made a file of its name.
+///
+/// The second name leads to the lease that was held. Whoever has that is asked, and refuses with `Held`;
+/// only who holds it puts it in the place of the empty file. Not while a sanlock host may run, which knows
+/// of no second names, and may be about to initialise the empty file.
+pub(super) fn put_first_right(
+    lockspace: &Lockspace,
+    directory: &LeaseDirectory,
+    target: &Target,
+    holding: &Holding,
+    error: AcquireError,
+) -> Result<(), AcquireError> {
+    if lockspace.others_now().of_sanlock {
+        return Err(error);
+    }
+    let names = directory.lease_names(&target.name);
+    let lease = Target {
+        path: names.second().to_owned(),
+        names: None,
+        ..target.clone()
+    };
+    let held = lease.try_acquire(lockspace, holding)?;
+    let replaced = directory.look_at_lease(&target.name).and_then(|found| {
+        let is_to_be = found.is_empty() && held.verify().is_ok() && lockspace.is_held();
+        if is_to_be {
+            names.replace_first(held.identity())?;
+            tracing::warn!(path = ?target.path, "an empty file was in the place of the lease: the lease is put back there from its second link");
+        }
+        Ok(())
+    });
+    held.release_quietly(Leaving::Unused);
+    replaced.map_err(|error| AcquireError::Create {
+        locked: target.locked.clone(),
+        error,
+    })
 }
 
 /// Whether a lease was not given out because its second name names another file.

@@ -5,17 +5,17 @@ use std::time::Duration;
 use super::error::{AcquireError, DirectoryError, LeaseFault};
 use super::guard::{LockGuard, Locked};
 use super::handover::{Accepted, HandoverToken};
-use super::lease::{Lease, Target, Unstarted};
+use super::lease::{Lease, Leaving, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::state::LockState;
-use super::{LockManager, new_lease, repair};
-use crate::disk::{Identity, Links, OpenError, StorageWorld};
+use super::{LockManager, new_lease, place, repair};
+use crate::disk::StorageWorld;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::{Lockspace, LossReason};
 use crate::paxos_lease::{Expected, Holding, Patience};
 use crate::world::executor::block_on;
-use crate::world::{OsError, Timestamp, World, clock};
+use crate::world::{CancelToken, OsError, Timestamp, World, clock};
 
 /// The pause before another try at what somebody else holds, at least; up to twice that, by chance.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -45,26 +45,14 @@ pub struct PaxosManager {
 
 impl PaxosManager {
     /// A manager that takes leases as a host of `lockspace`, for disks those in `directory`, whose
-    /// lockspace that must be: hosts of another one would take the same leases for free.
+    /// lockspace that must be: hosts of another one would take the same leases for free. By another mount
+    /// of the same storage it is the same one. Asked again at each acquire.
     ///
     /// # Errors
     ///
-    /// [`DirectoryError`] if `lockspace` is not the one in `directory`.
+    /// [`DirectoryError`] if `lockspace` is not the one in `directory`, or that cannot be told.
     pub fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Result<Self, DirectoryError> {
-        let area = lockspace.membership().area();
-        let info = area.disk.info();
-        let path = directory.lockspace_path();
-        let found = Identity::of_path(&path, Links::Refuse).map_err(|error| match error {
-            OpenError::NotFound { path } => DirectoryError::Missing { path },
-            error => DirectoryError::Open(error),
-        })?;
-        if found != info.identity() || area.offset != 0 {
-            return Err(DirectoryError::OtherLockspace {
-                found: path,
-                joined: info.path().to_owned(),
-                offset: area.offset,
-            });
-        }
+        place::check(&lockspace, &directory)?;
         Ok(Self {
             lockspace,
             directory: Some(directory),
@@ -204,7 +192,7 @@ impl PaxosManager {
                     path: target.path.clone(),
                 });
             }
-            if may_mend(target, &error, expected.is_some()) {
+            if may_mend(target, &error) {
                 match self.mend(target, &holding, error.clone()) {
                     // What is to be mended again and again is somebody's who is at it still.
                     Ok(()) if mended => {}
@@ -215,40 +203,70 @@ impl PaxosManager {
                     Err(refusal) => error = refusal,
                 }
             }
-            let Some(pause) = pause_before_retry(&error) else {
-                return Err(error);
-            };
-            // What this process itself is in the way of, a lost guard or a debt, may then stay so.
-            if !self.lockspace.is_held() {
-                return Err(AcquireError::LockspaceLost {
-                    reason: self.lockspace.loss(),
-                });
-            }
-            let now = clock::now();
-            let pause = match limit {
-                Limit::Try => return Err(error),
-                Limit::Until(until) if now >= until => return Err(error),
-                Limit::Until(until) => pause.min(until.since(now)),
-                Limit::Forever => pause,
-            };
-            let until = now + pause;
-            while clock::now() < until && !cancel.is_cancelled() {
-                let left = until.since(clock::now());
-                block_on(StorageWorld.sleep(left.min(CANCEL_LOOK)));
-            }
+            self.pause(error, limit, cancel)?;
         }
+    }
+
+    /// Pauses before another try. Gives `error` back where none can do better, or none is wanted.
+    fn pause(
+        &self,
+        error: AcquireError,
+        limit: Limit,
+        cancel: &CancelToken,
+    ) -> Result<(), AcquireError> {
+        let Some(pause) = pause_before_retry(&error) else {
+            return Err(error);
+        };
+        // What this process itself is in the way of, a lost guard or a debt, may then stay so.
+        if !self.lockspace.is_held() {
+            return Err(AcquireError::LockspaceLost {
+                reason: self.lockspace.loss(),
+            });
+        }
+        let now = clock::now();
+        let pause = match limit {
+            Limit::Try => return Err(error),
+            Limit::Until(until) if now >= until => return Err(error),
+            Limit::Until(until) => pause.min(until.since(now)),
+            Limit::Forever => pause,
+        };
+        let until = now + pause;
+        while clock::now() < until && !cancel.is_cancelled() {
+            let left = until.since(clock::now());
+            block_on(StorageWorld.sleep(left.min(CANCEL_LOOK)));
+        }
+        Ok(())
     }
 }
 
 impl PaxosManager {
     /// Finds or makes the file of `target`, and tries once to acquire its lease.
     fn try_one(&self, target: &Target, holding: &Holding) -> Result<Lease, AcquireError> {
-        if let (Some(_), Some(directory)) = (&target.names, &self.directory) {
-            // A lease that must be as it was left is there.
-            let may_create = holding.expected.is_none();
-            new_lease::find(&self.lockspace, directory, target, may_create)?;
+        let (Some(_), Some(directory)) = (&target.names, &self.directory) else {
+            return target.try_acquire(&self.lockspace, holding);
+        };
+        self.check_place(directory)?;
+        // A lease that must be as it was left is there.
+        let may_create = holding.expected.is_none();
+        new_lease::find(&self.lockspace, directory, target, may_create)?;
+        let lease = target.try_acquire(&self.lockspace, holding)?;
+        // Another one may have been mounted meanwhile.
+        match self.check_place(directory) {
+            Ok(()) => Ok(lease),
+            Err(error) => {
+                lease.release_quietly(Leaving::Unused);
+                Err(error)
+            }
         }
-        target.try_acquire(&self.lockspace, holding)
+    }
+
+    fn check_place(&self, directory: &LeaseDirectory) -> Result<(), AcquireError> {
+        if !self.lockspace.inner().is_still_named() {
+            return Err(AcquireError::LockspaceReplaced {
+                path: self.lockspace.path().to_owned(),
+            });
+        }
+        place::check(&self.lockspace, directory).map_err(|error| AcquireError::Directory { error })
     }
 
     /// Mends what `error` tells of, so that another try may succeed.
@@ -262,14 +280,16 @@ impl PaxosManager {
             return new_lease::put_second_right(&self.lockspace, target, holding);
         }
         match &self.directory {
-            Some(directory) => repair::replace_leftover(&self.lockspace, directory, target, error),
+            Some(directory) => {
+                repair::replace_leftover(&self.lockspace, directory, target, holding, error)
+            }
             None => Err(error),
         }
     }
 }
 
-fn may_mend(target: &Target, error: &AcquireError, is_expected: bool) -> bool {
-    new_lease::is_second_link(error) || !is_expected && repair::may_mend(target, error)
+fn may_mend(target: &Target, error: &AcquireError) -> bool {
+    new_lease::is_second_link(error) || repair::may_mend(target, error)
 }
 
 /// The request's limit as an instant, for all its leases together.
@@ -354,17 +374,28 @@ impl PaxosManager {
         let wishes = request.take_wishes()?;
         let targets = expect(self.targets(&request)?)?;
         let limit = Limit::begin(request.wait);
-        if let Some(directory) = &self.directory {
+        if let Some(directory) = self
+            .directory
+            .as_ref()
+            .filter(|_| !request.disks.is_empty())
+        {
+            self.check_place(directory)?;
             new_lease::settle_if_alone(&self.lockspace, directory);
         }
         // All or nothing.
-        let mut leases = Unstarted::default();
-        for (target, expected) in &targets {
-            let mine = leases.as_slice();
-            let lease = self.acquire_one(target, mine, &request, limit, *expected)?;
-            leases.push(lease);
-        }
-        leases.check_again()?;
+        let leases = loop {
+            let mut leases = Unstarted::default();
+            for (target, expected) in &targets {
+                let mine = leases.as_slice();
+                let lease = self.acquire_one(target, mine, &request, limit, *expected)?;
+                leases.push(lease);
+            }
+            let Err(error) = leases.check_again() else {
+                break leases;
+            };
+            drop(leases);
+            self.pause(error, limit, &request.cancel)?;
+        };
         let guard = LockGuard::over(&self.lockspace, leases, wishes)?;
         self.give_out(guard, request.owner.pid)
     }

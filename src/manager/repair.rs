@@ -1,5 +1,8 @@
 //! Lease files that somebody began to create and did not finish.
 //!
+//! Where the second name leads to another file, that one is the lease, and the empty one was made by
+//! somebody else: see `new_lease::put_first_right`.
+//!
 //! This crate links lease files into place whole. libvirt creates them empty and initialises them
 //! afterwards; a crash in between leaves a file that would block every later start. Such a leftover
 //! is replaced, under these conditions:
@@ -27,7 +30,7 @@ use crate::libvirt::{CreateError, Found, LeaseDirectory};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
 use crate::world::executor::block_on;
-use crate::world::{CancelToken, World, clock};
+use crate::world::{World, clock};
 
 /// How long to wait for another host that replaces a leftover in the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,6 +63,7 @@ pub(super) fn replace_leftover(
     lockspace: &Lockspace,
     directory: &LeaseDirectory,
     target: &Target,
+    holding: &Holding,
     error: AcquireError,
 ) -> Result<(), AcquireError> {
     let create = |error: CreateError| AcquireError::Create {
@@ -71,7 +75,12 @@ pub(super) fn replace_leftover(
         // Its creator has just finished it; or it is damaged, which the next try will say.
         return Ok(());
     }
-    if may_be_a_lease(lockspace, directory, target, found).map_err(create)? {
+    let names = directory.lease_names(&target.name);
+    if names.is_second_another().map_err(create)? {
+        return new_lease::put_first_right(lockspace, directory, target, holding, error);
+    }
+    let is_expected = holding.expected.is_some();
+    if is_expected || may_be_a_lease(lockspace, directory, target, found).map_err(create)? {
         return Err(error);
     }
     let links = directory.second_links();
@@ -79,7 +88,7 @@ pub(super) fn replace_leftover(
         return Err(target.fault(LeaseFault::MayBeHeld { remaining }));
     }
     let replacement = Replacement {
-        lease: acquire_repair(lockspace, directory, target)?,
+        lease: acquire_repair(lockspace, directory, target, holding)?,
         lockspace,
         directory,
         target,
@@ -104,6 +113,7 @@ fn acquire_repair(
     lockspace: &Lockspace,
     directory: &LeaseDirectory,
     target: &Target,
+    holding: &Holding,
 ) -> Result<Lease, AcquireError> {
     let name = ResourceName::new(REPAIR).map_err(|_| AcquireError::NothingToLock)?;
     let names = directory.lease_names(&name);
@@ -123,9 +133,9 @@ fn acquire_repair(
     let until = clock::now() + PATIENCE;
     let holding = Holding {
         patience: Patience::WaitForDeath { until: Some(until) },
-        note: None,
+        note: holding.note.clone(),
         expected: None,
-        cancel: CancelToken::new(),
+        cancel: holding.cancel.clone(),
     };
     loop {
         let error = match repair.try_acquire(lockspace, &holding) {
@@ -134,8 +144,15 @@ fn acquire_repair(
         };
         if new_lease::is_second_link(&error) {
             new_lease::put_second_right(lockspace, &repair, &holding)?;
-        } else if !error.is_held() && !error.is_contended() {
+        } else if !error.is_held()
+            && !error.is_contended()
+            && !matches!(error, AcquireError::Cancelled { .. })
+        {
             return Err(error);
+        }
+        if holding.cancel.is_cancelled() {
+            let locked = target.locked.clone();
+            return Err(AcquireError::Cancelled { locked });
         }
         // Somebody is at a leftover, perhaps at this one. Nobody holds the disk.
         if clock::now() >= until {
@@ -206,9 +223,10 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
 
     use super::*;
-    use crate::format::{DeltaLeader, Geometry, HostId, HostName};
+    use crate::format::{DeltaLeader, Geometry, HolderNote, HostId, HostName, LeaseVersion};
     use crate::libvirt::lease_name;
     use crate::lockspace::Watchdog;
+    use crate::world::CancelToken;
 
     /// Between the first look and the last one another host may have done anything.
     #[test]
@@ -231,12 +249,32 @@ mod tests {
             names: Some(names.clone()),
         };
         fs::write(names.first(), [0; 512]).unwrap();
+        let generation = lockspace.generation();
+        let note = HolderNote::new(HostId::FIRST, generation, LeaseVersion::new(0));
+        let holding = Holding {
+            patience: Patience::Refuse,
+            note: Some(note.with_guest_name("guest-1")),
+            expected: None,
+            cancel: CancelToken::new(),
+        };
         let replacement = Replacement {
-            lease: acquire_repair(&lockspace, &directory, &target).unwrap(),
+            lease: acquire_repair(&lockspace, &directory, &target, &holding).unwrap(),
             lockspace: &lockspace,
             directory: &directory,
             target: &target,
         };
+        // It says who is at it; and who waits for it can be told to stop.
+        let lease = fs::read(replacement.lease.path()).unwrap();
+        let block = &lease[2 * 512..3 * 512];
+        let told = HolderNote::read_from(block, HostId::FIRST).present();
+        assert_eq!(told.unwrap().guest_name, "guest-1");
+        holding.cancel.cancel();
+        let begun = clock::now();
+        let cancelled = acquire_repair(&lockspace, &directory, &target, &holding).unwrap_err();
+        let locked = target.locked.clone();
+        assert_eq!(cancelled, AcquireError::Cancelled { locked });
+        assert!(clock::now().since(begun) < PATIENCE);
+
         let asked_after = |secs| {
             let found = directory.look_at_lease(&target.name).unwrap();
             replacement.may_be_done(found, Duration::from_secs(secs))

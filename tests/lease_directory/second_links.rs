@@ -3,11 +3,18 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::libvirt::lease_name;
-use disklease::{AcquireError, LeaseDirectory, LeaseFault, LockManager as _, WaitLimit};
+use disklease::{
+    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, PaxosManager, WaitLimit,
+};
 
-use crate::support::{N, SOON, disks, manager, overwrite, scratch, wait_until};
+use crate::support::{
+    Child, N, SOON, child_role, disks, host_id, manager, options, overwrite, say, scratch,
+    wait_for_parent, wait_until,
+};
 use crate::{lease_of, mode_of};
 
 fn second_of(dir: &Path, disk: &str) -> PathBuf {
@@ -99,6 +106,102 @@ fn a_damaged_lease_that_was_moved_aside_blocks_no_new_one() {
         Err(AcquireError::NotSettled { .. }) => None,
         other => panic!("{other:?}"),
     });
+}
+
+/// The holder of a disk.
+#[test]
+fn child() {
+    let Some((disk, dir)) = child_role() else {
+        return;
+    };
+    let host = manager(&dir, 2, "beta");
+    let guard = host.acquire(disks(&[&disk])).unwrap();
+    say("held");
+    wait_for_parent();
+    drop(guard);
+    host.lockspace().clone().leave().unwrap();
+}
+
+/// As an operator's script does: `rm` of the lease, and a new file of its name by `touch` or `fallocate`.
+fn replace_by(dir: &Path, disk: &str, content: &[u8]) {
+    fs::remove_file(lease_of(dir, disk)).unwrap();
+    fs::write(lease_of(dir, disk), content).unwrap();
+}
+
+#[test]
+fn an_empty_file_in_the_place_of_a_lease_gives_way_to_its_second_link() {
+    let dir = scratch();
+    let dir = dir.path();
+    let host = manager(dir, 1, "alpha");
+    for (disk, content) in [("/empty", vec![]), ("/zeros", vec![0; 1 << 20])] {
+        drop(host.acquire(disks(&[disk])).unwrap());
+        replace_by(dir, disk, &content);
+        let guard = host.acquire(disks(&[disk])).unwrap();
+        assert!(is_one_file(dir, disk));
+        let version = guard.locks().next().unwrap().version.unwrap().get();
+        assert!(version > 1, "the lease that was, and no new one");
+        drop(guard);
+
+        // Such a file may also be one that a sanlock host is about to initialise.
+        replace_by(dir, disk, &content);
+        let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
+        let write = |leader: &DeltaLeader| {
+            let mut sector = [0; 512];
+            leader.write_to(&mut sector).unwrap();
+            overwrite(host.lockspace().path(), 2 * 512, &sector);
+        };
+        let sanlock = HostName::new("sanlock").unwrap();
+        write(&free.acquired(host_id(3), &sanlock, 7, 1).unwrap());
+        let error = host.acquire(disks(&[disk])).unwrap_err();
+        assert!(matches!(error, AcquireError::Lease { .. }), "{error}");
+        assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), content);
+        write(&free);
+        drop(host.acquire(disks(&[disk])).unwrap());
+        assert!(is_one_file(dir, disk));
+    }
+}
+
+/// Whoever holds what the second link leads to is asked.
+#[test]
+fn an_empty_file_in_the_place_of_a_held_lease_gives_nothing_away() {
+    let dir = scratch();
+    let (dir, disk) = (dir.path(), "/held");
+    let host = manager(dir, 1, "alpha");
+    let mut holder = Child::start("second_links::child", disk, dir);
+    assert_eq!(holder.hear(SOON), "held");
+    replace_by(dir, disk, b"");
+    let error = host.acquire(disks(&[disk])).unwrap_err();
+    assert!(error.is_held(), "{error}");
+    assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), b"");
+    holder.let_go();
+    let wait = WaitLimit::For(SOON);
+    let guard = host.acquire(disks(&[disk]).wait(wait)).unwrap();
+    assert!(guard.is_held() && is_one_file(dir, disk));
+    assert!(holder.ended_well());
+}
+
+/// Nobody who comes and goes waits for long enough: a host that stays does.
+#[test]
+fn an_idle_host_settles_the_directory_of_the_second_links() {
+    let dir = scratch();
+    let path = LeaseDirectory::new(dir.path()).create_lockspace(N).unwrap();
+    let fire = Duration::from_secs(2);
+    let joined = options(dir.path(), "alpha").fire_timeout(fire);
+    let joined = joined.join(path, host_id(1)).unwrap();
+    let _host = PaxosManager::new(joined, LeaseDirectory::new(dir.path())).unwrap();
+    let settled = dir.path().join(".disklease/leases/settled");
+    assert!(settled.exists());
+    fs::remove_dir_all(dir.path().join(".disklease")).unwrap();
+    let removed = Instant::now();
+    // 8N + F + margin + 2 s.
+    let quarantine = Duration::from_secs(13);
+    wait_until("the directory", SOON, || {
+        settled.parent().unwrap().exists().then_some(())
+    });
+    wait_until("its end", quarantine + SOON, || {
+        settled.exists().then_some(())
+    });
+    assert!(removed.elapsed() >= quarantine, "{:?}", removed.elapsed());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use disklease::libvirt::lease_name;
 use disklease::{
@@ -12,7 +13,10 @@ use disklease::{
 };
 
 use super::{shared_dir, shared_host};
-use crate::support::{SOON, bytes_of, disks, is_readable, manager, overwrite, scratch, wait_until};
+use crate::support::{
+    Child, SOON, bytes_of, child_role, disks, is_readable, manager, overwrite, say, scratch,
+    wait_for_parent, wait_until,
+};
 
 /// Bytes up to the end of host 1's own sector.
 const MINE: usize = 3 * 512;
@@ -124,36 +128,67 @@ fn a_lease_that_was_put_back_is_noticed_by_itself() {
     assert_eq!(bytes_of(&lease_path(disk))[..MINE], before[..MINE]);
 }
 
-/// The lease of the first disk is put back while the second one is waited for.
+/// A host that takes a disk when it is let go, and gives it back when it is told to.
+#[test]
+fn child() {
+    let Some((disk, dir)) = child_role() else {
+        return;
+    };
+    let host = manager(&dir, 2, "beta");
+    say("joined");
+    wait_for_parent();
+    let wait = WaitLimit::For(SOON);
+    let guard = host.acquire(disks(&[&disk]).wait(wait)).unwrap();
+    say("taken");
+    wait_until("the end", SOON, || dir.join("end").exists().then_some(()));
+    guard.release().unwrap();
+    host.lockspace().clone().leave().unwrap();
+}
+
+/// The lease of the first disk is put back while the second one is waited for, and perhaps taken by another
+/// host: the wait begins anew.
 #[test]
 fn what_was_acquired_early_is_looked_at_once_more() {
-    let (early, late) = ("/loss/early", "/loss/late");
     // Leases are taken in the order of their names.
-    let (early, late) = if lease_path(early) < lease_path(late) {
-        (early, late)
-    } else {
-        (late, early)
+    let [early, late] = {
+        let mut both = ["/loss/early", "/loss/late"];
+        both.sort_by_key(|disk| lease_path(disk));
+        both
     };
-    drop(shared_host().acquire(disks(&[early])).unwrap());
-    let before = bytes_of(&lease_path(early));
-    let in_the_way = shared_host().acquire(disks(&[late])).unwrap();
-    let request = disks(&[early, late]).wait(WaitLimit::For(SOON));
-    let waiting = std::thread::spawn(move || shared_host().acquire(request));
-    wait_until("the first lease", SOON, || {
-        (bytes_of(&lease_path(early))[..512] != before[..512]).then_some(())
-    });
-    std::thread::sleep(std::time::Duration::from_millis(1200));
-    overwrite(&lease_path(early), 0, &before[..MINE]);
-    in_the_way.release().unwrap();
-    let error = waiting.join().unwrap().unwrap_err();
-    let is_put_back = matches!(
-        error,
-        AcquireError::Lease {
-            fault: LeaseFault::PutBack { .. },
-            ..
+    for is_taken in [false, true] {
+        let dir = scratch();
+        let dir = dir.path();
+        let host = manager(dir, 1, "alpha");
+        let mut other = Child::start("loss::child", early, dir);
+        assert_eq!(other.hear(SOON), "joined");
+        let lease = dir.join(lease_path(early).file_name().unwrap());
+        drop(host.acquire(disks(&[early])).unwrap());
+        let before = bytes_of(&lease);
+        let in_the_way = host.acquire(disks(&[late])).unwrap();
+        let waiting = {
+            let (host, request) = (host.clone(), disks(&[early, late]).wait(WaitLimit::Forever));
+            std::thread::spawn(move || host.acquire(request))
+        };
+        wait_until("the first lease", SOON, || {
+            (bytes_of(&lease)[..512] != before[..512]).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(1200));
+        overwrite(&lease, 0, &before[..MINE]);
+        if is_taken {
+            other.let_go();
+            assert_eq!(other.hear(SOON), "taken");
+            in_the_way.release().unwrap();
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(!waiting.is_finished(), "the other host has it");
+            std::fs::write(dir.join("end"), "").unwrap();
+            assert!(other.ended_well());
+        } else {
+            in_the_way.release().unwrap();
         }
-    );
-    assert!(is_put_back, "{error}");
+        wait_until("the locks", SOON, || waiting.is_finished().then_some(()));
+        let guard = waiting.join().unwrap().unwrap();
+        guard.verify().unwrap();
+    }
 }
 
 /// Whoever releases while the locks are given back for another reason comes back when that is done.
@@ -180,7 +215,7 @@ fn a_release_waits_for_the_one_under_way() {
     assert!(!guard.is_held(), "its owner has ended");
     let (answer, answered) = channel();
     std::thread::spawn(move || answer.send(guard.release()).unwrap());
-    let too_soon = answered.recv_timeout(std::time::Duration::from_millis(300));
+    let too_soon = answered.recv_timeout(Duration::from_millis(300));
     assert!(too_soon.is_err(), "{too_soon:?}");
     go_on.send(()).unwrap();
     answered.recv_timeout(SOON).unwrap().unwrap();

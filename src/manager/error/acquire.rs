@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::guard::Locked;
+use super::DirectoryError;
 use crate::delta_lease::DeltaSectorError;
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
@@ -179,6 +180,13 @@ pub enum AcquireError {
         /// The path.
         path: PathBuf,
     },
+    /// The lease directory is not the one of the lockspace any more: it is not mounted, or another one
+    /// is mounted in its place.
+    #[error("nothing is locked in a lease directory of another lockspace: {error}")]
+    Directory {
+        /// What is there.
+        error: DirectoryError,
+    },
     /// The lease is of a lockspace that this manager has not joined.
     #[error("the lease is of lockspace \"{asked_for}\", this manager has joined \"{joined}\"")]
     OtherLockspace {
@@ -338,7 +346,7 @@ pub enum LeaseFault {
     },
     /// It is missing, and so is what would show whether it is a new one: the directory of the second
     /// links was removed. A host that runs may hold it still.
-    #[error("is missing, and the second links of the leases are, or were: a host that runs may hold it; unless one does it can be made in {} s", remaining.as_secs().saturating_add(1))]
+    #[error("is missing, and the second links of the leases are, or were: a host that runs may hold it; unless one does it can be made in {} s, by who waits for that (`disklease run --wait`): without, each try begins anew where no host stays", remaining.as_secs().saturating_add(1))]
     MayBeHeld {
         /// After how much more time it can be made.
         remaining: Duration,
@@ -384,6 +392,17 @@ pub enum LeaseFault {
     PutBack {
         /// The version that it has now.
         version: LeaseVersion,
+    },
+    /// Somebody else has taken it, while the other locks of the request were waited for.
+    #[error(
+        "was taken while others were waited for: it is at version {version}, owned by {}",
+        owner.map_or_else(|| "nobody".to_owned(), |(host, generation)| format!("host {host} (generation {generation})"))
+    )]
+    Taken {
+        /// The version that it has now.
+        version: LeaseVersion,
+        /// The owner found; `None` when the lease is free.
+        owner: Option<(HostId, Generation)>,
     },
     /// Its numbers cannot be raised any more.
     #[error("has used up its numbers: initialise it anew when nobody uses it")]
@@ -446,7 +465,9 @@ impl AcquireError {
                     fault: LeaseFault::Replaced
                         | LeaseFault::BeingCreated { .. }
                         | LeaseFault::MayBeHeld { .. }
-                        | LeaseFault::SecondLink,
+                        | LeaseFault::SecondLink
+                        | LeaseFault::PutBack { .. }
+                        | LeaseFault::Taken { .. },
                     ..
                 }
         )

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use crate::disk::OpenError;
 use crate::libvirt::MISSING_HINT;
+use crate::world::ReadError;
 
-/// Why a manager was not made of a lockspace and a lease directory.
+/// Why a lease directory is not used with a lockspace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
@@ -18,6 +19,14 @@ pub enum DirectoryError {
     /// The directory's lockspace cannot be looked at, or is no file.
     #[error("the directory's lockspace cannot be used: {0}")]
     Open(OpenError),
+    /// Whether the directory's lockspace is the one that was joined cannot be told.
+    #[error("{path:?} cannot be read, to see whether it is the lockspace that was joined: {error}")]
+    Unreadable {
+        /// What cannot be read.
+        path: PathBuf,
+        /// Why.
+        error: ReadError,
+    },
     /// The directory has another lockspace than the one that was joined.
     #[error(
         "the directory's lockspace {found:?} is not the one that was joined, at byte {offset} of {joined:?}: hosts of the two do not see each other, and would both take a lease; join {found:?}"
