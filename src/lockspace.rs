@@ -48,6 +48,7 @@ mod registry;
     reason = "tests come in here"
 )]
 pub(crate) mod renewal;
+mod reread_pools;
 #[allow(unreachable_pub, reason = "tests come in here")]
 pub(crate) mod settle;
 mod signal;
@@ -83,6 +84,7 @@ use health::RenewalRecord;
 use host_fence::HostFence;
 use owners::OwnerWatch;
 use registry::Joined;
+use reread_pools::RereadPools;
 use thread::RenewalThread;
 use watch::PathWatch;
 
@@ -132,7 +134,7 @@ pub(crate) struct Inner {
     lockspace_pool: IoPool,
     lease_pool: IoPool,
     /// Workers that read held leases again: those that hang take none away from an acquire or a release.
-    reread_pool: IoPool,
+    reread_pools: RereadPools,
     joined: thread::Slot<Joined>,
     /// Held for as long as the join, and by every child of this process for as long as it lives.
     life_lock: thread::Slot<life_lock::LifeLock>,
@@ -315,8 +317,8 @@ impl Inner {
         &self.lease_pool
     }
 
-    pub(crate) const fn reread_pool(&self) -> &IoPool {
-        &self.reread_pool
+    pub(crate) const fn reread_pools(&self) -> &RereadPools {
+        &self.reread_pools
     }
 
     /// Whether the path that was joined still names the lockspace. If not, other hosts may have

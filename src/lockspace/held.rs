@@ -1,9 +1,9 @@
 //! Held leases are read again in the background: somebody may have initialised one anew, put it back
 //! to an older state or overwritten it, and then other hosts take it beside its holder.
 //!
-//! Each is read at least once in 2N, unless the two threads for these reads both hang: the looks of one round follow each other, so that
-//! no thread is started for them while the storage answers; what is left of a round after a quarter of
-//! N is looked at side by side. A lease is due half an N after its last look, a round begins no later
+//! Each is read at least once in 2N, unless the two threads for these reads on its file system both hang:
+//! the looks of one round follow each other, so that no thread is started for them while the storage
+//! answers; what is left of a round after a quarter of N is looked at side by side. A lease is due half an N after its last look, a round begins no later
 //! than its first lease is due, and a read takes N at most. What one read
 //! shows to be gone is read once more, N/8 later, before its lock is lost.
 //!

@@ -19,6 +19,7 @@ use super::life_lock::{InUseHere, LifeLock};
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
 use super::recognise::recognise;
 use super::registry::{Joined, NotEntered};
+use super::reread_pools::RereadPools;
 use super::thread::RenewalThread;
 use super::{
     HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, PathWatch, RenewalRecord,
@@ -43,8 +44,6 @@ const LOCKSPACE_THREADS: usize = 3;
 const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
-/// Workers that read held leases again: one, and another for when a read hangs.
-const REREAD_THREADS_MAX: usize = 2;
 
 impl LockspaceOptions {
     /// Joins the lockspace in the file or device at `path` as host `host_id`.
@@ -120,10 +119,10 @@ impl LockspaceOptions {
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
         let fixed = self.lease_threads;
         let lease_threads = fixed.map_or(1..=LEASE_THREADS_MAX, |number| number..=number);
-        let reread_from = fixed.map_or(1, |_| REREAD_THREADS_MAX);
         let lease_pool = IoPool::new("dl-lease", lease_threads).map_err(threads)?;
-        let reread_threads = reread_from..=REREAD_THREADS_MAX;
-        let reread_pool = IoPool::new("dl-reread", reread_threads).map_err(threads)?;
+        let reread_pools =
+            RereadPools::new(opened.info().identity().file_system(), fixed.is_some())
+                .map_err(threads)?;
         let disk = Disk::new(opened, &lockspace_pool);
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, self.lockspace_id, timing.io())?;
@@ -191,7 +190,7 @@ impl LockspaceOptions {
             thread: Mutex::new(None),
             lockspace_pool,
             lease_pool,
-            reread_pool,
+            reread_pools,
             joined: Mutex::new(Some(joined)),
             life_lock: Mutex::new(life_lock),
             shared,

@@ -266,7 +266,7 @@ impl Lease {
     pub(super) fn keep(&self, on_loss: &OnLoss) {
         if let Some(reservation) = &mut *self.reservation.lock() {
             let mut area = self.area.clone();
-            area.disk = area.disk.on(self.lockspace.inner().reread_pool());
+            area.disk = self.lockspace.inner().reread_pools().disk(&area.disk);
             reservation.keep(area, self.held.clone(), Arc::clone(on_loss));
         }
     }
