@@ -54,6 +54,7 @@ const TABLE: &[(Profile, u64, &[Mutation])] = &[
     (Profile::Moves, 40_000, MOVES),
     (Profile::Fences, 40_000, FENCES),
     (Profile::Operators, 10_000, OPERATORS),
+    (Profile::Frozen, 5000, FROZEN),
 ];
 
 const BALLOTS: &[Mutation] = &[
@@ -125,6 +126,11 @@ const MOVES: &[Mutation] = &[
     Mutation::HandoverBothRun,
     Mutation::HandoverNoteIgnored,
     Mutation::LostStateTrustsOwner,
+];
+
+const FROZEN: &[Mutation] = &[
+    Mutation::DeadmanAfterClaim,
+    Mutation::DeadmanOnlyWithHolders,
 ];
 
 const OPERATORS: &[Mutation] = &[

@@ -1,5 +1,5 @@
 //! Claiming a host id while the other hosts are watched, so that their life is known when the claim
-//! is won.
+//! is won; and while a timer is kept that kills this process should it stand still.
 //!
 //! An `async fn` over the [`World`], like the algorithms.
 
@@ -10,13 +10,56 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
+use super::board::ProcessTimer;
 use crate::delta_lease::{
     ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, acquire,
 };
-use crate::world::World;
+use crate::probe::mutation;
+use crate::timing::Timing;
+use crate::world::{OsError, World};
 
 /// How often the others are looked at while the host id is claimed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a process that claims a host id moves its timer on.
+const MOVE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Claims the host id, and watches all hosts until that is done. A process that stands still meanwhile is killed
+/// by `timer`, which stays armed.
+///
+/// # Errors
+///
+/// The timer cannot be set; or [`ClaimError`].
+pub async fn claim_with_timer<W: World>(
+    world: &W,
+    area: &LockspaceArea<W::Disk>,
+    claimant: &Claimant,
+    progress: &impl Fn(ClaimProgress),
+    timer: Option<&dyn ProcessTimer>,
+) -> Result<Result<(DeltaLease, HostTable), ClaimError>, OsError> {
+    let moved = move_on(world, timer, claimant.timing);
+    let claim = claim_watching(world, area, claimant, progress);
+    pin_mut!(moved, claim);
+    // The timer first: nothing is written before it is armed.
+    match select(moved, claim).await {
+        Either::Left((error, _)) => Err(error),
+        Either::Right((claimed, _)) => Ok(claimed),
+    }
+}
+
+/// Keeps `timer` from going off for as long as this is polled. Ends when it cannot be set.
+async fn move_on<W: World>(world: &W, timer: Option<&dyn ProcessTimer>, timing: Timing) -> OsError {
+    let Some(timer) = timer.filter(|_| !mutation!(DeadmanAfterClaim)) else {
+        return std::future::pending().await;
+    };
+    loop {
+        let at = world.now() + timing.claimant_deadman_after();
+        if let Err(error) = timer.set(Some(at)) {
+            return error;
+        }
+        world.sleep(MOVE_INTERVAL).await;
+    }
+}
 
 /// Claims the host id, and watches all hosts until that is done.
 ///

@@ -4,14 +4,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::{Either, select};
-use futures_util::pin_mut;
 use parking_lot::Mutex;
 
 use super::board::ProcessTimer;
-use super::claim::claim_watching;
+use super::claim::claim_with_timer;
 use super::error::JoinError;
 use super::host_fence::HostFence;
 use super::leave::wait_for_io;
@@ -36,12 +33,10 @@ use crate::libvirt;
 use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::executor::block_on;
-use crate::world::{OsError, Timestamp, World, clock};
+use crate::world::{OsError, Timestamp, clock};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
-/// How often a process that claims a host id moves its deadman timer on.
-const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Workers for the leases at most: each lease under way needs one.
 const LEASE_THREADS_MAX: usize = 16;
 
@@ -226,16 +221,10 @@ impl LockspaceOptions {
         deadman: Option<&Deadman>,
     ) -> Result<(DeltaLease, HostTable), JoinError> {
         let progress = |event| self.tell(&event);
-        let moved = move_on(deadman, claimant.timing);
-        let claim = claim_watching(&StorageWorld, area, claimant, &progress);
-        pin_mut!(moved, claim);
-        // The timer first: nothing is written before it is armed.
-        match block_on(select(moved, claim)) {
-            Either::Left((error, _)) => Err(JoinError::Deadman(error)),
-            Either::Right((claimed, _)) => {
-                claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
-            }
-        }
+        let timer = deadman.map(|deadman| -> &dyn ProcessTimer { deadman });
+        let claim = claim_with_timer(&StorageWorld, area, claimant, &progress, timer);
+        let claimed = block_on(claim).map_err(JoinError::Deadman)?;
+        claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
     }
 
     fn tell(&self, event: &ClaimProgress) {
@@ -339,19 +328,6 @@ impl Inner {
                 },
             },
         }
-    }
-}
-
-/// Keeps `deadman` from firing for as long as this is polled. Ends when it cannot be set.
-async fn move_on(deadman: Option<&Deadman>, timing: Timing) -> OsError {
-    let Some(deadman) = deadman else {
-        return std::future::pending().await;
-    };
-    loop {
-        if let Err(error) = deadman.arm(clock::now() + timing.claimant_deadman_after()) {
-            return error;
-        }
-        StorageWorld.sleep(MOVE_INTERVAL).await;
     }
 }
 

@@ -50,7 +50,7 @@ const CALL_TAKES: Duration = Duration::from_secs(1);
 
 /// Waits until this process has run for so long without a pause that all writes which were on their
 /// way to the kernel are with it. None may be begun any more.
-pub(super) async fn run_on<W: World>(world: &W, timing: Timing) {
+pub async fn run_on<W: World>(world: &W, timing: Timing) {
     let quarter = timing.grace().checked_div(4).unwrap_or_default();
     let needed = quarter.min(CALL_TAKES);
     loop {

@@ -1,8 +1,13 @@
 //! Holders that go on writing when their leases are lost, and what stops them: the library's own ladder, and the
 //! deadman timer that the kernel keeps for a process that stands still.
+//!
+//! Processes also stand still without a guest, between the look at a deadline and the call of the kernel: see
+//! `SimWorld::until_call`.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{DeltaLease, Membership};
@@ -11,13 +16,12 @@ use disklease::__sim::lockspace::{
 };
 use disklease::__sim::world::{OsError, Timestamp, World};
 use disklease::LossReason;
+use futures_util::future::select;
+use futures_util::pin_mut;
 use parking_lot::Mutex;
 
 use super::disk::SimDisk;
 use super::machine::Host;
-
-/// How often the kernel of a simulated machine looks at its timers. Whoever is killed is late by that at most.
-const TICK: Duration = Duration::from_millis(50);
 
 /// The holders of one life of a host, and what is to become of its process.
 pub struct Fences {
@@ -27,17 +31,43 @@ pub struct Fences {
 
 /// A process as the kernel sees it.
 #[derive(Clone, Default)]
-struct Process(Arc<Mutex<Fate>>);
+pub struct Process(Arc<Mutex<Fate>>);
 
 #[derive(Default)]
-struct Fate {
+pub struct Fate {
     deadman: Option<Timestamp>,
     is_killed: bool,
+    /// Something has changed since the kernel looked.
+    is_new: bool,
+    kernel: Option<Waker>,
+}
+
+impl Process {
+    fn change(&self, change: impl FnOnce(&mut Fate)) {
+        let mut fate = self.0.lock();
+        change(&mut fate);
+        fate.is_new = true;
+        if let Some(kernel) = fate.kernel.take() {
+            kernel.wake();
+        }
+    }
+
+    async fn changed(&self) {
+        poll_fn(|context| {
+            let mut fate = self.0.lock();
+            if std::mem::take(&mut fate.is_new) {
+                return Poll::Ready(());
+            }
+            fate.kernel = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 impl ProcessTimer for Process {
     fn set(&self, at: Option<Timestamp>) -> Result<(), OsError> {
-        self.0.lock().deadman = at;
+        self.change(|fate| fate.deadman = at);
         Ok(())
     }
 }
@@ -56,7 +86,7 @@ impl Holder for Process {
         false
     }
     fn kill(&self) {
-        self.0.lock().is_killed = true;
+        self.change(|fate| fate.is_killed = true);
     }
 }
 
@@ -73,11 +103,20 @@ impl Upkeep for Care<'_> {
     fn missed(&self, _: u32) {}
     fn warned(&self, _: u32, _: Duration) {}
     fn lost(&self, _: Timestamp) {
-        self.host.has_lost("its holders are to stop");
+        if let Some(reason) = self.board.reason() {
+            self.host.has_lost(&reason);
+        }
     }
 }
 
 impl Fences {
+    /// The fences of the life that begins with `delta`.
+    pub fn new(membership: &Membership<SimDisk>, delta: &DeltaLease, process: Process) -> Rc<Self> {
+        let timer: Box<dyn ProcessTimer> = Box::new(process.clone());
+        let board = HolderBoard::new(membership.timing(), delta.renewed_at(), Some(timer));
+        Rc::new(Self { board, process })
+    }
+
     /// A holder that is to be stopped until what this gives is dropped.
     pub fn hold(&self, now: Timestamp) -> (Arc<dyn Holder>, Subscription) {
         let holder: Arc<dyn Holder> = Arc::new(self.process.clone());
@@ -87,34 +126,38 @@ impl Fences {
 }
 
 impl Host {
-    /// The fences of the life that begins with `delta`. The kernel's part is not the process's: it goes on while that
-    /// stands still.
-    pub fn fence(
-        self: &Rc<Self>,
-        membership: &Membership<SimDisk>,
-        delta: &DeltaLease,
-    ) -> Rc<Fences> {
+    /// What the kernel keeps of a process, which is killed when its time has come. It goes on while that stands still.
+    pub fn kept_by_kernel(self: &Rc<Self>) -> Process {
         let process = Process::default();
-        let timer: Box<dyn ProcessTimer> = Box::new(process.clone());
-        let board = HolderBoard::new(membership.timing(), delta.renewed_at(), Some(timer));
         let (me, fate, life) = (Rc::clone(self), process.clone(), self.life());
         let (hardware, sim) = (self.field.hardware.clone(), self.field.sim.clone());
         let clock = sim.core.borrow().hosts[self.world.host.0].clock;
         self.field.sim.spawn(hardware.host, async move {
-            while me.life() == life {
+            loop {
                 let (deadman, is_killed) = {
                     let fate = fate.0.lock();
                     (fate.deadman, fate.is_killed)
                 };
-                let has_fired = |at: Timestamp| sim.now() >= clock.reaches(at.as_nanos());
-                if is_killed || deadman.is_some_and(has_fired) {
+                let fires_at = deadman.map(|at| clock.reaches(at.as_nanos()));
+                if me.life() != life {
+                    return;
+                }
+                if is_killed || fires_at.is_some_and(|at| sim.now() >= at) {
                     me.field.referee.count(|tally| tally.fenced += 1);
                     me.kill(Some(Duration::from_millis(500)), false);
                     return;
                 }
-                hardware.sleep(TICK).await;
+                let changed = fate.changed();
+                match fires_at {
+                    None => changed.await,
+                    Some(at) => {
+                        let fires = hardware.sleep_until(Timestamp::from_nanos(at.0));
+                        pin_mut!(changed, fires);
+                        select(changed, fires).await;
+                    }
+                }
             }
         });
-        Rc::new(Fences { board, process })
+        process
     }
 }

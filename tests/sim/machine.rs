@@ -14,22 +14,22 @@ use disklease::__sim::delta_lease::{
     self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
 };
 use disklease::__sim::lockspace::{
-    LeaseTable, OnLoss, Reservation, claim_watching, keep_held, keep_renewed, reread_held,
-    settle_debts,
+    LeaseTable, OnLoss, ProcessTimer, Reservation, claim_with_timer, keep_held, keep_renewed,
+    reread_held, run_on, settle_debts,
 };
 use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
 };
 use disklease::__sim::world::{Timestamp, World};
-use disklease::CancelToken;
 use disklease::format::{Generation, HolderNote, HostName, Incarnation, LeaseVersion};
 use disklease::timing::Timing;
+use disklease::{CancelToken, LossReason};
 use futures_util::future::{Either, join, join_all, select};
 use futures_util::{FutureExt, pin_mut};
 
 use super::clock::TrueTime;
 use super::disk::{Sectors, SimDisk};
-use super::fences::{Care, Fences};
+use super::fences::{Care, Fences, Process};
 use super::io::IoKind;
 use super::moves::{Ending, Image, Stream};
 use super::referee::{Life, Referee, offset_of};
@@ -66,7 +66,7 @@ pub struct Field {
 pub struct Host {
     pub field: Rc<Field>,
     pub world: SimWorld,
-    setup: Setup,
+    pub setup: Setup,
     pub timing: Timing,
     /// Rises with each restart under another name.
     name: Cell<u32>,
@@ -151,9 +151,13 @@ impl Host {
 
     pub fn start(self: &Rc<Self>, joined: Option<DeltaLease>) {
         let me = Rc::clone(self);
-        self.field
-            .sim
-            .spawn(self.ix(), async move { me.live(joined).await });
+        let starts_after = self.setup.starts_after;
+        self.field.sim.spawn(self.ix(), async move {
+            if me.life().1 == 0 {
+                me.world.sleep(starts_after).await;
+            }
+            me.live(joined).await;
+        });
     }
 
     /// No two joins of a run have the same.
@@ -186,6 +190,8 @@ impl Host {
     /// One process, from its start to its end.
     async fn live(self: Rc<Self>, joined: Option<DeltaLease>) {
         let (field, world) = (&self.field, &self.world);
+        let has_timer = field.scenario.stubborn || field.scenario.freezes;
+        let process = has_timer.then(|| self.kept_by_kernel());
         let mut joined = joined.map(|delta| {
             let table = HostTable::new(
                 field.space.geometry,
@@ -205,9 +211,17 @@ impl Host {
                     }
                     self.note(|| "joins".to_owned());
                     let claimant = self.claimant();
-                    match claim_watching(world, &field.space, &claimant, &|_| {}).await {
+                    let timer = process
+                        .as_ref()
+                        .map(|process| -> &dyn ProcessTimer { process });
+                    let claim = claim_with_timer(world, &field.space, &claimant, &|_| {}, timer);
+                    match claim.await.expect("the timer can be set") {
                         Ok(joined) => joined,
                         Err(error) => {
+                            self.end_of_io(self.timing.io()).await;
+                            if let Some(timer) = timer {
+                                timer.set(None).unwrap();
+                            }
                             self.note(|| format!("did not join: {error}"));
                             field.referee.count(|tally| tally.failed_joins += 1);
                             let pause = 1000 + world.random(3000);
@@ -225,7 +239,8 @@ impl Host {
             });
             self.leaving.set(false);
             self.watch(&membership);
-            self.run_guests(&membership, &mut delta).await;
+            self.run_guests(&membership, &mut delta, process.clone())
+                .await;
             self.leave(&membership, &delta).await;
             if self.has_all() {
                 self.finish();
@@ -245,10 +260,10 @@ impl Host {
         self: &Rc<Self>,
         membership: &Rc<Membership<SimDisk>>,
         delta: &mut DeltaLease,
+        process: Option<Process>,
     ) {
         let table = Table::default();
-        let stubborn = self.field.scenario.stubborn;
-        let fences = stubborn.then(|| self.fence(membership, delta));
+        let fences = process.map(|process| Fences::new(membership, delta, process));
         self.fences.borrow_mut().clone_from(&fences);
         let background = async {
             let renewal = async {
@@ -283,8 +298,14 @@ impl Host {
         }
     }
 
-    pub fn has_lost(&self, reason: &(impl std::fmt::Display + ?Sized)) {
+    pub fn has_lost(&self, reason: &LossReason) {
         self.note(|| format!("has lost its leases: {reason}"));
+        if self.field.scenario.freezes && matches!(reason, LossReason::Overwritten(_)) {
+            let host = self.ix();
+            self.field.referee.breach(|| {
+                format!("overwritten: {host}, which lives, has lost its host id: {reason}")
+            });
+        }
         self.field.referee.count(|tally| tally.losses += 1);
     }
 
@@ -292,16 +313,30 @@ impl Host {
     async fn leave(&self, membership: &Membership<SimDisk>, delta: &DeltaLease) {
         let world = &self.world;
         let life = self.life().1;
-        let until = world.now() + membership.timing().io();
-        while self.has_io(Some(life), |_| true) && world.now() < until {
-            world.sleep(Duration::from_millis(20)).await;
-        }
+        self.end_of_io(membership.timing().io()).await;
         if !self.has_io(Some(life), |_| true) {
             let freed = delta_lease::release(world, membership, delta).await;
             self.note(|| format!("has left: {freed:?}"));
             self.field.referee.count(|tally| tally.leaves += 1);
         }
         membership.expiry().lose();
+        let fences = self.fences.borrow_mut().take();
+        if let Some(fences) = fences {
+            fences.board.announce(&LossReason::Left, world.now());
+            if self.has_io(Some(life), |_| true) {
+                run_on(world, membership.timing()).await;
+            }
+            fences.board.end_writing();
+        }
+    }
+
+    /// Waits for the I/O of this process to end, but not for longer than this.
+    async fn end_of_io(&self, limit: Duration) {
+        let (world, life) = (&self.world, self.life().1);
+        let until = world.now() + limit;
+        while self.has_io(Some(life), |_| true) && world.now() < until {
+            world.sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn has_all(&self) -> bool {
@@ -495,7 +530,7 @@ impl Host {
         let fences = self.fences.borrow().clone();
         let on_board = fences.map(|fences| fences.hold(world.now()));
         // Its guest does not hear that the lease is lost, or does not stop for it.
-        let stubborn = on_board.is_some() && !quiet && world.random(2) == 0;
+        let stubborn = scenario.stubborn && !quiet && world.random(2) == 0;
         while is_held() || stubborn {
             if ending == Ending::HandOver && offer.is_none() {
                 offer = Some(self.offer(membership, lease, version));

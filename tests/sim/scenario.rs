@@ -31,10 +31,13 @@ pub enum Profile {
     /// Operators initialise leases anew, put them back to what they were, or write something else in their
     /// place, also while they are held.
     Operators,
+    /// Processes stand still between the look at a deadline and a write, with guests and without, and another
+    /// host is to have their id.
+    Frozen,
 }
 
 impl Profile {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
@@ -44,12 +47,14 @@ impl Profile {
         Self::Fences,
         Self::Twins,
         Self::Operators,
+        Self::Frozen,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 32 {
-            0..=13 => Self::Ballots,
+            0..=12 => Self::Ballots,
+            13 => Self::Frozen,
             14 | 15 => Self::Twins,
             16 => Self::Fences,
             17 => Self::Operators,
@@ -79,6 +84,12 @@ pub enum When {
         at: SlowAt,
         nth: u64,
         delay: Duration,
+    },
+    /// Right before the host's nth write of a kind, from 1, after `from`: it has looked at the deadline.
+    Call {
+        from: TrueTime,
+        at: SlowAt,
+        nth: u64,
     },
     /// When the host owes something on a lease for the first time after `from`.
     Debt {
@@ -133,6 +144,8 @@ pub struct Setup {
     pub life_mark: u32,
     /// Parts in a million by which its clock is too fast.
     pub ppm_fast: i64,
+    /// When it is started. Only one that is started at once may have joined before.
+    pub starts_after: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -157,6 +170,8 @@ pub struct Scenario {
     pub moves: bool,
     /// Some guests go on writing when their lease is lost, until their process is killed.
     pub stubborn: bool,
+    /// A process that stands still is killed by its timer, and nobody but the one who has a host id writes its sector.
+    pub freezes: bool,
     /// What befalls which host, and when.
     pub blows: Vec<(When, usize, Blow)>,
     /// From now on nothing goes wrong any more.
@@ -205,6 +220,7 @@ impl Scenario {
             Profile::Fences => Self::fences(&mut draw),
             Profile::Twins => Self::twins(&mut draw),
             Profile::Operators => Self::operators(&mut draw),
+            Profile::Frozen => Self::frozen(&mut draw),
         }
     }
 
@@ -226,6 +242,7 @@ impl Scenario {
                 } else {
                     0
                 },
+                starts_after: Duration::ZERO,
             })
             .collect()
     }
@@ -285,6 +302,7 @@ impl Scenario {
             guest_write_max: millis(20),
             moves: false,
             stubborn: false,
+            freezes: false,
             blows: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
@@ -336,6 +354,7 @@ impl Scenario {
             guest_write_max: draw.one_of(&[millis(hanging), millis(300), millis(f * 1000 - 100)]),
             moves: false,
             stubborn: false,
+            freezes: false,
             blows,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
@@ -378,6 +397,7 @@ impl Scenario {
             guest_write_max: draw.one_of(&[millis(1), millis(300), millis(f * 1000 - 100)]),
             moves: false,
             stubborn: false,
+            freezes: false,
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
@@ -456,6 +476,7 @@ impl Scenario {
             clock: 3,
             life_mark: 99,
             ppm_fast: 0,
+            starts_after: Duration::ZERO,
         });
         match draw.below(4) {
             0 => scenario.hosts[2].machine = 2,
@@ -527,6 +548,50 @@ impl Scenario {
         scenario.stubborn = true;
         // What the kernel has already when the process is killed is ended by nobody.
         scenario.guest_write_max = millis(100);
+        scenario
+    }
+
+    fn frozen(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = Self::lives(draw);
+        scenario.freezes = true;
+        scenario.fenced = false;
+        scenario.hosts.truncate(2);
+        let victim = scenario.hosts[1];
+        // Another machine that is given the id, and comes when the first one has claimed it.
+        scenario.hosts.push(Setup {
+            machine: 3,
+            name: 3,
+            clock: 3,
+            starts_after: draw.millis(1000, 4000),
+            ..victim
+        });
+        scenario.all_get_it = false;
+        // What was begun in time comes in time: that no write lands late is what it is all about.
+        scenario.faults = Faults::latency(Duration::ZERO, millis(draw.one_of(&[1, 20, 100])));
+        scenario.formatted_n = draw.one_of(&[1, 10]);
+        scenario.turns = 3 + draw.below(6);
+        scenario.guest_write_max = millis(100);
+        let dead_after = 8000 * victim.n + 1000 * scenario.f + 1000;
+        // Where the sector has a long N a claim takes long, and is renewed meanwhile.
+        let at = draw.one_of(&[
+            SlowAt::LockspaceWrites,
+            SlowAt::BlockWrites,
+            SlowAt::LeaderWrites,
+        ]);
+        let call = When::Call {
+            from: TrueTime(0).after(draw.millis(900, 8000)),
+            at,
+            nth: 1 + draw.below(4),
+        };
+        // Just past its deadline, or for so long that the other one may be at work.
+        let lost_at = 8000 * victim.n;
+        let lasts = match draw.below(4) {
+            0 => draw.millis(lost_at - 500, dead_after),
+            _ => draw.millis(dead_after, dead_after + 10_000 + 2000 * victim.n),
+        };
+        scenario.blows = vec![(call, 1, Blow::Stop { lasts })];
+        let quiet_at = millis(dead_after + 32_000);
+        scenario.quiet_at = TrueTime(0).after(quiet_at);
         scenario
     }
 

@@ -127,11 +127,12 @@ pub struct Sim {
     pub any_ready: Arc<AtomicBool>,
 }
 
-/// Goes off when a host begins its `left`th I/O of a kind, counted from 1.
+/// Goes off when a host begins its `left`th I/O of a kind, counted from 1; or `is_call`, is about to.
 pub struct Trigger {
     pub id: u64,
     pub host: HostIx,
     pub at: SlowAt,
+    pub is_call: bool,
     pub left: u64,
     pub waker: Option<Waker>,
 }

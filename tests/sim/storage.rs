@@ -117,26 +117,17 @@ impl Core {
             .rules
             .iter_mut()
             .find_map(|rule| rule.catches(id, &view));
-        io.held = caught.is_some() || self.hosts[io.host.0].io_hangs;
+        let host = io.host;
+        io.held = caught.is_some() || self.hosts[host.0].io_hangs;
         if io.held {
             return None;
         }
         let cut_off = self.hosts[io.host.0].cut_off.or(self.outages[io.disk.0]);
-        let mut chooser = On(&mut *self.chooser, io.host.stream());
         let is_read = io.kind == IoKind::Read;
-        for trigger in &mut self.triggers {
-            if trigger.host == io.host
-                && trigger.left > 0
-                && trigger.at.hits(is_read, io.disk, io.offset)
-            {
-                trigger.left -= 1;
-                if trigger.left == 0
-                    && let Some(waker) = trigger.waker.take()
-                {
-                    waker.wake();
-                }
-            }
-        }
+        let (disk, offset) = (io.disk, io.offset);
+        self.pull_triggers(host, false, is_read, disk, offset);
+        let io = &self.ios[id];
+        let mut chooser = On(&mut *self.chooser, io.host.stream());
         let faults = self.faults.for_io(is_read, io.disk, io.offset);
         let plan = match (plan, cut_off.filter(|&(until, _)| now < until)) {
             (Some(plan), _) => plan,
@@ -148,6 +139,33 @@ impl Core {
         };
         self.schedule(id, plan);
         Some(now.after(plan.end))
+    }
+
+    /// Tells those who wait for such an I/O. Whether it is the last that any of them has waited for.
+    pub fn pull_triggers(
+        &mut self,
+        host: HostIx,
+        is_call: bool,
+        is_read: bool,
+        disk: SimDisk,
+        offset: u64,
+    ) -> bool {
+        let mut is_last = false;
+        for trigger in &mut self.triggers {
+            if (trigger.host, trigger.is_call) == (host, is_call)
+                && trigger.left > 0
+                && trigger.at.hits(is_read, disk, offset)
+            {
+                trigger.left -= 1;
+                if trigger.left == 0 {
+                    is_last = true;
+                    if let Some(waker) = trigger.waker.take() {
+                        waker.wake();
+                    }
+                }
+            }
+        }
+        is_last
     }
 
     /// Lets a begun I/O go the way of `plan`, counted from now.

@@ -246,7 +246,10 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
         .map(|(ix, &setup)| Host::new(&field, ix, setup))
         .collect();
     for (ix, host) in hosts.iter().enumerate() {
-        host.start(joined.as_ref().map(|joined| joined.hosts[ix].0.clone()));
+        let joined = joined
+            .as_ref()
+            .filter(|_| host.setup.starts_after.is_zero());
+        host.start(joined.map(|joined| joined.hosts[ix].0.clone()));
     }
     befall(&field, &hosts);
     let steps = drive(&field, &hosts);
@@ -300,6 +303,10 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
                     world.sleep_until(Timestamp::from_nanos(from.0)).await;
                     world.until_io(host.world.host, at, nth).await;
                     world.sleep(delay).await;
+                }
+                When::Call { from, at, nth } => {
+                    world.sleep_until(Timestamp::from_nanos(from.0)).await;
+                    world.until_call(host.world.host, at, nth).await;
                 }
                 When::Debt { from } => {
                     world.sleep_until(Timestamp::from_nanos(from.0)).await;
@@ -388,7 +395,7 @@ fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
             }
             return step;
         }
-        field.referee.look(scenario.all_get_it);
+        field.referee.look(scenario.all_get_it || scenario.freezes);
         if !scenario.all_get_it && now > scenario.quiet_at.after(dead_after) {
             return step;
         }

@@ -26,8 +26,18 @@ impl SimWorld {
         }
     }
 
+    /// Ends when `host` is about to begin its `nth` write of a kind from now on: it has looked at the deadline, and
+    /// has not called the kernel yet.
+    pub async fn until_call(&self, host: HostIx, at: SlowAt, nth: u64) {
+        self.until(host, at, nth, true).await;
+    }
+
     /// Ends when `host` begins its `nth` I/O of a kind from now on.
     pub async fn until_io(&self, host: HostIx, at: SlowAt, nth: u64) {
+        self.until(host, at, nth, false).await;
+    }
+
+    async fn until(&self, host: HostIx, at: SlowAt, nth: u64, is_call: bool) {
         let id = {
             let mut core = self.sim.core.borrow_mut();
             let id = core.new_id();
@@ -35,6 +45,7 @@ impl SimWorld {
                 id,
                 host,
                 at,
+                is_call,
                 left: nth,
                 waker: None,
             });
@@ -107,6 +118,14 @@ impl World for SimWorld {
             "one sector at a time"
         );
         assert!(offset.is_multiple_of(bytes.len() as u64), "a whole sector");
+        let is_caught = {
+            let mut core = self.sim.core.borrow_mut();
+            core.pull_triggers(self.host, true, false, *disk, offset)
+        };
+        if is_caught {
+            // Whoever waits for it goes first.
+            self.sleep(Duration::from_nanos(1)).await;
+        }
         let (outcome, _) =
             IoFuture::begin(self, IoKind::Write, *disk, offset, bytes, timeout, None).await;
         match outcome {

@@ -402,6 +402,9 @@ mutations! {
     /// The deadman timer is armed only while there are holders: a member that stood still without any
     /// goes on when its host id is another's.
     DeadmanOnlyWithHolders,
+    /// The deadman timer is armed only once the host id is claimed: a claimant that stood still writes over
+    /// its successor.
+    DeadmanAfterClaim,
     /// The deadline is not waited for while a renewal hangs: the holder is told too late.
     ExpiryNotWatched,
     /// A sector is written again while a write to it is in flight: the older one lands last. (Also a
