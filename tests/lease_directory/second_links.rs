@@ -124,8 +124,10 @@ fn child() {
 
 /// As an operator's script does: `rm` of the lease, and a new file of its name by `touch` or `fallocate`.
 fn replace_by(dir: &Path, disk: &str, content: &[u8]) {
-    fs::remove_file(lease_of(dir, disk)).unwrap();
-    fs::write(lease_of(dir, disk), content).unwrap();
+    let new = dir.join("new");
+    fs::write(&new, content).unwrap();
+    // At once: a holder may link its lease back in between, and would be written over.
+    fs::rename(new, lease_of(dir, disk)).unwrap();
 }
 
 #[test]
@@ -191,8 +193,8 @@ fn an_idle_host_settles_the_directory_of_the_second_links() {
     let _host = PaxosManager::new(joined, LeaseDirectory::new(dir.path())).unwrap();
     let settled = dir.path().join(".disklease/leases/settled");
     assert!(settled.exists());
-    fs::remove_dir_all(dir.path().join(".disklease")).unwrap();
     let removed = Instant::now();
+    fs::remove_dir_all(dir.path().join(".disklease")).unwrap();
     // 8N + F + margin + 2 s.
     let quarantine = Duration::from_secs(13);
     wait_until("the directory", SOON, || {
