@@ -268,7 +268,7 @@ impl Lockspace {
         let Ok(area) = block_on(membership.area().read_all(&StorageWorld, io)) else {
             return Others {
                 of_ours: true,
-                of_sanlock: true,
+                without_second_links: true,
             };
         };
         let mut table = membership.hosts(|table| table.clone());

@@ -115,11 +115,12 @@ pub(super) fn peers(table: &HostTable) -> Peers {
 pub(crate) struct Others {
     /// disklease hosts, or hosts whose sectors cannot be read.
     pub(crate) of_ours: bool,
-    /// sanlock hosts.
-    pub(crate) of_sanlock: bool,
+    /// Hosts that make no second links: sanlock's, and disklease's of a version before there were any.
+    pub(crate) without_second_links: bool,
 }
 
 /// Those in `table`, apart from `own`. Of a damaged sector nothing is known: it may be either.
+/// A note without an incarnation is of a version that had no second links either.
 pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
     let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).is_over();
     let any = |is: fn(&HostRecord) -> bool| {
@@ -128,7 +129,7 @@ pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
     };
     Others {
         of_ours: any(|record| record.note.is_some()),
-        of_sanlock: any(|record| record.note.is_none()),
+        without_second_links: any(|record| record.incarnation().is_none()),
     }
 }
 
@@ -164,15 +165,21 @@ mod tests {
             let now = crate::world::clock::now();
             table.observe(&area, now, now);
             let found = others(&table, host(1), now);
-            (found.of_ours, found.of_sanlock)
+            (found.of_ours, found.without_second_links)
         };
         assert_eq!(seen(&|_| {}), (false, true));
         assert_eq!(seen(&|sector| sector[40] ^= 1), (true, true));
         let generation = Generation::new(1);
-        let noted = |sector: &mut [u8]| {
-            HostNote::new(host(2), generation).write_to(sector).unwrap();
+        let noted = |incarnation| {
+            move |sector: &mut [u8]| {
+                let mut note = HostNote::new(host(2), generation);
+                note.incarnation = incarnation;
+                note.write_to(sector).unwrap();
+            }
         };
-        assert_eq!(seen(&noted), (true, false));
+        let of_a_run = noted(Incarnation::new([1; 16]));
+        assert_eq!(seen(&of_a_run), (true, false));
+        assert_eq!(seen(&noted(None)), (true, true), "of an old version");
         let free = |sector: &mut [u8]| {
             sector.fill(0);
             DeltaLeader::free(geometry, &name, 1)

@@ -134,7 +134,7 @@ pub(super) fn put_first_right(
     holding: &Holding,
     error: AcquireError,
 ) -> Result<(), AcquireError> {
-    if lockspace.others_now().of_sanlock {
+    if lockspace.others_now().without_second_links {
         return Err(error);
     }
     let names = directory.lease_names(&target.name);

@@ -214,7 +214,7 @@ fn may_be_a_lease(
     let names = directory.lease_names(&target.name);
     Ok(!found.was_never_used()
         || names.find_second()?.is_some()
-        || lockspace.others_now().of_sanlock)
+        || lockspace.others_now().without_second_links)
 }
 
 #[cfg(test)]
