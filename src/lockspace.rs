@@ -82,6 +82,7 @@ use crate::world::executor::block_on;
 use board::HolderBoard;
 use health::RenewalRecord;
 use host_fence::HostFence;
+use life_lock::LifeLock;
 use owners::OwnerWatch;
 use registry::Joined;
 use reread_pools::RereadPools;
@@ -120,6 +121,8 @@ pub(crate) struct Shared {
     /// The second links of the lease directories that managers of this join use, by the path of their
     /// lockspace, and which file that was when it was last found to be the joined one.
     pub(crate) directories: Mutex<BTreeMap<PathBuf, (SecondLinks, Identity)>>,
+    /// Held for as long as the join, and by every child of this process for as long as it lives.
+    life_lock: thread::Slot<Arc<LifeLock>>,
 }
 
 pub(crate) struct Inner {
@@ -136,8 +139,6 @@ pub(crate) struct Inner {
     /// Workers that read held leases again: those that hang take none away from an acquire or a release.
     reread_pools: RereadPools,
     joined: thread::Slot<Joined>,
-    /// Held for as long as the join, and by every child of this process for as long as it lives.
-    life_lock: thread::Slot<life_lock::LifeLock>,
 }
 
 impl Lockspace {

@@ -109,7 +109,6 @@ const IDS: &[Mutation] = &[
     Mutation::ClaimRenewalIgnored,
     Mutation::ConfirmUnchecked,
     Mutation::RejoinMarkIgnored,
-    Mutation::RejoinNameIgnored,
     Mutation::ShortDelaySkipped,
     Mutation::UnconfirmedMarked,
 ];
@@ -118,6 +117,7 @@ const TWINS: &[Mutation] = &[
     Mutation::ConfirmIncarnationUnchecked,
     Mutation::FailedClaimFreed,
     Mutation::IncarnationConstant,
+    Mutation::RejoinRunIgnored,
 ];
 
 const MOVES: &[Mutation] = &[

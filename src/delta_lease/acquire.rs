@@ -18,6 +18,9 @@ use crate::world::{Timestamp, World, WriteError};
 /// The version of the protocol that this crate speaks, as hosts tell it to each other in their notes.
 const PROTOCOL: u16 = 1;
 
+/// The pause before a claim that could not be read back is looked at again.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
 /// Who claims a host id.
 #[derive(Clone, Debug)]
 pub struct Claimant {
@@ -47,9 +50,9 @@ pub enum EarlierLife {
     /// Something of it may still run: it must be waited for like any stranger.
     MayRun,
     /// It is proven that of all processes of this boot of this machine that ever carried this
-    /// life mark neither one nor a descendant nor an I/O is left. The id is taken without waiting
-    /// if the sector shows this host's name, this boot and this mark.
-    ProvenOver,
+    /// life mark neither one nor a descendant nor an I/O is left, and this was the last join of them. The id
+    /// is taken without waiting if the sector shows this host's name, this boot, this mark and this join.
+    ProvenOver(Incarnation),
 }
 
 /// What a claim is waiting for. Times are this host's.
@@ -220,7 +223,13 @@ impl<W: World> Claim<'_, W> {
                 && note.life_mark == *life_mark
                 && *life_mark != 0
         });
-        let proven_over = self.claimant.earlier_life == EarlierLife::ProvenOver;
+        // INV-RECORDED: a machine that was cloned with its memory has the same boot and mark.
+        let proven_over = match self.claimant.earlier_life {
+            EarlierLife::ProvenOver(last) => {
+                found.incarnation() == Some(last) || mutation!(RejoinRunIgnored)
+            }
+            EarlierLife::MayRun => false,
+        };
         (proven_over || mutation!(RejoinProofIgnored))
             && (same_name || mutation!(RejoinNameIgnored))
             && (same_boot_and_mark || mutation!(RejoinMarkIgnored))
@@ -383,11 +392,23 @@ impl<W: World> Claim<'_, W> {
         let begun = self.world.now();
         let until = mutation!(ShortDelaySkipped, begun, begun + delay);
         progress(ClaimProgress::Confirming { until });
+        let mut not_before = begun;
         loop {
+            let give_up_at = lease.renewed_at + self.claimant.timing.warn_after();
             let pause = self.claimant.timing.renewal_interval();
-            let next_look = (self.world.now() + pause).min(until);
+            let next_look = (self.world.now() + pause).min(until).max(not_before);
             self.world.sleep_until(next_look).await;
-            let (found, begun) = self.read(self.claimant.timing.io()).await?;
+            let (found, begun) = match self.read(self.claimant.timing.io()).await {
+                Ok(read) => read,
+                // The claim stands: to give up is to have everybody wait it out.
+                Err(ClaimError::Sector(DeltaSectorError::Read { .. }))
+                    if self.world.now() < give_up_at =>
+                {
+                    not_before = self.world.now() + RETRY_DELAY;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             // INV-INCARNATION: of a twin's claim all else may be the same.
             let ours = found.leader == lease.leader
                 && (lease.wrote(&found) || mutation!(ConfirmIncarnationUnchecked));

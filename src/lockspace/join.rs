@@ -136,26 +136,22 @@ impl LockspaceOptions {
                 lock,
                 pid,
             })?;
-        let life_mark = life_lock.as_ref().filter(|_| !self.holds_for_others);
-        let life_mark = life_mark.map_or(0, LifeLock::mark);
+        let life_lock = life_lock.map(Arc::new);
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
-        // The lock says that the processes are gone. Their I/O is only where it ends with them.
-        let io_is_gone = area.disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
+        let incarnation = clock::random_bits().map_err(JoinError::Random)?;
         let claimant = Claimant {
             host_id,
             host_name,
             timing,
             pid: std::process::id(),
             boot_id,
-            incarnation: Incarnation::new(clock::random_bits().map_err(JoinError::Random)?)
+            incarnation: Incarnation::new(incarnation)
                 .ok_or(JoinError::Random(OsError(libc::EIO)))?,
-            life_mark,
-            earlier_life: if life_mark != 0 && io_is_gone {
-                EarlierLife::ProvenOver
-            } else {
-                EarlierLife::MayRun
-            },
+            life_mark: 0,
+            earlier_life: EarlierLife::MayRun,
         };
+        let proof = life_lock.as_deref().filter(|_| !self.holds_for_others);
+        let claimant = with_proof(claimant, proof, &area.disk);
         let (lease, hosts) = match self.claim(&area, &claimant, deadman.as_ref()) {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -176,6 +172,7 @@ impl LockspaceOptions {
             named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
             watch: PathWatch::default(),
             directories: Mutex::default(),
+            life_lock: Mutex::new(life_lock),
         });
         let inner = Inner {
             host_name,
@@ -187,7 +184,6 @@ impl LockspaceOptions {
             lease_pool,
             reread_pools,
             joined: Mutex::new(Some(joined)),
-            life_lock: Mutex::new(life_lock),
             shared,
         };
         inner.begin(&lease, &self)
@@ -329,6 +325,21 @@ impl Inner {
             },
         }
     }
+}
+
+/// `claimant` with what `lock` proves of an earlier life. From now on it records this one.
+fn with_proof(mut claimant: Claimant, lock: Option<&LifeLock>, disk: &Disk) -> Claimant {
+    let Some(lock) = lock else {
+        return claimant;
+    };
+    claimant.life_mark = lock.mark();
+    lock.record(claimant.incarnation);
+    // The lock says that the processes are gone. Their I/O is only where it ends with them.
+    let io_is_gone = disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
+    if let Some(earlier) = lock.earlier().filter(|_| io_is_gone) {
+        claimant.earlier_life = EarlierLife::ProvenOver(earlier);
+    }
+    claimant
 }
 
 fn boxed(deadman: Deadman) -> Box<dyn ProcessTimer> {

@@ -82,7 +82,7 @@ impl Inner {
     /// live on: at once when no I/O of it is left, else when none is.
     fn end_life(&self) {
         if let Some(joined) = self.joined.lock().take() {
-            let life_lock = self.life_lock.lock().take();
+            let life_lock = self.shared.life_lock.lock().take();
             joined.end_after(busy(&self.pools()), life_lock);
         }
     }

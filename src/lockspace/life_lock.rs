@@ -5,19 +5,26 @@
 //! process hangs in an I/O, the lock is held. Who gets the lock therefore knows that nothing of the
 //! earlier life is left that could write, and may enter the next life without waiting.
 //!
+//! Which earlier life that is stands in the file: each join writes its incarnation there before it
+//! claims its host id. A machine that was cloned with its memory has boot id and lock of the first one;
+//! but what it finds on the disk of a join of the other machine, its own file does not record.
+//!
 //! Two things escape it. A child that closes what it inherited, as some daemons do, is not seen: a
 //! guest must not be started so. And a network file system lets a killed process end while the
 //! kernel has still to send what it wrote; so there the lock counts as no proof.
 //!
-//! Beside it the process holds a lock that children do **not** inherit: who finds that one taken has a
-//! live process of the same host id beside it, on the same machine, and is refused.
+//! Beside it the process holds a lock that the programs which its children run do **not** inherit: who finds
+//! that one taken has a live process of the same host id beside it, on the same machine, and is refused.
+//! A child that was forked and runs no other program has a copy. When the process gives its lock back, it
+//! does so for all copies; should it be killed, such a child keeps it, and others are refused until that
+//! one has ended, too.
 //!
 //! The file's own identity goes into the host note as a mark. A note with another mark, from
 //! another machine, another container or a file that was replaced, proves nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt as _, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +33,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 
 use crate::disk::StorageWorld;
-use crate::format::{Hex, HostId, LockspaceName};
+use crate::format::{Hex, HostId, Incarnation, LockspaceName};
 use crate::probe::mutation;
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
@@ -48,9 +55,37 @@ fn default_dir() -> Option<PathBuf> {
 /// The locks, held until this is dropped and, of the one that is inherited, every copy is closed.
 #[derive(Debug)]
 pub(super) struct LifeLock {
-    _process: File,
+    #[cfg_attr(not(test), expect(dead_code, reason = "held, not used"))]
+    process: ProcessLock,
     /// `None` while something that an earlier process has started lives on.
-    life: Option<(File, u32)>,
+    life: Option<Life>,
+}
+
+/// The lock that children inherit.
+#[derive(Debug)]
+struct Life {
+    file: File,
+    mark: u32,
+    /// What stood there when the lock was taken.
+    earlier: Option<Incarnation>,
+}
+
+/// The lock that refuses other processes.
+#[derive(Debug)]
+struct ProcessLock {
+    file: File,
+    /// The process that took it.
+    pid: u32,
+}
+
+impl Drop for ProcessLock {
+    fn drop(&mut self) {
+        // Not by the close alone, which leaves the lock to a copy in a forked child; and not by that
+        // child, whose copy is none of its own.
+        if self.pid == std::process::id() {
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
+    }
 }
 
 /// Another process of this machine has joined with the same host id.
@@ -117,13 +152,15 @@ impl LifeLock {
         }
         process.set_len(0)?;
         process.rewind()?;
-        writeln!(process, "{}", std::process::id())?;
+        let pid = std::process::id();
+        writeln!(process, "{pid}")?;
+        let process = ProcessLock { file: process, pid };
 
         let life = open(&dir.join(format!("{of_host}.life")))?;
         if !try_lock(&life)? {
             tracing::info!(%host_id, "something that an earlier process has started lives on");
             return Ok(Ok(Self {
-                _process: process,
+                process,
                 life: None,
             }));
         }
@@ -137,17 +174,83 @@ impl LifeLock {
         identity.extend_from_slice(&stat.ino().to_le_bytes());
         // 0 means "no mark".
         let mark = crc32c::crc32c(&identity).max(1);
+        let earlier = read_record(&life)?;
         Ok(Ok(Self {
-            _process: process,
-            life: Some((life, mark)),
+            process,
+            life: Some(Life {
+                file: life,
+                mark,
+                earlier,
+            }),
         }))
     }
 
     /// What goes into the host note; 0 for nothing. That there is a mark proves that of all processes
     /// that ever had it nothing is left.
     pub(super) fn mark(&self) -> u32 {
-        self.life.as_ref().map_or(0, |(_, mark)| *mark)
+        self.life.as_ref().map_or(0, |life| life.mark)
     }
+
+    /// The last join that this file recorded before the lock was taken. It is over.
+    pub(super) fn earlier(&self) -> Option<Incarnation> {
+        self.life.as_ref().and_then(|life| life.earlier)
+    }
+
+    /// Records a join, before it claims its host id. What cannot be recorded is not proven over later.
+    pub(super) fn record(&self, incarnation: Incarnation) {
+        self.write(&record_of(incarnation));
+    }
+
+    /// Takes the record away: of this life nobody is to believe that it is over without a wait.
+    pub(super) fn revoke(&self) {
+        self.write(&[]);
+    }
+
+    /// Whether the process `pid` has the inherited lock, and so keeps it when this process is gone. What
+    /// cannot be seen is not so.
+    pub(super) fn is_inherited_by(&self, pid: u32) -> bool {
+        let Some(Life { file, .. }) = &self.life else {
+            return false;
+        };
+        let identity = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
+        let ours = file.metadata().map(identity).ok();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut open = open.into_iter().flatten().flatten();
+        ours.is_some()
+            && open.any(|entry| std::fs::metadata(entry.path()).map(identity).ok() == ours)
+    }
+
+    fn write(&self, record: &[u8]) {
+        let Some(Life { file, .. }) = &self.life else {
+            return;
+        };
+        let written = file.set_len(0).and_then(|()| file.write_all_at(record, 0));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the file of the life lock cannot be written");
+        }
+    }
+}
+
+/// Bytes of a record: an incarnation and its checksum.
+const RECORD_LEN: usize = 20;
+
+fn record_of(incarnation: Incarnation) -> [u8; RECORD_LEN] {
+    let mut record = [0; RECORD_LEN];
+    let bytes = incarnation.bytes();
+    let (text, sum) = record.split_at_mut(bytes.len());
+    text.copy_from_slice(&bytes);
+    sum.copy_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    record
+}
+
+/// `None` for what is no whole record, as in the file of an earlier version, which has none.
+fn read_record(file: &File) -> io::Result<Option<Incarnation>> {
+    let mut found = Vec::with_capacity(RECORD_LEN);
+    let longer = u64::try_from(RECORD_LEN).unwrap_or(0).saturating_add(1);
+    file.take(longer).read_to_end(&mut found)?;
+    let bytes = found.first_chunk().copied();
+    let incarnation = bytes.and_then(Incarnation::new);
+    Ok(incarnation.filter(|&incarnation| record_of(incarnation)[..] == found[..]))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -234,6 +337,46 @@ mod tests {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
         assert_ne!(mark(dir.path(), 1), first.mark());
+    }
+
+    #[test]
+    fn the_file_has_the_last_join_that_was_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |number| Incarnation::new([number; 16]);
+        let mut earlier = None;
+        for number in [1, 2] {
+            let lock = take(dir.path(), 1).unwrap().unwrap();
+            assert_eq!(lock.earlier(), earlier);
+            lock.record(run(number).unwrap());
+            assert_eq!(lock.earlier(), earlier, "as it was found");
+            earlier = run(number);
+            // Where a child of another test has the lock, there is none to take.
+            drop(lock);
+            mark_soon(dir.path(), 1);
+        }
+        let lock = take(dir.path(), 1).unwrap().unwrap();
+        assert_eq!(lock.earlier(), run(2));
+        lock.revoke();
+        drop(lock);
+        mark_soon(dir.path(), 1);
+        assert_eq!(take(dir.path(), 1).unwrap().unwrap().earlier(), None);
+    }
+
+    /// A forked child that runs no other program has such copies.
+    #[test]
+    fn the_process_lock_ends_with_its_process_or_by_it_whoever_has_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = take(dir.path(), 1).unwrap().unwrap();
+        let copy = lock.process.file.try_clone().unwrap();
+        lock.process.pid = 0;
+        drop(lock);
+        assert!(take(dir.path(), 1).is_err(), "not by the child");
+        drop(copy);
+        let lock = take(dir.path(), 1).unwrap().unwrap();
+        let copy = lock.process.file.try_clone().unwrap();
+        drop(lock);
+        assert!(take(dir.path(), 1).is_ok());
+        drop(copy);
     }
 
     #[test]

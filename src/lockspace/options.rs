@@ -181,7 +181,9 @@ impl LockspaceOptions {
     /// Locks are held for processes that may live on when this one is killed, or whose writes may land
     /// after their end, as on network file systems. So should that happen, no later join of this host
     /// id goes without the wait for the end of these leases: that this process and its children are
-    /// gone says nothing of them.
+    /// gone says nothing of them. A lock for another process
+    /// ([`Owner::process`](crate::Owner::process)) has the same effect from then on, unless that process is a
+    /// child that has inherited the life lock.
     pub const fn holds_for_others(mut self) -> Self {
         self.holds_for_others = true;
         self
@@ -196,8 +198,8 @@ impl LockspaceOptions {
     /// Where this host keeps its life locks: a directory on a file system of this host alone, which
     /// is empty after a boot. While a process of ours, or a child of it, lives, a file there is
     /// locked; that is how a restarted process knows whether its earlier life is over, and may
-    /// re-join without waiting; not after one that ended while it joined. Where the directory cannot be used, or the lockspace lies on a
-    /// network file system, it waits. Where the disks lie is not asked: keep them on the same kind of
+    /// re-join without waiting; not after one that ended while it joined. The file records which life that
+    /// was. Where the directory cannot be used, or the lockspace lies on a network file system, it waits. Where the disks lie is not asked: keep them on the same kind of
     /// storage.
     ///
     /// **A child that closes the descriptors it inherits is not seen to live.** Who starts guests so

@@ -2,6 +2,7 @@
 //! no new one before the I/O of the old one has ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -31,7 +32,7 @@ enum State {
     /// are kept out by the life lock, which goes with the next life here, or with the process.
     Ending(
         Vec<IoWatch>,
-        #[expect(dead_code, reason = "held, not used")] Option<LifeLock>,
+        #[expect(dead_code, reason = "held, not used")] Option<Arc<LifeLock>>,
     ),
 }
 
@@ -86,7 +87,7 @@ impl Joined {
     }
 
     /// Ends the life, but keeps others out until the I/O that `io` watches has ended.
-    pub(super) fn end_after(self, io: Vec<IoWatch>, life_lock: Option<LifeLock>) {
+    pub(super) fn end_after(self, io: Vec<IoWatch>, life_lock: Option<Arc<LifeLock>>) {
         if io.is_empty() {
             return;
         }
@@ -123,9 +124,10 @@ mod tests {
     use crate::world::executor::block_on;
     use crate::world::{SectorBuf, World, WriteError};
 
-    fn life_lock(dir: &Path) -> Option<LifeLock> {
+    fn life_lock(dir: &Path) -> Option<Arc<LifeLock>> {
         let name = LockspaceName::new("LS").unwrap();
-        LifeLock::take(Some(dir), Path::new("/a"), &name, HostId::FIRST).ok()?
+        let taken = LifeLock::take(Some(dir), Path::new("/a"), &name, HostId::FIRST);
+        taken.ok()?.map(Arc::new)
     }
 
     #[test]

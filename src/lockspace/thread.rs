@@ -21,6 +21,7 @@ use super::signal::Signal;
 use super::watch::PathWatch;
 use crate::delta_lease::DeltaLease;
 use crate::disk::StorageWorld;
+use crate::fence::OwnerProcess;
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, World, clock};
 
@@ -224,6 +225,10 @@ impl Upkeep for Shared {
     }
 
     fn lost(&self, since: Timestamp) {
+        if let Some(LossReason::Overwritten(_)) = self.board.reason() {
+            // Perhaps by a copy of this very process, on a machine that was cloned with it.
+            self.revoke_proof();
+        }
         // Once more: its clock may have stood still in suspend.
         if let Some(in_force) = self.host_fence.extend(since) {
             self.board.notice(Notice::Watchdog { in_force });
@@ -237,6 +242,22 @@ impl Upkeep for Shared {
 }
 
 impl Shared {
+    /// Sees to it that no later join of this host id goes without a wait once this process is gone, if
+    /// `owner`, for which locks are to be held, may live on then unnoticed.
+    pub(crate) fn mind_owner(&self, owner: &OwnerProcess) {
+        let life_lock = self.life_lock.lock().clone();
+        if let Some(lock) = life_lock.filter(|lock| !lock.is_inherited_by(owner.pid())) {
+            lock.revoke();
+        }
+    }
+
+    fn revoke_proof(&self) {
+        let life_lock = self.life_lock.lock().clone();
+        if let Some(lock) = life_lock {
+            lock.revoke();
+        }
+    }
+
     /// A renewal was good.
     fn tell_watchdog(&self) {
         let Some(deadline) = self.membership.expiry().deadline() else {

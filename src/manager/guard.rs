@@ -90,6 +90,9 @@ impl LockGuard {
         wishes: Wishes,
     ) -> Result<Self, AcquireError> {
         let owner = wishes.owner.clone();
+        if let Some(owner) = &owner {
+            lockspace.inner().shared.mind_owner(owner);
+        }
         let core = Core::over(lockspace, leases, wishes)?;
         let guard = Self { core };
         if let Some(owner) = owner {

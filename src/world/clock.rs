@@ -79,7 +79,8 @@ pub fn random(below: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(0)
 }
 
-/// 128 random bits, which nobody else has. Unlike [`random`] there is no stand-in for them.
+/// 128 random bits, which nobody else has. Unlike [`random`] there is no stand-in for them. The wall clock
+/// is in them, too: machines that were cloned with their memory may be given the same bits by their kernels.
 ///
 /// # Errors
 ///
@@ -88,7 +89,12 @@ pub fn random_bits() -> Result<[u8; 16], OsError> {
     let mut bytes = [0; 16];
     loop {
         match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
-            Ok(16) => return Ok(bytes),
+            Ok(16) => {
+                let wall = since_zero(rustix::time::clock_gettime(ClockId::Realtime)).as_nanos();
+                let seed = u64::try_from(wall).unwrap_or(0);
+                let mixed = u128::from_le_bytes(bytes) ^ u128::from(spread(seed));
+                return Ok(mixed.to_le_bytes());
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(OsError(errno.raw_os_error())),
         }

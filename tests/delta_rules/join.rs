@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    ClaimError, ClaimProgress, DeltaReleaseError, DeltaSectorError, EarlierLife, release,
+    ClaimError, ClaimProgress, Claimant, DeltaReleaseError, DeltaSectorError, EarlierLife, release,
 };
 use disklease::__sim::world::{ReadError, WriteError};
-use disklease::format::{DeltaLeader, FormatError, Generation, LockspaceName};
+use disklease::format::{DeltaLeader, FormatError, Generation, HostName, LockspaceName};
 use disklease::timing::{IoTimeout, Timing};
 
-use super::sim::rig::{SPACE, secs, timing};
-use super::sim::{First, IoKind, Rig, Sim, SimWorld, nth};
+use super::sim::rig::{SPACE, incarnation, secs, timing};
+use super::sim::{First, HostIx, IoKind, Rig, Sim, SimWorld};
 
 fn rig() -> Rig {
     Rig::new(Sim::new(First), 3)
@@ -113,11 +113,11 @@ fn each_join_raises_the_generation() {
 }
 
 /// The own name is no proof that the earlier life is over. It is waited for like a stranger, unless
-/// it is proven to be over and the sector shows the same boot and life mark, which only a renewal
-/// writes (INV-MARK).
+/// it is proven to be over and the sector shows the same boot, the same life mark, which only a renewal
+/// writes (INV-MARK), and the join that is proven over (INV-RECORDED).
 #[test]
 fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
-    let proven_by = |life_mark, our_mark, boot, renewed| {
+    let taken = |life_mark, renewed, edit: &dyn Fn(&mut Claimant)| {
         let rig = rig();
         let (_, world) = rig.add_host();
         let mut claimant = rig.claimant(1, "me", 10);
@@ -130,28 +130,67 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
                 .unwrap();
         }
         let mut again = rig.claimant(1, "me", 10);
-        again.life_mark = our_mark;
-        again.boot_id = [boot; 16];
-        again.earlier_life = EarlierLife::ProvenOver;
+        again.earlier_life = EarlierLife::ProvenOver(member.membership.incarnation());
+        edit(&mut again);
         let begun = rig.sim.now();
         let lease = rig.sim.run(&rig.claim(&world, again)).unwrap();
         assert_eq!(lease.generation(), Generation::new(2));
         rig.sim.now().since(begun)
     };
-    let proven = |life_mark, boot, renewed| proven_by(life_mark, 99, boot, renewed);
     let short = secs(20);
     let long = timing(10, 60).dead_after() + short;
-    assert_eq!(proven(99, 7, true), short, "the proof fits");
-    assert_eq!(proven(98, 7, true), long, "another mark");
-    assert_eq!(proven(0, 7, true), long, "no mark");
-    assert_eq!(proven_by(0, 0, 7, true), long, "no mark on either side");
-    assert_eq!(proven(99, 8, true), long, "another boot");
-    assert_eq!(proven(99, 7, false), long, "a claim that was never renewed");
+    let as_is = |_: &mut Claimant| {};
+    assert_eq!(taken(99, true, &as_is), short, "the proof fits");
+    assert_eq!(taken(98, true, &as_is), long, "another mark");
+    assert_eq!(taken(0, true, &as_is), long, "no mark");
+    let unmarked = |again: &mut Claimant| again.life_mark = 0;
+    assert_eq!(taken(0, true, &unmarked), long, "no mark on either side");
+    let rebooted = |again: &mut Claimant| again.boot_id = [8; 16];
+    assert_eq!(taken(99, true, &rebooted), long, "another boot");
+    assert_eq!(
+        taken(99, false, &as_is),
+        long,
+        "a claim that was never renewed"
+    );
+    let renamed = |again: &mut Claimant| again.host_name = HostName::new("other").unwrap();
+    assert_eq!(taken(99, true, &renamed), long, "another name");
+    let of_another = |again: &mut Claimant| {
+        again.earlier_life = EarlierLife::ProvenOver(incarnation(77));
+    };
+    assert_eq!(
+        taken(99, true, &of_another),
+        long,
+        "another join is proven over"
+    );
+    let unproven = |again: &mut Claimant| again.earlier_life = EarlierLife::MayRun;
+    assert_eq!(taken(99, true, &unproven), long, "no proof");
+}
 
-    let rig = rig();
-    let (_, world) = rig.add_host();
-    rig.join_on(&world, rig.claimant(1, "me", 10));
-    assert_eq!(waits(&rig, &world, 10).0, long, "no proof");
+/// A claim that could not be read back is looked at again: given up, it would be waited out by everybody.
+#[test]
+fn a_claim_that_cannot_be_read_back_is_looked_at_again() {
+    let claimed = |fault: &dyn Fn(&Rig, HostIx)| {
+        let rig = rig();
+        let (host, world) = rig.add_host();
+        let begun = rig.sim.now();
+        let claim = rig.claim(&world, rig.claimant(1, "me", 10));
+        rig.sim.run_for(secs(19));
+        fault(&rig, host);
+        (rig.sim.run(&claim), rig.sim.now().since(begun))
+    };
+    let fails = |rig: &Rig, host| {
+        for _ in 0..5 {
+            rig.sim.fail_next(host, false, |io| io.is_read());
+        }
+    };
+    let (lease, took) = claimed(&fails);
+    assert_eq!(lease.unwrap().generation(), Generation::new(1));
+    assert!(took >= secs(22) && took < secs(30), "{took:?}");
+    // It is confirmed, or given up, long before it would expire.
+    let hangs = |rig: &Rig, host| rig.sim.hang_io(host);
+    let (lease, took) = claimed(&hangs);
+    assert!(matches!(lease, Err(ClaimError::Sector(_))), "{lease:?}");
+    assert!(took >= secs(60) && took <= secs(71), "{took:?}");
 }
 
 /// An id that another host owns is taken after 8N + F and a margin of silence, by the owner's N as
@@ -347,7 +386,11 @@ fn a_claim_that_fails_after_its_write_leaves_the_id_as_it_is() {
         let (host, world) = rig.add_host();
         let claim = rig.claim(&world, rig.claimant(1, "me", 10));
         if look_fails {
-            rig.sim.fail_next(host, false, nth(2, |io| io.is_read()));
+            let begun = rig.sim.now();
+            rig.sim.run_for(secs(19));
+            while rig.sim.now().since(begun) < secs(60) {
+                rig.sim.fail_next(host, false, |io| io.is_read());
+            }
         } else {
             // The write fails, though it has landed.
             rig.sim.fail_next(host, true, |io| io.is_write());

@@ -1,7 +1,7 @@
 //! Hosts that were given one host id and one name by mistake, and that do everything at the same
 //! time: only their incarnations tell them apart (INV-INCARNATION).
 
-use disklease::__sim::delta_lease::{ClaimError, HostState, RenewError};
+use disklease::__sim::delta_lease::{ClaimError, EarlierLife, HostState, RenewError};
 use disklease::__sim::paxos_lease::{AcquireError, Patience};
 use disklease::format::{Generation, HostNote, Incarnation};
 
@@ -207,7 +207,9 @@ fn the_incarnation_is_on_the_disk_from_the_claim_on() {
     let mut seen = Vec::new();
     for _ in 0..2 {
         let mut claimant = rig.claimant(1, "me", 10);
-        claimant.earlier_life = disklease::__sim::delta_lease::EarlierLife::ProvenOver;
+        claimant.earlier_life = seen
+            .last()
+            .map_or(EarlierLife::MayRun, |&run| EarlierLife::ProvenOver(run));
         let member = rig.join_on(&world, claimant);
         let claimed = rig.delta(1).incarnation().unwrap();
         renew(&member).unwrap();

@@ -62,6 +62,22 @@ const TABLE: &[(Mutation, &str)] = &[
         "fire_timeouts::a_host_that_lives_is_waited_for_until_it_renews",
     ),
     (
+        Mutation::RejoinMarkIgnored,
+        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+    ),
+    (
+        Mutation::RejoinNameIgnored,
+        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+    ),
+    (
+        Mutation::RejoinProofIgnored,
+        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+    ),
+    (
+        Mutation::RejoinRunIgnored,
+        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+    ),
+    (
         Mutation::RenewalBeyondExpiry,
         "renewal::a_renewal_write_may_take_until_the_leases_are_lost",
     ),

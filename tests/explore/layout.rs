@@ -163,14 +163,15 @@ pub fn timing() -> Timing {
 
 /// A host that claims its id, with proof that nothing of its earlier life is left.
 pub fn claimant(host: usize, id: usize) -> Claimant {
+    let incarnation = Incarnation::new([1 + host as u8; 16]).unwrap();
     Claimant {
         host_id: host_id(id),
         host_name: HostName::new(&format!("host-{}", id + 1)).unwrap(),
         timing: timing(),
         pid: 4711,
         boot_id: [7; 16],
-        incarnation: Incarnation::new([1 + host as u8; 16]).unwrap(),
+        incarnation,
         life_mark: 99,
-        earlier_life: EarlierLife::ProvenOver,
+        earlier_life: EarlierLife::ProvenOver(incarnation),
     }
 }

@@ -1,13 +1,14 @@
 //! A process that was killed while it was joined, and its next life.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use disklease::lockspace::{JoinError, JoinProgress};
+use disklease::{Access, LockManager as _, LockRequest, Owner};
 
 use crate::support::{
-    AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, try_join,
-    wait_for_life_mark, wait_for_parent, wait_until,
+    AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, manager, options, say, scratch,
+    try_join, wait_for_life_mark, wait_for_parent, wait_until,
 };
 
 /// Joins, alone or with a child that lives on, and waits to be killed.
@@ -119,6 +120,71 @@ fn a_process_that_was_killed_is_waited_for_while_a_child_of_it_lives() {
     wait_until("a life lock that is free", SOON, || {
         (start("alone", dir.path()).hear(SOON) == "confirms").then_some(())
     });
+}
+
+/// The file of the life lock of host 1.
+pub(crate) fn life_file(dir: &Path) -> PathBuf {
+    let files = std::fs::read_dir(dir.join("run/alpha")).unwrap();
+    let mut files = files.map(|entry| entry.unwrap().path());
+    let is_life = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "life");
+    files.find(is_life).unwrap()
+}
+
+/// As on a machine that was cloned with its memory: boot, lock and mark are those of the join that the disk
+/// shows, but the machine knows nothing of it. Nor does it where the record was torn, or is of a version
+/// that made none.
+#[test]
+fn a_life_that_this_machine_has_not_recorded_is_waited_for() {
+    let dir = scratch();
+    let mut life = start("alone", dir.path());
+    assert_eq!(life.hear(SOON), "confirms");
+    assert_eq!(life.hear(SOON), "joined 1");
+    wait_for_life_mark(&lockspace_in(dir.path()), 1);
+    life.kill();
+    let file = life_file(dir.path());
+    let recorded = std::fs::read(&file).unwrap();
+    let mut torn = recorded.clone();
+    torn[3] ^= 1;
+    let longer = [&recorded[..], &[0]].concat();
+    for record in [&[], &recorded[..11], &torn, &longer] {
+        std::fs::write(&file, record).unwrap();
+        assert_waits(&start("alone", dir.path()).hear(SOON));
+    }
+    // That of a join which has not come to its claim.
+    let of_another = std::fs::read(&file).unwrap();
+    assert_eq!(of_another.len(), recorded.len());
+    assert_waits(&start("alone", dir.path()).hear(SOON));
+    std::fs::write(&file, &recorded).unwrap();
+    assert_eq!(start("alone", dir.path()).hear(SOON), "confirms");
+}
+
+/// It may live on when this process is killed, and nobody would know.
+#[test]
+fn a_lock_for_a_process_without_the_life_lock_takes_the_record_away() {
+    let dir = scratch();
+    let sleeper = || Sleeper(Command::new("sleep").arg("1000").spawn().unwrap());
+    let stranger = sleeper();
+    let host = manager(dir.path(), 1, "alpha");
+    let child = sleeper();
+    let record = || std::fs::read(life_file(dir.path())).unwrap();
+    assert_eq!(record().len(), 20);
+    for (owner, left) in [(&child, 20), (&stranger, 0), (&child, 0)] {
+        let owner = Owner::process("web", owner.0.id());
+        let request = LockRequest::new(owner).disk("/a", Access::Exclusive);
+        let guard = host.acquire(request).unwrap();
+        assert_eq!(record().len(), left);
+        guard.release().unwrap();
+    }
+}
+
+/// A process that sleeps. Killed when dropped.
+struct Sleeper(std::process::Child);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// 8N + F and a second, less what it took to look at the disk and to say so.

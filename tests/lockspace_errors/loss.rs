@@ -9,7 +9,7 @@ use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseEr
 
 use crate::support::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
-    timed, try_join, wait_for_life_mark, wait_until,
+    wait_for_life_mark, wait_until,
 };
 
 /// Loses the lockspace of a host by writing `sector` over its own, and returns why it was lost.
@@ -108,12 +108,9 @@ fn a_sector_that_another_host_took() {
     let text = reason.to_string();
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
-    // The re-join finds the life that was lost, proves it over by its lock, and comes back.
-    crate::twice::wait_for_life_lock(dir.path(), "alpha");
-    let (took, again) = timed(|| try_join(dir.path(), 1, "alpha").unwrap());
-    assert!(took < SOON, "{took:?}");
-    assert_eq!(again.generation().get(), 2);
-    again.leave().unwrap();
+    // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to be over.
+    let record = std::fs::read(crate::lives::life_file(dir.path())).unwrap();
+    assert_eq!(record, []);
 }
 
 #[test]

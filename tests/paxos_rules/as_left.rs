@@ -110,7 +110,7 @@ fn release_with(member: &Member, held: &HeldLease, tenure: Tenure) {
 fn next_life(rig: &Rig, member: &Member) -> Member {
     rig.sim.crash(member.host, Pending::Vanish);
     let mut claimant = rig.claimant(member.id(), &format!("host-{}", member.id()), 10);
-    claimant.earlier_life = EarlierLife::ProvenOver;
+    claimant.earlier_life = EarlierLife::ProvenOver(member.membership.incarnation());
     let next = rig.join_on(&member.world, claimant);
     next.keep_alive(&rig.sim);
     next

@@ -97,7 +97,8 @@ fn the_mark_of_a_dead_sharer_is_cleared() {
     share(&rig, 2, 1);
     rig.sim.crash(b.host, Pending::Vanish);
     let mut again = rig.claimant(2, "host-2", 10);
-    again.earlier_life = disklease::__sim::delta_lease::EarlierLife::ProvenOver;
+    let earlier = b.membership.incarnation();
+    again.earlier_life = disklease::__sim::delta_lease::EarlierLife::ProvenOver(earlier);
     rig.join_on(&b.world, again).keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     cleared(&rig, &a);

@@ -12,10 +12,11 @@ use super::lists::List;
 use crate::support::{Child, SOON, wait_until};
 
 /// Called in every holder that renews, is stopped for a moment, releases from two threads at once, and leaves.
-const WELL: [&str; 11] = [
+const WELL: [&str; 12] = [
     "clone3",
     "close",
     "exit",
+    "flock",
     "futex",
     "getpid",
     "pread64",

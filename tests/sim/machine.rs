@@ -74,6 +74,8 @@ pub struct Host {
     boot: Cell<u8>,
     /// Joins begun so far.
     joins: Cell<u64>,
+    /// The last of them, as the file of the life lock has it.
+    recorded: Cell<Option<Incarnation>>,
     /// It is to leave the lockspace when its guests allow.
     leaving: Cell<bool>,
     turns_left: RefCell<Vec<u64>>,
@@ -113,6 +115,7 @@ impl Host {
             name: Cell::new(0),
             boot: Cell::new(setup.machine * 32),
             joins: Cell::new(0),
+            recorded: Cell::new(None),
             leaving: Cell::new(false),
             turns_left: RefCell::new(vec![field.scenario.turns; leases]),
             had_last: RefCell::new(vec![false; leases]),
@@ -150,6 +153,9 @@ impl Host {
     }
 
     pub fn start(self: &Rc<Self>, joined: Option<DeltaLease>) {
+        if let Some(lease) = &joined {
+            self.recorded.set(Some(lease.incarnation()));
+        }
         let me = Rc::clone(self);
         let starts_after = self.setup.starts_after;
         self.field.sim.spawn(self.ix(), async move {
@@ -170,20 +176,21 @@ impl Host {
         let names = ["alpha", "beta", "gamma", "delta"];
         let own = usize::from(self.setup.name) - 1;
         let name = format!("{}-{}", names[own], self.name.get());
+        let incarnation = self.new_incarnation();
+        // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
+        let earlier = self.recorded.replace(Some(incarnation));
+        let is_over = !self.has_io(None, |_| true);
         Claimant {
             host_id: host_id(self.setup.host_id),
             host_name: HostName::new(&name).unwrap(),
             timing: self.timing,
             pid: 1,
             boot_id: [self.boot.get(); 16],
-            incarnation: self.new_incarnation(),
+            incarnation,
             life_mark: self.setup.life_mark,
-            // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
-            earlier_life: if self.has_io(None, |_| true) {
-                EarlierLife::MayRun
-            } else {
-                EarlierLife::ProvenOver
-            },
+            earlier_life: earlier
+                .filter(|_| is_over)
+                .map_or(EarlierLife::MayRun, EarlierLife::ProvenOver),
         }
     }
 

@@ -499,10 +499,12 @@ impl Scenario {
         let mut scenario = Self::ids(draw);
         let original = scenario.hosts[1];
         if draw.below(4) != 0 {
-            // A clone, down to its drift; with a runtime directory of its own, if it is on one machine.
+            // A clone, down to its drift: on the same machine with a runtime directory of its own, or another
+            // machine, or one that was cloned with its memory, and so with boot and life lock.
+            let (machine, life_mark) = draw.one_of(&[(2, 100), (3, 100), (2, 99)]);
             scenario.hosts[2] = Setup {
-                machine: draw.one_of(&[2, 3]),
-                life_mark: 100,
+                machine,
+                life_mark,
                 ..original
             };
         }

@@ -16,7 +16,7 @@ use crate::edits;
 use crate::input::Input;
 use crate::shown;
 use crate::sim::rig::{SPACE, host_id, names, secs};
-use crate::sim::{First, IoKind, IoRecord, Rig, Sim, SimWorld};
+use crate::sim::{First, IoKind, IoRecord, Member, Rig, Sim, SimWorld};
 
 /// A name that no host had before.
 const STRANGER: &str = "another";
@@ -30,7 +30,8 @@ struct Case {
     owner_lives: bool,
     name: String,
     io_secs: u64,
-    earlier_life: EarlierLife,
+    /// Whether the earlier life of the id is proven to be over.
+    is_proven: bool,
     /// Whether the life mark is that of the hosts which were here before.
     same_mark: bool,
 }
@@ -49,24 +50,22 @@ impl Case {
         } else {
             STRANGER.to_owned()
         };
-        let earlier_life = if is_proven {
-            EarlierLife::ProvenOver
-        } else {
-            EarlierLife::MayRun
-        };
         Self {
             id,
             owner_lives,
             name,
             io_secs: input.one_of(&[10, 5, 30]),
-            earlier_life,
+            is_proven,
             same_mark,
         }
     }
 
-    fn claimant(&self, rig: &Rig) -> Claimant {
+    fn claimant(&self, rig: &Rig, members: &[Member]) -> Claimant {
         let mut claimant = rig.claimant(self.id, &self.name, self.io_secs);
-        claimant.earlier_life = self.earlier_life;
+        let earlier = members.iter().find(|member| member.id() == self.id);
+        if let Some(earlier) = earlier.filter(|_| self.is_proven) {
+            claimant.earlier_life = EarlierLife::ProvenOver(earlier.membership.incarnation());
+        }
         if !self.same_mark {
             claimant.life_mark += 1;
         }
@@ -75,7 +74,7 @@ impl Case {
 
     /// Whether the id may be taken without waiting for its owner.
     fn may_take(&self) -> bool {
-        self.earlier_life == EarlierLife::ProvenOver && self.name != STRANGER && self.same_mark
+        self.is_proven && self.name != STRANGER && self.same_mark
     }
 
     /// Whether the id's owner renews meanwhile.
@@ -118,7 +117,7 @@ pub fn run(data: &[u8]) {
         assert!(until > clock.now());
     };
     let begun = world.now();
-    let claimed = sim.run(&rig.claim_telling(&world, case.claimant(&rig), progress));
+    let claimed = sim.run(&rig.claim_telling(&world, case.claimant(&rig, &members), progress));
     let took = world.now().since(begun);
 
     let wrote = writes_are_in_place(&sim, &world, case.id);

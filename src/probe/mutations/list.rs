@@ -63,6 +63,9 @@ mutations! {
     /// A re-join without a wait though boot and life mark are not those of the lock that is held: two
     /// machines of one name void each other's leases.
     RejoinMarkIgnored,
+    /// A re-join without a wait though the sector shows another join than this machine has recorded: one of
+    /// a machine that was cloned with its memory.
+    RejoinRunIgnored,
     /// A claim carries the life mark before it is confirmed: when it lands late, over another host's
     /// record, that host's life is taken for an earlier one of the claimant.
     UnconfirmedMarked,
