@@ -42,7 +42,12 @@ impl Keeper {
         let mut command = Command::new(env!("CARGO_BIN_EXE_disklease"));
         command.arg("__keeper").args(options);
         let child = command
-            .args(["--", "sh", "-c", "trap '' TERM; sleep 300 & wait"])
+            .args([
+                "--",
+                "sh",
+                "-c",
+                "exec >/dev/null 2>&1; trap '' TERM; sleep 300 & wait",
+            ])
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .unwrap();
