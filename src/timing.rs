@@ -285,11 +285,20 @@ impl Timing {
         killed.saturating_add(half(self.stopped_by().saturating_sub(killed)))
     }
 
-    /// How long after a sign of life of a process that claims a host id its deadman timer fires. Its
-    /// last write was begun 4N before that sign at the earliest: a pause of 2N, a read, a write.
+    /// 4N: how long after a write of its claim was begun a host may renew it, if at all: a write, a pause
+    /// of 2N, a read.
+    #[must_use]
+    pub fn claim_renewed_within(self) -> Duration {
+        self.times(4)
+    }
+
+    /// How long after a sign of life of a process that claims a host id its deadman timer fires. A process
+    /// that is about to write has begun its last write [`claim_renewed_within`](Self::claim_renewed_within)
+    /// before that sign at the earliest.
     #[must_use]
     pub fn claimant_deadman_after(self) -> Duration {
-        self.manager_deadman_after().saturating_sub(self.times(4))
+        let last_write = self.claim_renewed_within();
+        self.manager_deadman_after().saturating_sub(last_write)
     }
 
     /// 8N + F + margin + 2 s: how long a lease file is not made anew where the second links of the leases were
@@ -411,7 +420,7 @@ mod tests {
                 assert!(t.killed_after() < t.deadman_after(), "{t:?}");
                 assert!(t.deadman_after() <= t.manager_deadman_after(), "{t:?}");
                 assert!(t.manager_deadman_after() < t.stopped_by(), "{t:?}");
-                let after_its_write = t.claimant_deadman_after() + 4 * t.io();
+                let after_its_write = t.claimant_deadman_after() + t.claim_renewed_within();
                 assert!(after_its_write < t.stopped_by(), "{t:?}");
                 assert!(t.claimant_deadman_after() > 4 * t.io(), "{t:?}");
             }

@@ -284,7 +284,7 @@ fn a_lease_file_that_is_replaced_meanwhile_is_not_taken_for_the_lease() {
                 Err(AcquireError::Lease { fault, .. }) => {
                     let replaced = matches!(fault, LeaseFault::Replaced);
                     let opened = fault.to_string().contains("replaced while it was opened");
-                    let second = matches!(fault, LeaseFault::SecondLink);
+                    let second = matches!(fault, LeaseFault::SecondLink { .. });
                     assert!(replaced || opened || second, "{fault}");
                     refused += 1;
                 }

@@ -115,10 +115,11 @@ pub enum ClaimError {
         /// Why.
         error: WriteError,
     },
-    /// From reading the free sector to having written it took longer than the delay in which
-    /// another host must be able to see it. That host may own the id now.
+    /// From reading the sector to having written it took longer than the delay in which another host must
+    /// be able to see it; or a claim was to be renewed long after it was last written. Another host may own
+    /// the id now.
     #[error(
-        "the storage is too slow to take host id {host_id}: {took:?} from the read to the end of the write, {limit:?} are allowed"
+        "the storage is too slow to take host id {host_id}: {took:?} went by between two steps of the claim, {limit:?} are allowed"
     )]
     TooSlow {
         /// The id.
@@ -392,11 +393,10 @@ impl<W: World> Claim<'_, W> {
         let begun = self.world.now();
         let until = mutation!(ShortDelaySkipped, begun, begun + delay);
         progress(ClaimProgress::Confirming { until });
-        let mut not_before = begun;
+        let pause = self.claimant.timing.renewal_interval();
+        let mut next_look = (begun + pause).min(until);
         loop {
             let give_up_at = lease.renewed_at + self.claimant.timing.warn_after();
-            let pause = self.claimant.timing.renewal_interval();
-            let next_look = (self.world.now() + pause).min(until).max(not_before);
             self.world.sleep_until(next_look).await;
             let (found, begun) = match self.read(self.claimant.timing.io()).await {
                 Ok(read) => read,
@@ -404,7 +404,7 @@ impl<W: World> Claim<'_, W> {
                 Err(ClaimError::Sector(DeltaSectorError::Read { .. }))
                     if self.world.now() < give_up_at =>
                 {
-                    not_before = self.world.now() + RETRY_DELAY;
+                    next_look = self.world.now() + RETRY_DELAY;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -421,6 +421,7 @@ impl<W: World> Claim<'_, W> {
             if !mutation!(ClaimNotRenewed) {
                 self.renew_claim(lease, begun).await?;
             }
+            next_look = (self.world.now() + pause).min(until);
         }
     }
 
@@ -431,15 +432,21 @@ impl<W: World> Claim<'_, W> {
         seen_from: Timestamp,
     ) -> Result<(), ClaimError> {
         // As with the first write: what was looked at long ago may be another host's by now.
-        let (now, limit) = (self.world.now(), self.claimant.timing.short_delay());
-        let took = now.since(seen_from);
-        let is_late = took > limit || now >= lease.expires_at();
-        if is_late && !mutation!(ClaimRenewedLate) {
-            return Err(ClaimError::TooSlow {
-                host_id: lease.host_id,
-                took,
-                limit,
-            });
+        // And should this process be stopped now, its timer goes by when it has last written.
+        let (now, timing) = (self.world.now(), self.claimant.timing);
+        let limits = [
+            (seen_from, timing.short_delay()),
+            (lease.renewed_at, timing.claim_renewed_within()),
+        ];
+        for (since, limit) in limits {
+            let took = now.since(since);
+            if took > limit && !mutation!(ClaimRenewedLate) {
+                return Err(ClaimError::TooSlow {
+                    host_id: lease.host_id,
+                    took,
+                    limit,
+                });
+            }
         }
         let clock_secs = lease.next_stamp_secs(self.world.clock_secs());
         let next = lease

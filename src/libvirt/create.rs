@@ -34,7 +34,7 @@ pub enum CreateError {
     /// There are leases in the directory, but no lockspace: it was removed, and hosts that joined it
     /// may still hold them. A new one would not know of them.
     #[error(
-        "{directory:?} has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first"
+        "{directory:?} has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first, also those in its .disklease/leases"
     )]
     LeasesWithoutLockspace {
         /// The lease directory.

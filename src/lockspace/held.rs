@@ -82,6 +82,10 @@ async fn look_at<W: World, K: Copy + Ord>(
     kept: Kept<W::Disk>,
     pause: Duration,
 ) {
+    // A read of it that hangs keeps one worker already; it is looked at again when that has ended.
+    if world.is_busy(&kept.lease.disk) {
+        return;
+    }
     let resource = &kept.lease.resource;
     let look = || verify(world, membership, &kept.lease, &kept.held);
     let mut seen = look().await;

@@ -24,6 +24,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt as _, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -214,10 +215,18 @@ impl LifeLock {
         };
         let identity = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
         let ours = file.metadata().map(identity).ok();
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
         let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        let mut open = open.into_iter().flatten().flatten();
-        ours.is_some()
-            && open.any(|entry| std::fs::metadata(entry.path()).map(identity).ok() == ours)
+        let open = open
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        // By its name first: to look at other files may hang as their storage does.
+        let mut named = open.filter(|path| std::fs::read_link(path).ok() == name);
+        name.is_some()
+            && ours.is_some()
+            && named.any(|path| std::fs::metadata(path).map(identity).ok() == ours)
     }
 
     fn write(&self, record: &[u8]) {

@@ -225,13 +225,13 @@ impl Upkeep for Shared {
     }
 
     fn lost(&self, since: Timestamp) {
-        if let Some(LossReason::Overwritten(_)) = self.board.reason() {
-            // Perhaps by a copy of this very process, on a machine that was cloned with it.
-            self.revoke_proof();
-        }
         // Once more: its clock may have stood still in suspend.
         if let Some(in_force) = self.host_fence.extend(since) {
             self.board.notice(Notice::Watchdog { in_force });
+        }
+        if let Some(LossReason::Overwritten(_)) = self.board.reason() {
+            // Perhaps by a copy of this very process, on a machine that was cloned with it.
+            self.revoke_proof();
         }
     }
 

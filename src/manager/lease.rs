@@ -228,7 +228,9 @@ impl Lease {
                 Ok(Second::Same) => {}
                 // Nobody makes a lease file there either, and there is nothing to be mended.
                 Ok(Second::Unsupported) => self.target.names = None,
-                Ok(Second::Other) => return Some(self.target.fault(LeaseFault::SecondLink)),
+                Ok(Second::Other) => {
+                    return Some(self.target.fault(LeaseFault::SecondLink { first: locked }));
+                }
                 Err(error) => {
                     let locked = self.target.locked.clone();
                     return Some(AcquireError::Create { locked, error });

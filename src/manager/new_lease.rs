@@ -85,8 +85,9 @@ pub(super) fn remaining(
     Ok(Some(quarantine.saturating_sub(waited)))
 }
 
-/// Puts the second name of `target` right, which named another file than the first one: a lease file
-/// that was replaced, or a removed one whose name a sanlock host has given to a new file.
+/// Puts the second name of `target` right, which named another file than `first`, in which the lease was
+/// acquired: a lease file that was replaced, or a removed one whose name a sanlock host has given to a new
+/// file.
 ///
 /// Only who holds what the second name names may do that: its holder, if it has one, is refused to
 /// nobody's loss.
@@ -94,6 +95,7 @@ pub(super) fn put_second_right(
     lockspace: &Lockspace,
     target: &Target,
     holding: &Holding,
+    first: Identity,
 ) -> Result<(), AcquireError> {
     let Some(names) = &target.names else {
         return Ok(());
@@ -104,21 +106,15 @@ pub(super) fn put_second_right(
         ..target.clone()
     };
     let held = old.try_acquire(lockspace, holding)?;
-    let replaced = Identity::of_path(&target.path, target.links())
-        .map_err(|error| target.fault(LeaseFault::Open(error)))
-        .and_then(|first| {
-            names
-                .replace_second(first)
-                .map_err(|error| AcquireError::Create {
-                    locked: target.locked.clone(),
-                    error,
-                })
-        });
+    // What has its place now may be empty, or anything.
+    let replaced = names.replace_second(first);
     held.release_quietly(Leaving::Unused);
-    if replaced.is_ok() {
-        tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
-    }
-    replaced
+    replaced.map_err(|error| AcquireError::Create {
+        locked: target.locked.clone(),
+        error,
+    })?;
+    tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
+    Ok(())
 }
 
 /// Puts the first name of `target` right, which names an empty file, while the second one names another:
@@ -145,7 +141,11 @@ pub(super) fn put_first_right(
     };
     let held = lease.try_acquire(lockspace, holding)?;
     let replaced = directory.look_at_lease(&target.name).and_then(|found| {
-        let is_to_be = found.is_empty() && held.verify().is_ok() && lockspace.is_held();
+        let is_to_be = found.is_empty()
+            && held.verify().is_ok()
+            && lockspace.is_held()
+            // Again: to acquire it may have taken long.
+            && !lockspace.others_now().without_second_links;
         if is_to_be {
             names.replace_first(held.identity())?;
             tracing::warn!(path = ?target.path, "an empty file was in the place of the lease: the lease is put back there from its second link");
@@ -159,13 +159,13 @@ pub(super) fn put_first_right(
     })
 }
 
-/// Whether a lease was not given out because its second name names another file.
-pub(super) const fn is_second_link(error: &AcquireError) -> bool {
-    matches!(
-        error,
+/// The file that was acquired, if it was not given out because its second name names another one.
+pub(super) const fn file_beside_second_link(error: &AcquireError) -> Option<Identity> {
+    match error {
         AcquireError::Lease {
-            fault: LeaseFault::SecondLink,
+            fault: LeaseFault::SecondLink { first },
             ..
-        }
-    )
+        } => Some(*first),
+        _ => None,
+    }
 }

@@ -276,8 +276,8 @@ impl PaxosManager {
         holding: &Holding,
         error: AcquireError,
     ) -> Result<(), AcquireError> {
-        if new_lease::is_second_link(&error) {
-            return new_lease::put_second_right(&self.lockspace, target, holding);
+        if let Some(first) = new_lease::file_beside_second_link(&error) {
+            return new_lease::put_second_right(&self.lockspace, target, holding, first);
         }
         match &self.directory {
             Some(directory) => {
@@ -289,7 +289,7 @@ impl PaxosManager {
 }
 
 fn may_mend(target: &Target, error: &AcquireError) -> bool {
-    new_lease::is_second_link(error) || repair::may_mend(target, error)
+    new_lease::file_beside_second_link(error).is_some() || repair::may_mend(target, error)
 }
 
 /// The request's limit as an instant, for all its leases together.

@@ -142,8 +142,8 @@ fn acquire_repair(
             Ok(lease) => return Ok(lease),
             Err(error) => error,
         };
-        if new_lease::is_second_link(&error) {
-            new_lease::put_second_right(lockspace, &repair, &holding)?;
+        if let Some(first) = new_lease::file_beside_second_link(&error) {
+            new_lease::put_second_right(lockspace, &repair, &holding, first)?;
         } else if !error.is_held()
             && !error.is_contended()
             && !matches!(error, AcquireError::Cancelled { .. })

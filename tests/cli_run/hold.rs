@@ -156,6 +156,30 @@ fn a_hold_that_stands_still_does_not_keep_its_process_alive() {
 }
 
 #[test]
+fn a_warden_that_stands_still_is_woken_before_others_may_have_the_disk() {
+    for is_hold_killed in [false, true] {
+        let place = Place::new();
+        let mut guest = Guest::start(STUBBORN);
+        let running = guest.hold(&place, &[]);
+        let warden = children(running.pid())[0];
+        kill_process(warden, Signal::STOP).unwrap();
+        let end = if is_hold_killed {
+            Signal::KILL
+        } else {
+            Signal::STOP
+        };
+        running.send(end);
+        let began = Instant::now();
+        assert!(guest.end().code().is_none());
+        let took = began.elapsed();
+        println!("measured: the process had ended after {took:?}");
+        assert!(took < Duration::from_secs(12), "{took:?}");
+        drop(running);
+        ended_within(LIMIT, &[warden]);
+    }
+}
+
+#[test]
 fn a_warden_that_is_killed_is_missed() {
     let place = Place::new();
     let guest = Guest::start(STUBBORN);

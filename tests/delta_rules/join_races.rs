@@ -137,6 +137,32 @@ fn a_claim_is_not_renewed_long_after_it_was_looked_at() {
         if took == secs(3) && limit == secs(2)));
 }
 
+/// The timer of a claimant that stands still right before it writes goes by when it has last written.
+#[test]
+fn a_claim_is_not_renewed_long_after_it_was_last_written() {
+    let claimed = |fails: usize| {
+        let rig = Rig::new(Sim::new(First), 3);
+        rig.patch(Rig::delta_at(1), 512, |sector| {
+            sector[174..176].copy_from_slice(&75_u16.to_le_bytes());
+        });
+        let (host, world) = rig.add_host();
+        let claim = rig.claim(&world, rig.claimant(1, "me", 10));
+        rig.sim.run_for(secs(19));
+        // One in half a second.
+        for _ in 0..fails {
+            rig.sim.fail_next(host, false, |io| io.is_read());
+        }
+        rig.sim.run(&claim)
+    };
+    claimed(30).unwrap();
+    let error = claimed(45).unwrap_err();
+    assert!(
+        matches!(error, ClaimError::TooSlow { took, limit, .. }
+            if took > secs(40) && took < secs(50) && limit == secs(40)),
+        "{error:?}"
+    );
+}
+
 /// Where the sector has no good N, claimants have only their own to go by, and one with a long N
 /// must not take longer than one with the shortest waits: here it would write over an owner that
 /// was confirmed, and hold its leases beside it.
@@ -188,7 +214,8 @@ fn a_claim_that_has_expired_is_not_renewed() {
     let from = rig.sim.log_len();
     let error = rig.sim.run(&claim).unwrap_err();
     assert!(
-        matches!(error, ClaimError::TooSlow { took, .. } if took == secs(0)),
+        matches!(error, ClaimError::TooSlow { took, limit, .. }
+            if took == secs(10) && limit == secs(4)),
         "{error}"
     );
     let log = rig.sim.log_since(from);

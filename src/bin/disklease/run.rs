@@ -8,7 +8,7 @@ mod keeper;
 mod offspring;
 mod pid_file;
 mod privileges;
-mod term;
+pub(crate) mod term;
 
 use std::ffi::OsString;
 use std::io;
@@ -126,7 +126,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
     let landing = Arc::new(plan.landing());
-    let lockspace = plan.join(&signals, !landing.ends_with_process());
+    // A daemon may have closed what shows that it lives.
+    let may_live_on =
+        (args.pid_file.is_some() || args.follow) && args.contain != Containment::Pidns;
+    let lockspace = plan.join(&signals, may_live_on || !landing.ends_with_process());
     let lockspace = lockspace.map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::guard::Locked;
 use super::DirectoryError;
 use crate::delta_lease::DeltaSectorError;
-use crate::disk::OpenError;
+use crate::disk::{Identity, OpenError};
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, HostId, LeaseVersion, LockspaceName, NameBytes};
 use crate::libvirt::CreateError;
@@ -313,7 +313,9 @@ pub enum LeaseFault {
     )]
     WriteInFlight,
     /// The file or device ends before the lease does.
-    #[error("ends early: {wanted} bytes are needed from byte {offset} on, {got} are there")]
+    #[error(
+        "ends early: {wanted} bytes are needed from byte {offset} on, {got} are there; if no guest on any host uses it, initialise it, or delete the file if it is one of a lease directory, with its second link below .disklease"
+    )]
     TooShort {
         /// Where the lease begins.
         offset: u64,
@@ -354,7 +356,10 @@ pub enum LeaseFault {
     /// Its second link is another file. One of both was put there by hand, or by a host without second
     /// links.
     #[error("has a second link, below .disklease, that is another file: try again")]
-    SecondLink,
+    SecondLink {
+        /// The file whose lease was acquired and given back.
+        first: Identity,
+    },
     /// It was retired on purpose.
     #[error("was cleared on purpose: initialise it again if it is wanted")]
     Cleared {
@@ -465,7 +470,7 @@ impl AcquireError {
                     fault: LeaseFault::Replaced
                         | LeaseFault::BeingCreated { .. }
                         | LeaseFault::MayBeHeld { .. }
-                        | LeaseFault::SecondLink
+                        | LeaseFault::SecondLink { .. }
                         | LeaseFault::PutBack { .. }
                         | LeaseFault::Taken { .. },
                     ..

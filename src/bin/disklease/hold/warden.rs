@@ -1,7 +1,8 @@
 //! The process beside `disklease hold` that ends the held process when its time is over.
 //!
 //! It is told of each renewal as a keeper is. It outlives `disklease hold`: it asks the held process
-//! to end when that is gone, and kills it at the end of the grace without news. Until the process has
+//! to end when that is gone, and kills it at the end of the grace without news. Should it be stopped,
+//! a timer in the kernel wakes it then, and so does the end of `disklease hold`. Until the process has
 //! ended it keeps the life lock, by the descriptor that it inherits: no other run of this host id is
 //! let in early.
 //!
@@ -12,12 +13,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use disklease::__cli::{OwnerProcess, SignalMask, Timestamp, clock};
+use disklease::__cli::{Deadman, OwnerProcess, SignalMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::exit::Failure;
 use crate::run::control::{Message, hear, say};
+use crate::run::term::Term;
 
 /// How often a process is killed that does not end.
 const KILL_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,32 +39,39 @@ pub(crate) fn ward(args: &Args) -> Result<ExitCode, Failure> {
     let control = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     SignalMask::block_all().map_err(failed)?;
     let _ = rustix::thread::set_name(c"disklease-ward");
-    match OwnerProcess::open(args.pid) {
-        Ok(process) => {
+    match Warden::of(args.pid) {
+        Ok(mut warden) => {
             let _ = say(&control, &Message::Ready);
-            Warden {
-                process,
-                kill_at: None,
-                is_last: false,
-            }
-            .watch(&control);
+            warden.watch(&control);
         }
-        Err(error) => drop(say(&control, &Message::NotKept(error.0))),
+        Err(error) => drop(say(&control, &Message::NotKept(error))),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 struct Warden {
     process: OwnerProcess,
-    kill_at: Option<Timestamp>,
-    is_last: bool,
+    term: Term,
 }
 
 impl Warden {
+    /// # Errors
+    ///
+    /// The number of what the kernel refuses.
+    fn of(pid: u32) -> Result<Self, i32> {
+        let process = OwnerProcess::open(pid).map_err(|error| error.0)?;
+        set_parent_process_death_signal(Some(Signal::CONT)).map_err(Errno::raw_os_error)?;
+        let deadman = Deadman::that_wakes().map_err(|error| error.0)?;
+        Ok(Self {
+            process,
+            term: Term::new(deadman),
+        })
+    }
+
     fn watch(&mut self, control: &OwnedFd) {
         let mut is_told = true;
         while !self.process.has_ended() {
-            let mut left = self.kill_at.map(|at| at.since(clock::now()));
+            let mut left = self.term.left();
             if left.is_some_and(|left| left.is_zero()) {
                 let _ = self.process.send(Signal::KILL);
                 left = Some(KILL_INTERVAL);
@@ -75,7 +85,7 @@ impl Warden {
             if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
                 is_told = self.hear(control);
                 // Nothing was locked yet.
-                if !is_told && self.kill_at.is_none() {
+                if !is_told && self.term.left().is_none() {
                     return;
                 }
             }
@@ -85,22 +95,12 @@ impl Warden {
     /// `false` when nobody says anything any more.
     fn hear(&mut self, control: &OwnedFd) -> bool {
         match hear(control) {
-            Some(Message::Deadline { kill_at, .. }) if !self.is_last => {
-                self.kill_at = Some(Timestamp::from_nanos(kill_at));
-                let _ = say(control, &Message::Armed);
-            }
-            // Never later than what was told before.
-            Some(Message::LastDeadline { kill_at, .. }) => {
-                let at = Timestamp::from_nanos(kill_at);
-                self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
-                self.is_last = true;
-            }
             // The process is not held any more.
-            Some(Message::Released) => self.kill_at = None,
-            Some(_) => {}
+            Some(Message::Released) => self.term.is_over(),
+            Some(said) => drop(self.term.heed(&said, control)),
             None => {
                 // `disklease hold` was killed: there is time to end well until the grace is over.
-                if self.kill_at.is_some() {
+                if self.term.left().is_some() {
                     let _ = self.process.send(Signal::TERM);
                 }
                 return false;

@@ -1,4 +1,4 @@
-//! The time that keeper and guardian have, as they are told of it.
+//! The time that a command or a held process has, as keeper, guardian and warden are told of it.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use disklease::__cli::{Deadman, Timestamp, clock};
 use super::control::{Message, say};
 
 /// Until when, and the timer of the kernel that sees to it.
-pub(super) struct Term {
+pub(crate) struct Term {
     deadman: Deadman,
     ends_at: Option<Timestamp>,
     is_last: bool,
@@ -16,7 +16,7 @@ pub(super) struct Term {
 
 impl Term {
     /// Without an end, until it is told of one.
-    pub(super) const fn new(deadman: Deadman) -> Self {
+    pub(crate) const fn new(deadman: Deadman) -> Self {
         Self {
             deadman,
             ends_at: None,
@@ -25,12 +25,17 @@ impl Term {
     }
 
     /// What is left of it, if it has an end.
-    pub(super) fn left(&self) -> Option<Duration> {
+    pub(crate) fn left(&self) -> Option<Duration> {
         self.ends_at.map(|at| at.since(clock::now()))
     }
 
+    /// It has no end any more, and is told none.
+    pub(crate) const fn is_over(&mut self) {
+        (self.ends_at, self.is_last) = (None, true);
+    }
+
     /// Takes in what is said of it, and says so. `false` if there is no timer for it.
-    pub(super) fn heed(&mut self, said: &Message, control: impl AsFd) -> bool {
+    pub(crate) fn heed(&mut self, said: &Message, control: impl AsFd) -> bool {
         let (Message::Deadline { kill_at, die_at } | Message::LastDeadline { kill_at, die_at }) =
             *said
         else {
