@@ -23,6 +23,7 @@ mod liveness;
 mod membership;
 mod release;
 mod renew;
+pub(crate) mod rules;
 
 pub use acquire::{ClaimError, ClaimProgress, Claimant, EarlierLife, acquire};
 pub use agree::{AgreeError, Agreement, InDoubt, agree, judge};

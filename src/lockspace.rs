@@ -49,6 +49,7 @@ mod registry;
 )]
 pub(crate) mod renewal;
 mod reread_pools;
+mod rules;
 #[allow(unreachable_pub, reason = "tests come in here")]
 pub(crate) mod settle;
 mod signal;

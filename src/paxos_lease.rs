@@ -41,6 +41,7 @@ mod handover;
 mod owner;
 mod release;
 mod retract;
+mod rules;
 mod shared_holders;
 
 pub use acquire::{AcquireError, AcquireFailure, Holding, Patience, acquire};

@@ -89,6 +89,17 @@ macro_rules! waypoint {
 
 pub(crate) use {mutation, waypoint, witness};
 
+/// A copy of `sector` with `checksum` at byte `at`: what a decoder that does not compare checksums
+/// would take it for.
+pub(crate) fn with_checksum(sector: &[u8], at: usize, checksum: u32) -> Vec<u8> {
+    let mut copy = sector.to_vec();
+    let place = copy.iter_mut().skip(at);
+    place
+        .zip(checksum.to_le_bytes())
+        .for_each(|(to, from)| *to = from);
+    copy
+}
+
 /// `false`, in words that no lint takes for one and the same condition.
 #[cfg(not(feature = "__sim"))]
 #[inline]

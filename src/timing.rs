@@ -34,8 +34,6 @@
 
 use std::time::Duration;
 
-use crate::probe::mutation;
-
 /// What a takeover waits beyond 8N + F, at least.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(1);
 
@@ -257,21 +255,14 @@ impl Timing {
     /// killed.
     #[must_use]
     pub fn killed_after(self) -> Duration {
-        let grace = mutation!(
-            GraceBeyondFire,
-            self.fire_timeout
-                .as_duration()
-                .saturating_add(DEADMAN_SLACK),
-            self.grace()
-        );
-        self.lost_after().saturating_add(grace)
+        self.lost_after().saturating_add(self.grace())
     }
 
     /// When the deadman timer fires: after [`killed_after`](Self::killed_after) by as much as a
     /// process needs that is not stuck, and before 8N + F.
     #[must_use]
     pub fn deadman_after(self) -> Duration {
-        let killed = self.lost_after().saturating_add(self.grace());
+        let killed = self.killed_after();
         let left = self.stopped_by().saturating_sub(killed);
         killed.saturating_add(half(left).min(DEADMAN_SLACK))
     }
@@ -281,7 +272,7 @@ impl Timing {
     /// when it is killed, and while it does, its manager's death would help nobody.
     #[must_use]
     pub fn manager_deadman_after(self) -> Duration {
-        let killed = self.lost_after().saturating_add(self.grace());
+        let killed = self.killed_after();
         killed.saturating_add(half(self.stopped_by().saturating_sub(killed)))
     }
 
@@ -344,12 +335,12 @@ impl Timing {
     /// 8N + F + margin without a change of the other host's sector: it is dead.
     #[must_use]
     pub fn dead_after(self) -> Duration {
-        let stopped = mutation!(TakeoverAtLost, self.lost_after(), self.stopped_by());
+        let stopped = self.stopped_by();
         let drift = stopped
             .checked_div(CLOCK_DRIFT_PARTS)
             .unwrap_or(CLOCK_MARGIN);
         let margin = drift.max(CLOCK_MARGIN);
-        stopped.saturating_add(mutation!(MarginDropped, Duration::ZERO, margin))
+        stopped.saturating_add(margin)
     }
 }
 

@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use disklease::__sim::delta_lease::DeltaRecord;
 use disklease::__sim::probe::{Mutation, Mutations, NoSuchMutation, Witness};
-use disklease::timing::{FireTimeout, IoTimeout, Timing};
+use disklease::format::{DeltaLeader, Generation, Geometry, HostId, HostNote, LockspaceName};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -168,19 +168,26 @@ fn a_set_holds_what_was_put_in() {
 
 #[test]
 fn a_switch_holds_on_its_thread_while_it_lives() {
-    let io = IoTimeout::new(Duration::from_secs(10)).unwrap();
-    let timing = Timing::new(io, FireTimeout::DEFAULT);
-    let dead_after = || timing.dead_after().as_secs();
-    assert_eq!(dead_after(), 141);
-    let outer = Mutations::from(Mutation::MarginDropped).switch();
-    assert_eq!(dead_after(), 140);
+    let name = LockspaceName::new("LS").unwrap();
+    let mut note = HostNote::new(HostId::FIRST, Generation::new(1));
+    note.io_timeout_secs = 20;
+    let record = DeltaRecord {
+        // No host writes 0: the longest io timeout that there is.
+        leader: DeltaLeader::free(Geometry::S512_A1M, &name, 0),
+        note: Some(note),
+    };
+    let io_timeout = || record.io_timeout().as_secs();
+    assert_eq!(io_timeout(), 255);
+    let outer = Mutations::from(Mutation::BadTimeoutDefaulted).switch();
+    assert_eq!(io_timeout(), 20);
     {
-        let _inner = Mutations::of(&[Mutation::TakeoverAtLost, Mutation::MarginDropped]).switch();
-        assert_eq!(dead_after(), 80);
-        let elsewhere = std::thread::scope(|scope| scope.spawn(dead_after).join().unwrap());
-        assert_eq!(elsewhere, 141);
+        let both = [Mutation::BadTimeoutDefaulted, Mutation::TimeoutFieldTrusted];
+        let _inner = Mutations::of(&both).switch();
+        assert_eq!(io_timeout(), 10);
+        let elsewhere = std::thread::scope(|scope| scope.spawn(io_timeout).join().unwrap());
+        assert_eq!(elsewhere, 255);
     }
-    assert_eq!(dead_after(), 140);
+    assert_eq!(io_timeout(), 20);
     drop(outer);
-    assert_eq!(dead_after(), 141);
+    assert_eq!(io_timeout(), 255);
 }

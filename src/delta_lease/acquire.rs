@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea};
+use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea, rules};
 use crate::format::{
     DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
 };
@@ -266,7 +266,8 @@ impl<W: World> Claim<'_, W> {
         let own = self.claimant.timing;
         let owners = mutation!(ClaimByOwnTimeout, own, first.timing(own.fire_timeout()));
         let silent_from = mutation!(ClaimSilenceFromReadBegin, begun, self.world.now());
-        let until = silent_from + mutation!(ClaimAtLost, owners.lost_after(), owners.dead_after());
+        let until =
+            silent_from + mutation!(ClaimAtLost, owners.lost_after(), rules::dead_after(owners));
         progress(ClaimProgress::WaitingForOwner {
             owner: first.leader.host_name(),
             generation: first.leader.generation(),
@@ -312,11 +313,14 @@ impl<W: World> Claim<'_, W> {
         } = self.claimant;
         let host_id = *host_id;
         let io_timeout_secs = u16::from(timing.io_timeout().as_secs());
-        let leader = found
-            .leader
-            .acquired(host_id, host_name, self.world.clock_secs(), io_timeout_secs)
+        let generation = rules::generation_of_claim(found.leader.generation())
             .ok_or(ClaimError::GenerationsUsedUp { host_id })?;
-        let mut note = HostNote::new(host_id, leader.generation());
+        let now_secs = self.world.clock_secs();
+        let leader =
+            found
+                .leader
+                .acquired_in(generation, host_id, host_name, now_secs, io_timeout_secs);
+        let mut note = HostNote::new(host_id, generation);
         note.protocol = PROTOCOL;
         note.io_timeout_secs = io_timeout_secs;
         note.fire_timeout_secs = timing.fire_timeout().as_secs();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rules;
 use crate::format::{
     DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, Incarnation, LockspaceName,
     NoteState,
@@ -69,7 +70,8 @@ impl DeltaRecord {
     /// Any [`FormatError`] of the record or its names. A damaged note is not an error: it is only
     /// dropped.
     pub fn decode(sector: &[u8], host: HostId, name: &LockspaceName) -> Result<Self, FormatError> {
-        let leader = DeltaLeader::decode(sector, host)?.expect_space(name)?;
+        let decode = |sector: &_| DeltaLeader::decode(sector, host);
+        let leader = rules::decode_leader(sector, decode)?.expect_space(name)?;
         let note = match HostNote::read_from(sector) {
             NoteState::Present(note)
                 if note.host_id == host && note.generation == leader.generation() =>

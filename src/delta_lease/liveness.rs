@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::DeltaRecord;
 use super::area::fire_timeout_of;
+use super::{DeltaRecord, rules};
 use crate::format::{
     FormatError, Generation, Geometry, HostId, HostNote, Incarnation, LockspaceName, NameBytes,
 };
@@ -98,7 +98,7 @@ impl HostRecord {
     #[must_use]
     pub fn dead_after(&self, fire_timeout: FireTimeout) -> Duration {
         let fire_timeout = fire_timeout_of(self.note.as_ref(), fire_timeout);
-        Timing::new(self.io_timeout, fire_timeout).dead_after()
+        rules::dead_after(Timing::new(self.io_timeout, fire_timeout))
     }
 
     /// The state at `now`.

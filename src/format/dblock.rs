@@ -10,7 +10,6 @@ use super::ids::{Generation, HostId, LeaseVersion};
 use super::le::{Le32, Le64};
 use super::note::NoteState;
 use super::record;
-use crate::probe::mutation;
 
 /// Bytes that the checksum covers: all before it.
 const CHECKED: usize = 48;
@@ -88,7 +87,7 @@ impl Dblock {
             return Ok(None);
         }
         let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
-        if stored != computed && !mutation!(BlockChecksumIgnored) {
+        if stored != computed {
             return Err(FormatError::Checksum {
                 structure,
                 stored,

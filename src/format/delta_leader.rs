@@ -7,7 +7,6 @@ use super::le::{Le16, Le64};
 use super::leader::{Kind, RawLeader};
 use super::name::{HostName, LockspaceName, NameBytes};
 use super::record;
-use crate::probe::mutation;
 
 #[cfg(test)]
 mod tests;
@@ -171,14 +170,26 @@ impl DeltaLeader {
         clock_secs: u64,
         io_timeout_secs: u16,
     ) -> Option<Self> {
-        let generation = mutation!(GenerationKept, self.generation(), self.generation().next()?);
-        Some(self.changed(|raw| {
+        let generation = self.generation().next()?;
+        Some(self.acquired_in(generation, host, name, clock_secs, io_timeout_secs))
+    }
+
+    /// The same, in this generation.
+    pub(crate) fn acquired_in(
+        &self,
+        generation: Generation,
+        host: HostId,
+        name: &HostName,
+        clock_secs: u64,
+        io_timeout_secs: u16,
+    ) -> Self {
+        self.changed(|raw| {
             raw.owner_id = Le64::new(u64::from(host));
             raw.owner_generation = Le64::new(generation.get());
             raw.resource_name = name.as_name();
             raw.timestamp = Le64::new(clock_secs.max(1));
             raw.io_timeout = Le16::new(io_timeout_secs);
-        }))
+        })
     }
 
     /// What the owner writes to show that it lives. The fields of events, which we never send, are

@@ -8,7 +8,6 @@ use super::geometry::Geometry;
 use super::le::{Le16, Le32, Le64};
 use super::name::NameBytes;
 use super::record;
-use crate::probe::mutation;
 
 /// Bytes that the checksum covers: all before it.
 const CHECKED: usize = 168;
@@ -111,7 +110,7 @@ impl RawLeader {
 
     pub(super) fn expect_checksum(&self, structure: Structure) -> Result<(), FormatError> {
         let (stored, computed) = (self.checksum.get(), self.computed_checksum());
-        if stored != computed && !mutation!(LeaderChecksumIgnored) {
+        if stored != computed {
             return Err(FormatError::Checksum {
                 structure,
                 stored,

@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::loss::LossReason;
+use super::rules::killed_after;
 use super::signal::Signal;
 use super::thread::run_apart;
 use super::watched_file::WatchedFile;
@@ -250,10 +251,7 @@ impl HolderBoard {
         if entry.killed_at.is_some() {
             return None;
         }
-        let grace = self
-            .timing
-            .killed_after()
-            .saturating_sub(self.timing.lost_after());
+        let grace = killed_after(self.timing).saturating_sub(self.timing.lost_after());
         let grace = mutation!(GraceIgnored, Duration::ZERO, grace);
         entry.killed_at = Some(lost_at + grace);
         entry.next_kill = entry.killed_at;
@@ -284,7 +282,7 @@ impl HolderBoard {
             .dead_after()
             .saturating_add(self.timing.lost_after());
         let late = mutation!(DeadmanLate, late, Duration::ZERO);
-        let killed_after = self.timing.killed_after();
+        let killed_after = killed_after(self.timing);
         let fenced = state.entries.iter().filter(|entry| entry.is_fenced);
         let fires_at = fenced.map(|entry| {
             let after = if entry.is_foreign {

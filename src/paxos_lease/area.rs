@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::rules::decode_block;
+use crate::delta_lease::rules::decode_leader;
 use crate::format::{
     Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LeaseVersion,
     LockspaceName, PaxosLeader, ResourceName,
@@ -212,7 +214,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
     }
 
     fn decode_leader(&self, sector: &[u8]) -> Result<PaxosLeader, LeaseIoError> {
-        PaxosLeader::decode(sector)
+        decode_leader(sector, PaxosLeader::decode)
             .and_then(|leader| leader.expect_names(&self.lockspace, &self.resource))
             .map_err(|error| LeaseIoError::Format {
                 offset: self.offset,
@@ -272,7 +274,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         let at = geometry.dblock_offset(host);
         let sector = geometry.sector(&area, at);
         let sector = sector.map_err(|error| self.format_error(at, error))?;
-        Ok((leader, DblockSector::decode(sector, host)))
+        Ok((leader, decode_block(sector, host)))
     }
 
     /// Reads the leader and all blocks in one read. Where the record tells of another shape than
@@ -335,7 +337,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
                 error,
             };
             let sector = shape.geometry.sector(area, in_area).map_err(format)?;
-            let found = DblockSector::decode(sector, host);
+            let found = decode_block(sector, host);
             let block = match found.block {
                 Err(_) if mutation!(DamagedBlockSkipped) => None,
                 block => block.map_err(format)?,
@@ -382,7 +384,7 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         let sector = self
             .read_at(world, offset, shape.geometry.sector_size(), timeout)
             .await?;
-        Ok(DblockSector::decode(&sector, host))
+        Ok(decode_block(&sector, host))
     }
 
     /// Reads and checks the leader record.

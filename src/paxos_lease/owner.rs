@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::LeaseImage;
 use super::names_us;
+use crate::delta_lease::rules::dead_after;
 use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
     Dblock, Generation, HolderNote, HostId, Incarnation, LeaseVersion, NameBytes, NoteState,
@@ -259,7 +260,7 @@ impl<W: World> Attempt<'_, W> {
             let fire_timeout = found.timing(own.fire_timeout()).fire_timeout();
             let timing = Timing::new(io_timeout, fire_timeout);
             let silent_for = now.since(watch.unchanged_since);
-            if silent_to.since(watch.unchanged_since) > timing.dead_after() {
+            if silent_to.since(watch.unchanged_since) > dead_after(timing) {
                 witness!(TakeoverOfDead);
                 return Ok(Ownership::Over { waited: true });
             }
@@ -279,7 +280,7 @@ impl<W: World> Attempt<'_, W> {
                 } else {
                     OwnerSeen::Silent {
                         for_at_least: silent_for,
-                        takeable_in: timing.dead_after().saturating_sub(silent_for),
+                        takeable_in: dead_after(timing).saturating_sub(silent_for),
                     }
                 };
                 return Err(self.held_by(image, owner, &found, seen).await);
