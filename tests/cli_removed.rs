@@ -16,6 +16,7 @@
 mod cli;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Ended, command, run, scratch};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
 const DISK: &str = "/srv/a";
@@ -80,6 +82,26 @@ impl Place {
         self.own()
             .join("leases")
             .join(lease_name(Path::new(DISK)).to_string())
+    }
+
+    /// Removes the directory of the second links as a whole, though a holder puts back what it misses.
+    fn remove_own(&self) {
+        self.wait_for("the removal", || match fs::remove_dir_all(self.own()) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(()),
+            removed => Some(removed.unwrap()),
+        });
+    }
+
+    /// Removes the lease by all its names. A holder puts back the one that it misses from the other, for as long as
+    /// there is one.
+    fn remove_lease_and_own(&self) {
+        let lease = fs::File::open(self.lease()).unwrap();
+        self.wait_for("the removal", || {
+            self.remove_own();
+            let _ = fs::remove_file(self.lease());
+            (lease.metadata().unwrap().nlink() == 0).then_some(())
+        });
     }
 
     /// Host `id` runs a shell script under the lock of `disk`.
@@ -293,8 +315,7 @@ fn a_lease_that_is_removed_with_its_second_link_is_made_anew_when_its_guest_has_
     let guest = place.guest();
     let waiter = place.waiter("50");
     let removed = Instant::now();
-    fs::remove_dir_all(place.own()).unwrap();
-    fs::remove_file(place.lease()).unwrap();
+    place.remove_lease_and_own();
     let last = place.last_beat();
     println!(
         "measured: the guest had ended {:?} after its lease was removed",
@@ -316,7 +337,7 @@ fn second_links_that_are_removed_come_back_and_no_lease_is_made_meanwhile() {
         .end();
     assert_eq!(new.code, Some(0), "{new:?}");
     let removed = Instant::now();
-    fs::remove_dir_all(place.own()).unwrap();
+    place.remove_own();
     place.wait_until_healed();
     let new = place
         .start(2, "/srv/c", &[], "waiter", "date +%s%N > began")
@@ -345,11 +366,8 @@ fn of_a_directory_whose_files_are_removed_nobody_gets_a_lease() {
     let place = Place::new();
     let guest = place.guest();
     let waiter = place.waiter("50");
-    for entry in fs::read_dir(place.leases()).unwrap() {
-        let path = entry.unwrap().path();
-        let _ = fs::remove_dir_all(&path);
-        let _ = fs::remove_file(&path);
-    }
+    fs::remove_file(place.leases().join(LOCKSPACE_NAME)).unwrap();
+    place.remove_lease_and_own();
     let refused = waiter.end();
     assert_eq!(refused.code, Some(69), "{refused:?}");
     let loser = guest.end();
@@ -385,8 +403,10 @@ fn no_lease_is_made_where_its_second_link_cannot_be_inspected() {
     let place = Place::new();
     let _guest = place.guest();
     let waiter = place.waiter("50");
-    fs::rename(place.own(), place.path("own")).unwrap();
-    fs::write(place.own(), "").unwrap();
+    // In one step: the holder makes the directory again that it misses.
+    let file = place.path("file");
+    fs::write(&file, "").unwrap();
+    renameat_with(CWD, &file, CWD, place.own(), RenameFlags::EXCHANGE).unwrap();
     fs::remove_file(place.lease()).unwrap();
     let refused = waiter.end();
     assert_eq!(refused.code, Some(69), "{refused:?}");

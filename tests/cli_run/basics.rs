@@ -184,11 +184,10 @@ fn storage_that_fails_and_wrong_usage() {
 #[test]
 fn storage_that_does_not_answer_is_named_while_it_is_waited_for() {
     let mut place = Place::new();
-    // Its lease is there.
-    assert_eq!(place.run(1, &[], &["true"]).code, Some(0));
     let mount = Mount::new(&place.leases(), &place.path().join("seen"), |_| {});
     place.see_through(mount.path());
-    place.set_io_timeout("20");
+    // No read fails meanwhile, on a machine that is busy with something else.
+    place.set_io_timeout("60");
     mount.gate().set(Fault {
         target: Target::All,
         reads: true,
@@ -201,6 +200,6 @@ fn storage_that_does_not_answer_is_named_while_it_is_waited_for() {
     let expected = format!("still opening {} after 5 s", path.display());
     assert!(said.ends_with(&expected), "{said}");
     mount.gate().go_on();
-    let ended = running.ended();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // What comes then takes two io timeouts.
+    running.message("claiming host id 1");
 }

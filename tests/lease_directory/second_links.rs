@@ -1,6 +1,7 @@
 //! Second links that are missing, or are other files.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,7 +35,14 @@ fn a_host_that_holds_a_lease_is_not_alone() {
     let host = manager(dir.path(), 1, "alpha");
     let guard = host.acquire(disks(&["/held"])).unwrap();
     assert!(is_one_file(dir.path(), "/held"));
-    fs::remove_dir_all(dir.path().join(".disklease")).unwrap();
+    // The holder puts back what it misses, perhaps meanwhile.
+    wait_until("the removal", SOON, || {
+        let removed = fs::remove_dir_all(dir.path().join(".disklease"));
+        match removed {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => None,
+            removed => Some(removed.unwrap()),
+        }
+    });
     let error = host.acquire(disks(&["/new"])).unwrap_err();
     let AcquireError::Lease { fault, .. } = error else {
         panic!("{error}");
