@@ -396,9 +396,9 @@ pub enum LeaveError {
         "the lockspace was left, but I/O of this host has not ended and may still reach the disk; others wait until it has been silent for 8N + F"
     )]
     IoInFlight,
-    /// The renewal thread had died, and the host id with it.
+    /// The renewal thread had died, and the host id with it; or it hangs.
     #[error(
-        "the lockspace was left, but its renewal thread had died: others wait until the host id has been silent for 8N + F"
+        "the lockspace was left, but its renewal thread had died or does not end: others wait until the host id has been silent for 8N + F"
     )]
     RenewalThreadDied,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::place::{Place, ended_within, wait_until};
+use super::place::{LIMIT, Place, Running, ended_within, wait_until};
 
 /// A command that ends at once and leaves a daemon behind, which says its number and waits for SIGTERM.
 const DAEMON: &str = "setsid sh -c 'trap \"exit 5\" TERM; echo $$ > new; mv new pid; echo ready; \
@@ -72,5 +72,30 @@ fn the_last_process_below_a_command_is_followed() {
             "{ended:?}"
         );
         place.assert_free();
+    }
+}
+
+/// It may have closed what would show that it lives, and nobody is left who ends it for certain.
+#[test]
+fn the_next_run_after_one_that_may_have_left_a_daemon_waits_unless_it_was_contained() {
+    let pid_file = ["--pid-file", "pid"];
+    for (contain, option, waits) in [
+        ("none", &pid_file[..], true),
+        ("auto", &["--follow"], true),
+        ("pidns", &["--follow"], false),
+        ("none", &[], false),
+    ] {
+        let place = Place::new();
+        let options = [&["--contain", contain, "--fire-timeout", "4"], option].concat();
+        let running = place.start_with(1, &options, "echo ready; exec sleep 300");
+        let chain = running.chain();
+        place.wait_for_renewal();
+        running.send(Signal::KILL);
+        running.ended();
+        ended_within(LIMIT, &chain);
+        let next = Running::spawn(&mut place.command(1, &options[..4], &["true"]));
+        let said = next.message(" host id 1");
+        let is_waited_for = said.contains("waiting to see whether it still lives");
+        assert_eq!(is_waited_for, waits, "{contain} {option:?}: {said}");
     }
 }

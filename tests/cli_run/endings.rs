@@ -68,7 +68,7 @@ fn whichever_of_the_chain_is_killed_takes_the_command_along_with_all_below_it() 
             let [keeper, guardian] = running.chain();
             family.extend([keeper, guardian]);
             let chain = [running.pid(), keeper, guardian];
-            place.wait_for_life_mark();
+            place.wait_for_renewal();
             kill_process(chain[killed], Signal::KILL).unwrap();
             // Long before the lock could expire, which is 8 s after its last renewal.
             let took = ended_within(AT_ONCE, &family);

@@ -97,9 +97,7 @@ fn the_next_run_after_one_with_disks_on_network_storage_waits() {
         let options = ["--fire-timeout", "4", "--disk", disk];
         let running = place.start_with(1, &options, script);
         let chain = running.chain();
-        if !waits {
-            place.wait_for_life_mark();
-        }
+        place.wait_for_renewal();
         running.send(Signal::KILL);
         running.ended();
         super::place::ended_within(super::place::LIMIT, &chain);

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
 use super::place::{Place, Running, ended_within};
+use super::storage::Mount;
 
 #[test]
 fn a_command_whose_locks_are_lost_is_told_to_end() {
@@ -45,6 +47,48 @@ fn a_command_that_does_not_end_is_killed_after_the_grace() {
             "{took:?}"
         );
     }
+}
+
+/// A directory that shows another one. Unmounted when dropped.
+struct Bound(PathBuf);
+
+impl Bound {
+    fn new(what: &Path, at: &Path) -> Self {
+        let bound = Command::new("mount")
+            .arg("--bind")
+            .args([what, at])
+            .status();
+        assert!(bound.unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// As a share that is mounted anew by another way: that it is the same file cannot be told.
+#[test]
+fn leases_over_which_another_device_is_mounted_are_lost() {
+    let place = Place::new();
+    let script = "trap 'echo told; exit 4' TERM; echo ready; while :; do sleep 0.1; done";
+    let running = place.start(1, script);
+    let mount = Mount::new(&place.leases(), &place.path().join("seen"), |_| {});
+    // By another mount of the same device it is known to be the same.
+    let _same = Bound::new(&place.leases(), &place.leases());
+    thread::sleep(Duration::from_secs(4));
+    place.assert_held_by(1);
+    let _other = Bound::new(mount.path(), &place.leases());
+    let ended = running.ended();
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(4), "told\n"),
+        "{ended:?}"
+    );
+    let said = "THE LOCKS ARE LOST: the lockspace";
+    assert!(ended.stderr.contains(said), "{ended:?}");
 }
 
 /// A run that hangs where nothing can end it, as a zombie whose last thread is in the kernel does,

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::LeaseDirectory;
-use disklease::format::{HostNote, NoteState};
 use disklease::libvirt::LOCKSPACE_NAME;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -132,14 +131,13 @@ impl Place {
         run(&[&args[..], &[dir.to_str().unwrap()]].concat()).json()
     }
 
-    /// Waits until host 1 has renewed for the first time: before that, nothing on the disk proves that
-    /// its life is over, and the next one waits for it.
-    pub(crate) fn wait_for_life_mark(&self) {
+    /// Waits until host 1 has renewed: before that, nothing on the disk can prove that its life is over, and
+    /// the next one waits for it.
+    pub(crate) fn wait_for_renewal(&self) {
         let lockspace = self.leases().join(LOCKSPACE_NAME);
-        wait_until("the life mark", || {
-            let note = HostNote::read_from(&fs::read(&lockspace).unwrap()[..512]);
-            matches!(note, NoteState::Present(note) if note.life_mark != 0)
-        });
+        let sector = || fs::read(&lockspace).unwrap()[..512].to_vec();
+        let before = sector();
+        wait_until("a renewal", || sector() != before);
     }
 
     /// Everything was given back, and the host id too.

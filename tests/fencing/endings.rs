@@ -1,6 +1,8 @@
 //! What each way of ending leaves on the disk, as other hosts see it, and how soon the next life of the host comes.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
 /// The table of `docs/embedding.md`.
-const ALL: [(&str, End, Found); 8] = [
+const ALL: [(&str, End, Found); 9] = [
     ("leave", End::Code(0), Found::Free),
     ("drop", End::Code(0), Found::Free),
     ("drop the guard last", End::Code(0), Found::Free),
@@ -46,9 +48,36 @@ const ALL: [(&str, End, Found); 8] = [
     ("panic", End::Code(101), Found::Free),
     ("exit", End::Code(7), Found::Owned),
     ("abort", End::Signal(SIGABRT), Found::Owned),
+    // With the next thing that its lockspace needs memory for.
+    ("no memory", End::Signal(SIGABRT), Found::Owned),
     ("terminated", End::Signal(SIGTERM), Found::Owned),
     ("killed", End::Signal(SIGKILL), Found::Owned),
 ];
+
+/// Whether this process is given no more memory.
+static NONE_LEFT: AtomicBool = AtomicBool::new(false);
+
+struct Memory;
+
+#[global_allocator]
+static MEMORY: Memory = Memory;
+
+// SAFETY: what it gives is the system's, asked for and given back with the same layout, or nothing, as is allowed.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if NONE_LEFT.load(Ordering::Relaxed) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's layout.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's block, which was given by the system.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
 
 /// Hosts above this end like those below it, and are not begun anew but waited out.
 const WAITED_OUT: u64 = 20;
@@ -98,6 +127,12 @@ fn end(how: &str, manager: PaxosManager, guard: LockGuard) {
         }
         "exit" => std::process::exit(7),
         "abort" => std::process::abort(),
+        "no memory" => {
+            NONE_LEFT.store(true, Ordering::Relaxed);
+            loop {
+                thread::sleep(SOON);
+            }
+        }
         // With storage that hangs.
         "release and leave" => {
             let begun = Instant::now();

@@ -38,10 +38,13 @@ fn a_host_that_holds_a_lease_is_not_alone() {
     // The holder puts back what it misses, perhaps meanwhile.
     wait_until("the removal", SOON, || {
         let removed = fs::remove_dir_all(dir.path().join(".disklease"));
-        match removed {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => None,
-            removed => Some(removed.unwrap()),
-        }
+        removed.map_or_else(
+            |error| {
+                assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty, "{error}");
+                None
+            },
+            Some,
+        )
     });
     let error = host.acquire(disks(&["/new"])).unwrap_err();
     let AcquireError::Lease { fault, .. } = error else {
