@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::sim::Chooser;
+use disklease_sim::Chooser;
 
 /// Takes each choice and each number from the input; 0 when that is used up.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use crate::bytes::{LEADER_CHECKED, LEADER_LEN};
 use crate::edits;
 use crate::input::Input;
 use crate::shown;
-use crate::sim::rig::{SPACE, host_id, names, secs};
-use crate::sim::{First, IoKind, IoRecord, Member, Rig, Sim, SimWorld};
+use disklease_sim::rig::{SPACE, host_id, names, secs};
+use disklease_sim::{First, IoKind, IoRecord, Member, Rig, Sim, SimWorld};
 
 /// A name that no host had before.
 const STRANGER: &str = "another";

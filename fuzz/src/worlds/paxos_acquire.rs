@@ -11,8 +11,8 @@ use crate::bytes::{DBLOCK_CHECKED, LEADER_CHECKED, LEADER_LEN, u64_at};
 use crate::edits::{self, Site};
 use crate::input::Input;
 use crate::shown;
-use crate::sim::rig::{LEASE, LEASE_AT, host_id, names, secs};
-use crate::sim::{First, IoKind, IoRecord, Judge, Member, Rig, Sim};
+use disklease_sim::rig::{LEASE, LEASE_AT, host_id, names, secs};
+use disklease_sim::{First, IoKind, IoRecord, Judge, Member, Rig, Sim};
 
 /// Bytes that a checksum covers, and the checksum.
 const LEADER_PROTECTED: usize = LEADER_CHECKED + 4;

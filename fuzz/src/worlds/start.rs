@@ -9,10 +9,10 @@ use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{DeltaLeader, HostBitmap, HostName};
 
 use crate::edits::{Kind, Site};
-use crate::sim::clock::TrueTime;
-use crate::sim::disk::Sectors;
-use crate::sim::rig::{LEASE, LEASE_AT, SPACE, host_id, names, secs};
-use crate::sim::{First, Member, Rig, Sim};
+use disklease_sim::clock::TrueTime;
+use disklease_sim::disk::Sectors;
+use disklease_sim::rig::{LEASE, LEASE_AT, SPACE, host_id, names, secs};
+use disklease_sim::{First, Member, Rig, Sim};
 
 /// Hosts that may take the lease.
 pub const LEASE_HOSTS: u16 = 8;

@@ -21,8 +21,8 @@ use super::chooser::Bytes;
 use super::start::{Ended, History, STARTS, Start, stay};
 use crate::bytes::{self, DBLOCK_CHECKED, LEADER_CHECKED, LEADER_LEN};
 use crate::input::Input;
-use crate::sim::rig::{LEASE_AT, host_id, secs};
-use crate::sim::{Faults, Judge, Member, Pending, Rig, Sim, SimWorld, Task};
+use disklease_sim::rig::{LEASE_AT, host_id, secs};
+use disklease_sim::{Faults, Judge, Member, Pending, Rig, Sim, SimWorld, Task};
 
 /// Runs are ended after so many steps.
 const STEPS_MAX: u32 = 20_000;

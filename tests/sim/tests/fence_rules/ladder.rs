@@ -1,0 +1,378 @@
+//! What a holder is told, when it is killed, and when the deadman timer would do it. N is 10 s and F is 60 s:
+//! warned at 60 s, lost at 80 s, killed from 120 s on, the deadman at 121 s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use disklease::__sim::lockspace::{
+    Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep, keep_held,
+};
+use disklease::__sim::world::{OsError, Timestamp};
+use disklease::LossReason;
+use parking_lot::Mutex;
+
+use disklease_sim::rig::secs;
+use disklease_sim::{First, Member, Rig, Sim, Task};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Warned(Duration),
+    Renewed,
+    Lost,
+    Killed,
+}
+
+/// A holder that writes down what it is told.
+struct Fake {
+    told: Mutex<Vec<Told>>,
+    is_fenced: bool,
+    is_foreign: bool,
+}
+
+impl Holder for Fake {
+    fn notice(&self, notice: Notice) {
+        self.told.lock().push(match notice {
+            Notice::Warned { left, .. } => Told::Warned(left),
+            Notice::Renewed => Told::Renewed,
+            Notice::Watchdog { .. } => panic!("there is none"),
+        });
+    }
+
+    fn mark_lost(&self, _: &LossReason) {
+        self.told.lock().push(Told::Lost);
+    }
+
+    fn has_actions(&self) -> bool {
+        false
+    }
+
+    fn act(&self) {}
+
+    fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
+    fn kill(&self) {
+        self.told.lock().push(Told::Killed);
+    }
+}
+
+/// A timer that can be looked at.
+#[derive(Clone, Default)]
+struct Timer(Arc<Mutex<Option<Timestamp>>>);
+
+impl ProcessTimer for Timer {
+    fn set(&self, at: Option<Timestamp>) -> Result<(), OsError> {
+        *self.0.lock() = at;
+        Ok(())
+    }
+}
+
+/// What a lockspace does of it.
+struct Care(Arc<HolderBoard>, Mutex<bool>);
+
+impl Upkeep for Care {
+    fn renewed(&self, renewed_at: Timestamp, _: Duration) {
+        self.0.renewed(renewed_at);
+        if std::mem::take(&mut *self.1.lock()) {
+            self.0.notice(Notice::Renewed);
+        }
+    }
+
+    fn missed(&self, _: u32) {}
+
+    fn lost(&self, _: Timestamp) {}
+
+    fn warned(&self, missed: u32, left: Duration) {
+        *self.1.lock() = true;
+        self.0.notice(Notice::Warned { missed, left });
+    }
+}
+
+struct Ladder {
+    rig: Rig,
+    member: Member,
+    board: Arc<HolderBoard>,
+    timer: Timer,
+    _kept: Task<()>,
+}
+
+impl Ladder {
+    fn new() -> Self {
+        let rig = Rig::new(Sim::new(First), 3);
+        let (_, world) = rig.add_host();
+        let member = rig.join_on(&world, rig.claimant(1, "me", 10));
+        let timer = Timer::default();
+        let delta = member.delta.borrow().clone();
+        let timing = member.membership.timing();
+        let deadman: Box<dyn ProcessTimer> = Box::new(timer.clone());
+        let board = HolderBoard::new(timing, delta.renewed_at(), Some(deadman));
+        let (me, kept) = (member.clone(), Arc::clone(&board));
+        let kept = rig.sim.spawn(member.host, async move {
+            let mut delta = delta;
+            let care = Care(Arc::clone(&kept), Mutex::new(false));
+            keep_held(&me.world, &me.membership, &mut delta, &kept, &care).await;
+        });
+        Self {
+            rig,
+            member,
+            board,
+            timer,
+            _kept: kept,
+        }
+    }
+
+    fn holder(&self, is_fenced: bool) -> (Arc<Fake>, Subscription) {
+        self.put_on_board(is_fenced, false)
+    }
+
+    fn put_on_board(&self, is_fenced: bool, is_foreign: bool) -> (Arc<Fake>, Subscription) {
+        let fake = Arc::new(Fake {
+            told: Mutex::default(),
+            is_fenced,
+            is_foreign,
+        });
+        let holder: Arc<dyn Holder> = Arc::<Fake>::clone(&fake);
+        let now = self.member.now();
+        (fake, self.board.subscribe(&holder, Vec::new(), now))
+    }
+
+    /// Hangs all I/O right after a good renewal, and gives the instant at which that was begun.
+    fn hang_after_renewal(&self) -> Timestamp {
+        self.rig.sim.run_for(secs(45));
+        self.rig.sim.hang_io(self.member.host);
+        let deadline = self.member.membership.expiry().deadline().unwrap();
+        deadline.before(secs(80))
+    }
+
+    fn run_to(&self, at: Timestamp) {
+        self.rig.sim.run_for(at.since(self.member.now()));
+    }
+
+    /// All that `holder` is told from now to `at` and a moment, but nothing of it a moment before.
+    #[track_caller]
+    fn is_told_at(&self, holder: &Fake, at: Timestamp, told: &[Told]) {
+        self.run_to(at.before(Duration::from_millis(1)));
+        assert_eq!(*holder.told.lock(), [], "before {at:?}");
+        self.run_to(at + Duration::from_millis(1));
+        assert_eq!(std::mem::take(&mut *holder.told.lock()), told, "at {at:?}");
+    }
+}
+
+#[test]
+fn each_step_comes_at_its_time_and_the_killing_goes_on() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    let warned = Told::Warned(secs(20));
+    ladder.is_told_at(&holder, renewed + secs(60), &[warned]);
+    ladder.is_told_at(&holder, renewed + secs(80), &[Told::Lost]);
+    for at in [120, 121, 122, 123] {
+        ladder.is_told_at(&holder, renewed + secs(at), &[Told::Killed]);
+    }
+}
+
+#[test]
+fn a_warning_is_taken_back_by_a_good_renewal() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.is_told_at(&holder, renewed + secs(60), &[Told::Warned(secs(20))]);
+    ladder.rig.sim.unhang_io(ladder.member.host);
+    ladder.run_to(renewed + secs(79));
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Renewed]);
+    ladder.run_to(renewed + secs(400));
+    assert_eq!(*holder.told.lock(), []);
+}
+
+#[test]
+fn a_holder_that_says_it_has_stopped_is_told_and_done_nothing_more() {
+    let ladder = Ladder::new();
+    let (holder, on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    holder.told.lock().clear();
+    drop(on_board);
+    ladder.run_to(renewed + secs(200));
+    assert_eq!(*holder.told.lock(), []);
+}
+
+#[test]
+fn one_whose_loss_is_ignored_is_told_and_not_killed() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(false);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(79));
+    holder.told.lock().clear();
+    assert_eq!(*ladder.timer.0.lock(), Some(renewed + secs(130)));
+    ladder.run_to(renewed + secs(83));
+    assert_eq!(*ladder.timer.0.lock(), None);
+    ladder.run_to(renewed + secs(300));
+    assert_eq!(*holder.told.lock(), [Told::Lost]);
+}
+
+#[test]
+fn one_whose_loss_is_ignored_is_not_killed_with_others() {
+    let ladder = Ladder::new();
+    let (ignores, _on_board) = ladder.holder(false);
+    let (holder, _also) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    holder.told.lock().clear();
+    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+    ladder.run_to(renewed + secs(125));
+    assert_eq!(*ignores.told.lock(), [Told::Warned(secs(20)), Told::Lost]);
+}
+
+/// Of all at once, as when the lockspace was removed: a renewal that was good just before does not put it off.
+#[test]
+fn a_loss_of_all_that_is_not_the_clocks_moves_the_deadman() {
+    let ladder = Ladder::new();
+    let (_holder, _on_board) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    ladder
+        .board
+        .announce(&LossReason::LockspaceReplaced, noticed);
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+}
+
+/// A process that stood still has used up its grace.
+#[test]
+fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {
+    let ladder = Ladder::new();
+    let (holder, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.rig.sim.pause(ladder.member.host, true);
+    ladder.run_to(renewed + secs(115));
+    ladder.rig.sim.pause(ladder.member.host, false);
+    ladder.run_to(renewed + secs(119));
+    assert_eq!(holder.told.lock().last(), Some(&Told::Lost));
+    holder.told.lock().clear();
+    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+}
+
+/// One lease that was taken or replaced is a loss of its holder's alone.
+#[test]
+fn a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice() {
+    let ladder = Ladder::new();
+    let (holder, on_board) = ladder.holder(true);
+    let (other, _on_board) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    on_board.lose(&LossReason::LeaseTaken, noticed);
+    on_board.lose(&LossReason::LeaseTaken, noticed + secs(5));
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
+    // Before the killing, with all to spare: by a timer that the renewals do not move.
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    ladder.is_told_at(&holder, noticed + secs(40), &[Told::Killed]);
+    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    drop(on_board);
+    ladder.run_to(noticed + secs(300));
+    assert_eq!((holder.told.lock().len(), other.told.lock().len()), (0, 0));
+}
+
+#[test]
+fn whoever_comes_after_the_loss_is_told_at_once() {
+    let ladder = Ladder::new();
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(81));
+    let (holder, _on_board) = ladder.holder(true);
+    assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
+}
+
+/// For a little after the killing where there are holders, and well before anybody may take over in any case, counted
+/// from the last good renewal.
+#[test]
+fn the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals() {
+    let ladder = Ladder::new();
+    let armed_for = || *ladder.timer.0.lock();
+    let after_renewal = |after| {
+        let deadline = ladder.member.membership.expiry().deadline().unwrap();
+        Some(deadline.before(secs(80)) + secs(after))
+    };
+    let by_deadline = || after_renewal(121);
+    let of_member = || after_renewal(130);
+    assert_eq!(armed_for(), of_member());
+    ladder.rig.sim.run_for(secs(50));
+    assert_eq!(armed_for(), of_member());
+    let (_first, first) = ladder.holder(true);
+    assert_eq!(armed_for(), by_deadline());
+    let (_second, second) = ladder.holder(true);
+    for _ in 0..5 {
+        ladder.rig.sim.run_for(secs(25));
+        assert_eq!(armed_for(), by_deadline());
+    }
+    drop(first);
+    assert_eq!(armed_for(), by_deadline());
+    drop(second);
+    assert_eq!(armed_for(), of_member());
+    let (_third, _on_board) = ladder.holder(true);
+    let renewed = ladder.hang_after_renewal();
+    ladder.run_to(renewed + secs(119));
+    assert_eq!(armed_for(), Some(renewed + secs(121)));
+}
+
+/// It would write over its successor when it went on. One that runs knows when it has nothing to write any more.
+#[test]
+fn a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs() {
+    let ladder = Ladder::new();
+    let armed_for = || *ladder.timer.0.lock();
+    let renewed = ladder.hang_after_renewal();
+    ladder.rig.sim.pause(ladder.member.host, true);
+    ladder.run_to(renewed + secs(90));
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    ladder.rig.sim.pause(ladder.member.host, false);
+    for _ in 0..3 {
+        // Goes on for too short a time for what was on its way to the kernel to be there.
+        ladder.run_to(ladder.member.now() + Duration::from_millis(10));
+        assert_eq!(armed_for(), Some(renewed + secs(130)));
+        ladder.rig.sim.pause(ladder.member.host, true);
+        ladder.run_to(ladder.member.now() + secs(10));
+        ladder.rig.sim.pause(ladder.member.host, false);
+    }
+    ladder.run_to(ladder.member.now() + secs(3));
+    assert_eq!(armed_for(), None);
+}
+
+/// A manager is given more time than its guest's process, which may take some to end.
+#[test]
+fn the_deadman_of_a_manager_fires_half_way_to_the_end() {
+    let ladder = Ladder::new();
+    let (_guest, on_board) = ladder.put_on_board(true, true);
+    let renewed = ladder.hang_after_renewal();
+    let armed_for = || *ladder.timer.0.lock();
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    ladder.run_to(renewed + secs(125));
+    assert_eq!(armed_for(), Some(renewed + secs(130)));
+    let (_own, _on_board) = ladder.holder(true);
+    assert_eq!(armed_for(), Some(renewed + secs(121)));
+    drop(on_board);
+}
+
+/// One that is killed again and again does not hold up the killing of another.
+#[test]
+fn each_holder_is_killed_at_its_own_time() {
+    let ladder = Ladder::new();
+    let (first, on_board_first) = ladder.holder(true);
+    let (second, on_board_second) = ladder.holder(true);
+    ladder.rig.sim.run_for(secs(45));
+    let noticed = ladder.member.now();
+    on_board_first.lose(&LossReason::LeaseTaken, noticed);
+    ladder.run_to(noticed + Duration::from_millis(500));
+    on_board_second.lose(
+        &LossReason::LeaseTaken,
+        noticed + Duration::from_millis(500),
+    );
+    for holder in [&first, &second] {
+        holder.told.lock().clear();
+    }
+    ladder.is_told_at(&first, noticed + secs(40), &[Told::Killed]);
+    let then = noticed + Duration::from_millis(40_500);
+    ladder.is_told_at(&second, then, &[Told::Killed]);
+    ladder.is_told_at(&first, noticed + secs(41), &[Told::Killed]);
+}

@@ -1,0 +1,13 @@
+//! The rules of leases on resources, one test for each, in virtual time.
+
+mod acquire;
+mod as_left;
+mod ballot;
+mod counter_examples;
+mod faults;
+mod owner;
+mod release;
+mod restored;
+mod setup;
+mod shared;
+mod wrong;

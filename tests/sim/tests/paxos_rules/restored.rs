@@ -1,0 +1,356 @@
+//! Leases that were initialised anew, put back to an older state, cut off or overwritten while a host
+//! held them or had still to settle something on them (INV-AS-WRITTEN).
+
+use std::sync::Arc;
+
+use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
+use disklease::__sim::paxos_lease::{
+    AcquireError, Debt, HeldLease, LeaseIoError, Patience, ReleaseError, Settled, VerifyError,
+    release, retract, verify,
+};
+use disklease::LossReason;
+use disklease::format::{LeaseVersion, ResourceName};
+use parking_lot::Mutex;
+
+use super::setup::{is_block_write, is_leader_read, is_leader_write, joined, lease_writes};
+use disklease_sim::rig::{LEASE, LEASE_AT, formatted, host_id, secs};
+use disklease_sim::{Member, Rig};
+
+/// All of the lease as it is now.
+fn copy_of(rig: &Rig) -> Vec<u8> {
+    let mut bytes = vec![0; LEASE.lease_len(3)];
+    rig.sim.core.borrow().disks[0].read(LEASE_AT, &mut bytes);
+    bytes
+}
+
+/// An operator writes these bytes over the lease.
+fn put_back(rig: &Rig, bytes: &[u8]) {
+    rig.sim.core.borrow_mut().disks[0].write(LEASE_AT, bytes);
+}
+
+fn initialise(rig: &Rig) {
+    let mut bytes = vec![0; LEASE.lease_len(3)];
+    formatted(3).read(LEASE_AT, &mut bytes);
+    put_back(rig, &bytes);
+}
+
+fn settle(member: &Member, debt: &Debt) -> Settled {
+    let (me, debt) = (member.clone(), debt.clone());
+    let settled = member.world.sim.run_on(member.host, async move {
+        retract(&me.world, &me.membership, &me.lease, &debt).await
+    });
+    settled.unwrap()
+}
+
+fn look(member: &Member, held: &HeldLease) -> Result<(), VerifyError> {
+    let (me, held) = (member.clone(), held.clone());
+    member.world.sim.run_on(member.host, async move {
+        verify(&me.world, &me.membership, &me.lease, &held).await
+    })
+}
+
+/// `a` has the lease for the third time.
+fn third_time(a: &Member) -> HeldLease {
+    for _ in 0..2 {
+        let held = a.acquire().unwrap();
+        a.release(&held).unwrap();
+    }
+    a.acquire().unwrap()
+}
+
+/// Two at once without the rule: the block of version 3, written into the new lease, makes its leader
+/// look stale, and the owner of version 1 is not asked for.
+#[test]
+fn what_is_owed_is_void_in_a_lease_that_was_made_anew() {
+    let (rig, [a, b, c]) = joined();
+    let held = third_time(&a);
+    let debt = Debt::of_release(&held);
+    initialise(&rig);
+    let theirs = b.acquire().unwrap();
+    assert_eq!(theirs.version(), LeaseVersion::new(1));
+    let from = rig.sim.log_len();
+    assert_eq!(settle(&a, &debt), Settled::Void);
+    assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+    assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
+    look(&b, &theirs).unwrap();
+}
+
+/// The same for an acquire that failed in each of its writes.
+#[test]
+fn what_an_acquire_owes_is_void_in_a_lease_that_was_made_anew() {
+    for lands in [false, true] {
+        for is_commit in [false, true] {
+            let (rig, [a, b, c]) = joined();
+            let held = third_time(&a);
+            a.release(&held).unwrap();
+            // Its write hangs, so that the retraction does not come through at once.
+            let wanted = if is_commit {
+                is_leader_write
+            } else {
+                is_block_write
+            };
+            let hung = rig.sim.hold_next(a.host, wanted);
+            let failure = rig.sim.run(&a.start_acquire(Patience::Refuse));
+            let debt = failure.unwrap_err().debt.unwrap();
+            if lands {
+                rig.sim.release_held(&hung);
+            } else {
+                rig.sim.fail_held(&hung, false);
+            }
+            initialise(&rig);
+            let theirs = b.acquire().unwrap();
+            let from = rig.sim.log_len();
+            assert_eq!(settle(&a, &debt), Settled::Void);
+            assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+            assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
+            look(&b, &theirs).unwrap();
+        }
+    }
+}
+
+/// In place of the lease somebody has put something else: it is not written to, and what is owed does
+/// not block the name.
+#[test]
+fn what_is_owed_is_void_where_something_else_lies() {
+    for content in [0_u8, 0xab] {
+        let (rig, [a, _]) = joined();
+        let held = third_time(&a);
+        let debt = Debt::of_release(&held);
+        put_back(&rig, &vec![content; LEASE.lease_len(3)]);
+        let from = rig.sim.log_len();
+        assert_eq!(settle(&a, &debt), Settled::Void);
+        let released = a.release(&held).unwrap_err();
+        assert!(matches!(
+            released,
+            ReleaseError::Lease(LeaseIoError::Format { .. })
+        ));
+        assert!(matches!(look(&a, &held), Err(VerifyError::NotThere(_))));
+        assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+    }
+}
+
+/// A release writes nothing into a lease that was made anew or put back, and says so.
+#[test]
+fn a_lease_that_was_put_back_is_not_written_by_its_release() {
+    for is_new in [false, true] {
+        let (rig, [a, b, c]) = joined();
+        let first = a.acquire().unwrap();
+        a.release(&first).unwrap();
+        let old = copy_of(&rig);
+        let second = b.acquire().unwrap();
+        b.release(&second).unwrap();
+        let held = a.acquire().unwrap();
+        if is_new {
+            initialise(&rig);
+        } else {
+            put_back(&rig, &old);
+        }
+        let version = LeaseVersion::new(u64::from(!is_new));
+        assert_eq!(look(&a, &held), Err(VerifyError::PutBack { version }));
+        let theirs = b.acquire().unwrap();
+        let from = rig.sim.log_len();
+        let version = theirs.version();
+        assert_eq!(a.release(&held), Err(ReleaseError::NotThere { version }));
+        assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::Void);
+        assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+        assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
+        look(&b, &theirs).unwrap();
+        assert!(look(&a, &held).is_err());
+    }
+}
+
+/// A leader alone that is older, by a late commit of another host or put back, is no loss: the block
+/// keeps everybody else from the lease, and whoever tries mends the leader.
+#[test]
+fn a_holder_under_a_stale_leader_holds_on() {
+    let (rig, [a, b]) = joined();
+    let first = b.acquire().unwrap();
+    let stale = rig.leader();
+    b.release(&first).unwrap();
+    for leader in [stale, rig.leader()] {
+        let held = a.acquire().unwrap();
+        rig.put_leader(&leader);
+        look(&a, &held).unwrap();
+        assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+        assert_eq!(rig.leader().version(), held.version(), "mended");
+        assert_eq!(rig.leader().owner_id(), Some(host_id(1)));
+        look(&a, &held).unwrap();
+        a.release(&held).unwrap();
+    }
+}
+
+/// Also one that this host wrote itself: its release says so, and leaves the lease to be taken.
+#[test]
+fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
+    let (rig, [a, b]) = joined();
+    let first = a.acquire().unwrap();
+    a.release(&first).unwrap();
+    let old = rig.leader();
+    let held = a.acquire().unwrap();
+    rig.put_leader(&old);
+    look(&a, &held).unwrap();
+    let version = old.version();
+    let writer = 1;
+    assert_eq!(
+        a.release(&held),
+        Err(ReleaseError::NotOurs { version, writer })
+    );
+    assert_eq!(rig.leader(), old);
+    assert!(b.acquire().unwrap().version() > held.version());
+}
+
+/// Damage is no proof of anything: nobody can take a lease that is damaged.
+#[test]
+fn a_damaged_leader_is_in_doubt() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    rig.patch(LEASE_AT, 512, |sector| sector[40] ^= 0xff);
+    assert!(matches!(look(&a, &held), Err(VerifyError::Lease(_))));
+}
+
+/// What is owed on a lease that is damaged stands, but is not in the way of who wants to know what is
+/// wrong with it; on one whose file is gone it is forgotten.
+#[test]
+fn nothing_that_is_owed_blocks_a_name_for_ever() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let reserve = || table.reserve(1, a.lease.resource);
+    reserve()
+        .unwrap()
+        .owe(a.lease.clone(), Debt::of_release(&held));
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    a.keep_alive(&rig.sim);
+    let good = copy_of(&rig);
+    rig.patch(LEASE_AT, 512, |sector| sector[40] ^= 0xff);
+    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
+    rig.sim.run_for(secs(60));
+    let reservation = reserve().unwrap();
+    assert!(matches!(a.acquire_error(), AcquireError::Lease(_)));
+    drop(reservation);
+    assert_eq!(table.owing(), 1, "owed again");
+    put_back(&rig, &good);
+    rig.sim.run_for(secs(60));
+    assert_eq!(table.owing(), 0);
+    assert!(rig.leader().is_free());
+
+    reserve()
+        .unwrap()
+        .owe(a.lease.clone(), Debt::of_release(&held));
+    table.forget_gone(|_| false);
+    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
+    table.forget_gone(|_| true);
+    drop(reserve().unwrap());
+}
+
+/// What is owed in a file that was moved aside is in nobody's way, unless a write to it is under way. By the
+/// other path it may still be the same lease: nothing is settled while somebody has that.
+#[test]
+fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let name = a.lease.resource;
+    let inspect = |is_elsewhere: bool| {
+        table.inspect_owed(&a.world, &name, |_| false, |_| is_elsewhere);
+    };
+    let other = || table.reserve(2, name);
+    let hung = rig.sim.hold_next(a.host, is_block_write);
+    let (me, of) = (a.clone(), held.clone());
+    rig.sim.spawn(a.host, async move {
+        let _ = release(&me.world, &me.membership, &me.lease, &of).await;
+    });
+    rig.sim.run_until_held(&hung);
+    let owing = table.reserve(1, name).unwrap();
+    owing.owe(a.lease.clone(), Debt::of_release(&held));
+    inspect(false);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "in its place");
+    inspect(true);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "written to");
+    rig.sim.fail_held(&hung, false);
+    assert_eq!(other().unwrap_err(), NotReserved::Owing, "not inspected");
+    inspect(true);
+    let reservation = other().unwrap();
+    assert!(table.reserve(1, name).is_err(), "one at a time");
+
+    let again = a.acquire().unwrap();
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    a.keep_alive(&rig.sim);
+    rig.sim.run_for(secs(60));
+    look(&a, &again).unwrap();
+    assert!(!rig.block(1).released);
+    assert_eq!(table.owing(), 1);
+    drop(reservation);
+    rig.sim.run_for(secs(60));
+    assert_eq!(table.owing(), 0, "it is not kept for ever");
+}
+
+/// Held leases are read again at least once in 2N, though the look at another hangs.
+#[test]
+fn a_held_lease_that_is_put_back_is_lost_within_2_n() {
+    for hangs in [false, true] {
+        let (rig, [a, b]) = joined();
+        let held = third_time(&a);
+        let table = Arc::new(LeaseTable::default());
+        let (me, kept) = (a.clone(), Arc::clone(&table));
+        rig.sim.spawn(a.host, async move {
+            reread_held(&me.world, &me.membership, &kept).await;
+        });
+        a.keep_alive(&rig.sim);
+        let lost: Arc<Mutex<Vec<_>>> = Arc::default();
+        let keep = |key: u64, name: &str| {
+            let mut reservation = table
+                .reserve(key, ResourceName::new(name).unwrap())
+                .unwrap();
+            let lost = Arc::clone(&lost);
+            let on_loss = move |reason: &LossReason| lost.lock().push((key, reason.clone()));
+            reservation.keep(a.lease.clone(), held.clone(), Arc::new(on_loss));
+            reservation
+        };
+        let reservations = [keep(1, "one"), keep(2, "two")];
+        rig.sim.run_for(secs(100));
+        assert!(lost.lock().is_empty());
+        // Their lease is one and the same here: the look of one of them hangs.
+        let hung = hangs.then(|| rig.sim.hold_next(a.host, is_leader_read));
+        if let Some(hung) = &hung {
+            rig.sim.run_until_held(hung);
+        }
+        initialise(&rig);
+        b.acquire().unwrap();
+        let of_2 = |lost: &[(u64, LossReason)]| lost.iter().filter(|(key, _)| *key == 2).count();
+        rig.sim.run_for(secs(20));
+        assert_eq!(of_2(&lost.lock()), 1, "{hangs}");
+        rig.sim.run_for(secs(100));
+        assert_eq!(of_2(&lost.lock()), 1, "told once");
+        drop(reservations);
+        let count = lost.lock().len();
+
+        // What is being given back is no loss.
+        let reservation = keep(3, "three");
+        reservation.let_go();
+        rig.sim.run_for(secs(100));
+        assert_eq!(lost.lock().len(), count);
+    }
+}
+
+/// While the mark of a release may still land, nothing is written over it.
+#[test]
+fn a_release_is_not_repeated_while_its_mark_is_under_way() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    let hung = rig.sim.hold_next(a.host, is_block_write);
+    let first = rig.sim.run(&a.start_release(&held));
+    assert!(matches!(first, Err(ReleaseError::Lease(_))));
+    let from = rig.sim.log_len();
+    let second = rig.sim.run(&a.start_release(&held));
+    assert!(matches!(second, Err(ReleaseError::Lease(_))), "{second:?}");
+    assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+    rig.sim.release_held(&hung);
+    a.release(&held).unwrap();
+}
