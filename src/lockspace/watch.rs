@@ -25,8 +25,8 @@ use crate::disk::{Disk, FileSystem, Refreshed};
 use crate::timing::Timing;
 use crate::world::{Timestamp, clock};
 
-/// Threads of a join at most. More file systems than that share them, and none of those is inspected
-/// while so many hang.
+/// Threads of a join at most. More file systems and block devices than that share them, and none of
+/// those is inspected while so many hang.
 const THREADS_MAX: usize = 16;
 
 /// What the watching threads of a join have agreed on.
@@ -141,9 +141,9 @@ fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
 /// One look at all paths on one file system.
 fn look(shared: &Shared, on: FileSystem) {
     let mut round = Refreshed::default();
-    let is_replaced =
-        |lockspace: &WatchedFile| lockspace.file_system() == on && lockspace.is_lost_in(&mut round);
-    if shared.named.as_ref().is_some_and(is_replaced) {
+    let lockspace = shared.named.iter().filter(|file| file.file_system() == on);
+    let lockspace = lockspace.map(|file| ((), file)).collect();
+    if !WatchedFile::lost_of(lockspace, &mut round).is_empty() {
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
         shared
             .board

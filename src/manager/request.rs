@@ -203,8 +203,9 @@ impl LockRequest {
 
     /// Calls `callback` should the locks be lost: once, on a thread of its own, before what
     /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it ends there. It is
-    /// not called after a release, but may still be running when one returns; nor when the locks are
-    /// given back because their [owner](Owner::process) has ended.
+    /// not called after a release, but may still be running when one returns. Nor is it, or anything
+    /// done, for what happens after the [owner](Owner::process) has ended, by which its locks are given
+    /// back; a loss that came first is told and acted upon though the owner has ended since.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self
