@@ -35,6 +35,36 @@ fn the_process_that_a_pid_file_names_is_followed_to_its_end() {
     }
 }
 
+/// A daemon forks twice as a rule, and the process in between ends at once, as the command does: just when
+/// it is looked for.
+#[test]
+fn a_daemon_is_found_whose_parents_end_while_it_is_looked_for() {
+    let one = |at: usize| {
+        let place = Place::new();
+        let (options, daemon, code): (&[_], _, _) = if at.is_multiple_of(2) {
+            let daemon = "sh -c 'echo $$ > new; mv new pid; sleep 1; exit 5'";
+            (&["--pid-file", "pid"], daemon, 5)
+        } else {
+            (&[], "sleep 300", 70)
+        };
+        let turns = at * 250;
+        let in_between =
+            format!("i=0; while [ $i -lt {turns} ]; do i=$((i+1)); done; {daemon} & exit 0");
+        let script = format!("({in_between}) & exit 0");
+        let options = [&["--contain", "none"], options].concat();
+        let ended = place.run(1, &options, &["sh", "-c", &script]);
+        assert_eq!(ended.code, Some(code), "{at}: {ended:?}");
+        let is_told = ended.stderr.contains("was left behind");
+        assert_eq!(is_told, code == 70, "{at}: {ended:?}");
+        place.assert_free();
+    };
+    std::thread::scope(|scope| {
+        for at in 0..16 {
+            scope.spawn(move || one(at));
+        }
+    });
+}
+
 #[test]
 fn a_pid_file_that_names_another_process_is_not_believed() {
     let place = Place::new();
