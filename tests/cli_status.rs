@@ -80,9 +80,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        cli::end(&mut self.0);
     }
 }
 
@@ -178,8 +176,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
 
-    holder.0.kill().unwrap();
-    holder.0.wait().unwrap();
+    cli::end(&mut holder.0);
     let before = files(&dir);
     let shown = status_json(&dir, &[]);
     assert!(files(&dir) == before, "a look wrote something");

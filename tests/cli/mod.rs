@@ -4,6 +4,7 @@
     dead_code,
     reason = "every test program includes this and uses a part of it"
 )]
+#![allow(clippy::disallowed_methods, reason = "processes in real time")]
 #![allow(
     clippy::indexing_slicing,
     reason = "test code: a panic is how it fails"
@@ -12,10 +13,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -71,6 +72,15 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         .env_remove("DISKLEASE_LOG")
         .stdin(Stdio::null());
     command
+}
+
+/// Kills it, and waits until it has ended. One that hangs in its storage is left behind.
+pub(crate) fn end(process: &mut Child) {
+    let _ = process.kill();
+    let until = Instant::now() + Duration::from_secs(10);
+    while matches!(process.try_wait(), Ok(None)) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs it to its end, which must be soon.

@@ -90,8 +90,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        super::cli::end(&mut self.child);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -17,6 +17,9 @@ pub(super) const ANSWER: &str = "@answer ";
 
 /// For what waits for nobody else.
 const SHORT: Duration = Duration::from_secs(40);
+
+/// How long one that was killed may take to end.
+const KILLED: Duration = Duration::from_secs(10);
 
 /// A child process of ours. Killed (SIGKILL) on drop.
 #[derive(Debug)]
@@ -138,9 +141,14 @@ impl HostProcess {
 
     /// Kills it (SIGKILL), as a crash of its host would.
     pub(crate) fn kill9(&mut self) {
-        // Both fail only for a process that has ended already.
+        // Fails only for a process that has ended already.
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        let until = Instant::now() + KILLED;
+        while !self.has_ended() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let hangs = !self.has_ended();
+        assert!(!hangs || thread::panicking(), "it was killed, and hangs");
     }
 }
 

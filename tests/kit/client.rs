@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::command::{NOT_INSTALLED, pid_of, spawn};
 use super::daemon::{Host, HostState, SanlockDaemon};
 use super::lease::{Resource, plain};
-use super::{Lockspace, SanlockResult};
+use super::{Lockspace, SanlockResult, end};
 
 /// Debian's module is of the system's Python.
 const PYTHON: &str = "/usr/bin/python3";
@@ -156,9 +156,7 @@ impl SanlockClient {
     }
 
     fn end(&mut self) {
-        // Both fail only for a process that has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
 
     fn send(&mut self, command: &Value) {

@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use super::command::{Ended, done_result, finish, pid_of, run, sanlock, spawn, start};
-use super::{Lockspace, SanlockResult, wait_until};
+use super::{Lockspace, SanlockResult, end, wait_until};
 
 /// For all that does not wait for other hosts.
 const SHORT: Duration = Duration::from_secs(40);
@@ -220,9 +220,7 @@ impl SanlockDaemon {
     pub(crate) fn kill9(&mut self) {
         // The reaper goes first: later the process id may be another's.
         for process in [&mut self.reaper, &mut self.process] {
-            // Both fail only for a process that has ended already.
-            let _ = process.kill();
-            let _ = process.wait();
+            end(process);
         }
     }
 
@@ -258,9 +256,7 @@ impl StartedJoin {
 impl Drop for StartedJoin {
     fn drop(&mut self) {
         if let Some(asking) = &mut self.asking {
-            // Both fail only for a process that has ended already.
-            let _ = asking.kill();
-            let _ = asking.wait();
+            end(asking);
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) use direct::{
     read_resource_leader,
 };
 pub(crate) use lease::{Geometry, Lockspace, Resource, ScratchLease};
-pub(crate) use wait::wait_until;
+pub(crate) use wait::{end, wait_until};
 
 /// What a client operation came to: sanlock's own number (-243 and the like) or a negated `errno` (-17).
 pub(crate) type SanlockResult<T> = Result<T, i32>;

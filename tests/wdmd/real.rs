@@ -77,7 +77,7 @@ impl RealWdmd {
 impl Drop for RealWdmd {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.has_ended(Duration::from_secs(10));
     }
 }
 
