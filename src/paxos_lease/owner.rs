@@ -316,7 +316,8 @@ impl<W: World> Attempt<'_, W> {
     /// it late.
     ///
     /// The flag is not covered by the block's checksum. So where the owner's own note says that it
-    /// holds the lease, the note, which has a checksum, is believed.
+    /// holds the lease, the note, which has a checksum, is believed. A block that was never written, but
+    /// for the flag, is what sanlock leaves behind.
     async fn owner_has_released(
         &self,
         image: &LeaseImage,
@@ -336,7 +337,11 @@ impl<W: World> Attempt<'_, W> {
             }
             _ => false,
         };
-        Ok(sector.released && (!noted_as_held || mutation!(ReleasedFlagTrusted)))
+        // Of a block that was put back the mark may be an earlier ownership's.
+        let block = sector.block.ok().flatten();
+        let is_of_earlier = block.is_some_and(|block| block.version < leader.version());
+        let counts = sector.released && (!is_of_earlier || mutation!(ReleasedOfEarlierBelieved));
+        Ok(counts && (!noted_as_held || mutation!(ReleasedFlagTrusted)))
     }
 
     /// The refusal, with all that can be told of the holder. A note that cannot be read makes it

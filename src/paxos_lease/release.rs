@@ -51,6 +51,18 @@ pub(super) fn released(block: Dblock) -> Dblock {
     }
 }
 
+/// Whether the own sector alone was put back, to `found`, after this host wrote `ours` there: the leader
+/// names us for the very input in it.
+///
+/// Nobody has had the lease since then, and the mark that this host writes at the leader's own version makes
+/// that look stale to nobody. A block that is not older is a twin's.
+pub(super) fn is_put_back_alone(leader: &PaxosLeader, found: Option<Dblock>, ours: Dblock) -> bool {
+    let is_older = |found: Dblock| (found.version, found.mbal) <= (ours.version, ours.mbal);
+    leader.version() == ours.version
+        && Some(leader.input()) == ours.input
+        && found.is_none_or(is_older)
+}
+
 /// What a leader says of an ownership of this host.
 enum Standing {
     /// We wrote it, for this very ownership.
@@ -121,8 +133,8 @@ pub async fn release_with_note<W: World>(
     free_leader(world, membership, lease, held).await
 }
 
-/// INV-AS-WRITTEN: the own block must be what this host wrote, and the leader must not show another
-/// owner, before the block is marked.
+/// INV-AS-WRITTEN: the own block must be what this host wrote, or the leader name this host for it all the
+/// same, and the leader must not show another owner, before the block is marked.
 ///
 /// In a lease that was initialised anew, or put back, a mark at this host's version would be newer
 /// than the leader: others would call that stale, and take the lease beside its owner. A leader that
@@ -143,7 +155,8 @@ async fn check_as_written<W: World>(
     let block = sector
         .block
         .map_err(|error| lease.format_error(held.shape.geometry.dblock_offset(me), error))?;
-    if !held.wrote(block) && !mutation!(ReleaseOverRestored) {
+    let is_known = held.wrote(block) || is_put_back_alone(&leader, block, held.block);
+    if !is_known && !mutation!(ReleaseOverRestored) {
         witness!(ReleaseNotThere);
         return Err(ReleaseError::NotThere {
             version: leader.version(),

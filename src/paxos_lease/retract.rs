@@ -9,7 +9,7 @@
 //! replaced by something else. So the disk is read before anything is written (INV-AS-WRITTEN), and what
 //! is not there any more needs no settling.
 
-use super::release::released;
+use super::release::{is_put_back_alone, released};
 use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape, names_us};
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, LeaseVersion};
@@ -130,7 +130,7 @@ pub async fn retract<W: World>(
         return Err(RetractError::WriteInFlight);
     }
     let found = lease.read_leader_and_block(world, debt.shape, me, io).await;
-    let (_, sector) = match found {
+    let (leader, sector) = match found {
         Err(error) if error.shows_other_content() => {
             witness!(RetractVoid);
             return Ok(Settled::Void);
@@ -144,6 +144,9 @@ pub async fn retract<W: World>(
     let mark = match block {
         _ if mutation!(RetractOverRestored) => Some((debt.block, debt.note.as_deref())),
         Some(found) if found.version == debt.version() => Some((found, debt.note.as_deref())),
+        found if is_put_back_alone(&leader, found, debt.block) => {
+            Some((debt.block, debt.note.as_deref()))
+        }
         // The last write has not reached the disk, and what was there before may name us, too.
         Some(found) if !found.released => Some((found, None)),
         _ => None,

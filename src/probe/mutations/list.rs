@@ -224,6 +224,9 @@ mutations! {
     ReleasedAlwaysBelieved,
     /// RELEASED, which no checksum covers, is believed against the owner's note.
     ReleasedFlagTrusted,
+    /// RELEASED is believed of a block that is older than the leader: the mark of an earlier ownership, in a
+    /// sector that was put back, gives a held lease away.
+    ReleasedOfEarlierBelieved,
     /// The leader is not read while its owner is watched: who waits does not see it freed.
     LeaderNotWatched,
 

@@ -9,7 +9,7 @@ use disklease::__sim::paxos_lease::{
     release, retract, verify,
 };
 use disklease::LossReason;
-use disklease::format::{LeaseVersion, ResourceName};
+use disklease::format::{Dblock, LeaseVersion, ResourceName};
 use parking_lot::Mutex;
 
 use super::setup::{is_block_write, is_leader_read, is_leader_write, joined, lease_writes};
@@ -197,6 +197,65 @@ fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
     );
     assert_eq!(rig.leader(), old);
     assert!(b.acquire().unwrap().version() > held.version());
+}
+
+/// The own sector alone was put back, or cleared, while the leader names the holder for the very input that
+/// it had there: the lease is given back all the same, whoever wrote that leader.
+#[test]
+fn a_lease_whose_own_block_alone_was_put_back_is_given_back() {
+    for is_cleared in [false, true] {
+        for is_late in [false, true] {
+            for by_debt in [false, true] {
+                let (rig, [a, b]) = joined();
+                let first = a.acquire().unwrap();
+                a.release(&first).unwrap();
+                let old = rig.block(1);
+                let held = a.acquire().unwrap();
+                let ours = rig.block(1);
+                rig.put_block(1, &old);
+                if is_cleared {
+                    rig.patch(Rig::block_at(1), 512, |sector| sector.fill(0));
+                }
+                if is_late {
+                    rig.patch(LEASE_AT, 512, |sector| sector[176] = 2);
+                }
+                look(&a, &held).unwrap();
+                assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+                if by_debt {
+                    assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::TakenBack);
+                } else {
+                    a.release(&held).unwrap();
+                }
+                assert_eq!(rig.leader().is_free(), !is_late);
+                // What others may rely on is there again.
+                let left = rig.block(1);
+                assert!(left.released && left.input == ours.input && left.bal == ours.bal);
+                assert!(b.acquire().unwrap().version() > held.version());
+            }
+        }
+    }
+}
+
+/// A block of this host that is newer than what it wrote, under its own leader, is a twin's.
+#[test]
+fn a_newer_block_of_this_host_is_not_written_over_by_a_release() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    let ours = rig.block(1);
+    let newer = LeaseVersion::new(2);
+    for (version, mbal) in [(newer, ours.mbal), (ours.version, ours.mbal + 1)] {
+        let of_twin = Dblock {
+            version,
+            mbal,
+            ..ours
+        };
+        rig.put_block(1, &of_twin);
+        let from = rig.sim.log_len();
+        let version = held.version();
+        assert_eq!(a.release(&held), Err(ReleaseError::NotThere { version }));
+        assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+        assert_eq!(rig.block(1), of_twin);
+    }
 }
 
 /// Damage is no proof of anything: nobody can take a lease that is damaged.
