@@ -36,6 +36,7 @@
 mod acquire;
 mod area;
 mod ballot;
+mod copied;
 mod expected;
 mod handover;
 mod owner;
@@ -46,6 +47,7 @@ mod shared_holders;
 
 pub use acquire::{AcquireError, AcquireFailure, Holding, Patience, acquire};
 pub use area::{LeaseArea, LeaseIoError, LeaseShape};
+pub use copied::has_ended_elsewhere;
 pub use expected::{Expected, LaterHolder, Passage, VersionChange};
 pub use handover::{HandoverEnd, hand_over};
 pub use owner::{Holder, OwnerSeen};

@@ -14,7 +14,8 @@ use crate::libvirt::{LeaseNames, Second};
 use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
-    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
+    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, has_ended_elsewhere, release,
+    release_with_note, verify,
 };
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, clock};
@@ -82,6 +83,28 @@ impl Target {
         }
     }
 
+    /// Whether this file names an owner that has ended its ownership in `lease`. Where that cannot be told it
+    /// has not.
+    pub(super) fn is_outlived_by(&self, lease: &Self, lockspace: &Lockspace) -> bool {
+        let area = |target: &Self| {
+            let opened = OpenOptions::new(Access::ReadOnly).links(target.links());
+            let opened = opened.open(&target.path).ok()?;
+            Some(LeaseArea {
+                disk: Disk::new(opened, lockspace.inner().lease_pool()),
+                offset: target.offset,
+                lockspace: target.lockspace,
+                resource: target.name,
+                expected_shape: expected_shape(lockspace),
+            })
+        };
+        let (Some(copy), Some(lease)) = (area(self), area(lease)) else {
+            return false;
+        };
+        let membership = lockspace.membership();
+        let ended = has_ended_elsewhere(&StorageWorld, membership, &copy, &lease);
+        block_on(ended).unwrap_or(false)
+    }
+
     /// Tries once to acquire it. What an attempt that failed leaves on the disk is settled, or owed
     /// by the lockspace.
     pub(super) fn try_acquire(
@@ -123,7 +146,7 @@ impl Target {
             offset: self.offset,
             lockspace: self.lockspace,
             resource: self.name,
-            expected_shape: LeaseShape::of_lockspace(lockspace.membership().area().geometry),
+            expected_shape: expected_shape(lockspace),
         };
         match block_on(acquire(
             &StorageWorld,
@@ -159,6 +182,10 @@ impl Target {
             }
         }
     }
+}
+
+fn expected_shape(lockspace: &Lockspace) -> LeaseShape {
+    LeaseShape::of_lockspace(lockspace.membership().area().geometry)
 }
 
 impl Lease {

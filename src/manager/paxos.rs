@@ -279,6 +279,9 @@ impl PaxosManager {
         if let Some(first) = new_lease::file_beside_second_link(&error) {
             return new_lease::put_second_right(&self.lockspace, target, holding, first);
         }
+        if matches!(error, AcquireError::Held { .. }) {
+            return new_lease::replace_copy(&self.lockspace, target, holding, error);
+        }
         match &self.directory {
             Some(directory) => {
                 repair::replace_leftover(&self.lockspace, directory, target, holding, error)
@@ -289,7 +292,10 @@ impl PaxosManager {
 }
 
 fn may_mend(target: &Target, error: &AcquireError) -> bool {
-    new_lease::file_beside_second_link(error).is_some() || repair::may_mend(target, error)
+    let may_be_copy = matches!(error, AcquireError::Held { .. }) && target.names.is_some();
+    may_be_copy
+        || new_lease::file_beside_second_link(error).is_some()
+        || repair::may_mend(target, error)
 }
 
 /// The request's limit as an instant, for all its leases together.

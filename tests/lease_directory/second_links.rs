@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::libvirt::lease_name;
 use disklease::{
-    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, PaxosManager, WaitLimit,
+    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, LossReason, PaxosManager, WaitLimit,
 };
 
 use crate::support::{
@@ -231,4 +231,62 @@ fn who_may_use_the_directory_may_use_the_second_links() {
     for made in [".disklease", ".disklease/leases"] {
         assert_eq!(mode_of(&dir.path().join(made)), mode);
     }
+}
+
+/// The holder of a disk, which gives it back when it has lost it, and stays.
+#[test]
+fn child_that_stays() {
+    let Some((disk, dir)) = child_role() else {
+        return;
+    };
+    let host = manager(&dir, 2, "beta");
+    let guard = host.acquire(disks(&[&disk])).unwrap();
+    say("held");
+    wait_until("the loss", SOON, || (!guard.is_held()).then_some(()));
+    assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
+    guard.release().unwrap();
+    say("given back");
+    wait_for_parent();
+    host.lockspace().clone().leave().unwrap();
+}
+
+/// As `cp X Y; mv Y X` does, or `rsync`: the copy names its owner, and nobody gives it back.
+#[test]
+fn a_copy_in_the_place_of_a_held_lease_gives_way_when_that_was_given_back() {
+    let dir = scratch();
+    let (dir, disk) = (dir.path(), "/copied");
+    let host = manager(dir, 1, "alpha");
+    let mut holder = Child::start("second_links::child_that_stays", disk, dir);
+    assert_eq!(holder.hear(SOON), "held");
+    let copy = fs::read(lease_of(dir, disk)).unwrap();
+    replace_by(dir, disk, &copy);
+    match host.acquire(disks(&[disk])) {
+        Err(error) => assert!(error.is_held(), "{error}"),
+        // On a machine that was busy for as long as the holder took to give it back.
+        Ok(guard) => drop(guard),
+    }
+    assert_eq!(holder.hear(SOON), "given back");
+    let mut versions = vec![0];
+    // Also a copy that is put there once more, or later on.
+    for _ in 0..2 {
+        replace_by(dir, disk, &copy);
+        let guard = host.acquire(disks(&[disk])).unwrap();
+        assert!(guard.is_held() && is_one_file(dir, disk));
+        versions.push(guard.locks().next().unwrap().version.unwrap().get());
+        guard.release().unwrap();
+    }
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+
+    // A sanlock host would take what the first name leads to.
+    replace_by(dir, disk, &copy);
+    let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
+    let sanlock = HostName::new("sanlock").unwrap();
+    let mut sector = [0; 512];
+    let joined = free.acquired(host_id(3), &sanlock, 7, 1).unwrap();
+    joined.write_to(&mut sector).unwrap();
+    overwrite(host.lockspace().path(), 2 * 512, &sector);
+    let error = host.acquire(disks(&[disk])).unwrap_err();
+    assert!(error.is_held(), "{error}");
+    assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), copy);
+    assert!(holder.ended_well());
 }
