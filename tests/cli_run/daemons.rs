@@ -65,6 +65,29 @@ fn a_daemon_is_found_whose_parents_end_while_it_is_looked_for() {
     });
 }
 
+/// Who started it lives, and is told how it ended. Its number is written without an end of the line.
+#[test]
+fn the_end_of_a_daemon_that_its_own_parent_waits_for_counts_as_a_success() {
+    let place = Place::new();
+    let script = "setsid sh -c '(trap \"exit 5\" TERM; sh -c \"echo \\$PPID\" > new; \
+        printf %s $(cat new) > pid; echo ready; cat new; while :; do sleep 0.05; done) & \
+        wait; while :; do sleep 0.05; done' & exit 0";
+    let running = place.start_with(1, &["--contain", "none", "--pid-file", "pid"], script);
+    let daemon = running.processes(&running.line());
+    std::thread::sleep(Duration::from_secs(3));
+    place.assert_held_by(1);
+    running.send(Signal::TERM);
+    let ended = running.ended();
+    let said = format!(
+        "process {} has ended; how it did is known to its parent alone: it counts as a success",
+        daemon[0]
+    );
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+    // The parent was left behind.
+    assert_eq!(ended.code, Some(70), "{ended:?}");
+    place.assert_free();
+}
+
 #[test]
 fn a_pid_file_that_names_another_process_is_not_believed() {
     let place = Place::new();

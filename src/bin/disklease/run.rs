@@ -239,7 +239,7 @@ impl Job<'_> {
             ));
         }
         self.child.start_command()?;
-        let (mut is_left, mut is_told) = (false, false);
+        let (mut is_left, mut is_told, mut is_known) = (false, false, true);
         let done = loop {
             // The threads that tell of signals and of the guardian live for as long as this does.
             match told.recv().unwrap_or(Event::Vanished) {
@@ -252,6 +252,11 @@ impl Job<'_> {
                     return Err(self.child.not_started(error));
                 }
                 Event::Said(Message::Exited(code)) => break u8::try_from(code).unwrap_or(u8::MAX),
+                Event::Said(Message::Ended(process)) => {
+                    is_known = false;
+                    complain(&end_of_another(process, guard));
+                    break if is_lost(guard) { KILLED } else { 0 };
+                }
                 Event::Said(Message::Killed(signal)) => {
                     break u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX);
                 }
@@ -265,7 +270,7 @@ impl Job<'_> {
         if let (false, true, Some(reason)) = (is_told, is_lost(guard), guard.loss()) {
             self.tell_loss(&reason.to_string());
         }
-        if done == KILLED && is_lost(guard) {
+        if done == KILLED && is_lost(guard) && is_known {
             complain(&end_of_the_guardian(guard));
         }
         let code = if done == 0 && is_left {
@@ -346,6 +351,16 @@ impl Job<'_> {
 /// Whether the locks were lost before their holder had ended.
 pub(crate) fn is_lost(guard: &LockGuard) -> bool {
     !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
+}
+
+/// Of a daemon that is no child of the guardian.
+fn end_of_another(process: i32, guard: &LockGuard) -> String {
+    let counts = if is_lost(guard) {
+        "the locks were lost, so it counts as killed"
+    } else {
+        "it counts as a success"
+    };
+    format!("process {process} has ended; how it did is known to its parent alone: {counts}")
 }
 
 fn end_of_the_guardian(guard: &LockGuard) -> &'static str {

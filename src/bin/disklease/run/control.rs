@@ -60,6 +60,9 @@ pub(crate) enum Message {
     LeftBehind(i32, Name),
     /// From it: the command has ended with this exit code, and nothing is left of it.
     Exited(i32),
+    /// From it: the process of the pid file has ended, and nothing is left of the command. Its parent, which
+    /// is not the guardian, was told how.
+    Ended(i32),
     /// From it: the command was ended by this signal, and nothing is left of it.
     Killed(i32),
 }
@@ -112,6 +115,7 @@ impl Message {
             Self::Released => (19, 0, 0, plain),
             Self::Deadlines(_) => (20, 0, 0, plain),
             Self::NotSent(pid, error, name) => (21, one(pid), one(error), *name),
+            Self::Ended(pid) => (22, one(pid), 0, plain),
         };
         let mut bytes = [0; LEN];
         let fields = [kind, first, second].map(u64::to_le_bytes).concat();
@@ -152,6 +156,7 @@ impl Message {
             19 => Self::Released,
             20 => Self::Deadlines(fd?),
             21 => Self::NotSent(first()?, number(die_at)?, name),
+            22 => Self::Ended(first()?),
             _ => return None,
         })
     }
@@ -231,6 +236,7 @@ mod tests {
             Message::Released,
             Message::LeftBehind(7, name),
             Message::Exited(255),
+            Message::Ended(7),
             Message::Killed(9),
         ] {
             say(&ours, &message).unwrap();
