@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
+use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenError, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::libvirt::{LeaseNames, Second};
 use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
@@ -75,6 +75,11 @@ impl Target {
         }
     }
 
+    /// Whether its file is one of a lease directory, by either name.
+    const fn is_in_directory(&self) -> bool {
+        self.names.is_some() || matches!(self.locked, Locked::Disk(_))
+    }
+
     pub(super) fn fault(&self, fault: LeaseFault) -> AcquireError {
         AcquireError::Lease {
             locked: self.locked.clone(),
@@ -115,7 +120,15 @@ impl Target {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(self.links())
             .open(&self.path)
-            .map_err(|error| self.fault(LeaseFault::Open(error)))?;
+            .map_err(|error| match error {
+                // It was there a moment ago, and is made anew if it may be.
+                OpenError::NotFound { .. }
+                    if self.is_in_directory() && holding.expected.is_none() =>
+                {
+                    self.fault(LeaseFault::Replaced)
+                }
+                error => self.fault(LeaseFault::Open(error)),
+            })?;
         if !opened.info().may_begin_at(self.offset) {
             return Err(self.fault(LeaseFault::Misaligned {
                 offset: self.offset,
@@ -266,7 +279,9 @@ impl Lease {
         }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == locked => None,
-            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+            Ok(_) | Err(OpenError::NotFound { .. }) => {
+                Some(self.target.fault(LeaseFault::Replaced))
+            }
             Err(error) => Some(self.target.fault(LeaseFault::Open(error))),
         }
     }
@@ -397,7 +412,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::disk::OpenError;
     use crate::format::HostId;
     use crate::libvirt::{LeaseDirectory, lease_name, lockspace_name};
     use crate::lockspace::Watchdog;
@@ -443,13 +457,7 @@ mod tests {
                 fs::copy(&aside, &target.path).unwrap();
             }
             let refused = lease.check_name().unwrap_err();
-            let path = target.path.clone();
-            let fault = if is_replaced {
-                LeaseFault::Replaced
-            } else {
-                LeaseFault::Open(OpenError::NotFound { path })
-            };
-            assert_eq!(refused, target.fault(fault));
+            assert_eq!(refused, target.fault(LeaseFault::Replaced));
             fs::rename(&aside, &target.path).unwrap();
         }
         // Each time it was given back.

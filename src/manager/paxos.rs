@@ -7,6 +7,7 @@ use super::guard::{LockGuard, Locked};
 use super::handover::{Accepted, HandoverToken};
 use super::lease::{Lease, Leaving, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
+use super::spelling::warn_of_other_names;
 use super::state::LockState;
 use super::{LockManager, new_lease, place, repair};
 use crate::disk::StorageWorld;
@@ -388,6 +389,7 @@ impl PaxosManager {
             self.check_place(directory)?;
             new_lease::settle_if_alone(&self.lockspace, directory);
         }
+        warn_of_other_names(request.disks.iter().map(|(disk, _)| disk.clone()));
         // All or nothing.
         let leases = loop {
             let mut leases = Unstarted::default();

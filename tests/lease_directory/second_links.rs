@@ -58,6 +58,34 @@ fn a_host_that_holds_a_lease_is_not_alone() {
     assert!(is_one_file(dir.path(), "/new"));
 }
 
+/// At whatever step the one who waits is.
+#[test]
+fn who_waits_for_a_disk_is_not_disturbed_by_removals() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let until = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < until {
+                let _ = fs::remove_file(lease_of(dir.path(), "/d"));
+                let _ = fs::remove_file(second_of(dir.path(), "/d"));
+                let _ = fs::remove_dir_all(dir.path().join(".disklease"));
+            }
+        });
+        while Instant::now() < until {
+            let request = disks(&["/d"]).wait(WaitLimit::For(Duration::from_secs(30)));
+            let guard = host
+                .acquire(request)
+                .unwrap_or_else(|error| panic!("{error}"));
+            // It may be lost already.
+            let _ = guard.release();
+        }
+    });
+    let missing = disks(&["/d"]).wait(WaitLimit::For(Duration::from_secs(30)));
+    drop(host.acquire(missing).unwrap());
+    assert!(is_one_file(dir.path(), "/d"));
+}
+
 /// As a copy of the directory has them.
 #[test]
 fn a_second_name_of_an_old_file_that_nobody_holds_is_put_right() {

@@ -118,6 +118,20 @@ fn a_path_that_depends_on_who_asks_is_refused() {
                 "{error}"
             );
         }
+        // Each would have a lease of its own beside that of "/both/a".
+        for bad in [
+            "//both/a",
+            "/both//a",
+            "/both/./a",
+            "/both/b/../a",
+            "/both/a/",
+            "/both/a/.",
+        ] {
+            let error = manager.acquire(disks(&[bad])).unwrap_err();
+            let named = format!("{bad:?} is not in normal form");
+            assert!(error.to_string().starts_with(&named), "{error}");
+            assert!(error.to_string().contains("\"/both/a\""), "{error}");
+        }
         // Among good ones, and before anything is locked.
         let good = format!("/both/relative/{}", manager.name());
         let error = manager.acquire(disks(&[&good, "bad"])).unwrap_err();
