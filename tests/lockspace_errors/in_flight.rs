@@ -111,6 +111,8 @@ fn an_id_is_not_freed_while_a_write_to_a_lease_is_under_way() {
     guard.release().unwrap_err();
     let left = manager.lockspace().clone().leave().unwrap_err();
     assert!(matches!(left, LeaveError::IoInFlight), "{left}");
+    // Its time is not over, and nobody renews it any more.
+    assert!(!manager.lockspace().is_held());
     drop(manager);
     mount.gate().go_on();
 }
