@@ -7,19 +7,16 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod cli;
-mod kit;
-
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cli::{Ended, golden, put, run, scratch, write};
 use disklease::format::{
     Geometry, HostId, LockspaceName, ResourceName, lease_image, lockspace_image,
 };
-use kit::ScratchLease;
+use disklease_fixtures::command::{Ended, golden, put, run, scratch, write};
+use disklease_fixtures::sanlock::ScratchLease;
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -139,7 +136,7 @@ fn people_read_the_same() {
 fn every_geometry_as_sanlock_initialises_it() {
     for (sector, mib) in [(512, 1), (4096, 1), (4096, 2), (4096, 4), (4096, 8)] {
         let dir = ScratchLease::new();
-        let geometry = kit::Geometry::new(sector, mib);
+        let geometry = disklease_fixtures::sanlock::Geometry::new(sector, mib);
         let lockspace = dir.lockspace_of(geometry, "LS", 1);
         let resource = dir.resource(&lockspace, "RES");
         for (path, kind) in [(&lockspace.path, "lockspace"), (&resource.path, "lease")] {
@@ -469,7 +466,10 @@ fn a_reader_that_goes_away_is_no_failure() {
     let args = [OsStr::new("dump"), path.as_os_str()];
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = cli::command(&args).stdout(writer).output().unwrap();
+    let output = disklease_fixtures::command::command(&args)
+        .stdout(writer)
+        .output()
+        .unwrap();
     let ended = Ended::of(output);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }

@@ -13,8 +13,6 @@
     reason = "the hosts are real processes in real time"
 )]
 
-mod cli;
-
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,8 +21,8 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cli::{Ended, command, run, scratch};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use disklease_fixtures::command::{Ended, command, run, scratch};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 

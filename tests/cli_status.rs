@@ -11,22 +11,21 @@
     reason = "the hosts are real processes in real time"
 )]
 
-mod cli;
-mod kit;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use cli::{Ended, command, put, run, scratch};
 use disklease::LeaseDirectory;
 use disklease::format::{
     Commit, Dblock, Generation, Geometry, HostId, HostNote, LeaseVersion, PaxosLeader, lease_image,
 };
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name, lockspace_name};
-use kit::{SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until};
+use disklease_fixtures::command::{Ended, command, put, run, scratch};
+use disklease_fixtures::sanlock::{
+    SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -80,7 +79,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        cli::end(&mut self.0);
+        disklease_fixtures::command::end(&mut self.0);
     }
 }
 
@@ -176,7 +175,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
 
-    cli::end(&mut holder.0);
+    disklease_fixtures::command::end(&mut holder.0);
     let before = files(&dir);
     let shown = status_json(&dir, &[]);
     assert!(files(&dir) == before, "a look wrote something");
@@ -283,7 +282,7 @@ fn one_look_knows_nothing_of_life_and_dead_is_dead() {
 fn a_sanlock_host_is_shown_without_a_note() {
     let scratch = ScratchLease::new();
     let file = scratch.file(LOCKSPACE_NAME, 1);
-    let lockspace = kit::Lockspace::new(LOCKSPACE_NAME, file);
+    let lockspace = disklease_fixtures::sanlock::Lockspace::new(LOCKSPACE_NAME, file);
     init_lockspace(&lockspace, 1);
     let name = lease_name(Path::new(DISK)).to_string();
     let resource = lockspace.resource(&name, scratch.file(&name, 1), 0);

@@ -12,8 +12,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod support;
-
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -27,7 +25,7 @@ use disklease::{
     Watchdog,
 };
 
-use support::{N, bytes_of, copy_dir, disks, host_id, lockspace_in, scratch};
+use disklease_fixtures::host::{N, bytes_of, copy_dir, disks, host_id, lockspace_in, scratch};
 
 const DISK: &str = "/hostile/disk";
 const SECTOR: usize = 512;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::control::{Control, State, Wish};
-use super::kit::{SanlockDaemon, end};
+use disklease_fixtures::sanlock::{SanlockDaemon, end};
 
 /// Debian's module is of the system's Python.
 const PYTHON: &str = "/usr/bin/python3";

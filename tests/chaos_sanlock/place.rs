@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::counter::Counter;
 use super::history::History;
-use super::host::IO_TIMEOUT;
-use super::kit::ScratchLease;
+use disklease_fixtures::host_process::IO_TIMEOUT;
+use disklease_fixtures::sanlock::ScratchLease;
 
 /// Where the counters, the history and the words of the processes lie. Memory, if there is some: nothing there may
 /// hang.

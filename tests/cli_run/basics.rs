@@ -10,10 +10,10 @@ use std::time::Duration;
 use disklease::libvirt::LOCKSPACE_NAME;
 use rustix::process::Signal;
 
-use super::cli::{Ended, run};
 use super::place::{DISK, Place, Running};
-use super::storage::Mount;
-use super::storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::command::{Ended, run};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
 
 #[test]
 fn the_exit_code_is_that_of_the_command() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 
 use super::place::{AT_ONCE, FAMILY, LIMIT, Place, ended_within, wait_until};
-use super::storage;
+use disklease_fixtures::fuse_storage as storage;
 
 #[test]
 fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_ended() {

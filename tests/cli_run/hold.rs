@@ -47,7 +47,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        super::cli::end(&mut self.0);
+        disklease_fixtures::command::end(&mut self.0);
     }
 }
 

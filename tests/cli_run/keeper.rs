@@ -90,7 +90,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        super::cli::end(&mut self.child);
+        disklease_fixtures::command::end(&mut self.child);
     }
 }
 

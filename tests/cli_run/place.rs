@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::cli::{Ended, command, end, run, scratch};
+use disklease_fixtures::command::{Ended, command, end, run, scratch};
 
 pub(crate) const DISK: &str = "/dev/disk/by-id/guest-1";
 

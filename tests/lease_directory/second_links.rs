@@ -12,11 +12,11 @@ use disklease::{
     AcquireError, LeaseDirectory, LeaseFault, LockManager as _, LossReason, PaxosManager, WaitLimit,
 };
 
-use crate::support::{
+use crate::{lease_of, mode_of};
+use disklease_fixtures::host::{
     Child, N, SOON, child_role, disks, host_id, manager, options, overwrite, say, scratch,
     wait_for_parent, wait_until,
 };
-use crate::{lease_of, mode_of};
 
 fn second_of(dir: &Path, disk: &str) -> PathBuf {
     let name = lease_name(Path::new(disk)).to_string();

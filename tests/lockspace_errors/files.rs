@@ -10,7 +10,7 @@ use disklease::format::{
 };
 use disklease::{FileKind, HostId, JoinError, LeaseDirectory, OpenError};
 
-use crate::support::{N, bytes_of, host_id, options, scratch};
+use disklease_fixtures::host::{N, bytes_of, host_id, options, scratch};
 
 const AREA: usize = 1 << 20;
 

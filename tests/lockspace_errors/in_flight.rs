@@ -9,9 +9,9 @@ use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, Lockspa
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
 
 const WRITES_HANG: Fault = Fault {
     target: Target::All,

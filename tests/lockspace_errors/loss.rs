@@ -7,7 +7,7 @@ use std::time::Duration;
 use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseError, VerifyError};
 
-use crate::support::{
+use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
     wait_for_life_mark, wait_until,
 };
@@ -110,7 +110,7 @@ fn a_sector_that_another_host_took() {
 
     // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to be over.
     let record = std::fs::read(crate::lives::life_file(dir.path())).unwrap();
-    assert_eq!(record, []);
+    assert!(record.is_empty(), "{record:?}");
 }
 
 #[test]

@@ -12,9 +12,9 @@ use disklease::{
 };
 use tempfile::TempDir;
 
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, lockspace_in, manager, options, overwrite, scratch,
     wait_until,
 };

@@ -8,7 +8,7 @@ use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosMa
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options,
     say, scratch, timed, try_join, wait_for_parent, wait_until,
 };

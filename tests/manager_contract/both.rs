@@ -13,7 +13,7 @@ use disklease::{
 };
 
 use super::shared_host;
-use crate::support::{disks, is_readable, request};
+use disklease_fixtures::host::{disks, is_readable, request};
 
 /// Runs `test` with each manager. What it must hold of them, it holds of their trait objects.
 fn with_each(test: impl Fn(&dyn LockManager)) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use disklease::{AcquireError, CancelToken, LockManager as _, WaitLimit};
 
 use super::shared_host;
-use crate::support::{AT_ONCE, SOON, disks, timed, wait_until};
+use disklease_fixtures::host::{AT_ONCE, SOON, disks, timed, wait_until};
 
 const DISKS: [&str; 3] = ["/exclusion/all/1", "/exclusion/all/2", "/exclusion/all/3"];
 

@@ -6,7 +6,7 @@ use disklease::format::{Geometry, LockspaceName, ResourceName, lease_image};
 use disklease::{AcquireError, LeaseFault, LeaseSpec, LockManager as _, OpenError, WaitLimit};
 
 use super::{shared_dir, shared_host};
-use crate::support::{bytes_of, disks, overwrite, request};
+use disklease_fixtures::host::{bytes_of, disks, overwrite, request};
 
 const MIB: u64 = 1 << 20;
 
