@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, HeldLease, LeaseIoError, Patience, ReleaseError, Settled, VerifyError,
-    release, retract, verify,
+    AcquireError, Debt, HeldLease, LeaseArea, LeaseIoError, Patience, ReleaseError, Settled,
+    VerifyError, has_ended_elsewhere, release, retract, verify,
 };
 use disklease::LossReason;
 use disklease::format::{Dblock, LeaseVersion, ResourceName};
@@ -412,4 +412,111 @@ fn a_release_is_not_repeated_while_its_mark_is_under_way() {
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     rig.sim.release_held(&hung);
     a.release(&held).unwrap();
+}
+
+/// A read that hangs keeps a thread; another one of the same lease would take one more.
+#[test]
+fn a_held_lease_is_not_read_while_an_earlier_read_of_it_hangs() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let (me, kept) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        reread_held(&me.world, &me.membership, &kept).await;
+    });
+    a.keep_alive(&rig.sim);
+    let mut reservation = table.reserve(1, a.lease.resource).unwrap();
+    reservation.keep(a.lease.clone(), held, Arc::new(|_: &LossReason| {}));
+    for is_busy in [true, false] {
+        rig.sim.core.borrow_mut().busy.clear();
+        if is_busy {
+            rig.sim.core.borrow_mut().busy.push(a.lease.disk);
+        }
+        let from = rig.sim.log_len();
+        rig.sim.run_for(secs(100));
+        let mut log = rig.sim.log_since(from);
+        log.retain(|io| io.offset == LEASE_AT);
+        assert_eq!(log.is_empty(), is_busy);
+    }
+}
+
+/// Only what the owner itself has ended, in the lease, makes a mere copy of what names it as the owner.
+#[test]
+fn a_copy_is_known_by_the_owners_block_in_the_lease() {
+    const COPY_AT: u64 = LEASE_AT + (1 << 19);
+    let (rig, [a, b, c]) = joined();
+    let put_copy = || {
+        let bytes = copy_of(&rig);
+        rig.sim.core.borrow_mut().disks[0].write(COPY_AT, &bytes);
+    };
+    let held = a.acquire().unwrap();
+    let area = |offset| LeaseArea {
+        offset,
+        expected_shape: held.shape(),
+        ..a.lease.clone()
+    };
+    let has_ended = |asker: &Member| {
+        let (me, copy, lease) = (asker.clone(), area(COPY_AT), area(LEASE_AT));
+        rig.sim.run_on(asker.host, async move {
+            has_ended_elsewhere(&me.world, &me.membership, &copy, &lease).await
+        })
+    };
+    put_copy();
+    assert_eq!(has_ended(&c), Ok(false), "it is held");
+    let block = rig.block(1);
+    a.release(&held).unwrap();
+    assert_eq!(has_ended(&c), Ok(true));
+    assert_eq!(
+        has_ended(&a),
+        Ok(false),
+        "of its own copy a host takes the lease"
+    );
+    let given_back = rig.block(1);
+    for (what, other) in [
+        (
+            "another input",
+            Dblock {
+                input: None,
+                ..given_back
+            },
+        ),
+        (
+            "no mark",
+            Dblock {
+                released: false,
+                ..given_back
+            },
+        ),
+        (
+            "another version",
+            Dblock {
+                version: LeaseVersion::new(7),
+                ..given_back
+            },
+        ),
+    ] {
+        rig.put_block(1, &other);
+        assert_eq!(has_ended(&c), Ok(false), "{what}");
+    }
+    rig.put_block(1, &given_back);
+    a.release(&a.acquire().unwrap()).unwrap();
+    assert_eq!(has_ended(&c), Ok(true), "it came back and went again");
+    let theirs = b.acquire().unwrap();
+    assert_eq!(has_ended(&c), Ok(true), "and others had it");
+    b.release(&theirs).unwrap();
+
+    // The other way round: the copy is newer than what the lease knows of its owner.
+    let held = a.acquire().unwrap();
+    put_copy();
+    for older in [block, given_back] {
+        rig.put_block(1, &older);
+        assert_eq!(has_ended(&c), Ok(false));
+    }
+    a.release(&held).unwrap();
+    assert_eq!(has_ended(&c), Ok(true));
+    // The flag alone, beside a note that says held.
+    a.acquire().unwrap();
+    put_copy();
+    rig.patch(Rig::block_at(1), 512, |sector| sector[52] |= 1);
+    assert_eq!(has_ended(&c), Ok(false));
 }
