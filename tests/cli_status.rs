@@ -246,9 +246,9 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();
             let leader = free.renewed(stamp, io_timeout);
-            leader.write_to(&mut area).unwrap();
+            leader.write_to(area.first_chunk_mut().unwrap());
             note.io_timeout_secs = io_timeout;
-            note.write_to(&mut area).unwrap();
+            note.write_to(area.first_chunk_mut().unwrap());
             fs::write(&path, &area).unwrap();
             let shown = status_json(dir, &["--no-wait"]);
             let host = &shown["hosts"][0];
@@ -326,8 +326,7 @@ fn a_sanlock_host_is_shown_without_a_note() {
 /// A lease that `owner` of generation 1 holds by a leader that `writer` wrote.
 fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
     let name = lease_name(Path::new(DISK));
-    let mut area = vec![0; 1 << 20];
-    lease_image(&mut area, Geometry::S512_A1M, &lockspace_name(), &name, 0).unwrap();
+    let mut area = lease_image(Geometry::S512_A1M, &lockspace_name(), &name, 0);
     let host = |id| HostId::new(id).unwrap();
     let leader = PaxosLeader::decode(&area).unwrap().committed(Commit {
         version: LeaseVersion::new(5),
@@ -339,12 +338,12 @@ fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
         writer_clock_secs: 100,
         clear_short_hold: false,
     });
-    leader.write_to(&mut area).unwrap();
+    leader.write_to(area.first_chunk_mut().unwrap());
     let at = usize::try_from(Geometry::S512_A1M.dblock_offset(host(owner))).unwrap();
     let mut block = Dblock::for_version(LeaseVersion::new(5));
     block.mbal = owner;
     block.released = released;
-    block.write_to(&mut area[at..]).unwrap();
+    block.write_to(area[at..].first_chunk_mut().unwrap());
     area
 }
 
@@ -361,7 +360,7 @@ fn directory_with_host_1(dir: &Path) {
     let free = disklease::format::DeltaLeader::decode(&area, HostId::FIRST).unwrap();
     let name = disklease::format::HostName::new("h1").unwrap();
     let used = free.acquired(HostId::FIRST, &name, 50, 1).unwrap();
-    used.write_to(&mut area).unwrap();
+    used.write_to(area.first_chunk_mut().unwrap());
     fs::write(path, area).unwrap();
 }
 

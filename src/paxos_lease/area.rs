@@ -418,9 +418,9 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         leader: &PaxosLeader,
         timeout: Duration,
     ) -> Result<(), LeaseIoError> {
-        let mut sector = SectorBuf::zeroed(shape.geometry.sector_size());
-        // A sector has room for the record.
-        let _ = leader.write_to(&mut sector);
+        let mut head = [0; 512];
+        leader.write_to(&mut head);
+        let sector = SectorBuf::sector(shape.geometry, &head);
         let written = world.write(&self.disk, self.offset, sector, timeout).await;
         written.map_err(|error| LeaseIoError::Write {
             offset: self.offset,
@@ -439,14 +439,14 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         timeout: Duration,
     ) -> Result<(), LeaseIoError> {
         let offset = self.at(shape.geometry.dblock_offset(host));
-        let mut sector = SectorBuf::zeroed(shape.geometry.sector_size());
+        let mut head = [0; 512];
         if let Some((block, note)) = content {
-            // A sector has room for both.
-            let _ = block.write_to(&mut sector);
+            block.write_to(&mut head);
             if let Some(note) = note {
-                let _ = note.write_to(&mut sector);
+                note.write_to(&mut head);
             }
         }
+        let sector = SectorBuf::sector(shape.geometry, &head);
         let written = world.write(&self.disk, offset, sector, timeout).await;
         written.map_err(|error| LeaseIoError::Write { offset, error })
     }

@@ -77,8 +77,7 @@ impl Place {
                 path,
             };
             let geometry = Geometry::S512_A1M;
-            let mut image = vec![0; geometry.area_size()];
-            lease_image(&mut image, geometry, &lockspace_name(), &disk.lease, 0).expect("a lease");
+            let image = lease_image(geometry, &lockspace_name(), &disk.lease, 0);
             let file = leases.lease_path(&disk.path);
             std::fs::write(&file, image).expect("a lease file");
             File::open(&file)

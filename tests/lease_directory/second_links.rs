@@ -188,7 +188,7 @@ fn an_empty_file_in_the_place_of_a_lease_gives_way_to_its_second_link() {
         let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
         let write = |leader: &DeltaLeader| {
             let mut sector = [0; 512];
-            leader.write_to(&mut sector).unwrap();
+            leader.write_to(&mut sector);
             overwrite(host.lockspace().path(), 2 * 512, &sector);
         };
         let sanlock = HostName::new("sanlock").unwrap();
@@ -311,7 +311,7 @@ fn a_copy_in_the_place_of_a_held_lease_gives_way_when_that_was_given_back() {
     let sanlock = HostName::new("sanlock").unwrap();
     let mut sector = [0; 512];
     let joined = free.acquired(host_id(3), &sanlock, 7, 1).unwrap();
-    joined.write_to(&mut sector).unwrap();
+    joined.write_to(&mut sector);
     overwrite(host.lockspace().path(), 2 * 512, &sector);
     let error = host.acquire(disks(&[disk])).unwrap_err();
     assert!(error.is_held(), "{error}");

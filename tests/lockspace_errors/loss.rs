@@ -92,7 +92,7 @@ fn overwrite_own_sector(path: &Path, sector: &[u8]) {
 
 fn sealed(leader: DeltaLeader) -> Vec<u8> {
     let mut sector = vec![0; Geometry::S512_A1M.sector_size()];
-    leader.write_to(&mut sector).unwrap();
+    leader.write_to(sector.first_chunk_mut().unwrap());
     sector
 }
 

@@ -160,7 +160,7 @@ fn a_lease_that_was_taken_back_is_looked_at_for_a_while() {
     let mut late = block();
     late.released = false;
     let mut sector = [0; 512];
-    late.write_to(&mut sector).unwrap();
+    late.write_to(&mut sector);
     overwrite(&lease_of(&dir, DISK), 2 * 512, &sector);
     wait_until("that it is taken back again", SOON, || {
         block().released.then_some(())

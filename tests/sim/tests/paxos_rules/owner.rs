@@ -472,7 +472,7 @@ fn a_note_of_another_ownership_says_nothing() {
         );
         note.pid = 12;
         rig.patch(Rig::block_at(1), 512, |sector| {
-            note.write_to(sector).unwrap()
+            note.write_to(sector.first_chunk_mut().unwrap())
         });
         rig.sim.run_for(secs(45));
         assert_eq!(held_by(b.acquire_error()).note.is_some(), counts);
