@@ -13,7 +13,7 @@ use std::thread::Builder;
 use disklease::die_with_this_thread;
 use rustix::process::Signal;
 
-use super::control::{Message, hear, say};
+use super::control::{ANSWERS_WITHIN, Message, hear, hear_within, say};
 use super::keeper;
 use super::offspring::adopt;
 use super::{Containment, guardian, privileges};
@@ -120,11 +120,11 @@ impl Child {
             let _ = process.kill().and_then(|()| process.wait());
             Self::refused(said.as_ref())
         };
-        let guardian = match hear(&keeper) {
+        let guardian = match hear_within(&keeper, ANSWERS_WITHIN).ok() {
             Some(Message::Guardian(pid)) => pid.unsigned_abs(),
             said => return Err(refused(&mut process, said)),
         };
-        match hear(&control) {
+        match hear_within(&control, ANSWERS_WITHIN).ok() {
             // The guardian was tied to its keeper before it said this, and the keeper lives.
             Some(Message::Ready) if process.try_wait()?.is_none() => {}
             said => return Err(refused(&mut process, said)),
@@ -149,7 +149,7 @@ impl Child {
                 Refusal::NotContained(io::Error::from_raw_os_error(*error))
             }
             Some(Message::NotKept(error)) => io::Error::from_raw_os_error(*error).into(),
-            _ => io::Error::other("its keeper or guardian has ended").into(),
+            _ => io::Error::other("its keeper or guardian has ended, or does not answer").into(),
         }
     }
 

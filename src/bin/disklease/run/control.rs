@@ -6,7 +6,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use disklease::__cli::clock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -183,6 +186,33 @@ pub(crate) fn say(socket: impl AsFd, message: &Message) -> io::Result<()> {
     }
 }
 
+/// How long those that were just started have for an answer.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// The next message, which has to come within `limit`.
+///
+/// # Errors
+///
+/// Nothing came, or the other end is gone.
+pub(crate) fn hear_within(socket: impl AsFd, limit: Duration) -> io::Result<Message> {
+    let began = clock::now();
+    loop {
+        let left = limit.saturating_sub(clock::now().since(began));
+        let left = Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => {
+                let message = format!("nothing was heard of it for {} s", limit.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    hear(&socket).ok_or_else(|| io::Error::other("it has ended"))
+}
+
 /// The next message, waited for; `None` when the other end is gone.
 pub(crate) fn hear(socket: impl AsFd) -> Option<Message> {
     let mut bytes = [0; LEN];
@@ -211,6 +241,20 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let limit = Duration::from_millis(50);
+        let error = hear_within(&ours, limit).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        say(&theirs, &Message::Armed).unwrap();
+        let heard = hear_within(&ours, Duration::from_secs(60));
+        assert!(matches!(heard, Ok(Message::Armed)), "{heard:?}");
+        drop(theirs);
+        let error = hear_within(&ours, Duration::from_secs(60)).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
 
     #[test]
     fn what_is_said_is_heard() {
