@@ -181,6 +181,12 @@ pub mod __cli {
         crate::manager::spelling::check_disk_path(path)
     }
 
+    /// No later join of this host id counts this one as over before its leases are: see
+    /// [`holds_for_others`](crate::lockspace::LockspaceOptions::holds_for_others).
+    pub fn leave_no_proof(lockspace: &crate::Lockspace) {
+        lockspace.inner().shared.revoke_proof();
+    }
+
     /// When the leases are lost should no renewal succeed from now on; `None` when they are lost.
     #[must_use]
     pub fn deadline(lockspace: &crate::Lockspace) -> Option<Timestamp> {

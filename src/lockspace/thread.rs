@@ -253,7 +253,7 @@ impl Shared {
     }
 
     /// May block as the file system of the runtime directory does.
-    pub(super) fn revoke_proof(&self) {
+    pub(crate) fn revoke_proof(&self) {
         let life_lock = self.life_lock.lock().clone();
         if let Some(lock) = life_lock {
             lock.revoke();

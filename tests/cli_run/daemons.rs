@@ -130,13 +130,13 @@ fn the_last_process_below_a_command_is_followed() {
 
 /// It may have closed what would show that it lives, and nobody is left who ends it for certain.
 #[test]
-fn the_next_run_after_one_that_may_have_left_a_daemon_waits_unless_it_was_contained() {
+fn the_next_run_after_one_that_may_have_left_anything_waits_unless_it_was_contained() {
     let pid_file = ["--pid-file", "pid"];
     for (contain, option, waits) in [
         ("none", &pid_file[..], true),
-        ("auto", &["--follow"], true),
+        ("auto", &["--follow"], false),
         ("pidns", &["--follow"], false),
-        ("none", &[], false),
+        ("none", &[], true),
     ] {
         let place = Place::new();
         let options = [&["--contain", contain, "--fire-timeout", "4"], option].concat();

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 
+use disklease::__cli::leave_no_proof;
 use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager};
 use rustix::process::Signal;
 
@@ -58,9 +59,10 @@ pub(crate) struct Args {
     /// What holds all that the command starts, so that it can be ended for certain
     ///
     /// `pidns` is a PID namespace of its own, with its own /proc, in which the command is not process
-    /// 1; it takes the rights of root. `none` goes by who is whose child: a process that runs as
-    /// another user, or was frozen, may then outlive this program if that is killed. `auto` is the
-    /// first where it can be had.
+    /// 1; it takes the rights of root. `none` goes by who is whose child: what the command has started
+    /// may then outlive this program should that, its keeper and its guardian be killed at once, and so
+    /// may a process that runs as another user or was frozen; the next run with this host id after a kill
+    /// waits until that cannot hold locks any more. `auto` is the first where it can be had.
     #[arg(
         long,
         value_enum,
@@ -126,10 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
     let landing = Arc::new(plan.landing());
-    // A daemon may have closed what shows that it lives.
-    let may_live_on =
-        (args.pid_file.is_some() || args.follow) && args.contain != Containment::Pidns;
-    let lockspace = plan.join(&signals, may_live_on || !landing.ends_with_process());
+    let lockspace = plan.join(&signals, !landing.ends_with_process());
     let lockspace = lockspace.map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());
@@ -180,6 +179,11 @@ impl Start<'_> {
             command: args.command.clone(),
         };
         let child = Child::prepare(guardian, args.contain)?;
+        if !child.is_contained() {
+            // What the command starts may live on when all of us are killed at once, and may have closed
+            // what shows that it lives.
+            leave_no_proof(manager.lockspace());
+        }
         let ends = Ends::of(plan.timing());
         let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
         let is_fenced = plan.is_fenced();

@@ -41,6 +41,7 @@ pub(crate) struct Child {
     keepers: Vec<Arc<UnixStream>>,
     guardian: u32,
     program: OsString,
+    is_contained: bool,
 }
 
 /// Why there is no guardian.
@@ -60,6 +61,11 @@ impl From<io::Error> for Refusal {
 }
 
 impl Child {
+    /// Whether the kernel ends all that the command has started when its guardian ends.
+    pub(crate) const fn is_contained(&self) -> bool {
+        self.is_contained
+    }
+
     /// Starts keeper and guardian, contained if that is wanted and can be had.
     pub(crate) fn prepare(
         mut args: guardian::Args,
@@ -140,6 +146,7 @@ impl Child {
             keepers,
             guardian,
             program: args.command.first().cloned().unwrap_or_default(),
+            is_contained: args.is_init,
         })
     }
 
