@@ -115,6 +115,14 @@ mod disk;
 )]
 mod fence;
 pub mod format;
+#[allow(
+    unreachable_pub,
+    unused_imports,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod host;
 pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
@@ -214,15 +222,9 @@ pub mod __sim {
     pub mod fence {
         pub use crate::fence::*;
     }
-    /// What a joined host does by itself.
-    pub mod lockspace {
-        pub use crate::lockspace::board::*;
-        pub use crate::lockspace::claim::*;
-        pub use crate::lockspace::debts::*;
-        pub use crate::lockspace::held::*;
-        pub use crate::lockspace::keep::*;
-        pub use crate::lockspace::renewal::*;
-        pub use crate::lockspace::settle::*;
+    /// What a member host does by itself.
+    pub mod host {
+        pub use crate::host::*;
     }
     /// Rules got wrong on purpose, and counts of what happened.
     pub mod probe {

@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
+use crate::host::LossReason;
 use crate::libvirt::MISSING_HINT;
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};

@@ -1,4 +1,4 @@
-//! Joining: open, recognise, claim the host id while watching the others, start the thread, and see
+//! Joining: open, recognise, claim the host id while the others are observed, start the threads, and see
 //! that the others go by the same fire timeout.
 
 use std::os::fd::OwnedFd;
@@ -7,21 +7,22 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::board::ProcessTimer;
-use super::claim::claim_with_timer;
+use super::Lockspace;
 use super::error::JoinError;
-use super::host_fence::HostFence;
-use super::leave::wait_for_io;
-use super::life_lock::{InUseHere, LifeLock};
+use super::health::RenewalRecord;
+use super::joined::{Joined, NotEntered};
+use super::live::{Inner, wait_for_io};
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
+use super::owners::OwnerWatch;
+use super::path_watch::PathWatch;
+use super::process_lock::{InUseHere, ProcessLock};
 use super::recognise::recognise;
-use super::registry::{Joined, NotEntered};
 use super::reread_pools::RereadPools;
-use super::thread::RenewalThread;
-use super::{
-    HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, PathWatch, RenewalRecord,
-    Shared, WatchedFile,
-};
+use super::rules;
+use super::shared::{LeaseTable, Shared};
+use super::threads::Threads;
+use super::watchdog_use::WatchdogUse;
+use super::watched_file::WatchedFile;
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
     LockspaceArea, Membership, agree,
@@ -29,8 +30,8 @@ use crate::delta_lease::{
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
 use crate::format::{Hex, HostId, HostName, Incarnation, LockspaceName};
+use crate::host::{HolderRegistry, LossReason, ProcessTimer, claim_with_timer};
 use crate::libvirt;
-use crate::probe::mutation;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::executor::block_on;
 use crate::world::{OsError, Timestamp, clock};
@@ -129,14 +130,14 @@ impl LockspaceOptions {
         }
 
         // Before the watchdog is tried: an earlier process of this host id may be using it.
-        let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
+        let lock = ProcessLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
             .map_err(|InUseHere { lock, pid }| JoinError::HostIdInUseHere {
                 path: path.clone(),
                 host_id,
                 lock,
                 pid,
             })?;
-        let life_lock = life_lock.map(Arc::new);
+        let lock = lock.map(Arc::new);
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
         let incarnation = clock::random_bits().map_err(JoinError::Random)?;
         let claimant = Claimant {
@@ -150,13 +151,13 @@ impl LockspaceOptions {
             life_mark: 0,
             earlier_life: EarlierLife::MayRun,
         };
-        let proof = life_lock.as_deref().filter(|_| !self.holds_for_others);
+        let proof = lock.as_deref().filter(|_| !self.holds_for_others);
         let claimant = with_proof(claimant, proof, &area.disk);
         let (lease, hosts) = match self.claim(&area, &claimant, deadman.as_ref()) {
             Ok(claimed) => claimed,
             Err(error) => {
                 let left = wait_for_io(&[&lockspace_pool], timing.io());
-                joined.end_after(left, life_lock);
+                joined.end_after(left, lock);
                 return Err(error);
             }
         };
@@ -166,27 +167,28 @@ impl LockspaceOptions {
         let shared = Arc::new(Shared {
             membership,
             leases: Arc::new(LeaseTable::default()),
-            board: HolderBoard::new(timing, lease.renewed_at(), deadman.map(boxed)),
+            holders: HolderRegistry::new(timing, lease.renewed_at(), deadman.map(boxed)),
             renewals: RenewalRecord::default(),
-            host_fence: HostFence::new(watchdog),
+            watchdog: WatchdogUse::new(watchdog),
             named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
+            files: Mutex::default(),
             watch: PathWatch::default(),
             directories: Mutex::default(),
-            life_lock: Mutex::new(life_lock),
+            process_lock: Mutex::new(lock),
         });
         let inner = Inner {
             host_name,
             boot_id,
             pid: std::process::id(),
             owners: OwnerWatch::new(),
-            thread: Mutex::new(None),
+            threads: Mutex::new(None),
             lockspace_pool,
             lease_pool,
             reread_pools,
             joined: Mutex::new(Some(joined)),
             shared,
         };
-        inner.begin(&lease, &self)
+        begin(inner, &lease, &self)
     }
 
     /// The watchdog that was chosen, unarmed: sees that it is there, works, and goes with the times.
@@ -269,73 +271,75 @@ impl LockspaceOptions {
     }
 }
 
-impl Inner {
-    /// Starts the life that was claimed with `lease`, or frees its host id again.
-    fn begin(self, lease: &DeltaLease, options: &LockspaceOptions) -> Result<Lockspace, JoinError> {
-        let membership = &self.shared.membership;
-        match RenewalThread::start(&self.shared, lease.clone()) {
-            Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => {
-                self.free(lease);
-                return Err(JoinError::Threads { error });
-            }
+/// Starts the threads of the join that was claimed with `lease`, or frees its host id again.
+fn begin(
+    inner: Inner,
+    lease: &DeltaLease,
+    options: &LockspaceOptions,
+) -> Result<Lockspace, JoinError> {
+    let membership = &inner.shared.membership;
+    match Threads::start(&inner.shared, lease.clone()) {
+        Ok(threads) => *inner.threads.lock() = Some(threads),
+        Err(error) => {
+            inner.free(lease);
+            return Err(JoinError::Threads { error });
         }
-        // Already with the thread: it may take longer than the claim lasts, and the scans of the
-        // renewals are what the others are judged by. One reader at a time feeds their table: with
-        // two the older scan could be taken in last.
-        let tell = |doubt| options.tell_doubt(doubt);
-        let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
-        if let Err(error) = block_on(agreed) {
-            return Err(self.give_up(error));
-        }
-        tracing::info!(
-            lockspace = %membership.area().name,
-            host_id = membership.host_id().get(),
-            generation = membership.generation().get(),
-            host_name = %self.host_name,
-            "joined the lockspace"
-        );
-        Ok(Lockspace {
-            inner: Arc::new(self),
-        })
     }
+    // Already with the thread: it may take longer than the claim lasts, and the scans of the
+    // renewals are what the others are judged by. One reader at a time feeds their table: with
+    // two the older scan could be taken in last.
+    let tell = |doubt| options.tell_doubt(doubt);
+    let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
+    if let Err(error) = block_on(agreed) {
+        return Err(give_up(&inner, error));
+    }
+    tracing::info!(
+        lockspace = %membership.area().name,
+        host_id = membership.host_id().get(),
+        generation = membership.generation().get(),
+        host_name = %inner.host_name,
+        "joined the lockspace"
+    );
+    Ok(Lockspace {
+        inner: Arc::new(inner),
+    })
+}
 
-    /// Leaves again, before anybody could use the join.
-    fn give_up(self, error: AgreeError) -> JoinError {
-        if let Err(error) = self.leave() {
-            tracing::warn!(%error, "a join that failed could not free its host id");
-        }
-        let membership = &self.shared.membership;
-        let path = membership.area().disk.info().path().to_owned();
-        match error {
-            AgreeError::Differs { host_id, theirs } => JoinError::FireTimeoutDiffers {
-                path,
-                other: host_id,
-                theirs: theirs.as_duration(),
-                ours: membership.timing().fire_timeout().as_duration(),
+/// Leaves again, before anybody could use the join.
+fn give_up(inner: &Inner, error: AgreeError) -> JoinError {
+    if let Err(error) = inner.leave() {
+        tracing::warn!(%error, "a join that failed could not free its host id");
+    }
+    let membership = &inner.shared.membership;
+    let path = membership.area().disk.info().path().to_owned();
+    match error {
+        AgreeError::Differs { host_id, theirs } => JoinError::FireTimeoutDiffers {
+            path,
+            other: host_id,
+            theirs: theirs.as_duration(),
+            ours: membership.timing().fire_timeout().as_duration(),
+        },
+        AgreeError::Lost => JoinError::Lost {
+            path,
+            host_id: membership.host_id(),
+            // Where the clock alone told it, nobody has announced it before the leave.
+            reason: match inner.shared.holders.reason() {
+                None | Some(LossReason::Left) => LossReason::NotRenewed,
+                Some(reason) => reason,
             },
-            AgreeError::Lost => JoinError::Lost {
-                path,
-                host_id: membership.host_id(),
-                // Where the clock alone told it, nobody has announced it before the leave.
-                reason: match self.shared.board.reason() {
-                    None | Some(LossReason::Left) => LossReason::NotRenewed,
-                    Some(reason) => reason,
-                },
-            },
-        }
+        },
     }
 }
 
-/// `claimant` with what `lock` proves of an earlier life. From now on it records this one.
-fn with_proof(mut claimant: Claimant, lock: Option<&LifeLock>, disk: &Disk) -> Claimant {
+/// `claimant` with what `lock` proves of an earlier generation. From now on the lock records this one.
+fn with_proof(mut claimant: Claimant, lock: Option<&ProcessLock>, disk: &Disk) -> Claimant {
     let Some(lock) = lock else {
         return claimant;
     };
-    claimant.life_mark = lock.mark();
+    claimant.life_mark = lock.token();
     lock.record(claimant.incarnation);
     // The lock says that the processes are gone. Their I/O is only where it ends with them.
-    let io_is_gone = disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
+    let io_is_gone = rules::ends_with_processes(disk.info().io_dies_with_process());
     if let Some(earlier) = lock.earlier().filter(|_| io_is_gone) {
         claimant.earlier_life = EarlierLife::ProvenOver(earlier);
     }

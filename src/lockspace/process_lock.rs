@@ -1,25 +1,25 @@
-//! A lock of this host that shows whether an earlier life of a host id is over.
+//! A lock of this host that shows whether an earlier generation of a host id has ended.
 //!
-//! Each joined process holds a lock on a file of its host for as long as it lives. The descriptor
+//! Each joined process holds a lock on a file of its host for as long as the process lives. The descriptor
 //! is **inherited by its children on purpose**: as long as any descendant lives, or a thread of the
-//! process hangs in an I/O, the lock is held. Who gets the lock therefore knows that nothing of the
-//! earlier life is left that could write, and may enter the next life without waiting.
+//! process hangs in an I/O, the lock is held. A process that gets the lock therefore knows that nothing of
+//! the earlier generation is left that could write, and may enter the next generation without waiting.
 //!
-//! Which earlier life that is stands in the file: each join writes its incarnation there before it
-//! claims its host id. A machine that was cloned with its memory has boot id and lock of the first one;
-//! but what it finds on the disk of a join of the other machine, its own file does not record.
+//! Which earlier generation that is stands in the file: each join writes its incarnation there before the
+//! join claims its host id. A machine that was cloned with its memory has boot id and lock of the first
+//! machine; but what it finds on the disk of a join of the other machine, its own file does not record.
 //!
-//! Two things escape it. A child that closes what it inherited, as some daemons do, is not seen: a
+//! Two things escape the lock. A child that closes what it inherited, as some daemons do, is not seen: a
 //! guest must not be started so. And a network file system lets a killed process end while the
 //! kernel has still to send what it wrote; so there the lock counts as no proof.
 //!
-//! Beside it the process holds a lock that the programs which its children run do **not** inherit: who finds
-//! that one taken has a live process of the same host id beside it, on the same machine, and is refused.
-//! A child that was forked and runs no other program has a copy. When the process gives its lock back, it
-//! does so for all copies; should it be killed, such a child keeps it, and others are refused until that
-//! one has ended, too.
+//! Beside it the process holds a lock that the programs which its children run do **not** inherit: a process
+//! that finds this one taken has a live process of the same host id beside it, on the same machine, and is
+//! refused. A child that was forked and runs no other program has a copy. When the process gives its lock
+//! back, it does so for all copies; should it be killed, such a child keeps it, and others are refused until
+//! the child has ended, too.
 //!
-//! The file's own identity goes into the host note as a mark. A note with another mark, from
+//! The file's own identity goes into the host note as a token. A note with another token, from
 //! another machine, another container or a file that was replaced, proves nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -31,20 +31,19 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use rustix::fs::FlockOperation;
-use rustix::io::FdFlags;
 
+use super::rules;
 use crate::disk::StorageWorld;
 use crate::format::{Hex, HostId, Incarnation, LockspaceName};
-use crate::probe::mutation;
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 
 /// How long a lock that is held is asked for again: a process that was killed may be about to end, and
 /// a child of it between its fork and its exec has a copy for a moment.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where to keep life locks when nobody says: only the superuser can write below `/run`.
+/// Where to keep process locks when nobody says: only the superuser can write below `/run`.
 fn default_dir() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/run/disklease"));
@@ -55,31 +54,49 @@ fn default_dir() -> Option<PathBuf> {
 
 /// The locks, held until this is dropped and, of the one that is inherited, every copy is closed.
 #[derive(Debug)]
-pub(super) struct LifeLock {
+pub(super) struct ProcessLock {
     #[cfg_attr(not(test), expect(dead_code, reason = "held, not used"))]
-    process: ProcessLock,
+    exclusive: ExclusiveLock,
     /// `None` while something that an earlier process has started lives on.
-    life: Option<Life>,
+    inherited: Option<InheritedLock>,
 }
 
 /// The lock that children inherit.
 #[derive(Debug)]
-struct Life {
+struct InheritedLock {
     file: File,
-    mark: u32,
+    token: u32,
     /// What stood there when the lock was taken.
     earlier: Option<Incarnation>,
 }
 
 /// The lock that refuses other processes.
 #[derive(Debug)]
-struct ProcessLock {
+struct ExclusiveLock {
     file: File,
     /// The process that took it.
     pid: u32,
 }
 
-impl Drop for ProcessLock {
+impl InheritedLock {
+    /// Over a file that was just locked.
+    fn over(file: File) -> io::Result<Self> {
+        // Children keep it: see above.
+        rustix::io::fcntl_setfd(&file, rules::flags_of_inherited())?;
+        let stat = file.metadata()?;
+        let mut identity = Vec::with_capacity(16);
+        identity.extend_from_slice(&stat.dev().to_le_bytes());
+        identity.extend_from_slice(&stat.ino().to_le_bytes());
+        Ok(Self {
+            // 0 means "no token".
+            token: crc32c::crc32c(&identity).max(1),
+            earlier: read_record(&file)?,
+            file,
+        })
+    }
+}
+
+impl Drop for ExclusiveLock {
     fn drop(&mut self) {
         // Not by the close alone, which leaves the lock to a copy in a forked child; and not by that
         // child, whose copy is none of its own.
@@ -98,7 +115,7 @@ pub(super) struct InUseHere {
     pub(super) pid: Option<u32>,
 }
 
-impl LifeLock {
+impl ProcessLock {
     /// Takes the locks for `host_id` in the lockspace `name` at `path`. `None` when the directory cannot
     /// be used: then there is no proof of anything.
     ///
@@ -118,10 +135,10 @@ impl LifeLock {
         loop {
             match Self::try_take(&dir, path, name, host_id) {
                 Ok(Ok(lock)) => return Ok(Some(lock)),
-                Ok(Err(_)) if clock::now() < until => block_on(StorageWorld.sleep(LOOK_INTERVAL)),
+                Ok(Err(_)) if clock::now() < until => block_on(StorageWorld.sleep(POLL_INTERVAL)),
                 Ok(Err(in_use)) => return Err(in_use),
                 Err(error) => {
-                    tracing::info!(?dir, %error, "no life lock: a re-join after a crash will have to wait");
+                    tracing::info!(?dir, %error, "no process lock: a re-join after a crash will have to wait");
                     return Ok(None);
                 }
             }
@@ -143,66 +160,50 @@ impl LifeLock {
         let of_host = format!("{}-{host_id}", Hex(&digest));
 
         let lock = dir.join(format!("{of_host}.process"));
-        let mut process = open(&lock)?;
-        if !try_lock(&process)? && !mutation!(ProcessLockIgnored) {
+        let mut file = open(&lock)?;
+        if !rules::is_only_process(try_lock(&file)?) {
             let mut text = String::new();
             // What is there comes from another process.
-            let _ = (&process).take(16).read_to_string(&mut text);
+            let _ = (&file).take(16).read_to_string(&mut text);
             let pid = text.trim_end().parse().ok();
             return Ok(Err(InUseHere { lock, pid }));
         }
-        process.set_len(0)?;
-        process.rewind()?;
+        file.set_len(0)?;
+        file.rewind()?;
         let pid = std::process::id();
-        writeln!(process, "{pid}")?;
-        let process = ProcessLock { file: process, pid };
+        writeln!(file, "{pid}")?;
+        let exclusive = ExclusiveLock { file, pid };
 
-        let life = open(&dir.join(format!("{of_host}.life")))?;
-        if !try_lock(&life)? {
+        let file = open(&dir.join(format!("{of_host}.life")))?;
+        let inherited = if try_lock(&file)? {
+            Some(InheritedLock::over(file)?)
+        } else {
             tracing::info!(%host_id, "something that an earlier process has started lives on");
-            return Ok(Ok(Self {
-                process,
-                life: None,
-            }));
-        }
-        // Children keep it: see above.
-        if !mutation!(LifeLockNotInherited) {
-            rustix::io::fcntl_setfd(&life, FdFlags::empty())?;
-        }
-        let stat = life.metadata()?;
-        let mut identity = Vec::with_capacity(16);
-        identity.extend_from_slice(&stat.dev().to_le_bytes());
-        identity.extend_from_slice(&stat.ino().to_le_bytes());
-        // 0 means "no mark".
-        let mark = crc32c::crc32c(&identity).max(1);
-        let earlier = read_record(&life)?;
+            None
+        };
         Ok(Ok(Self {
-            process,
-            life: Some(Life {
-                file: life,
-                mark,
-                earlier,
-            }),
+            exclusive,
+            inherited,
         }))
     }
 
-    /// What goes into the host note; 0 for nothing. That there is a mark proves that of all processes
+    /// What goes into the host note; 0 for nothing. That there is a token proves that of all processes
     /// that ever had it nothing is left.
-    pub(super) fn mark(&self) -> u32 {
-        self.life.as_ref().map_or(0, |life| life.mark)
+    pub(super) fn token(&self) -> u32 {
+        self.inherited.as_ref().map_or(0, |lock| lock.token)
     }
 
-    /// The last join that this file recorded before the lock was taken. It is over.
+    /// The last join that this file recorded before the lock was taken. It has ended.
     pub(super) fn earlier(&self) -> Option<Incarnation> {
-        self.life.as_ref().and_then(|life| life.earlier)
+        self.inherited.as_ref().and_then(|lock| lock.earlier)
     }
 
-    /// Records a join, before it claims its host id. What cannot be recorded is not proven over later.
+    /// Records a join, before it claims its host id. Of what cannot be recorded no end is proven later.
     pub(super) fn record(&self, incarnation: Incarnation) {
         self.write(&record_of(incarnation));
     }
 
-    /// Takes the record away: of this life nobody is to believe that it is over without a wait.
+    /// Takes the record away: of this generation nobody is to believe without a wait that it has ended.
     pub(super) fn revoke(&self) {
         self.write(&[]);
     }
@@ -210,7 +211,7 @@ impl LifeLock {
     /// Whether the process `pid` has the inherited lock, and so keeps it when this process is gone. What
     /// cannot be seen is not so.
     pub(super) fn is_inherited_by(&self, pid: u32) -> bool {
-        let Some(Life { file, .. }) = &self.life else {
+        let Some(InheritedLock { file, .. }) = &self.inherited else {
             return false;
         };
         let identity = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
@@ -230,12 +231,12 @@ impl LifeLock {
     }
 
     fn write(&self, record: &[u8]) {
-        let Some(Life { file, .. }) = &self.life else {
+        let Some(InheritedLock { file, .. }) = &self.inherited else {
             return;
         };
         let written = file.set_len(0).and_then(|()| file.write_all_at(record, 0));
         if let Err(error) = written {
-            tracing::warn!(%error, "the file of the life lock cannot be written");
+            tracing::warn!(%error, "the file of the process lock cannot be written");
         }
     }
 }
@@ -273,7 +274,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether the lock was to be had.
+/// Whether the lock was free.
 fn try_lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -288,30 +289,30 @@ mod tests {
 
     use super::*;
 
-    fn take(dir: &Path, host: u64) -> Result<Option<LifeLock>, InUseHere> {
+    fn take(dir: &Path, host: u64) -> Result<Option<ProcessLock>, InUseHere> {
         let name = LockspaceName::new("LS").unwrap();
         let host = HostId::new(host).unwrap();
-        LifeLock::take(Some(dir), Path::new("/a/b"), &name, host)
+        ProcessLock::take(Some(dir), Path::new("/a/b"), &name, host)
     }
 
-    fn mark(dir: &Path, host: u64) -> u32 {
-        take(dir, host).unwrap().unwrap().mark()
+    fn token(dir: &Path, host: u64) -> u32 {
+        take(dir, host).unwrap().unwrap().token()
     }
 
     /// Children that other tests of this process start meanwhile inherit the lock, and live on.
-    fn mark_soon(dir: &Path, host: u64) -> u32 {
-        take_soon(dir, host).mark()
+    fn token_soon(dir: &Path, host: u64) -> u32 {
+        take_soon(dir, host).token()
     }
 
     /// Both locks. A child of another test may have a copy for a moment.
-    fn take_soon(dir: &Path, host: u64) -> LifeLock {
+    fn take_soon(dir: &Path, host: u64) -> ProcessLock {
         let end = clock::now() + Duration::from_secs(30);
         loop {
             match take(dir, host) {
-                Ok(Some(lock)) if lock.mark() != 0 => return lock,
+                Ok(Some(lock)) if lock.token() != 0 => return lock,
                 _ => assert!(clock::now() < end, "the lock is not given back"),
             }
-            block_on(StorageWorld.sleep(LOOK_INTERVAL));
+            block_on(StorageWorld.sleep(POLL_INTERVAL));
         }
     }
 
@@ -322,10 +323,10 @@ mod tests {
         let refused = take(dir.path(), 1).unwrap_err();
         assert_eq!(refused.pid, Some(std::process::id()));
         assert!(refused.lock.starts_with(dir.path()));
-        assert_ne!(mark(dir.path(), 2), 0);
-        let mark = first.mark();
+        assert_ne!(token(dir.path(), 2), 0);
+        let token = first.token();
         drop(first);
-        assert_eq!(mark_soon(dir.path(), 1), mark, "the file's own mark stays");
+        assert_eq!(token_soon(dir.path(), 1), token, "the file's own token stays");
     }
 
     #[test]
@@ -335,12 +336,12 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         drop(lock);
         let without_proof = take(dir.path(), 1).unwrap().unwrap();
-        assert_eq!(without_proof.mark(), 0);
+        assert_eq!(without_proof.token(), 0);
         assert!(take(dir.path(), 1).is_err(), "it is a process of its own");
         drop(without_proof);
         child.kill().unwrap();
         child.wait().unwrap();
-        mark_soon(dir.path(), 1);
+        token_soon(dir.path(), 1);
     }
 
     /// A process that sleeps, with this file or nothing as its input. Killed when dropped.
@@ -363,8 +364,8 @@ mod tests {
     #[test]
     fn a_process_has_inherited_the_lock_if_it_has_that_very_file() {
         let dir = tempfile::tempdir().unwrap();
-        let path = |lock: &LifeLock| {
-            let fd = lock.life.as_ref().unwrap().file.as_raw_fd();
+        let path = |lock: &ProcessLock| {
+            let fd = lock.inherited.as_ref().unwrap().file.as_raw_fd();
             std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap()
         };
         let lock = take_soon(dir.path(), 1);
@@ -389,13 +390,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_has_another_mark() {
+    fn a_file_that_was_replaced_has_another_token() {
         let dir = tempfile::tempdir().unwrap();
         let first = take(dir.path(), 1).unwrap().unwrap();
         for file in std::fs::read_dir(dir.path()).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
-        assert_ne!(mark(dir.path(), 1), first.mark());
+        assert_ne!(token(dir.path(), 1), first.token());
     }
 
     #[test]
@@ -419,16 +420,16 @@ mod tests {
 
     /// A forked child that runs no other program has such copies.
     #[test]
-    fn the_process_lock_ends_with_its_process_or_by_it_whoever_has_a_copy() {
+    fn the_exclusive_lock_ends_with_its_process_or_by_it_whoever_has_a_copy() {
         let dir = tempfile::tempdir().unwrap();
         let mut lock = take(dir.path(), 1).unwrap().unwrap();
-        let copy = lock.process.file.try_clone().unwrap();
-        lock.process.pid = 0;
+        let copy = lock.exclusive.file.try_clone().unwrap();
+        lock.exclusive.pid = 0;
         drop(lock);
         assert!(take(dir.path(), 1).is_err(), "not by the child");
         drop(copy);
         let lock = take(dir.path(), 1).unwrap().unwrap();
-        let copy = lock.process.file.try_clone().unwrap();
+        let copy = lock.exclusive.file.try_clone().unwrap();
         drop(lock);
         assert!(take(dir.path(), 1).is_ok());
         drop(copy);

@@ -1,0 +1,488 @@
+//! The leases that this join has to do with: those in use, and those that await a cleanup.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem::discriminant;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::loss::LossReason;
+use super::notify::Notify;
+use super::rules;
+use crate::format::ResourceName;
+use crate::paxos_lease::{Debt, HeldLease, LeaseArea, LeaseIoError, RetractError};
+use crate::timing::Timing;
+use crate::world::{Timestamp, World};
+
+/// Why a lease cannot be reserved in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReserved {
+    /// A guard of this process has the lease, or is just acquiring it.
+    InUse,
+    /// An earlier acquire or release failed half-way, and is not cleaned up yet.
+    CleanupPending,
+    /// The lockspace is being left, or was.
+    Left,
+}
+
+/// The leases of one join. Two guards of one process exclude each other here: on the disk they
+/// would be one and the same host.
+///
+/// `D` is the world's disk; `K` tells one lease from another: two requests with the same key are
+/// for the same lease. Two with different keys may be, too, so in one join a lease is also known by
+/// its name.
+#[derive(Debug)]
+pub struct LeaseTable<D, K> {
+    state: Mutex<State<D, K>>,
+    /// Set while leases are held.
+    pub(super) holding: Notify,
+    /// Set while cleanups are pending, or leases observed after theirs.
+    pub(super) cleaning: Notify,
+}
+
+#[derive(Debug)]
+struct State<D, K> {
+    leases: BTreeMap<K, Lease<D>>,
+    /// Those that a guard holds, to be read again.
+    held: BTreeMap<K, Held<D>>,
+    /// Those that were cleaned up not long ago, and are nobody's.
+    observed: BTreeMap<K, Observed<D>>,
+    /// No more reservations.
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+enum Lease<D> {
+    InUse(ResourceName),
+    Pending(Box<Cleanup<D>>),
+}
+
+/// What an acquire or a release has left on the disk, and must be taken away again.
+#[derive(Clone, Debug)]
+pub(super) struct Cleanup<D> {
+    pub(super) lease: LeaseArea<D>,
+    pub(super) debt: Debt,
+    is_under_way: bool,
+    /// The last try found the lease damaged, which only who initialises it anew can end; and there is no
+    /// try under way.
+    is_damaged: bool,
+    /// Its path names another file, or none, and nothing of this host is written to it: it is in nobody's
+    /// way. Until the next try.
+    is_aside: bool,
+    /// Why the last try failed.
+    failure: Option<RetractError>,
+}
+
+/// A lease that is observed for some time: see `came_back`.
+#[derive(Debug)]
+struct Observed<D> {
+    cleanup: Cleanup<D>,
+    /// For how long, from the first time on.
+    until: Option<Timestamp>,
+}
+
+/// What a holder is notified of when its lease is found lost. Nothing in it may block.
+pub type OnLoss = Arc<dyn Fn(&LossReason) + Send + Sync>;
+
+/// A lease that is held, and read again from time to time: see `reread.rs`.
+#[derive(Clone)]
+pub(super) struct Held<D> {
+    pub(super) lease: LeaseArea<D>,
+    pub(super) held: HeldLease,
+    pub(super) on_loss: OnLoss,
+    /// When it is read next; `None` for one that has just come.
+    due: Option<Timestamp>,
+}
+
+/// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
+#[derive(Debug)]
+pub struct Reservation<D, K: Copy + Ord> {
+    table: Arc<LeaseTable<D, K>>,
+    key: K,
+    /// The cleanup of the lease, which is damaged: pending again should the acquire come to nothing.
+    set_aside: Option<Box<Cleanup<D>>>,
+}
+
+impl<D> Lease<D> {
+    const fn name(&self) -> &ResourceName {
+        match self {
+            Self::InUse(name) => name,
+            Self::Pending(cleanup) => &cleanup.lease.resource,
+        }
+    }
+
+    fn cleanup(&self) -> Option<&Cleanup<D>> {
+        match self {
+            Self::InUse(_) => None,
+            Self::Pending(cleanup) => Some(cleanup),
+        }
+    }
+}
+
+impl<D> Cleanup<D> {
+    const fn new(lease: LeaseArea<D>, debt: Debt) -> Self {
+        Self {
+            lease,
+            debt,
+            is_under_way: false,
+            is_damaged: false,
+            is_aside: false,
+            failure: None,
+        }
+    }
+}
+
+impl<D, K> State<D, K> {
+    fn cleanups(&self) -> impl Iterator<Item = (&K, &Cleanup<D>)> {
+        let all = self.leases.iter();
+        all.filter_map(|(key, lease)| Some((key, lease.cleanup()?)))
+    }
+
+    fn in_use(&self) -> usize {
+        let all = self.leases.values();
+        all.filter(|lease| lease.cleanup().is_none()).count()
+    }
+}
+
+impl<D, K: Ord> State<D, K> {
+    /// The pending cleanup of this lease, if there is one.
+    fn cleanup_mut(&mut self, key: &K) -> Option<&mut Cleanup<D>> {
+        match self.leases.get_mut(key) {
+            Some(Lease::Pending(cleanup)) => Some(cleanup),
+            Some(Lease::InUse(_)) | None => None,
+        }
+    }
+}
+
+impl<D, K> Default for LeaseTable<D, K> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                leases: BTreeMap::new(),
+                held: BTreeMap::new(),
+                observed: BTreeMap::new(),
+                is_closed: false,
+            }),
+            holding: Notify::default(),
+            cleaning: Notify::default(),
+        }
+    }
+}
+
+/// For who acquires, releases and leaves.
+impl<D, K: Copy + Ord> LeaseTable<D, K> {
+    /// Reserves the lease called `name` for one acquire and the guard that comes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReserved`].
+    pub fn reserve(
+        self: &Arc<Self>,
+        key: K,
+        name: ResourceName,
+    ) -> Result<Reservation<D, K>, NotReserved> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(NotReserved::Left);
+        }
+        for (at, lease) in &state.leases {
+            let is_here = *at == key;
+            match lease {
+                _ if !is_here && *lease.name() != name => {}
+                Lease::InUse(_) => return Err(NotReserved::InUse),
+                Lease::Pending(cleanup) => {
+                    // The acquire will say what is wrong with a lease that is damaged.
+                    let is_no_matter = if is_here { cleanup.is_damaged } else { cleanup.is_aside };
+                    if rules::is_refused(!is_no_matter) {
+                        return Err(NotReserved::CleanupPending);
+                    }
+                }
+            }
+        }
+        let set_aside = match state.leases.insert(key, Lease::InUse(name)) {
+            Some(Lease::Pending(cleanup)) if cleanup.is_damaged => Some(cleanup),
+            _ => None,
+        };
+        // Whatever the leader says from now on is the acquire's to judge.
+        let is_other = |_: &K, observed: &mut Observed<D>| observed.cleanup.lease.resource != name;
+        state.observed.retain(is_other);
+        drop(state);
+        Ok(Reservation {
+            table: Arc::clone(self),
+            key,
+            set_aside,
+        })
+    }
+
+    /// How many leases are held, or just being acquired or given back.
+    pub fn in_use(&self) -> usize {
+        self.state.lock().in_use()
+    }
+
+    /// Ends all reserving, unless guards of this process hold leases or are acquiring some: then it
+    /// says how many.
+    ///
+    /// Counting and ending is one step. A lease that was reserved in between would be acquired as a
+    /// host whose id is free.
+    ///
+    /// # Errors
+    ///
+    /// Their number; nothing was ended then.
+    pub fn close(&self) -> Result<(), usize> {
+        let mut state = self.state.lock();
+        let in_use = state.in_use();
+        if !rules::may_leave(in_use) {
+            return Err(in_use);
+        }
+        state.is_closed = true;
+        Ok(())
+    }
+
+    /// How many cleanups are pending.
+    #[cfg(feature = "__sim")]
+    pub fn pending(&self) -> usize {
+        self.state.lock().cleanups().count()
+    }
+
+    /// What `of` says of the disks on which cleanups are pending.
+    pub fn pending_on<T>(&self, of: impl Fn(&D) -> T) -> Vec<T> {
+        let state = self.state.lock();
+        let disks = state.cleanups().map(|(_, cleanup)| of(&cleanup.lease.disk));
+        disks.collect()
+    }
+}
+
+/// For the cleanups.
+impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
+    /// Forgets the cleanups, and the observing, of files that are gone: nobody can see what stands
+    /// there. A file of the same name that was made since is another lease, and is free to be taken.
+    ///
+    /// `is_gone` may block as the file system does; no lock is held then.
+    pub fn forget_gone(&self, is_gone: impl Fn(&D) -> bool) {
+        for (key, cleanup) in self.cleanups() {
+            if is_gone(&cleanup.lease.disk) && self.completed(&key) {
+                tracing::info!(resource = %cleanup.lease.resource, "a lease that was left half-way is gone with its file");
+            }
+        }
+    }
+
+    /// Inspects the pending cleanups of leases called `name`, which would be in the way of a new one:
+    /// what stands in a file that is gone is forgotten, and what stands in one whose path names
+    /// another file, or none, is not in the way of that other one, unless a write to it is still
+    /// under way.
+    ///
+    /// `is_gone` and `is_elsewhere` may block as the file system does; no lock is held then.
+    pub fn inspect_pending<W: World<Disk = D>>(
+        &self,
+        world: &W,
+        name: &ResourceName,
+        is_gone: impl Fn(&D) -> bool,
+        is_elsewhere: impl Fn(&D) -> bool,
+    ) {
+        let mut cleanups = self.cleanups();
+        cleanups.retain(|(_, cleanup)| cleanup.lease.resource == *name);
+        for (key, cleanup) in cleanups {
+            if is_gone(&cleanup.lease.disk) {
+                self.completed(&key);
+            } else if is_elsewhere(&cleanup.lease.disk)
+                && let Some(cleanup) = self.state.lock().cleanup_mut(&key)
+            {
+                let is_written = cleanup.debt.may_be_written(world, &cleanup.lease);
+                cleanup.is_aside = !cleanup.is_under_way && !is_written;
+            }
+        }
+    }
+
+    /// All pending cleanups.
+    pub(super) fn cleanups(&self) -> Vec<(K, Cleanup<D>)> {
+        let state = self.state.lock();
+        let all = state.cleanups();
+        all.map(|(key, cleanup)| (*key, cleanup.clone())).collect()
+    }
+
+    /// Whether any is pending, or any lease observed after its cleanup.
+    pub(super) fn has_cleanups(&self) -> bool {
+        let state = self.state.lock();
+        !state.observed.is_empty() || state.cleanups().next().is_some()
+    }
+
+    /// The cleanup of this lease, if it is still pending; from now on a try is under way. `None`
+    /// while a guard has a lease of its name in another place.
+    pub(super) fn begin(&self, key: &K) -> Option<Cleanup<D>> {
+        let mut state = self.state.lock();
+        let name = *state.leases.get(key)?.name();
+        let has_the_name =
+            |lease: &Lease<D>| matches!(lease, Lease::InUse(of_guard) if *of_guard == name);
+        if !rules::may_clean_up(state.leases.values().any(has_the_name)) {
+            return None;
+        }
+        let cleanup = state.cleanup_mut(key)?;
+        cleanup.is_under_way = true;
+        (cleanup.is_damaged, cleanup.is_aside) = (false, false);
+        Some(cleanup.clone())
+    }
+
+    /// The try has failed. Whether the one before it failed otherwise, if at all.
+    pub(super) fn failed(&self, key: &K, error: &RetractError) -> bool {
+        let mut state = self.state.lock();
+        let Some(cleanup) = state.cleanup_mut(key) else {
+            return false;
+        };
+        cleanup.is_under_way = false;
+        cleanup.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
+        let before = cleanup.failure.replace(*error);
+        before.is_none_or(|before| kind_of(&before) != kind_of(error))
+    }
+
+    /// Nothing is pending any more. Whether anything was until now.
+    pub(super) fn completed(&self, key: &K) -> bool {
+        let mut state = self.state.lock();
+        let was_pending = state.cleanup_mut(key).is_some();
+        if was_pending {
+            state.leases.remove(key);
+        }
+        was_pending
+    }
+
+    /// The lease was cleaned up, and is observed from now on.
+    pub(super) fn observe(&self, key: K, cleanup: Cleanup<D>) {
+        let observed = Observed {
+            cleanup,
+            until: None,
+        };
+        self.state.lock().observed.insert(key, observed);
+    }
+
+    /// The leases that are still to be observed.
+    pub(super) fn observed(&self, now: Timestamp, timing: Timing) -> Vec<(K, Cleanup<D>)> {
+        let until = now + rules::observed_for(timing);
+        let observed = &mut self.state.lock().observed;
+        observed.retain(|_, lease| *lease.until.get_or_insert(until) > now);
+        let all = observed.iter();
+        all.map(|(key, lease)| (*key, lease.cleanup.clone())).collect()
+    }
+
+    /// What was cleaned up came back: pending again, unless somebody has reserved the lease meanwhile.
+    pub(super) fn pend_again(&self, key: K, cleanup: Cleanup<D>) {
+        let mut state = self.state.lock();
+        if state.observed.remove(&key).is_some() && !state.leases.contains_key(&key) {
+            state.leases.insert(key, Lease::Pending(Box::new(cleanup)));
+        }
+    }
+}
+
+/// For the reading of held leases.
+impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
+    /// When the next of the held leases is to be read; `None` if none is held.
+    pub(super) fn next_reread(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.state.lock();
+        let held = state.held.values();
+        held.map(|held| held.due.unwrap_or(now)).min()
+    }
+
+    /// The leases that are to be read now or within `early`, which are due again after `interval`.
+    pub(super) fn due(
+        &self,
+        now: Timestamp,
+        interval: Duration,
+        early: Duration,
+    ) -> Vec<(K, Held<D>)> {
+        let mut state = self.state.lock();
+        let held = state.held.iter_mut();
+        let due = held.filter(|(_, held)| held.due.is_none_or(|due| due <= now + early));
+        due.map(|(key, held)| {
+            held.due = Some(now + interval);
+            (*key, held.clone())
+        })
+        .collect()
+    }
+
+    /// Reads this lease no more. Whether it was still held, by the same acquire.
+    pub(super) fn lost(&self, key: K, lost: &Held<D>) -> bool {
+        let mut state = self.state.lock();
+        let is_same = |held: &Held<D>| Arc::ptr_eq(&held.on_loss, &lost.on_loss);
+        let removed = state.held.get(&key).is_some_and(is_same);
+        let removed = removed.then(|| state.held.remove(&key));
+        drop(state);
+        // What it is made of is dropped without the lock.
+        removed.is_some()
+    }
+}
+
+impl<D, K: Copy + Ord> Reservation<D, K> {
+    /// The acquire came to its end, and the lease is held: it is read again from time to time, until
+    /// [`give_back`](Self::give_back) or the end of the reservation. `on_loss` is called once should
+    /// the lease be lost.
+    pub fn hold(&mut self, lease: LeaseArea<D>, held: HeldLease, on_loss: OnLoss) {
+        self.set_aside = None;
+        let held = Held {
+            lease,
+            held,
+            on_loss,
+            due: None,
+        };
+        self.table.state.lock().held.insert(self.key, held);
+        self.table.holding.set();
+    }
+
+    /// The lease is about to be given back: what is on the disk from now on is no loss.
+    pub fn give_back(&self) {
+        let held = self.table.state.lock().held.remove(&self.key);
+        // What it is made of is dropped without the lock.
+        drop(held);
+    }
+
+    /// Ends the reservation with something left on the disk: nobody in this process gets the lease
+    /// before that is cleaned up.
+    pub fn clean_up(self, lease: LeaseArea<D>, debt: Debt) {
+        let pending = Lease::Pending(Box::new(Cleanup::new(lease, debt)));
+        let table = &self.table;
+        table.state.lock().leases.insert(self.key, pending);
+        table.cleaning.set();
+    }
+
+    /// Ends the reservation with something that was cleaned up: others may have the lease, and it is
+    /// observed for some time.
+    pub fn observe(self, lease: LeaseArea<D>, cleaned_up: Debt)
+    where
+        D: Clone,
+    {
+        let table = Arc::clone(&self.table);
+        table.observe(self.key, Cleanup::new(lease, cleaned_up));
+        drop(self);
+        table.cleaning.set();
+    }
+}
+
+impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
+    fn drop(&mut self) {
+        self.give_back();
+        let leases = &mut self.table.state.lock().leases;
+        if matches!(leases.get(&self.key), Some(Lease::InUse(_))) {
+            match self.set_aside.take() {
+                Some(cleanup) => leases.insert(self.key, Lease::Pending(cleanup)),
+                None => leases.remove(&self.key),
+            };
+        }
+    }
+}
+
+impl<D> fmt::Debug for Held<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("held", &self.held)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is the same for two failures that differ in a limit or a place alone.
+fn kind_of(error: &RetractError) -> impl PartialEq + use<> {
+    let io = match error {
+        RetractError::Lease(error) => Some(discriminant(error)),
+        RetractError::WriteInFlight | RetractError::LockspaceLost => None,
+    };
+    (discriminant(error), io)
+}
