@@ -154,7 +154,7 @@ pub use disk::{FileKind, OpenError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
-pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
+pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
     Accepted, Access, AcquireError, Callback, DirectoryError, FailureAction, HandedOver,
     HandoverAnswer, HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent,

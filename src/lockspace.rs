@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::host::LossReason;
-pub use error::{JoinError, LeaveError};
+pub use error::{JoinError, JoinErrorKind, LeaveError};
 pub use guarantee::{Guarantee, Peers, WatchdogState};
 pub use health::{Health, Latencies};
 pub use hosts::{HostInfo, HostLife};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Lockspace;
-use super::error::JoinError;
+use super::error::{JoinError, JoinErrorKind};
 use super::health::RenewalRecord;
 use super::joined::{Joined, NotEntered};
 use super::live::{Inner, wait_for_io};
@@ -64,7 +64,7 @@ impl LockspaceOptions {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(links)
             .open(path)
-            .map_err(JoinError::of_open)?;
+            .map_err(|error| JoinError::new(path, host_id, error.into()))?;
         self.join_opened(opened, Some(links), host_id)
     }
 
@@ -76,7 +76,10 @@ impl LockspaceOptions {
     pub fn join_fd(self, fd: OwnedFd, host_id: HostId) -> Result<Lockspace, JoinError> {
         let opened = OpenOptions::new(Access::ReadWrite)
             .adopt(fd)
-            .map_err(JoinError::Open)?;
+            .map_err(|error| {
+                let path = error.path().to_owned();
+                JoinError::new(&path, host_id, JoinErrorKind::Open(error))
+            })?;
         self.join_opened(opened, None, host_id)
     }
 
@@ -87,14 +90,25 @@ impl LockspaceOptions {
         named: Option<Links>,
         host_id: HostId,
     ) -> Result<Lockspace, JoinError> {
+        let path = opened.info().path().to_owned();
+        let joined = self.try_join(opened, named, host_id);
+        joined.map_err(|kind| JoinError::new(&path, host_id, kind))
+    }
+
+    fn try_join(
+        self,
+        opened: OpenedDisk,
+        named: Option<Links>,
+        host_id: HostId,
+    ) -> Result<Lockspace, JoinErrorKind> {
         let timing = Timing::new(
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
         );
         if self.deadman && !Deadman::is_of_use() {
-            return Err(JoinError::DeadmanOfInit);
+            return Err(JoinErrorKind::DeadmanOfInit);
         }
-        let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
+        let boot_id = clock::boot_id().map_err(JoinErrorKind::BootId)?;
         let host_name = match self.host_name {
             Some(name) => name,
             None => default_host_name(&boot_id)?,
@@ -105,12 +119,17 @@ impl LockspaceOptions {
         {
             libvirt::warn_of_one_host(&path, file_system);
         }
-        let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
-            .map_err(|error| not_entered(error, &path))?;
+        let joined =
+            Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
+                match error {
+                    NotEntered::Joined(as_host) => JoinErrorKind::AlreadyJoined { as_host },
+                    NotEntered::IoInFlight => JoinErrorKind::IoInFlight,
+                }
+            })?;
 
         let deadman = self.deadman.then(Deadman::new).transpose();
-        let deadman = deadman.map_err(JoinError::Deadman)?;
-        let threads = |error| JoinError::Threads { error };
+        let deadman = deadman.map_err(JoinErrorKind::Deadman)?;
+        let threads = JoinErrorKind::Threads;
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
         let fixed = self.lease_threads;
@@ -123,23 +142,16 @@ impl LockspaceOptions {
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, self.lockspace_id, timing.io())?;
         if host_id.get() > area.geometry.max_hosts() {
-            return Err(JoinError::HostIdTooLarge {
-                host_id,
-                geometry: area.geometry,
-            });
+            let geometry = area.geometry;
+            return Err(JoinErrorKind::HostIdTooLarge { geometry });
         }
 
         // Before the watchdog is tried: an earlier process of this host id may be using it.
         let lock = ProcessLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
-            .map_err(|InUseHere { lock, pid }| JoinError::HostIdInUseHere {
-                path: path.clone(),
-                host_id,
-                lock,
-                pid,
-            })?;
+            .map_err(|InUseHere { lock, pid }| JoinErrorKind::HostIdInUseHere { lock, pid })?;
         let lock = lock.map(Arc::new);
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
-        let incarnation = clock::random_bits().map_err(JoinError::Random)?;
+        let incarnation = clock::random_bits().map_err(JoinErrorKind::Random)?;
         let claimant = Claimant {
             host_id,
             host_name,
@@ -147,7 +159,7 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             incarnation: Incarnation::new(incarnation)
-                .ok_or(JoinError::Random(OsError(libc::EIO)))?,
+                .ok_or(JoinErrorKind::Random(OsError(libc::EIO)))?,
             life_mark: 0,
             earlier_life: EarlierLife::MayRun,
         };
@@ -217,12 +229,12 @@ impl LockspaceOptions {
         area: &LockspaceArea<Disk>,
         claimant: &Claimant,
         deadman: Option<&Deadman>,
-    ) -> Result<(DeltaLease, HostTable), JoinError> {
+    ) -> Result<(DeltaLease, HostTable), JoinErrorKind> {
         let progress = |event| self.tell(&event);
         let timer = deadman.map(|deadman| -> &dyn ProcessTimer { deadman });
         let claim = claim_with_timer(&StorageWorld, area, claimant, &progress, timer);
-        let claimed = block_on(claim).map_err(JoinError::Deadman)?;
-        claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
+        let claimed = block_on(claim).map_err(JoinErrorKind::Deadman)?;
+        claimed.map_err(|error| JoinErrorKind::of_claim(&error))
     }
 
     fn tell(&self, event: &ClaimProgress) {
@@ -276,13 +288,13 @@ fn begin(
     inner: Inner,
     lease: &DeltaLease,
     options: &LockspaceOptions,
-) -> Result<Lockspace, JoinError> {
+) -> Result<Lockspace, JoinErrorKind> {
     let membership = &inner.shared.membership;
     match Threads::start(&inner.shared, lease.clone()) {
         Ok(threads) => *inner.threads.lock() = Some(threads),
         Err(error) => {
             inner.free(lease);
-            return Err(JoinError::Threads { error });
+            return Err(JoinErrorKind::Threads(error));
         }
     }
     // Already with the thread: it may take longer than the claim lasts, and the scans of the
@@ -306,28 +318,26 @@ fn begin(
 }
 
 /// Leaves again, before anybody could use the join.
-fn give_up(inner: &Inner, error: AgreeError) -> JoinError {
+fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
     if let Err(error) = inner.leave() {
         tracing::warn!(%error, "a join that failed could not free its host id");
     }
-    let membership = &inner.shared.membership;
-    let path = membership.area().disk.info().path().to_owned();
     match error {
-        AgreeError::Differs { host_id, theirs } => JoinError::FireTimeoutDiffers {
-            path,
+        AgreeError::Differs { host_id, theirs } => JoinErrorKind::FireTimeoutDiffers {
             other: host_id,
             theirs: theirs.as_duration(),
-            ours: membership.timing().fire_timeout().as_duration(),
+            ours: inner
+                .shared
+                .membership
+                .timing()
+                .fire_timeout()
+                .as_duration(),
         },
-        AgreeError::Lost => JoinError::Lost {
-            path,
-            host_id: membership.host_id(),
-            // Where the clock alone told it, nobody has announced it before the leave.
-            reason: match inner.shared.holders.reason() {
-                None | Some(LossReason::Left) => LossReason::NotRenewed,
-                Some(reason) => reason,
-            },
-        },
+        // Where the clock alone told it, nobody has announced it before the leave.
+        AgreeError::Lost => JoinErrorKind::Lost(match inner.shared.holders.reason() {
+            None | Some(LossReason::Left) => LossReason::NotRenewed,
+            Some(reason) => reason,
+        }),
     }
 }
 
@@ -350,16 +360,8 @@ fn boxed(deadman: Deadman) -> Box<dyn ProcessTimer> {
     Box::new(deadman)
 }
 
-fn not_entered(error: NotEntered, path: &Path) -> JoinError {
-    let path = path.to_owned();
-    match error {
-        NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path, as_host },
-        NotEntered::IoInFlight => JoinError::IoInFlight { path },
-    }
-}
-
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.
-fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
+fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinErrorKind> {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     let boot = Hex(boot_id.get(..6).unwrap_or(boot_id)).to_string();
@@ -376,7 +378,7 @@ fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
         }
         name.push(c);
     }
-    HostName::new(&format!("{name}.{boot}")).map_err(JoinError::HostName)
+    HostName::new(&format!("{name}.{boot}")).map_err(JoinErrorKind::HostName)
 }
 
 impl ProcessTimer for Deadman {
@@ -407,7 +409,8 @@ mod tests {
         let options = Lockspace::options(Watchdog::None).io_timeout(n);
         let options = options.runtime_dir(dir.path().join("run"));
         let joined = options.clone().join(&path, HostId::FIRST);
-        assert!(matches!(joined, Err(JoinError::DeadmanOfInit)));
+        let error = joined.unwrap_err();
+        assert!(matches!(error.kind(), JoinErrorKind::DeadmanOfInit));
         let joined = options.without_deadman().join(&path, HostId::FIRST);
         joined.unwrap().leave().unwrap();
     }
