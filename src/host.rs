@@ -18,6 +18,7 @@
 mod claim;
 mod cleanup;
 mod escalation;
+mod held;
 mod leases;
 mod loss;
 mod member;
@@ -31,7 +32,8 @@ mod rules;
 pub use claim::claim_with_timer;
 pub use cleanup::reconcile;
 pub use escalation::Victim;
-pub use leases::{LeaseTable, NotReserved, OnLoss, Reservation};
+pub use held::OnLoss;
+pub use leases::{LeaseTable, NotReserved, Reservation};
 pub use loss::LossReason;
 pub use member::{run_on, serve_holders};
 pub use notify::Notify;

@@ -1,14 +1,12 @@
 //! The leases that this join has to do with: those in use, and those that await a cleanup.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::mem::discriminant;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::loss::LossReason;
+use super::held::{HeldLeases, OnLoss};
 use super::notify::Notify;
 use super::rules;
 use crate::format::ResourceName;
@@ -36,8 +34,8 @@ pub enum NotReserved {
 #[derive(Debug)]
 pub struct LeaseTable<D, K> {
     state: Mutex<State<D, K>>,
-    /// Set while leases are held.
-    pub(super) holding: Notify,
+    /// Those that a guard holds, to be read again.
+    pub(super) held: HeldLeases<D, K>,
     /// Set while cleanups are pending, or leases observed after theirs.
     pub(super) cleaning: Notify,
 }
@@ -45,8 +43,6 @@ pub struct LeaseTable<D, K> {
 #[derive(Debug)]
 struct State<D, K> {
     leases: BTreeMap<K, Lease<D>>,
-    /// Those that a guard holds, to be read again.
-    held: BTreeMap<K, Held<D>>,
     /// Those that were cleaned up not long ago, and are nobody's.
     observed: BTreeMap<K, Observed<D>>,
     /// No more reservations.
@@ -81,19 +77,6 @@ struct Observed<D> {
     cleanup: Cleanup<D>,
     /// For how long, from the first time on.
     until: Option<Timestamp>,
-}
-
-/// What a holder is notified of when its lease is found lost. Nothing in it may block.
-pub type OnLoss = Arc<dyn Fn(&LossReason) + Send + Sync>;
-
-/// A lease that is held, and read again from time to time: see `reread.rs`.
-#[derive(Clone)]
-pub(super) struct Held<D> {
-    pub(super) lease: LeaseArea<D>,
-    pub(super) held: HeldLease,
-    pub(super) on_loss: OnLoss,
-    /// When it is read next; `None` for one that has just come.
-    due: Option<Timestamp>,
 }
 
 /// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
@@ -161,11 +144,10 @@ impl<D, K> Default for LeaseTable<D, K> {
         Self {
             state: Mutex::new(State {
                 leases: BTreeMap::new(),
-                held: BTreeMap::new(),
                 observed: BTreeMap::new(),
                 is_closed: false,
             }),
-            holding: Notify::default(),
+            held: HeldLeases::default(),
             cleaning: Notify::default(),
         }
     }
@@ -194,7 +176,11 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
                 Lease::InUse(_) => return Err(NotReserved::InUse),
                 Lease::Pending(cleanup) => {
                     // The acquire will say what is wrong with a lease that is damaged.
-                    let is_no_matter = if is_here { cleanup.is_damaged } else { cleanup.is_aside };
+                    let is_no_matter = if is_here {
+                        cleanup.is_damaged
+                    } else {
+                        cleanup.is_aside
+                    };
                     if rules::is_refused(!is_no_matter) {
                         return Err(NotReserved::CleanupPending);
                     }
@@ -361,7 +347,8 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         let observed = &mut self.state.lock().observed;
         observed.retain(|_, lease| *lease.until.get_or_insert(until) > now);
         let all = observed.iter();
-        all.map(|(key, lease)| (*key, lease.cleanup.clone())).collect()
+        all.map(|(key, lease)| (*key, lease.cleanup.clone()))
+            .collect()
     }
 
     /// What was cleaned up came back: pending again, unless somebody has reserved the lease meanwhile.
@@ -373,65 +360,18 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     }
 }
 
-/// For the reading of held leases.
-impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
-    /// When the next of the held leases is to be read; `None` if none is held.
-    pub(super) fn next_reread(&self, now: Timestamp) -> Option<Timestamp> {
-        let state = self.state.lock();
-        let held = state.held.values();
-        held.map(|held| held.due.unwrap_or(now)).min()
-    }
-
-    /// The leases that are to be read now or within `early`, which are due again after `interval`.
-    pub(super) fn due(
-        &self,
-        now: Timestamp,
-        interval: Duration,
-        early: Duration,
-    ) -> Vec<(K, Held<D>)> {
-        let mut state = self.state.lock();
-        let held = state.held.iter_mut();
-        let due = held.filter(|(_, held)| held.due.is_none_or(|due| due <= now + early));
-        due.map(|(key, held)| {
-            held.due = Some(now + interval);
-            (*key, held.clone())
-        })
-        .collect()
-    }
-
-    /// Reads this lease no more. Whether it was still held, by the same acquire.
-    pub(super) fn lost(&self, key: K, lost: &Held<D>) -> bool {
-        let mut state = self.state.lock();
-        let is_same = |held: &Held<D>| Arc::ptr_eq(&held.on_loss, &lost.on_loss);
-        let removed = state.held.get(&key).is_some_and(is_same);
-        let removed = removed.then(|| state.held.remove(&key));
-        drop(state);
-        // What it is made of is dropped without the lock.
-        removed.is_some()
-    }
-}
-
 impl<D, K: Copy + Ord> Reservation<D, K> {
     /// The acquire came to its end, and the lease is held: it is read again from time to time, until
     /// [`give_back`](Self::give_back) or the end of the reservation. `on_loss` is called once should
     /// the lease be lost.
     pub fn hold(&mut self, lease: LeaseArea<D>, held: HeldLease, on_loss: OnLoss) {
         self.set_aside = None;
-        let held = Held {
-            lease,
-            held,
-            on_loss,
-            due: None,
-        };
-        self.table.state.lock().held.insert(self.key, held);
-        self.table.holding.set();
+        self.table.held.add(self.key, lease, held, on_loss);
     }
 
     /// The lease is about to be given back: what is on the disk from now on is no loss.
     pub fn give_back(&self) {
-        let held = self.table.state.lock().held.remove(&self.key);
-        // What it is made of is dropped without the lock.
-        drop(held);
+        self.table.held.remove(&self.key);
     }
 
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
@@ -466,15 +406,6 @@ impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
                 None => leases.remove(&self.key),
             };
         }
-    }
-}
-
-impl<D> fmt::Debug for Held<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("held", &self.held)
-            .field("due", &self.due)
-            .finish_non_exhaustive()
     }
 }
 

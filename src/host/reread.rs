@@ -14,7 +14,8 @@ use std::time::Duration;
 use futures_util::future::{Either, join, join_all, select};
 use futures_util::pin_mut;
 
-use super::leases::{Held, LeaseTable};
+use super::held::{Held, HeldLeases};
+use super::leases::LeaseTable;
 use super::loss::LossReason;
 use super::rules;
 use crate::delta_lease::Membership;
@@ -33,17 +34,17 @@ pub async fn reread_held<W: World, K: Copy + Ord>(
         io.checked_div(parts).unwrap_or(io)
     };
     let (half, quarter) = (part(2), part(4));
+    let leases = &table.held;
     loop {
-        table.holding.wait().await;
-        // Whoever adds one sets it again.
-        table.holding.take();
-        while let Some(next) = table.next_reread(world.now()) {
+        leases.added.wait().await;
+        leases.added.take();
+        while let Some(next) = leases.next_reread(world.now()) {
             world.sleep_until(next).await;
             if !membership.expiry().is_held(world.now()) {
                 return;
             }
-            let due = rules::reread(table.due(world.now(), half, quarter));
-            reread_all(world, membership, table, due, quarter).await;
+            let due = rules::reread(leases.due(world.now(), half, quarter));
+            reread_all(world, membership, leases, due, quarter).await;
         }
     }
 }
@@ -52,14 +53,14 @@ pub async fn reread_held<W: World, K: Copy + Ord>(
 async fn reread_all<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
-    table: &LeaseTable<W::Disk, K>,
+    leases: &HeldLeases<W::Disk, K>,
     due: Vec<(K, Held<W::Disk>)>,
     patience: Duration,
 ) {
     let until = world.now() + patience;
     let mut rest = due.into_iter();
     let pause = patience.checked_div(2).unwrap_or(patience);
-    let reread = |(key, held)| reread(world, membership, table, key, held, pause);
+    let reread = |(key, held)| reread(world, membership, leases, key, held, pause);
     while let Some(next) = rest.next() {
         let first = reread(next);
         let patience = world.sleep_until(until);
@@ -73,7 +74,7 @@ async fn reread_all<W: World, K: Copy + Ord>(
 async fn reread<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
-    table: &LeaseTable<W::Disk, K>,
+    leases: &HeldLeases<W::Disk, K>,
     key: K,
     held: Held<W::Disk>,
     pause: Duration,
@@ -83,7 +84,7 @@ async fn reread<W: World, K: Copy + Ord>(
         return;
     }
     let resource = &held.lease.resource;
-    let read = || verify(world, membership, &held.lease, &held.held);
+    let read = || verify(world, membership, &held.lease, &held.won);
     let mut seen = read().await;
     if matches!(
         seen,
@@ -104,7 +105,7 @@ async fn reread<W: World, K: Copy + Ord>(
         VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
     };
     // Its holder may have begun to give it back meanwhile.
-    if table.lost(key, &held) {
+    if leases.lose(&key, &held) {
         witness!(HeldNotThere);
         (held.on_loss)(&reason);
         tracing::error!(%resource, %error, "a lease is not on its disk any more: its lock is lost");
