@@ -42,17 +42,13 @@ pub struct LeaseTable<D, K> {
 
 #[derive(Debug)]
 struct State<D, K> {
-    leases: BTreeMap<K, Lease<D>>,
+    /// A guard has the lease, or is acquiring it or giving it back. By their names.
+    in_use: BTreeMap<K, ResourceName>,
+    pending: BTreeMap<K, Cleanup<D>>,
     /// Those that were cleaned up not long ago, and are nobody's.
     observed: BTreeMap<K, Observed<D>>,
     /// No more reservations.
     is_closed: bool,
-}
-
-#[derive(Debug)]
-enum Lease<D> {
-    InUse(ResourceName),
-    Pending(Box<Cleanup<D>>),
 }
 
 /// What an acquire or a release has left on the disk, and must be taken away again.
@@ -84,24 +80,9 @@ struct Observed<D> {
 pub struct Reservation<D, K: Copy + Ord> {
     table: Arc<LeaseTable<D, K>>,
     key: K,
-    /// The cleanup of the lease, which is damaged: pending again should the acquire come to nothing.
-    set_aside: Option<Box<Cleanup<D>>>,
-}
-
-impl<D> Lease<D> {
-    const fn name(&self) -> &ResourceName {
-        match self {
-            Self::InUse(name) => name,
-            Self::Pending(cleanup) => &cleanup.lease.resource,
-        }
-    }
-
-    fn cleanup(&self) -> Option<&Cleanup<D>> {
-        match self {
-            Self::InUse(_) => None,
-            Self::Pending(cleanup) => Some(cleanup),
-        }
-    }
+    /// The cleanup that is pending when the reservation ends: that of a lease which is damaged, should
+    /// the acquire come to nothing, or what the acquire or the release has left.
+    set_aside: Option<Cleanup<D>>,
 }
 
 impl<D> Cleanup<D> {
@@ -117,33 +98,12 @@ impl<D> Cleanup<D> {
     }
 }
 
-impl<D, K> State<D, K> {
-    fn cleanups(&self) -> impl Iterator<Item = (&K, &Cleanup<D>)> {
-        let all = self.leases.iter();
-        all.filter_map(|(key, lease)| Some((key, lease.cleanup()?)))
-    }
-
-    fn in_use(&self) -> usize {
-        let all = self.leases.values();
-        all.filter(|lease| lease.cleanup().is_none()).count()
-    }
-}
-
-impl<D, K: Ord> State<D, K> {
-    /// The pending cleanup of this lease, if there is one.
-    fn cleanup_mut(&mut self, key: &K) -> Option<&mut Cleanup<D>> {
-        match self.leases.get_mut(key) {
-            Some(Lease::Pending(cleanup)) => Some(cleanup),
-            Some(Lease::InUse(_)) | None => None,
-        }
-    }
-}
-
 impl<D, K> Default for LeaseTable<D, K> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                leases: BTreeMap::new(),
+                in_use: BTreeMap::new(),
+                pending: BTreeMap::new(),
                 observed: BTreeMap::new(),
                 is_closed: false,
             }),
@@ -169,31 +129,29 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
         if state.is_closed {
             return Err(NotReserved::Left);
         }
-        for (at, lease) in &state.leases {
-            let is_here = *at == key;
-            match lease {
-                _ if !is_here && *lease.name() != name => {}
-                Lease::InUse(_) => return Err(NotReserved::InUse),
-                Lease::Pending(cleanup) => {
-                    // The acquire will say what is wrong with a lease that is damaged.
-                    let is_no_matter = if is_here {
-                        cleanup.is_damaged
-                    } else {
-                        cleanup.is_aside
-                    };
-                    if rules::is_refused(!is_no_matter) {
-                        return Err(NotReserved::CleanupPending);
-                    }
-                }
-            }
+        let mut in_use = state.in_use.iter();
+        if in_use.any(|(at, of_guard)| *at == key || *of_guard == name) {
+            return Err(NotReserved::InUse);
         }
-        let set_aside = match state.leases.insert(key, Lease::InUse(name)) {
-            Some(Lease::Pending(cleanup)) if cleanup.is_damaged => Some(cleanup),
-            _ => None,
+        let is_in_the_way = |(at, cleanup): (&K, &Cleanup<D>)| {
+            if *at == key {
+                // The acquire will say what is wrong with a lease that is damaged.
+                !cleanup.is_damaged
+            } else {
+                cleanup.lease.resource == name && !cleanup.is_aside
+            }
         };
+        if rules::is_refused(state.pending.iter().any(is_in_the_way)) {
+            return Err(NotReserved::CleanupPending);
+        }
+        state.in_use.insert(key, name);
+        let set_aside = state
+            .pending
+            .remove(&key)
+            .filter(|cleanup| cleanup.is_damaged);
         // Whatever the leader says from now on is the acquire's to judge.
-        let is_other = |_: &K, observed: &mut Observed<D>| observed.cleanup.lease.resource != name;
-        state.observed.retain(is_other);
+        let observed = &mut state.observed;
+        observed.retain(|_, observed| observed.cleanup.lease.resource != name);
         drop(state);
         Ok(Reservation {
             table: Arc::clone(self),
@@ -204,7 +162,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
 
     /// How many leases are held, or just being acquired or given back.
     pub fn in_use(&self) -> usize {
-        self.state.lock().in_use()
+        self.state.lock().in_use.len()
     }
 
     /// Ends all reserving, unless guards of this process hold leases or are acquiring some: then it
@@ -218,7 +176,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// Their number; nothing was ended then.
     pub fn close(&self) -> Result<(), usize> {
         let mut state = self.state.lock();
-        let in_use = state.in_use();
+        let in_use = state.in_use.len();
         if !rules::may_leave(in_use) {
             return Err(in_use);
         }
@@ -229,14 +187,14 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// How many cleanups are pending.
     #[cfg(feature = "__sim")]
     pub fn pending(&self) -> usize {
-        self.state.lock().cleanups().count()
+        self.state.lock().pending.len()
     }
 
     /// What `of` says of the disks on which cleanups are pending.
     pub fn pending_on<T>(&self, of: impl Fn(&D) -> T) -> Vec<T> {
         let state = self.state.lock();
-        let disks = state.cleanups().map(|(_, cleanup)| of(&cleanup.lease.disk));
-        disks.collect()
+        let cleanups = state.pending.values();
+        cleanups.map(|cleanup| of(&cleanup.lease.disk)).collect()
     }
 }
 
@@ -273,7 +231,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             if is_gone(&cleanup.lease.disk) {
                 self.completed(&key);
             } else if is_elsewhere(&cleanup.lease.disk)
-                && let Some(cleanup) = self.state.lock().cleanup_mut(&key)
+                && let Some(cleanup) = self.state.lock().pending.get_mut(&key)
             {
                 let is_written = cleanup.debt.may_be_written(world, &cleanup.lease);
                 cleanup.is_aside = !cleanup.is_under_way && !is_written;
@@ -284,27 +242,26 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// All pending cleanups.
     pub(super) fn cleanups(&self) -> Vec<(K, Cleanup<D>)> {
         let state = self.state.lock();
-        let all = state.cleanups();
+        let all = state.pending.iter();
         all.map(|(key, cleanup)| (*key, cleanup.clone())).collect()
     }
 
     /// Whether any is pending, or any lease observed after its cleanup.
     pub(super) fn has_cleanups(&self) -> bool {
         let state = self.state.lock();
-        !state.observed.is_empty() || state.cleanups().next().is_some()
+        !state.pending.is_empty() || !state.observed.is_empty()
     }
 
     /// The cleanup of this lease, if it is still pending; from now on a try is under way. `None`
     /// while a guard has a lease of its name in another place.
     pub(super) fn begin(&self, key: &K) -> Option<Cleanup<D>> {
         let mut state = self.state.lock();
-        let name = *state.leases.get(key)?.name();
-        let has_the_name =
-            |lease: &Lease<D>| matches!(lease, Lease::InUse(of_guard) if *of_guard == name);
-        if !rules::may_clean_up(state.leases.values().any(has_the_name)) {
+        let name = state.pending.get(key)?.lease.resource;
+        let has_the_name = state.in_use.values().any(|of_guard| *of_guard == name);
+        if !rules::may_clean_up(has_the_name) {
             return None;
         }
-        let cleanup = state.cleanup_mut(key)?;
+        let cleanup = state.pending.get_mut(key)?;
         cleanup.is_under_way = true;
         (cleanup.is_damaged, cleanup.is_aside) = (false, false);
         Some(cleanup.clone())
@@ -313,7 +270,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// The try has failed. Whether the one before it failed otherwise, if at all.
     pub(super) fn failed(&self, key: &K, error: &RetractError) -> bool {
         let mut state = self.state.lock();
-        let Some(cleanup) = state.cleanup_mut(key) else {
+        let Some(cleanup) = state.pending.get_mut(key) else {
             return false;
         };
         cleanup.is_under_way = false;
@@ -324,12 +281,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
 
     /// Nothing is pending any more. Whether anything was until now.
     pub(super) fn completed(&self, key: &K) -> bool {
-        let mut state = self.state.lock();
-        let was_pending = state.cleanup_mut(key).is_some();
-        if was_pending {
-            state.leases.remove(key);
-        }
-        was_pending
+        self.state.lock().pending.remove(key).is_some()
     }
 
     /// The lease was cleaned up, and is observed from now on.
@@ -354,8 +306,9 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// What was cleaned up came back: pending again, unless somebody has reserved the lease meanwhile.
     pub(super) fn pend_again(&self, key: K, cleanup: Cleanup<D>) {
         let mut state = self.state.lock();
-        if state.observed.remove(&key).is_some() && !state.leases.contains_key(&key) {
-            state.leases.insert(key, Lease::Pending(Box::new(cleanup)));
+        let was_observed = state.observed.remove(&key).is_some();
+        if was_observed && !state.in_use.contains_key(&key) {
+            state.pending.entry(key).or_insert(cleanup);
         }
     }
 }
@@ -376,10 +329,11 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
 
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is cleaned up.
-    pub fn clean_up(self, lease: LeaseArea<D>, debt: Debt) {
-        let pending = Lease::Pending(Box::new(Cleanup::new(lease, debt)));
-        let table = &self.table;
-        table.state.lock().leases.insert(self.key, pending);
+    pub fn clean_up(mut self, lease: LeaseArea<D>, debt: Debt) {
+        // Instead of an earlier one of the same lease, if there was one.
+        self.set_aside = Some(Cleanup::new(lease, debt));
+        let table = Arc::clone(&self.table);
+        drop(self);
         table.cleaning.set();
     }
 
@@ -399,12 +353,10 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
 impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
         self.give_back();
-        let leases = &mut self.table.state.lock().leases;
-        if matches!(leases.get(&self.key), Some(Lease::InUse(_))) {
-            match self.set_aside.take() {
-                Some(cleanup) => leases.insert(self.key, Lease::Pending(cleanup)),
-                None => leases.remove(&self.key),
-            };
+        let mut state = self.table.state.lock();
+        state.in_use.remove(&self.key);
+        if let Some(cleanup) = self.set_aside.take() {
+            state.pending.insert(self.key, cleanup);
         }
     }
 }
