@@ -121,13 +121,7 @@ impl Lockspace {
     /// How the join does: renewals that failed, the time that is left, and what renewals take.
     #[must_use]
     pub fn health(&self) -> Health {
-        let renewals = &self.inner.shared.renewals;
-        Health {
-            missed_renewals: renewals.missed_renewals(),
-            held_for: self.held_for(),
-            renewals: renewals.latencies(),
-            is_slow: renewals.is_slow(),
-        }
+        self.inner.shared.renewals.health(self.held_for())
     }
 
     /// What stops a holder of this join that does not stop by itself, at this instant.

@@ -54,3 +54,27 @@ impl Notify {
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::executor::block_on;
+
+    #[test]
+    fn all_that_wait_are_woken_and_the_flag_stays_set() {
+        let notify = Notify::default();
+        std::thread::scope(|scope| {
+            let waiting = [(); 3].map(|()| scope.spawn(|| block_on(notify.wait())));
+            while notify.state.lock().waiters.len() < waiting.len() {
+                std::thread::yield_now();
+            }
+            notify.set();
+            for thread in waiting {
+                thread.join().unwrap();
+            }
+        });
+        block_on(notify.wait());
+        assert!(notify.is_set() && notify.take());
+        assert!(!notify.is_set() && !notify.take());
+    }
+}

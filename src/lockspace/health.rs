@@ -112,21 +112,18 @@ impl RenewalRecord {
         self.is_warned.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn missed_renewals(&self) -> u32 {
-        self.missed.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn latencies(&self) -> Latencies {
-        self.latencies.summary()
-    }
-
-    /// Whether 1 of 100 renewals takes longer than N/2, which leaves little before they fail.
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_slow.load(Ordering::Relaxed)
+    /// What is known at this instant, with leases that are held for `held_for`.
+    pub(super) fn health(&self, held_for: Duration) -> Health {
+        Health {
+            missed_renewals: self.missed.load(Ordering::Relaxed),
+            held_for,
+            renewals: self.latencies.summary(),
+            is_slow: self.is_slow.load(Ordering::Relaxed),
+        }
     }
 
     fn tell_if_slow(&self, io_timeout: Duration) {
-        let found = self.latencies();
+        let found = self.latencies.summary();
         let limit = io_timeout.checked_div(2).unwrap_or_default();
         let is_slow = found.p99 > limit;
         if self.is_slow.swap(is_slow, Ordering::Relaxed) != is_slow {
@@ -180,17 +177,17 @@ mod tests {
         let record = RenewalRecord::default();
         let (io, quick, slow) = [10_000, 20, 6_000].map(Duration::from_millis).into();
         record.renewed(quick, io);
-        assert!(!record.is_slow());
+        assert!(!record.health(quick).is_slow);
         record.renewed(slow, io);
-        assert!(record.is_slow());
+        assert!(record.health(quick).is_slow);
         for _ in 0..200 {
             record.renewed(quick, io);
         }
-        assert!(!record.is_slow());
+        assert!(!record.health(quick).is_slow);
         record.missed(3);
         record.warned();
-        assert_eq!(record.missed_renewals(), 3);
+        assert_eq!(record.health(quick).missed_renewals, 3);
         assert!(record.renewed(quick, io) && !record.renewed(quick, io));
-        assert_eq!(record.missed_renewals(), 0);
+        assert_eq!(record.health(quick).missed_renewals, 0);
     }
 }

@@ -175,11 +175,12 @@ impl LockspaceOptions {
         };
 
         let disk = area.disk.clone();
+        let timer = deadman.map(|deadman| -> Box<dyn ProcessTimer> { Box::new(deadman) });
         let membership = Membership::new(area, &lease, hosts);
         let shared = Arc::new(Shared {
             membership,
             leases: Arc::new(LeaseTable::default()),
-            holders: HolderRegistry::new(timing, lease.renewed_at(), deadman.map(boxed)),
+            holders: HolderRegistry::new(timing, lease.renewed_at(), timer),
             renewals: RenewalRecord::default(),
             watchdog: WatchdogUse::new(watchdog),
             named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
@@ -356,28 +357,18 @@ fn with_proof(mut claimant: Claimant, lock: Option<&ProcessLock>, disk: &Disk) -
     claimant
 }
 
-fn boxed(deadman: Deadman) -> Box<dyn ProcessTimer> {
-    Box::new(deadman)
-}
-
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.
 fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinErrorKind> {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     let boot = Hex(boot_id.get(..6).unwrap_or(boot_id)).to_string();
-    let mut name = String::new();
-    for c in machine.chars() {
-        // The rest of the 47 bytes is for the dot and the boot.
-        if name
-            .len()
-            .saturating_add(c.len_utf8())
-            .saturating_add(boot.len())
-            > 46
-        {
-            break;
-        }
-        name.push(c);
-    }
+    // The rest of the 47 bytes is for the dot and the boot.
+    let room = 46_usize.saturating_sub(boot.len());
+    let ends = machine
+        .char_indices()
+        .map(|(at, c)| at.saturating_add(c.len_utf8()))
+        .take_while(|&end| end <= room);
+    let name = machine.get(..ends.last().unwrap_or(0)).unwrap_or_default();
     HostName::new(&format!("{name}.{boot}")).map_err(JoinErrorKind::HostName)
 }
 
@@ -392,53 +383,4 @@ impl ProcessTimer for Deadman {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "the processes are real ones")]
-mod tests {
-    use std::process::{Command, Stdio};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::libvirt::LeaseDirectory;
-
-    #[test]
-    #[ignore = "is to be process 1: run by another test"]
-    fn joined_by_process_1() {
-        assert_eq!(std::process::id(), 1);
-        let dir = tempfile::tempdir().unwrap();
-        let n = Duration::from_secs(1);
-        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
-        let options = Lockspace::options(Watchdog::None).io_timeout(n);
-        let options = options.runtime_dir(dir.path().join("run"));
-        let joined = options.clone().join(&path, HostId::FIRST);
-        let error = joined.unwrap_err();
-        assert!(matches!(error.kind(), JoinErrorKind::DeadmanOfInit));
-        let joined = options.without_deadman().join(&path, HostId::FIRST);
-        joined.unwrap().leave().unwrap();
-    }
-
-    /// It would survive its timer, and take others to be safe from it.
-    #[test]
-    fn process_1_of_a_container_is_told_that_no_timer_can_kill_it() {
-        let unshare = || {
-            let mut unshare = Command::new("unshare");
-            unshare
-                .args(["--user", "--map-root-user", "--pid", "--fork"])
-                .stdout(Stdio::null());
-            unshare
-        };
-        if !unshare()
-            .arg("true")
-            .status()
-            .is_ok_and(|ended| ended.success())
-        {
-            // No namespaces are to be had here, so no process 1 either.
-            return;
-        }
-        let ended = unshare()
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored"])
-            .arg("lockspace::join::tests::joined_by_process_1")
-            .status()
-            .unwrap();
-        assert!(ended.success(), "{ended}");
-    }
-}
+mod tests;
