@@ -62,7 +62,7 @@ impl Escalation {
     }
 
     /// When the deadman timer fires for this holder: when others ought to have killed it. The last
-    /// good renewal was begun at `renewed_at`.
+    /// good renewal was started at `renewed_at`.
     pub(super) fn deadman_at(&self, renewed_at: Timestamp, timing: Timing) -> Option<Timestamp> {
         let after = match self.victim {
             Victim::Nobody => return None,

@@ -49,14 +49,14 @@ pub async fn serve_holders<W: World>(
 const CALL_TAKES: Duration = Duration::from_secs(1);
 
 /// Waits until this process has run for so long without a pause that all writes which were on their
-/// way to the kernel are with it. None may be begun any more.
+/// way to the kernel are with it. None may be started any more.
 pub async fn run_on<W: World>(world: &W, timing: Timing) {
     let quarter = timing.grace().checked_div(4).unwrap_or_default();
     let needed = quarter.min(CALL_TAKES);
     loop {
-        let begun = world.now();
-        world.sleep_until(begun + needed).await;
-        if world.now().since(begun) <= needed.saturating_mul(2) {
+        let started = world.now();
+        world.sleep_until(started + needed).await;
+        if world.now().since(started) <= needed.saturating_mul(2) {
             return;
         }
     }

@@ -87,9 +87,9 @@ pub struct HolderRegistry {
 #[derive(Debug)]
 struct State {
     reason: Option<LossReason>,
-    /// When the last good renewal was begun.
+    /// When the last good renewal was started.
     renewed_at: Timestamp,
-    /// Writes of this join may be begun, or are on their way to the kernel.
+    /// Writes of this join may be started, or are on their way to the kernel.
     may_write: bool,
     /// When the timer fires.
     deadman_at: Option<Timestamp>,
@@ -164,14 +164,14 @@ impl HolderRegistry {
         entry.is_some_and(|entry| !entry.escalation.has_lost())
     }
 
-    /// A renewal was good, whose write was begun at `renewed_at`.
+    /// A renewal was good, whose write was started at `renewed_at`.
     pub fn renewed(&self, renewed_at: Timestamp) {
         let mut state = self.state.lock();
         state.renewed_at = rules::last_renewal(state.renewed_at, renewed_at);
         self.set_deadman(&mut state);
     }
 
-    /// No write of this join is begun any more, and none is on its way to the kernel: a process
+    /// No write of this join is started any more, and none is on its way to the kernel: a process
     /// without holders may stand still from now on.
     pub fn end_writing(&self) {
         let mut state = self.state.lock();

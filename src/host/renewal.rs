@@ -19,7 +19,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Is notified of renewals as they come. Must not block: it is called between one renewal and the next.
 pub trait Upkeep {
-    /// A renewal was good, whose write was begun at `renewed_at`. Reading and writing took `took`.
+    /// A renewal was good, whose write was started at `renewed_at`. Reading and writing took `took`.
     fn renewed(&self, renewed_at: Timestamp, took: Duration);
     /// Another renewal was not good: `missed` in a row by now.
     fn missed(&self, missed: u32);
@@ -75,7 +75,7 @@ async fn renew_for_ever<W: World>(
         let retry = world.now() + RETRY_DELAY;
         let next = if failures.get() == 0 { due } else { retry };
         world.sleep_until(next).await;
-        let begun = world.now();
+        let started = world.now();
         match renew(world, membership, lease).await {
             Ok(()) => {
                 let now = world.now();
@@ -83,7 +83,7 @@ async fn renew_for_ever<W: World>(
                 if !membership.expiry().extend(now, lease.expires_at()) {
                     return LossReason::NotRenewed;
                 }
-                upkeep.renewed(lease.renewed_at(), now.since(begun));
+                upkeep.renewed(lease.renewed_at(), now.since(started));
                 if failures.get() > 0 {
                     tracing::info!(
                         host_id = lease.host_id().get(),

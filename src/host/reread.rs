@@ -104,7 +104,7 @@ async fn reread<W: World, K: Copy + Ord>(
         VerifyError::NotThere(_) | VerifyError::PutBack { .. } => LossReason::LeaseOverwritten,
         VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
     };
-    // Its holder may have begun to give it back meanwhile.
+    // Its holder may have started to give it back meanwhile.
     if leases.lose(&key, &held) {
         witness!(HeldNotThere);
         (held.on_loss)(&reason);

@@ -89,7 +89,7 @@ fn rounded_up(micros: u64) -> u64 {
 pub(super) struct RenewalRecord {
     missed: AtomicU32,
     latencies: Histogram,
-    /// Holders were warned, and have not been told of a good renewal since.
+    /// Holders were warned, and have not been notified of a good renewal since.
     is_warned: AtomicBool,
     /// The storage was said to be slow.
     is_slow: AtomicBool,

@@ -67,7 +67,7 @@ fn inspect(shared: &Shared, on: FileSystem) {
     let lockspace = shared.named.iter().filter(|file| file.file_system() == on);
     let lockspace = lockspace.map(|file| ((), file)).collect();
     if !WatchedFile::lost_of(lockspace, &mut round).is_empty() {
-        // First the reason, which marks all guards: the renewal thread would have another one to tell.
+        // First the reason, which marks all guards: the renewal thread would give another one.
         shared
             .holders
             .announce(&LossReason::LockspaceReplaced, clock::now());

@@ -231,14 +231,14 @@ impl LockspaceOptions {
         claimant: &Claimant,
         deadman: Option<&Deadman>,
     ) -> Result<(DeltaLease, HostTable), JoinErrorKind> {
-        let progress = |event| self.tell(&event);
+        let progress = |event| self.report(&event);
         let timer = deadman.map(|deadman| -> &dyn ProcessTimer { deadman });
         let claim = claim_with_timer(&StorageWorld, area, claimant, &progress, timer);
         let claimed = block_on(claim).map_err(JoinErrorKind::Deadman)?;
         claimed.map_err(|error| JoinErrorKind::of_claim(&error))
     }
 
-    fn tell(&self, event: &ClaimProgress) {
+    fn report(&self, event: &ClaimProgress) {
         let now = clock::now();
         let event = match *event {
             ClaimProgress::WaitingForOwner {
@@ -258,10 +258,10 @@ impl LockspaceOptions {
                 remaining: until.since(now),
             },
         };
-        self.hear(event);
+        self.notify(event);
     }
 
-    fn tell_doubt(&self, doubt: InDoubt) {
+    fn report_doubt(&self, doubt: InDoubt) {
         let InDoubt {
             host_id,
             theirs,
@@ -270,16 +270,16 @@ impl LockspaceOptions {
         let fire_timeout = theirs.as_duration();
         let remaining = dead_at.since(clock::now());
         tracing::info!(%host_id, ?fire_timeout, ?remaining, "waiting for a host with another fire timeout");
-        self.hear(JoinProgress::WaitingForHost {
+        self.notify(JoinProgress::WaitingForHost {
             host_id,
             fire_timeout,
             remaining,
         });
     }
 
-    fn hear(&self, event: JoinProgress) {
-        if let Some(hear) = &self.on_progress {
-            hear(event);
+    fn notify(&self, event: JoinProgress) {
+        if let Some(notify) = &self.on_progress {
+            notify(event);
         }
     }
 }
@@ -301,8 +301,8 @@ fn begin(
     // Already with the thread: it may take longer than the claim lasts, and the scans of the
     // renewals are what the others are judged by. One reader at a time feeds their table: with
     // two the older scan could be taken in last.
-    let tell = |doubt| options.tell_doubt(doubt);
-    let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
+    let report = |doubt| options.report_doubt(doubt);
+    let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &report);
     if let Err(error) = block_on(agreed) {
         return Err(give_up(&inner, error));
     }
@@ -334,7 +334,7 @@ fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
                 .fire_timeout()
                 .as_duration(),
         },
-        // Where the clock alone told it, nobody has announced it before the leave.
+        // Where the loss was found by the clock alone, nobody has announced it before the leave.
         AgreeError::Lost => JoinErrorKind::Lost(match inner.shared.holders.reason() {
             None | Some(LossReason::Left) => LossReason::NotRenewed,
             Some(reason) => reason,

@@ -21,7 +21,7 @@ use crate::host::{LossReason, run_on};
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 
-/// How often the end of I/O under way is looked for.
+/// How often to see whether I/O under way has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the handles of one join have in common.

@@ -16,7 +16,7 @@ use crate::format::{Generation, HostId, HostName, LockspaceId, LockspaceName, Na
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watchdog {
-    /// Nothing does. What is then **not** covered: a holder that was told of its loss and does not
+    /// Nothing does. What is then **not** covered: a holder that was notified of its loss and does not
     /// stop; a process that stands still while it holds a lease and goes on afterwards without
     /// asking its guard; a write that hangs in the kernel and completes after 8N + F.
     None,
@@ -228,8 +228,8 @@ impl LockspaceOptions {
     }
 
     /// Is notified of each wait of the join as it begins. Called on the joining thread; must not block.
-    pub fn on_progress(mut self, hear: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Arc::new(hear));
+    pub fn on_progress(mut self, notify: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(notify));
         self
     }
 }

@@ -11,7 +11,7 @@ use crate::world::{World, clock};
 /// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
 const STACK_SIZE: usize = 512 * 1024;
 
-/// How often the end of a thread is looked for.
+/// How often to see whether a thread has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A thread of this name, with our stack.
