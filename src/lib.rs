@@ -141,7 +141,7 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, PutBack, RenewError};
+pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
 pub use disk::{FileKind, OpenError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;

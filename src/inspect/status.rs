@@ -7,7 +7,7 @@ mod local;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use hosts::{HostSeen, HostStatus};
+pub use hosts::HostStatus;
 pub use leases::{HeldDisk, Holding, LeaseProblem};
 pub use local::LocalRenewal;
 
@@ -17,7 +17,7 @@ use super::area::Area;
 use super::error::{LookError, StatusError};
 use super::file::area_at;
 use super::source::Source;
-use crate::delta_lease::{HostState, HostTable};
+use crate::delta_lease::{HostState, HostTable, ReadSpan, Silence};
 use crate::disk::{Links, OpenError, StorageWorld};
 use crate::format::{Geometry, HostId, LockspaceId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
@@ -219,12 +219,13 @@ impl Lockspace {
 
     fn scan(&self, table: &mut HostTable) -> Result<(), StatusError> {
         let len = self.geometry.area_size();
-        let begun = clock::now();
+        let started = clock::now();
         let chunk = self.source.read(0, len).map_err(StatusError::Lockspace)?;
         // Where the file is cut, nothing is known of a host: zeros are a damaged sector.
         let mut area = chunk.from(0).to_vec();
         area.resize(len, 0);
-        table.observe(&area, begun, clock::now());
+        let completed = clock::now();
+        table.observe(&area, ReadSpan { started, completed });
         Ok(())
     }
 
@@ -252,11 +253,11 @@ impl Lockspace {
 /// For how long hosts may be silent that were not yet seen to renew; `None` if all were.
 fn longest_silence(table: &HostTable, now: Timestamp) -> Option<Duration> {
     let unseen = table.iter().filter(|(host, record)| {
-        record.damage.is_none()
-            && !record.renewal_seen
+        record.damage().is_none()
+            && !record.silence().is_some_and(Silence::renewal_seen)
             && table.state(*host, now) != HostState::Free
     });
-    let longest = unseen.map(|(_, record)| record.io_timeout).max()?;
+    let longest = unseen.map(|(_, record)| record.io_timeout()).max()?;
     let renewal = longest.as_duration().saturating_mul(2);
     Some(renewal.saturating_add(WATCH_MARGIN))
 }

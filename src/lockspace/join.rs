@@ -24,7 +24,7 @@ use super::{
 };
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
-    LockspaceArea, Membership, agree,
+    LockspaceArea, Membership, agree_on_fire_timeout,
 };
 use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
@@ -284,7 +284,7 @@ impl Inner {
         // renewals are what the others are judged by. One reader at a time feeds their table: with
         // two the older scan could be taken in last.
         let tell = |doubt| options.tell_doubt(doubt);
-        let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
+        let agreed = agree_on_fire_timeout(&StorageWorld, membership, lease.claimed_at(), &tell);
         if let Err(error) = block_on(agreed) {
             return Err(self.give_up(error));
         }

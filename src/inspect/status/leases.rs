@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::delta_lease::HostTable;
+use crate::delta_lease::{HostRecord, HostTable};
 use crate::disk::Links;
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName, Tenure,
@@ -254,8 +254,8 @@ impl View<'_> {
         match self.table.record(host) {
             // Its sector says that it never lived.
             None => true,
-            Some(record) if record.damage.is_some() => false,
-            Some(record) => record.timestamp_secs == 0 || record.generation > generation,
+            Some(record) if record.damage().is_some() => false,
+            Some(record) => record.timestamp_secs() == 0 || record.generation() > generation,
         }
     }
 
@@ -273,7 +273,7 @@ impl View<'_> {
             holding,
             host_id,
             generation,
-            host_name: record.map_or(NameBytes::EMPTY, |record| record.name),
+            host_name: record.map_or(NameBytes::EMPTY, HostRecord::host_name),
             version: leader.version(),
             note: note.cloned(),
         }

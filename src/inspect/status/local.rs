@@ -49,19 +49,23 @@ impl Machine {
     /// `None` for a host of another machine, of an earlier boot, without a note; for one whose
     /// sector is free or damaged; and where the clock of the sector cannot be ours.
     pub(super) fn renewal(&self, record: &HostRecord) -> Option<LocalRenewal> {
-        let is_owned = record.damage.is_none() && record.timestamp_secs != 0;
-        let is_here = record.note.as_ref().is_some_and(|note| self.is_of(note));
+        let is_owned = record.damage().is_none() && record.timestamp_secs() != 0;
+        let is_here = record.note().is_some_and(|note| self.is_of(note));
         if !is_owned || !is_here {
             return None;
         }
-        let lost_after = Timing::new(record.io_timeout, FireTimeout::DEFAULT).lost_after();
+        let lost_after = Timing::new(record.io_timeout(), FireTimeout::DEFAULT).lost_after();
         // A retry within a second is stamped one ahead of the clock; but not for ever.
-        let ahead = record.timestamp_secs.saturating_sub(self.clock_secs);
+        let ahead = record.timestamp_secs().saturating_sub(self.clock_secs);
         if Duration::from_secs(ahead) > lost_after {
             return None;
         }
-        let secs = self.clock_secs.saturating_sub(record.timestamp_secs);
-        let interval = record.io_timeout.as_duration().as_secs().saturating_mul(2);
+        let secs = self.clock_secs.saturating_sub(record.timestamp_secs());
+        let interval = record
+            .io_timeout()
+            .as_duration()
+            .as_secs()
+            .saturating_mul(2);
         let ago = Duration::from_secs(secs);
         Some(LocalRenewal {
             ago,
@@ -75,7 +79,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delta_lease::HostTable;
+    use crate::delta_lease::{HostTable, ReadSpan};
     use crate::format::{
         DeltaLeader, Generation, Geometry, HostId, HostName, LockspaceName, lockspace_image,
     };
@@ -105,7 +109,8 @@ mod tests {
             note.write_to(area[512..].first_chunk_mut().unwrap());
         }
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
-        table.observe(&area, Timestamp::from_nanos(1), Timestamp::from_nanos(2));
+        let (started, completed) = (Timestamp::from_nanos(1), Timestamp::from_nanos(2));
+        table.observe(&area, ReadSpan { started, completed });
         let machine = Machine {
             boot_id: Some(BOOT),
             clock_secs,

@@ -1,20 +1,23 @@
 //! Seeing to it that all hosts of a lockspace go by one fire timeout.
 //!
 //! A host tells its fire timeout in the note beside its record, so a host that has claimed its id
-//! compares. One that goes by another and lives is reason enough to leave again. Whether it lives is
-//! known only when it was seen to renew, which may be 2N of its own away: so one in doubt is waited
-//! for, and nobody counts as gone because he was silent for as long as a join takes.
+//! compares. Another host that goes by another fire timeout and lives is reason enough to leave again.
+//! Whether that host lives is known only when it was seen to renew, which may be 2N of its own away: so a
+//! host in doubt is waited for, and no host counts as gone because it was silent for as long as a join
+//! takes.
 
 use std::time::Duration;
 
-use super::{HostState, HostTable, Membership};
+use super::hosts::HostTable;
+use super::membership::Membership;
+use super::rules;
+use super::silence::HostState;
 use crate::format::HostId;
-use crate::probe::mutation;
 use crate::timing::FireTimeout;
 use crate::world::{Timestamp, World};
 
-/// How often the table is looked at. It is the renewals that keep it up to date.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the table is asked. The renewals keep it up to date.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A host that goes by another fire timeout, and may live or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct InDoubt {
 pub enum Agreement {
     /// No other host that may live tells another one.
     Reached,
-    /// No scan was begun late enough. Of two hosts that join at once each could have looked before
+    /// No scan was started late enough. Of two hosts that join at once each could have read before
     /// the other wrote.
     NotSeen,
     /// This host tells another one, and may live.
@@ -64,15 +67,15 @@ pub enum AgreeError {
 }
 
 /// Ends when no other host that may live is known to go by another fire timeout than ours.
-/// `claimed_at`: when our own note was on the disk. `progress` hears of each host that is waited for.
+/// `claimed_at`: when our own note was on the disk. `progress` is notified of each host that is waited for.
 ///
-/// **Somebody must renew meanwhile**: it is the scans of the renewals that show the others.
+/// **Somebody must renew meanwhile**: the scans of the renewals show the others.
 ///
 /// # Errors
 ///
 /// [`AgreeError`], for which a host in doubt is waited for until it renews: 2N by its own N, and 2N
 /// by ours until that is seen.
-pub async fn agree<W: World>(
+pub async fn agree_on_fire_timeout<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     claimed_at: Timestamp,
@@ -85,7 +88,7 @@ pub async fn agree<W: World>(
         if !membership.expiry().is_held(now) {
             return Err(AgreeError::Lost);
         }
-        match membership.hosts(|table| judge(table, own, ours, claimed_at, now)) {
+        match membership.hosts(|table| compare_fire_timeouts(table, own, ours, claimed_at, now)) {
             Agreement::Reached => return Ok(()),
             Agreement::Broken { host_id, theirs } => {
                 return Err(AgreeError::Differs { host_id, theirs });
@@ -96,13 +99,13 @@ pub async fn agree<W: World>(
             }
             Agreement::InDoubt(_) | Agreement::NotSeen => {}
         }
-        world.sleep(LOOK_INTERVAL).await;
+        world.sleep(ASK_INTERVAL).await;
     }
 }
 
 /// What `table` says at `now`. One host that lives decides, however many are in doubt.
 #[must_use]
-pub fn judge(
+pub fn compare_fire_timeouts(
     table: &HostTable,
     own: HostId,
     ours: FireTimeout,
@@ -112,27 +115,25 @@ pub fn judge(
     let mut in_doubt = None;
     for (host_id, record) in table.iter().filter(|&(host_id, _)| host_id != own) {
         // Only disklease hosts tell theirs.
-        let told = record.note.as_ref().map(|note| note.fire_timeout_secs);
-        let Some(theirs) = told.and_then(FireTimeout::from_secs) else {
+        let told = record.note().map(|note| note.fire_timeout_secs);
+        let (Some(theirs), Some(silence)) =
+            (told.and_then(FireTimeout::from_secs), record.silence())
+        else {
             continue;
         };
-        if theirs == ours || mutation!(OtherFireTimeoutJoined) {
+        let state = table.state(host_id, now);
+        if !rules::is_other_fire_timeout(ours, theirs) || state.has_ended() {
             continue;
         }
-        match table.state(host_id, now) {
-            HostState::Free | HostState::Dead { .. } => {}
-            HostState::Live => return Agreement::Broken { host_id, theirs },
-            HostState::Unknown { dead_at } if record.damage.is_some() && now > dead_at => {
-                return Agreement::Broken { host_id, theirs };
-            }
-            HostState::Unknown { dead_at } | HostState::Failing { dead_at } => {
-                in_doubt.get_or_insert(InDoubt {
-                    host_id,
-                    theirs,
-                    dead_at,
-                });
-            }
+        let dead_at = silence.dead_at();
+        if state == HostState::Live || record.damage().is_some() && now > dead_at {
+            return Agreement::Broken { host_id, theirs };
         }
+        in_doubt.get_or_insert(InDoubt {
+            host_id,
+            theirs,
+            dead_at,
+        });
     }
     match in_doubt {
         Some(doubt) => Agreement::InDoubt(doubt),
