@@ -25,6 +25,6 @@ pub use file::{FileLook, LookOptions, look};
 pub use lease::{HostBlock, LeaseLook};
 pub use lockspace::{HostSector, LockspaceLook};
 pub use status::{
-    HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LeaseProblem, LocalRenewal, StatusOptions,
-    Watch,
+    HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LeaseProblem, LeaseProblemKind,
+    LocalRenewal, StatusOptions, Watch,
 };

@@ -74,12 +74,12 @@ pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
 use crate::delta_lease::{Membership, ReadSpan};
-use crate::disk::{Disk, FileSystem, Identity, IoPool, Links, Refreshed, StorageWorld};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::libvirt::SecondLinks;
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, FileSystem, Identity, IoPool, Links, Refreshed, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::timing::Timing;
-use crate::world::clock;
-use crate::world::executor::block_on;
 use board::HolderBoard;
 use health::RenewalRecord;
 use host_fence::HostFence;

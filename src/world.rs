@@ -21,9 +21,6 @@
 
 mod buffer;
 mod cancel;
-pub mod clock;
-pub mod executor;
-mod timer;
 
 use std::fmt;
 use std::future::Future;
@@ -32,7 +29,6 @@ use std::time::Duration;
 
 pub use buffer::SectorBuf;
 pub use cancel::CancelToken;
-pub use timer::Sleep;
 
 /// The world of one host: disks, a clock, sleep and chance.
 pub trait World {

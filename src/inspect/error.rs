@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::disk::OpenError;
 use crate::format::{FormatError, LockspaceId};
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::OpenError;
 use crate::world::{OsError, ReadError};
 
 /// Why one record of an area is not shown.

@@ -9,8 +9,8 @@ use super::lease::LeaseLook;
 use super::lockspace::LockspaceLook;
 use super::recognise::{Found, Sizes, WINDOW, recognise};
 use super::source::Source;
-use crate::disk::Links;
 use crate::format::Geometry;
+use crate::runtime::disk::Links;
 
 /// Areas begin at multiples of the smallest area there is.
 const STEP: u64 = 1 << 20;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use hosts::HostStatus;
-pub use leases::{HeldDisk, Holding, LeaseProblem};
+pub use leases::{HeldDisk, Holding, LeaseProblem, LeaseProblemKind};
 pub use local::LocalRenewal;
 
 use local::Machine;
@@ -18,12 +18,13 @@ use super::error::{LookError, StatusError};
 use super::file::area_at;
 use super::source::Source;
 use crate::delta_lease::{HostState, HostTable, ReadSpan, Silence};
-use crate::disk::{Links, OpenError, StorageWorld};
 use crate::format::{Geometry, HostId, LockspaceId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
+use crate::runtime::clock;
+use crate::runtime::disk::{Links, OpenErrorKind, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::timing::FireTimeout;
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, World, clock};
+use crate::world::{Timestamp, World};
 
 /// How often the hosts are looked at while they are watched.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
@@ -183,13 +184,15 @@ struct Lockspace {
 impl Lockspace {
     fn open(directory: &LeaseDirectory, options: StatusOptions) -> Result<Self, StatusError> {
         let path = directory.lockspace_path();
-        let source = Source::open(&path, Links::Refuse, options.timeout).map_err(|error| {
-            if let LookError::Open(OpenError::NotFound { path }) = error {
-                StatusError::Missing { path }
-            } else {
-                StatusError::Lockspace(error)
-            }
-        })?;
+        let source =
+            Source::open(&path, Links::Refuse, options.timeout).map_err(|error| match error {
+                LookError::Open(error) if error.kind() == OpenErrorKind::NotFound => {
+                    StatusError::Missing {
+                        path: error.path().to_owned(),
+                    }
+                }
+                error => StatusError::Lockspace(error),
+            })?;
         match area_at(&source, 0).map_err(StatusError::Lockspace)? {
             (Area::Lockspace(look), _) => {
                 let id = look.id.present();

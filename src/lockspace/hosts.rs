@@ -120,7 +120,7 @@ mod tests {
             held(2).write_to(area[512..1024].first_chunk_mut().unwrap());
             edit(&mut area[512..1024]);
             let mut table = HostTable::new(geometry, name, FireTimeout::DEFAULT, Some(host(1)));
-            let now = crate::world::clock::now();
+            let now = crate::runtime::clock::now();
             let read = ReadSpan {
                 started: now,
                 completed: now,

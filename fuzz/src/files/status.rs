@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use disklease::{HostState, LeaseDirectory};
 use disklease::format::{DblockSector, DeltaLeader, Geometry, HostId, PaxosLeader};
 use disklease::inspect::{
-    Holding, LeaseDirectoryStatus, LeaseProblem, StatusError, StatusOptions, Watch,
+    Holding, LeaseDirectoryStatus, LeaseProblemKind, StatusError, StatusOptions, Watch,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
 
@@ -125,14 +125,14 @@ fn is_in_order(status: &LeaseDirectoryStatus, scene: &Scene, lease_len: u64) {
     for problem in &status.problems {
         let text = shown::one_line(problem);
         assert!(text.contains(&scene.lease_file), "{text}");
-        match problem {
-            LeaseProblem::Damaged { offset, .. } => {
+        match &problem.kind {
+            LeaseProblemKind::Damaged { offset, .. } => {
                 // Leader and request are missed even where the file ends before them.
                 assert!(*offset <= GEOMETRY.request_offset() || *offset < lease_len);
                 assert!(text.contains(&format!("byte {offset}")), "{text}");
             }
-            LeaseProblem::Cut { len, .. } => assert_eq!(*len, lease_len),
-            LeaseProblem::NotALease { .. } => {}
+            LeaseProblemKind::Cut { len } => assert_eq!(*len, lease_len),
+            LeaseProblemKind::NotALease => {}
             other => panic!("{other:?}"),
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::delta_lease::HostRecord;
 use crate::format::HostNote;
+use crate::runtime::clock;
 use crate::timing::{FireTimeout, Timing};
-use crate::world::clock;
 
 /// What the clock of this machine tells of a host that runs on it, since this boot of it.
 ///

@@ -4,9 +4,9 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::raw::{FileNow, RawIo};
-use crate::disk::testing::LoopDevice;
-use crate::disk::{Access, IoPool, OpenOptions, OpenedDisk};
+use crate::runtime::disk::raw::{FileNow, RawIo};
+use crate::runtime::disk::testing::LoopDevice;
+use crate::runtime::disk::{Access, IoPool, OpenOptions, OpenedDisk};
 
 fn scratch() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
@@ -34,7 +34,7 @@ fn told(path: &Path, told: Result<u32, Errno>) -> NamedFile {
     NamedFile::new(path.into(), Links::Refuse, over(told, info))
 }
 
-fn over(told: Result<u32, Errno>, info: crate::disk::DiskInfo) -> Disk {
+fn over(told: Result<u32, Errno>, info: crate::runtime::disk::DiskInfo) -> Disk {
     Disk::over(Box::new(Told(told)), info, &pool())
 }
 

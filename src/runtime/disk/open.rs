@@ -1,17 +1,14 @@
 //! Opening files and block devices for direct I/O, and learning what they are.
 
-mod error;
-pub(super) mod info;
-
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, Statx, StatxFlags};
 use rustix::io::{Errno, FdFlags};
 
-use super::identity::Identity;
-pub use error::{FileKind, OpenError};
-pub use info::DiskInfo;
+use super::error::{OpenError, OpenErrorKind};
+use super::identity::{Identity, Links};
+use super::info::{self, DiskInfo};
 
 /// The alignment of direct I/O where the kernel does not tell it: that of most devices, and the
 /// format's smaller sector.
@@ -27,16 +24,6 @@ pub enum Access {
     /// may then show an older state than another host has written ([`DiskInfo::is_direct`]
     /// tells). Nothing may be decided by such a look.
     ReadOnly,
-}
-
-/// Whether the last part of a path may be a symbolic link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Links {
-    /// It may: the names under `/dev/disk` are links.
-    Follow,
-    /// It must be the file itself: lease files, which others may be able to replace.
-    Refuse,
 }
 
 /// How to open a disk.
@@ -69,7 +56,7 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// Each refusal is an [`OpenError`] of its own. What is not a file or a block device is refused
+    /// Each refusal has an [`OpenErrorKind`] of its own. What is not a file or a block device is refused
     /// before it is opened, since opening some devices has effects.
     pub fn open(self, path: impl AsRef<Path>) -> Result<OpenedDisk, OpenError> {
         let path = path.as_ref();
@@ -81,14 +68,11 @@ impl OpenOptions {
     fn open_seen(self, path: &Path, seen: Identity) -> Result<OpenedDisk, OpenError> {
         let (fd, direct) = self.open_fd(path)?;
         let opened = OpenedDisk::inspect(fd, path.to_owned(), self.access, direct)?;
-        if opened.info.identity() == seen {
-            Ok(opened)
-        } else {
-            Err(OpenError::Unusable {
-                path: path.to_owned(),
-                why: "it was replaced while it was opened",
-            })
+        if opened.info.identity() != seen {
+            let why = "it was replaced while it was opened";
+            return Err(OpenError::new(path, OpenErrorKind::Unusable(why)));
         }
+        Ok(opened)
     }
 
     /// Takes over a descriptor that the caller has opened, for a process that may open nothing by
@@ -100,17 +84,12 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// As [`OpenOptions::open`], and [`OpenError::Unusable`] if the descriptor was opened without
+    /// As [`OpenOptions::open`], and [`OpenErrorKind::Unusable`] if the descriptor was opened without
     /// the access that is asked for, or for appending. The descriptor is closed then.
     pub fn adopt(self, fd: OwnedFd) -> Result<OpenedDisk, OpenError> {
         let path = path_of(&fd);
-        let os = |errno| OpenError::of(errno, &path);
-        let unusable = |why| {
-            Err(OpenError::Unusable {
-                path: path.clone(),
-                why,
-            })
-        };
+        let os = |errno| OpenError::new(&path, errno);
+        let unusable = |why| Err(OpenError::new(&path, OpenErrorKind::Unusable(why)));
         rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(os)?;
         let flags = rustix::fs::fcntl_getfl(&fd).map_err(os)?;
         if flags.contains(OFlags::PATH) {
@@ -129,13 +108,13 @@ impl OpenOptions {
             return unusable("the descriptor was opened for appending");
         }
         let stat = statx(&fd).map_err(os)?;
-        Identity::of(&stat).map_err(|kind| OpenError::of_kind(kind, &path))?;
+        Identity::of(&stat).map_err(|kind| OpenError::new(&path, kind))?;
         let mut direct = flags.contains(OFlags::DIRECT);
         if !direct {
             match rustix::fs::fcntl_setfl(&fd, flags | OFlags::DIRECT) {
                 Ok(()) => direct = true,
                 Err(Errno::INVAL) if self.access == Access::ReadOnly => {}
-                Err(Errno::INVAL) => return Err(OpenError::NoDirectIo { path }),
+                Err(Errno::INVAL) => return Err(OpenError::new(&path, OpenErrorKind::NoDirectIo)),
                 Err(errno) => return Err(os(errno)),
             }
         }
@@ -156,15 +135,13 @@ impl OpenOptions {
         match open(flags | OFlags::DIRECT) {
             Ok(fd) => return Ok((fd, true)),
             Err(Errno::INVAL) => {}
-            Err(errno) => return Err(OpenError::of(errno, path)),
+            Err(errno) => return Err(OpenError::new(path, errno)),
         }
         // Refused as such, or for being direct?
-        let fd = open(flags).map_err(|errno| OpenError::of(errno, path))?;
+        let fd = open(flags).map_err(|errno| OpenError::new(path, errno))?;
         match self.access {
             Access::ReadOnly => Ok((fd, false)),
-            Access::ReadWrite => Err(OpenError::NoDirectIo {
-                path: path.to_owned(),
-            }),
+            Access::ReadWrite => Err(OpenError::new(path, OpenErrorKind::NoDirectIo)),
         }
     }
 }
@@ -189,23 +166,21 @@ impl OpenedDisk {
         access: Access,
         direct: bool,
     ) -> Result<Self, OpenError> {
-        let os = |errno| OpenError::of(errno, &path);
+        let os = |errno| OpenError::new(&path, errno);
+        let refused = |kind| Err(OpenError::new(&path, kind));
         let stat = statx(&fd).map_err(os)?;
-        let identity = Identity::of(&stat).map_err(|kind| OpenError::of_kind(kind, &path))?;
+        let identity = Identity::of(&stat).map_err(|kind| OpenError::new(&path, kind))?;
         let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN);
         let (len, io_alignment) = if identity.is_block_device() {
             if access == Access::ReadWrite && is_read_only(&stat) {
-                return Err(OpenError::Unusable {
-                    path,
-                    why: "the device is read-only",
-                });
+                return refused(OpenErrorKind::Unusable("the device is read-only"));
             }
             let sector_size = rustix::fs::ioctl_blksszget(&fd).map_err(os)?;
             (device_len(&fd).map_err(os)?, sector_size)
         } else if told && direct {
             // Zero is the kernel's way to say that it takes O_DIRECT and then does not keep to it.
             if stat.stx_dio_offset_align == 0 && access == Access::ReadWrite {
-                return Err(OpenError::NoDirectIo { path });
+                return refused(OpenErrorKind::NoDirectIo);
             }
             (stat.stx_size, stat.stx_dio_offset_align.max(1))
         } else {
@@ -265,18 +240,6 @@ fn device_len(fd: &OwnedFd) -> Result<u64, Errno> {
 fn path_of(fd: &OwnedFd) -> PathBuf {
     let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     std::fs::read_link(&link).unwrap_or(link)
-}
-
-impl From<FileType> for FileKind {
-    fn from(kind: FileType) -> Self {
-        match kind {
-            FileType::Directory => Self::Directory,
-            FileType::CharacterDevice => Self::CharacterDevice,
-            FileType::Fifo => Self::Pipe,
-            FileType::Socket => Self::Socket,
-            _ => Self::Other,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,34 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::request::Failure;
-use crate::world::OsError;
+use crate::world::{OsError, SectorBuf};
 
 /// A transfer that stopped within such a unit has met the end of a file or something broken.
 const SMALLEST_SECTOR: usize = 512;
+
+/// How an I/O ended otherwise than well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Never started, and never will be: its time was over before that.
+    NotStarted,
+    /// Never started, and never will be: its workers were told to end.
+    Stopped,
+    /// Started, and not ended in time.
+    TimedOut,
+    EndOfFile {
+        wanted: usize,
+        got: usize,
+    },
+    Os(OsError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    /// Less than was asked for is no failure if the file ends there.
+    ReadUpToEnd,
+    Write,
+}
 
 /// What a worker calls; may take any time. One call may transfer less than it was asked for.
 pub(super) trait RawIo: Send + Sync {
@@ -51,7 +74,26 @@ impl RawIo for OwnedFd {
     }
 }
 
-pub(super) fn read_fully(io: &dyn RawIo, into: &mut [u8], offset: u64) -> Result<(), Failure> {
+/// Does a whole I/O of this kind.
+pub(super) fn transfer(
+    io: &dyn RawIo,
+    kind: Kind,
+    buf: &mut SectorBuf,
+    offset: u64,
+) -> Result<(), Failure> {
+    if kind == Kind::Write {
+        return write_fully(io, buf, offset);
+    }
+    match read_fully(io, buf, offset) {
+        Err(Failure::EndOfFile { got, .. }) if kind == Kind::ReadUpToEnd => {
+            buf.truncate(got);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn read_fully(io: &dyn RawIo, into: &mut [u8], offset: u64) -> Result<(), Failure> {
     let wanted = into.len();
     let end_of_file = |got| Err(Failure::EndOfFile { wanted, got });
     let mut got = 0_usize;
@@ -72,7 +114,7 @@ pub(super) fn read_fully(io: &dyn RawIo, into: &mut [u8], offset: u64) -> Result
     Ok(())
 }
 
-pub(super) fn write_fully(io: &dyn RawIo, bytes: &[u8], offset: u64) -> Result<(), Failure> {
+fn write_fully(io: &dyn RawIo, bytes: &[u8], offset: u64) -> Result<(), Failure> {
     let mut done = 0_usize;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         match io.write_at(rest, position(offset, done)?) {

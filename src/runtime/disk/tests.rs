@@ -7,6 +7,8 @@ mod real;
 use std::time::Duration;
 
 use super::*;
+use crate::runtime::clock;
+use crate::world::{OsError, ReadError, SectorBuf, World, WriteError};
 
 /// Long enough for a worker to begin what it was asked for, also on a busy machine; short enough to be
 /// waited for.

@@ -3,8 +3,8 @@
 //!
 //! Each write claims its bytes when it is asked for. It goes to the workers once no older claim
 //! overlaps it, and the claim ends with the write itself, not with the patience of its caller. So a
-//! write that hangs keeps every later one of the same bytes from beginning, and can never land over
-//! it.
+//! write that hangs keeps every later write of the same bytes from being started, and can never land over
+//! that one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,8 +13,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::identity::Identity;
-use super::request::Request;
-use crate::probe::mutation;
+use super::pool::{Job, Shared};
+use crate::runtime::rules;
 
 /// The table of each disk that is in use. An entry goes with the last user of its table.
 static TABLES: Mutex<BTreeMap<Identity, Weak<WriteTable>>> = Mutex::new(BTreeMap::new());
@@ -34,15 +34,15 @@ struct Claims {
 
 struct Entry {
     range: Range<u64>,
-    /// A write whose turn has not come.
-    waiting: Option<Arc<Request>>,
-    begun: bool,
+    /// A write whose turn has not come, and whose workers do it then.
+    waiting: Option<(Arc<Shared>, Arc<dyn Job>)>,
+    started: bool,
 }
 
 impl Claims {
     fn is_first(&self, id: u64, range: &Range<u64>) -> bool {
         let mut older = self.entries.range(..id);
-        !older.any(|(_, older)| overlap(&older.range, range)) || mutation!(SectorWrittenAgain)
+        rules::may_start(older.any(|(_, older)| overlap(&older.range, range)))
     }
 }
 
@@ -75,7 +75,7 @@ impl WriteTable {
             Entry {
                 range,
                 waiting: None,
-                begun: false,
+                started: false,
             },
         );
         Claim {
@@ -84,37 +84,33 @@ impl WriteTable {
         }
     }
 
-    /// Whether it is the turn of `request`, whose claim is `id`. If not, it goes to its workers
-    /// when it is.
-    pub(super) fn line_up(&self, id: u64, request: &Arc<Request>) -> bool {
+    /// Gives `job`, whose claim is `id`, to the workers of `pool` when its turn has come.
+    pub(super) fn line_up(&self, id: u64, pool: &Arc<Shared>, job: Arc<dyn Job>) {
         let mut claims = self.claims.lock();
-        let Some(entry) = claims.entries.get(&id) else {
-            return false;
-        };
-        if claims.is_first(id, &entry.range) {
-            return true;
+        let range = claims.entries.get(&id).map(|entry| entry.range.clone());
+        if range.is_some_and(|range| claims.is_first(id, &range)) {
+            drop(claims);
+            pool.enqueue(job);
+        } else if let Some(entry) = claims.entries.get_mut(&id) {
+            entry.waiting = Some((Arc::clone(pool), job));
         }
-        if let Some(entry) = claims.entries.get_mut(&id) {
-            entry.waiting = Some(Arc::clone(request));
-        }
-        false
     }
 
-    /// How many writes were begun and have not ended.
+    /// How many writes were started and have not ended.
     #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.claims
             .lock()
             .entries
             .values()
-            .filter(|entry| entry.begun)
+            .filter(|entry| entry.started)
             .count()
     }
 
-    /// Whether a write to some of `range` was begun and has not ended.
+    /// Whether a write to some of `range` was started and has not ended.
     pub(super) fn is_in_flight(&self, range: &Range<u64>) -> bool {
         let claims = self.claims.lock();
-        (claims.entries.values()).any(|entry| entry.begun && overlap(&entry.range, range))
+        (claims.entries.values()).any(|entry| entry.started && overlap(&entry.range, range))
     }
 
     fn end(&self, id: u64) {
@@ -124,19 +120,13 @@ impl WriteTable {
             .filter(|(id, entry)| entry.waiting.is_some() && claims.is_first(**id, &entry.range))
             .map(|(&id, _)| id)
             .collect();
-        let ready: Vec<Arc<Request>> = (turns.iter())
-            .filter_map(|id| {
-                claims
-                    .entries
-                    .get_mut(id)
-                    .and_then(|entry| entry.waiting.take())
-            })
-            .collect();
+        let mut take = |id| claims.entries.get_mut(id)?.waiting.take();
+        let ready: Vec<_> = turns.iter().filter_map(&mut take).collect();
         drop(claims);
         // Out of the lock: the last reference to a request drops its claim, which comes back here.
         drop(ended);
-        for request in ready {
-            request.enqueue();
+        for (pool, job) in ready {
+            pool.enqueue(job);
         }
     }
 }
@@ -166,9 +156,9 @@ impl Claim {
     }
 
     /// Counts the write as in flight from now on.
-    pub(super) fn begin(&self) {
+    pub(super) fn start(&self) {
         if let Some(entry) = self.table.claims.lock().entries.get_mut(&self.id) {
-            entry.begun = true;
+            entry.started = true;
         }
     }
 }
@@ -225,7 +215,7 @@ mod tests {
         drop(area);
         assert!(first(&late, 1024..1536));
         assert_eq!(table.in_flight(), 0);
-        late.begin();
+        late.start();
         assert_eq!(table.in_flight(), 1);
         drop(late);
         assert_eq!(table.in_flight(), 0);

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use crate::disk::raw::{FileNow, RawIo};
-use crate::disk::{Disk, IoPool, OpenedDisk};
+use crate::runtime::disk::raw::{FileNow, RawIo};
+use crate::runtime::disk::{Disk, IoPool, OpenedDisk};
 
 struct Answers(Mutex<VecDeque<Result<FileNow, Errno>>>);
 

@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
-use super::open::{Links, OpenError};
-use super::{Disk, Identity};
-use crate::world::{Timestamp, clock};
+use super::error::OpenErrorKind;
+use super::handle::Disk;
+use super::identity::{Identity, Links};
+use crate::runtime::clock;
+use crate::world::Timestamp;
 
 /// How long the link to a block device may be missing. udev takes links below `/dev` away and puts
 /// them back when it hears of a change, which takes seconds on a busy machine; and a link that is
@@ -152,7 +154,7 @@ impl NamedFile {
         if info.is_block_device() {
             return FileSeen::Same;
         }
-        match self.disk.inner.io.now() {
+        match self.disk.now() {
             // Of file systems that count no links this says nothing.
             Ok(now) if now.links == 0 && info.has_links => FileSeen::Gone,
             Ok(now) if now.end < self.end => FileSeen::Cut,
@@ -167,12 +169,11 @@ impl NamedFile {
         if !identity.is_block_device() {
             refreshed.directory_of(&self.path);
         }
-        match Identity::of_path(&self.path, self.links) {
+        let named = Identity::of_path(&self.path, self.links);
+        match named.map_err(|error| error.kind()) {
             Ok(named) if named == identity => FileSeen::Same,
-            Ok(_) | Err(OpenError::NotADisk { .. } | OpenError::IsSymlink { .. }) => {
-                FileSeen::Other
-            }
-            Err(OpenError::NotFound { .. }) => FileSeen::Gone,
+            Ok(_) | Err(OpenErrorKind::NotADisk(_) | OpenErrorKind::IsSymlink) => FileSeen::Other,
+            Err(OpenErrorKind::NotFound) => FileSeen::Gone,
             Err(_) => FileSeen::Unknown,
         }
     }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::{Timestamp, clock};
+use super::clock;
+use crate::world::Timestamp;
 
 thread_local! {
     /// The timers of the innermost `block_on` of this thread.
@@ -67,21 +68,6 @@ impl Timers {
 struct Registration {
     timers: Arc<Timers>,
     key: (Timestamp, u64),
-}
-
-impl Registration {
-    /// Whether the entry stood there still, now with `waker`.
-    fn renew(&self, timers: &Arc<Timers>, waker: &Waker) -> bool {
-        if !Arc::ptr_eq(&self.timers, timers) {
-            return false;
-        }
-        let mut entries = self.timers.entries.lock();
-        let Some(old) = entries.wakers.get_mut(&self.key) else {
-            return false;
-        };
-        old.clone_from(waker);
-        true
-    }
 }
 
 impl Drop for Registration {
@@ -155,14 +141,8 @@ impl Future for Sleep {
             context.waker().wake_by_ref();
             return Poll::Pending;
         };
-        let waker = context.waker();
-        let stands = self
-            .registration
-            .as_ref()
-            .is_some_and(|entry| entry.renew(&timers, waker));
-        if !stands {
-            self.registration = Some(timers.add(self.at, waker));
-        }
+        // Anew each time: the future may have come to another run since, or to another waker.
+        self.registration = Some(timers.add(self.at, context.waker()));
         Poll::Pending
     }
 }

@@ -5,8 +5,8 @@ use std::pin::pin;
 use futures_util::future::{Either, join_all, join3, select};
 
 use super::*;
-use crate::disk::testing::HangingDisk;
-use crate::world::executor::block_on;
+use crate::runtime::disk::testing::HangingDisk;
+use crate::runtime::executor::block_on;
 
 /// A disk of 64 sectors, its storage, and a pool of its own.
 fn hanging(threads: usize) -> (IoPool, HangingDisk, Disk) {
@@ -16,18 +16,11 @@ fn hanging(threads: usize) -> (IoPool, HangingDisk, Disk) {
     (pool, storage, disk)
 }
 
-fn none_in_flight() -> InFlight {
-    InFlight {
-        reads: 0,
-        writes: 0,
-    }
-}
-
 /// Waits until no I/O is in flight, as the leaving of a lockspace does.
 fn settle(pool: &IoPool) {
     let until = clock::now() + LONG;
     block_on(async {
-        while pool.in_flight() != none_in_flight() {
+        while pool.in_flight() != 0 {
             assert!(clock::now() < until, "{:?}", pool.in_flight());
             StorageWorld.sleep(Duration::from_millis(1)).await;
         }
@@ -45,13 +38,7 @@ fn a_hung_read_costs_its_limit_and_no_more() {
     );
     let took = clock::now().since(begin);
     assert!((SHORT..LONG).contains(&took), "{took:?}");
-    assert_eq!(
-        pool.in_flight(),
-        InFlight {
-            reads: 1,
-            writes: 0
-        }
-    );
+    assert_eq!(pool.in_flight(), 1);
 
     block_on(read(&disk, 0, 512, LONG)).unwrap();
     storage.release(512);
@@ -68,7 +55,7 @@ fn a_hung_write_keeps_its_sector_and_only_that() {
             write(&disk, 512, 1, SHORT).await,
             Err(WriteError::TimedOut(SHORT))
         );
-        assert_eq!((pool.in_flight().writes, disk.writes_in_flight()), (1, 1));
+        assert_eq!((pool.in_flight(), disk.writes_in_flight()), (1, 1));
         let in_flight = |offset, len| StorageWorld.is_write_in_flight(&disk, offset, len);
         assert!(in_flight(512, 512) && in_flight(0, 1024) && in_flight(1023, 1));
         assert!(!in_flight(0, 512) && !in_flight(1024, 512));
@@ -105,7 +92,7 @@ fn a_late_write_stands_in_the_way_of_another_open_and_another_pool() {
     let later_pool = IoPool::new("later", 1..=1).unwrap();
     let later = storage.open(&later_pool);
     assert_eq!(later.writes_in_flight(), 1);
-    assert_eq!(later_pool.in_flight(), none_in_flight());
+    assert_eq!(later_pool.in_flight(), 0);
     assert_eq!(
         block_on(write(&later, 512, 2, SHORT)),
         Err(WriteError::NotBegun(SHORT))
@@ -186,13 +173,7 @@ fn what_is_not_begun_in_time_is_never_begun() {
             write(&disk, 1536, 1, Duration::ZERO).await,
             Err(WriteError::NotBegun(Duration::ZERO))
         );
-        assert_eq!(
-            pool.in_flight(),
-            InFlight {
-                reads: 2,
-                writes: 0
-            }
-        );
+        assert_eq!(pool.in_flight(), 2);
         // Nor is it kept: storage that hangs for hours must not fill the memory.
         assert_eq!(pool.queued(), 0);
     });
@@ -262,7 +243,7 @@ fn twenty_hung_ios_starve_neither_another_pool_nor_a_larger_one() {
         for result in hung {
             assert_eq!(result.unwrap_err(), ReadError::TimedOut(limit));
         }
-        assert_eq!(pool.in_flight().reads, 20);
+        assert_eq!(pool.in_flight(), 20);
         assert_eq!(write(&other, 0, 1, LONG).await, Ok(()));
         assert_eq!(write(&disk, 20 * 512, 1, LONG).await, Ok(()));
     });
@@ -279,10 +260,7 @@ fn a_worker_that_panics_ends_its_request_and_lives_on() {
         storage.panic_once();
         let result = block_on(write(&disk, 0, 1, LONG));
         assert_eq!(result, Err(WriteError::Failed(OsError(5))));
-        assert_eq!(
-            (pool.in_flight(), disk.writes_in_flight()),
-            (none_in_flight(), 0)
-        );
+        assert_eq!((pool.in_flight(), disk.writes_in_flight()), (0, 0));
         block_on(write(&disk, 0, 2, LONG)).unwrap();
     }
 }
@@ -338,7 +316,7 @@ fn threads_above_the_least_number_end_when_they_are_idle() {
     block_on(async {
         let reads = join_all((0..8).map(|sector| read(&disk, sector * 512, 512, LONG)));
         let release = async {
-            while pool.in_flight().reads < 8 {
+            while pool.in_flight() < 8 {
                 StorageWorld.sleep(Duration::from_millis(1)).await;
             }
             assert_eq!(threads_named("idle-"), 8);

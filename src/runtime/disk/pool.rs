@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::addr_eq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::request::{Failure, Kind, Request};
-use crate::world::clock;
+use super::raw::Failure;
+use crate::runtime::clock;
 
 /// How long a worker above the least number waits for work before it ends.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -27,21 +28,10 @@ const STACK_SIZE: usize = 256 * 1024;
 
 /// Worker threads for the I/O of any number of disks.
 ///
-/// When it is dropped, what was asked for and not begun fails, and its threads end; one that is in
+/// When it is dropped, what was asked for and not started fails, and its threads end; one that is in
 /// a hung I/O ends when that I/O does. The disks on it can then do no more I/O.
 pub struct IoPool {
     shared: Arc<Shared>,
-}
-
-/// I/O that was begun and has not ended, whether or not anyone still waits for it.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InFlight {
-    /// Reads.
-    pub reads: usize,
-    /// Writes. Each of them may still change the disk.
-    pub writes: usize,
 }
 
 impl IoPool {
@@ -74,8 +64,7 @@ impl IoPool {
             state: Mutex::default(),
             work: Condvar::new(),
             ended: Condvar::new(),
-            reads: AtomicUsize::new(0),
-            writes: AtomicUsize::new(0),
+            under_way: Arc::default(),
         });
         // From here on the drop ends those that were started before one was refused.
         let pool = Self { shared };
@@ -85,15 +74,11 @@ impl IoPool {
         Ok(pool)
     }
 
-    #[cfg(test)]
-    /// What is under way. Nothing of a read or write that was awaited to its end is counted any
+    /// How many reads and writes are under way. Nothing of one that was awaited to its end is counted any
     /// more.
-    #[must_use]
-    pub fn in_flight(&self) -> InFlight {
-        InFlight {
-            reads: self.shared.reads.load(Ordering::Acquire),
-            writes: self.shared.writes.load(Ordering::Acquire),
-        }
+    #[cfg(test)]
+    pub(super) fn in_flight(&self) -> usize {
+        self.shared.under_way.load(Ordering::Acquire)
     }
 
     /// A handle that tells of this pool's I/O also after the pool was dropped.
@@ -121,11 +106,10 @@ pub struct IoWatch {
 }
 
 impl IoWatch {
-    /// Whether any read or write was begun and has not ended.
+    /// Whether any read or write was started and has not ended.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let count = |counter: &AtomicUsize| counter.load(Ordering::Acquire);
-        count(&self.shared.reads) > 0 || count(&self.shared.writes) > 0
+        self.shared.under_way.load(Ordering::Acquire) > 0
     }
 }
 
@@ -185,13 +169,13 @@ pub(super) struct Shared {
     work: Condvar,
     /// A worker has ended at closing time.
     ended: Condvar,
-    reads: AtomicUsize,
-    writes: AtomicUsize,
+    /// I/Os that were started and have not ended, whether or not anyone still waits for them.
+    under_way: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Arc<Request>>,
+    queue: VecDeque<Arc<dyn Job>>,
     /// Workers that wait for work.
     idle: usize,
     /// Workers that will not come to the queue before their I/O has ended.
@@ -206,7 +190,7 @@ struct State {
 
 impl Shared {
     /// Puts a request at the end of the queue.
-    pub(super) fn enqueue(self: &Arc<Self>, request: Arc<Request>) {
+    pub(super) fn enqueue(self: &Arc<Self>, request: Arc<dyn Job>) {
         let mut state = self.state.lock();
         if state.closing {
             drop(state);
@@ -226,31 +210,20 @@ impl Shared {
     }
 
     /// Takes a request out of the queue, if it is there still.
-    pub(super) fn remove(&self, request: &Arc<Request>) {
+    pub(super) fn remove(&self, request: &Arc<dyn Job>) {
         let mut state = self.state.lock();
         let position = state
             .queue
             .iter()
-            .position(|queued| Arc::ptr_eq(queued, request));
+            .position(|queued| addr_eq(Arc::as_ptr(queued), Arc::as_ptr(request)));
         let removed = position.and_then(|position| state.queue.remove(position));
         drop(state);
         drop(removed);
     }
 
-    /// Counts an I/O as in flight until what is returned is dropped.
-    pub(super) fn count(self: &Arc<Self>, kind: Kind) -> Counted {
-        self.counter(kind).fetch_add(1, Ordering::AcqRel);
-        Counted {
-            pool: Arc::clone(self),
-            kind,
-        }
-    }
-
-    const fn counter(&self, kind: Kind) -> &AtomicUsize {
-        match kind {
-            Kind::Read | Kind::ReadUpToEnd => &self.reads,
-            Kind::Write => &self.writes,
-        }
+    /// Counts an I/O as under way until what is returned is dropped.
+    pub(super) fn count(&self) -> Counted {
+        Counted::new(&self.under_way)
     }
 
     fn spawn(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
@@ -266,15 +239,27 @@ impl Shared {
     }
 }
 
-/// An I/O that is counted as in flight.
-pub(super) struct Counted {
-    pool: Arc<Shared>,
-    kind: Kind,
+/// What a worker does. Shared with whoever waits for it.
+pub(super) trait Job: Send + Sync {
+    /// Does it, unless it was left or is too late. Drops `busy` when it has ended.
+    fn run(&self, busy: Busy);
+    /// Ends it if it was not started.
+    fn refuse(&self, why: Failure);
+}
+
+/// An I/O that is counted as under way.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(counter))
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.pool.counter(self.kind).fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -306,17 +291,13 @@ impl Worker {
     }
 
     /// Waits for a request; none if this thread is to end.
-    fn next(&self) -> Option<(Arc<Request>, Busy)> {
+    fn next(&self) -> Option<(Arc<dyn Job>, Busy)> {
         let mut state = self.shared.state.lock();
         loop {
             if let Some(request) = state.queue.pop_front() {
                 state.busy = state.busy.saturating_add(1);
-                return Some((
-                    request,
-                    Busy {
-                        pool: Arc::clone(&self.shared),
-                    },
-                ));
+                let pool = Arc::clone(&self.shared);
+                return Some((request, Busy { pool }));
             }
             if state.closing || !self.wait(&mut state) {
                 return None;
@@ -330,10 +311,8 @@ impl Worker {
         let (idle, limited) = (state.idle.saturating_add(1), is_extra(state));
         state.idle = idle;
         let timed_out = if limited {
-            self.shared
-                .work
-                .wait_for(state, self.shared.idle_limit)
-                .timed_out()
+            let waited = self.shared.work.wait_for(state, self.shared.idle_limit);
+            waited.timed_out()
         } else {
             self.shared.work.wait(state);
             false

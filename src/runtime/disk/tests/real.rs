@@ -7,8 +7,8 @@ use std::path::Path;
 use futures_util::future::try_join_all;
 
 use super::*;
-use crate::disk::testing::LoopDevice;
-use crate::world::executor::block_on;
+use crate::runtime::disk::testing::LoopDevice;
+use crate::runtime::executor::block_on;
 
 fn scratch_file(len: u64) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();

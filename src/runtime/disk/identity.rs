@@ -4,7 +4,17 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 
-use super::open::{Links, OpenError};
+use super::error::OpenError;
+
+/// Whether the last part of a path may be a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Links {
+    /// It may: the names under `/dev/disk` are links.
+    Follow,
+    /// It must be the file itself: lease files, which others may be able to replace.
+    Refuse,
+}
 
 /// Tells whether two opens of this process are the same storage.
 ///
@@ -48,7 +58,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of [`OpenOptions::open`](super::open::OpenOptions::open) that can be told without
+    /// Those of [`OpenOptions::open`](super::OpenOptions::open) that can be told without
     /// opening.
     pub fn of_path(path: &Path, links: Links) -> Result<Self, OpenError> {
         let flags = match links {
@@ -58,8 +68,8 @@ impl Identity {
         // What a network file system remembers of the path may be old.
         let flags = flags | AtFlags::STATX_FORCE_SYNC;
         let stat = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS)
-            .map_err(|errno| OpenError::of(errno, path))?;
-        Self::of(&stat).map_err(|kind| OpenError::of_kind(kind, path))
+            .map_err(|errno| OpenError::new(path, errno))?;
+        Self::of(&stat).map_err(|kind| OpenError::new(path, kind))
     }
 
     /// Refuses what is neither a file nor a block device.

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fstatfs, statfs};
 use rustix::io::Errno;
 
-use super::open::info::lies_on_block_devices;
+use super::info::lies_on_block_devices;
 use crate::world::OsError;
 
 /// Whether no write to `path` outlives the process that asked for it, as far as is known now. Of one

@@ -1,4 +1,4 @@
-//! The real clocks and the real chance behind [`StorageWorld`](crate::disk::StorageWorld).
+//! The real clocks and the real chance behind [`StorageWorld`](super::disk::StorageWorld).
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::rand::GetRandomFlags;
 use rustix::time::{ClockId, Timespec};
 
-use super::{OsError, Timestamp};
+use crate::world::{OsError, Timestamp};
 
 /// Where the kernel tells which boot of this machine it is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -86,31 +86,27 @@ pub fn random(below: u64) -> u64 {
 ///
 /// The kernel gives none.
 pub fn random_bits() -> Result<[u8; 16], OsError> {
-    let mut bytes = [0; 16];
-    loop {
-        match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
-            Ok(16) => {
-                let wall = since_zero(rustix::time::clock_gettime(ClockId::Realtime)).as_nanos();
-                let seed = u64::try_from(wall).unwrap_or(0);
-                let mixed = u128::from_le_bytes(bytes) ^ u128::from(spread(seed));
-                return Ok(mixed.to_le_bytes());
-            }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(OsError(errno.raw_os_error())),
-        }
-    }
+    let bytes = random_bytes()?;
+    let wall = since_zero(rustix::time::clock_gettime(ClockId::Realtime)).as_nanos();
+    let seed = u64::try_from(wall).unwrap_or(0);
+    let mixed = u128::from_le_bytes(bytes) ^ u128::from(spread(seed));
+    Ok(mixed.to_le_bytes())
 }
 
+/// A jail may forbid the call. Chance here only spreads hosts in time, so the clock does as well: two hosts
+/// do not read the same nanoseconds.
 fn random_u64() -> u64 {
-    let mut bytes = [0_u8; 8];
+    random_bytes().map_or_else(|_| spread(now().as_nanos()), u64::from_le_bytes)
+}
+
+fn random_bytes<const LEN: usize>() -> Result<[u8; LEN], OsError> {
+    let mut bytes = [0; LEN];
     loop {
         match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
-            Ok(8) => return u64::from_le_bytes(bytes),
+            Ok(len) if len == LEN => return Ok(bytes),
             // Fewer than 256 bytes come whole or not at all; asking again costs nothing.
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // A jail may forbid the call. Chance here only spreads hosts in time, so the clock does
-            // as well: two hosts do not read the same nanoseconds.
-            Err(_) => return spread(now().as_nanos()),
+            Err(errno) => return Err(OsError(errno.raw_os_error())),
         }
     }
 }
@@ -135,18 +131,9 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         return None;
     }
     let digits = groups.concat();
-    let mut bytes = [0_u8; 16];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        *byte = hex_digit(high)? << 4 | hex_digit(low)?;
-    }
-    Some(bytes)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = u128::from_str_radix(&digits, 16).ok();
+    number.filter(|_| is_hex).map(u128::to_be_bytes)
 }
 
 #[cfg(test)]

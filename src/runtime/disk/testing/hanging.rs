@@ -9,10 +9,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
-use crate::disk::identity::Identity;
-use crate::disk::open::DiskInfo;
-use crate::disk::raw::{FileNow, RawIo};
-use crate::disk::{Disk, IoPool};
+use crate::runtime::disk::identity::Identity;
+use crate::runtime::disk::info::DiskInfo;
+use crate::runtime::disk::raw::{FileNow, RawIo};
+use crate::runtime::disk::{Disk, IoPool};
 
 /// The storage under the disks that are opened on it. Clones are the same storage.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! Runs one future, and all that it joins, on the calling thread.
 //!
 //! There is no more to it than a parked thread and a sorted list of timers: the algorithms spawn
-//! nothing, and their I/O is done by the workers of [`crate::disk`], which wake this thread when an
+//! nothing, and their I/O is done by the workers of [`disk`](super::disk), which wake this thread when an
 //! I/O has ended.
 
 use std::future::Future;

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::identity::Identity;
+use super::identity::Identity;
 
 /// What was learnt of a disk when it was opened.
 #[derive(Clone, Debug)]
 pub struct DiskInfo {
-    pub(in crate::disk) path: PathBuf,
-    pub(in crate::disk) identity: Identity,
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity,
     /// Whether the file had a name when it was opened, as far as its file system says.
-    pub(in crate::disk) has_links: bool,
-    pub(in crate::disk) direct: bool,
-    pub(in crate::disk) len: u64,
-    pub(in crate::disk) io_alignment: u32,
-    pub(in crate::disk) io_dies_with_process: bool,
-    pub(in crate::disk) of_one_host: Option<&'static str>,
+    pub(super) has_links: bool,
+    pub(super) direct: bool,
+    pub(super) len: u64,
+    pub(super) io_alignment: u32,
+    pub(super) io_dies_with_process: bool,
+    pub(super) of_one_host: Option<&'static str>,
 }
 
 impl DiskInfo {
@@ -102,14 +102,14 @@ const OVERLAY: u64 = 0x794c_7630;
 
 /// The name of a file system of this type, if one host has it for itself. One that is not known
 /// counts as one that is shared.
-pub(in crate::disk) fn of_one_host(fs_type: u64) -> Option<&'static str> {
+pub(super) fn of_one_host(fs_type: u64) -> Option<&'static str> {
     let known = OF_ONE_HOST.iter().find(|(of, _)| *of == fs_type);
     known.map(|&(_, name)| name)
 }
 
 /// Whether a file system of this type (as `fstatfs` tells it) lies on block devices or memory of this
 /// host. One that is not known counts as one that does not.
-pub(in crate::disk) fn lies_on_block_devices(fs_type: u64) -> bool {
+pub(super) fn lies_on_block_devices(fs_type: u64) -> bool {
     of_one_host(fs_type).is_some() && fs_type != OVERLAY || CLUSTER.contains(&fs_type)
 }
 
