@@ -307,7 +307,9 @@ impl Shared {
             let may_run = table
                 .iter()
                 .filter(|&(id, _)| !table.state(id, now).has_ended());
-            may_run.map(|(_, record)| record.io_timeout()).max()
+            may_run
+                .map(|(_, record)| record.silence.timing().io_timeout())
+                .max()
         });
         let own_timeout = own.io_timeout();
         let io_timeout = longest.map_or(own_timeout, |longest| longest.max(own_timeout));

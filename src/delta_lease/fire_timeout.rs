@@ -115,18 +115,20 @@ pub fn compare_fire_timeouts(
     let mut in_doubt = None;
     for (host_id, record) in table.iter().filter(|&(host_id, _)| host_id != own) {
         // Only disklease hosts tell theirs.
-        let told = record.note().map(|note| note.fire_timeout_secs);
-        let (Some(theirs), Some(silence)) =
-            (told.and_then(FireTimeout::from_secs), record.silence())
-        else {
+        let told = record
+            .seen()
+            .note
+            .as_ref()
+            .map(|note| note.fire_timeout_secs);
+        let Some(theirs) = told.and_then(FireTimeout::from_secs) else {
             continue;
         };
         let state = table.state(host_id, now);
         if !rules::is_other_fire_timeout(ours, theirs) || state.has_ended() {
             continue;
         }
-        let dead_at = silence.dead_at();
-        if state == HostState::Live || record.damage().is_some() && now > dead_at {
+        let dead_at = record.silence.dead_at();
+        if state == HostState::Live || record.damage.is_some() && now > dead_at {
             return Agreement::Broken { host_id, theirs };
         }
         in_doubt.get_or_insert(InDoubt {

@@ -107,7 +107,8 @@ impl<D> Membership<D> {
     #[must_use]
     pub fn may_be_alive(&self, host: HostId, generation: Generation, now: Timestamp) -> bool {
         self.hosts(|table| {
-            let in_table = table.record(host).map(HostRecord::generation);
+            let record = table.record(host);
+            let in_table = record.map(|record| record.seen().leader.generation());
             let has_ended = table.state(host, now).has_ended();
             rules::may_be_alive(generation, in_table, has_ended)
         })

@@ -3,7 +3,7 @@
 use super::rules;
 use super::watch::Sign;
 use crate::format::{
-    DeltaLeader, FormatError, HostId, HostNote, Incarnation, LockspaceName, NoteState,
+    DeltaLeader, FormatError, Geometry, HostId, HostNote, Incarnation, LockspaceName, NoteState,
 };
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 
@@ -37,6 +37,14 @@ impl DeltaRecord {
             leader,
             note: note.filter(is_current),
         })
+    }
+
+    /// What stands for a sector that was never read well: of nobody, with the longest N.
+    pub(super) fn of_nobody(geometry: Geometry, name: &LockspaceName) -> Self {
+        Self {
+            leader: DeltaLeader::free(geometry, name, 0),
+            note: None,
+        }
     }
 
     /// Which incarnation of the host wrote it, where that is told.

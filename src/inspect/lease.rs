@@ -1,4 +1,4 @@
-//! A look at a lease.
+//! What a lease holds.
 
 use super::error::Damage;
 use super::source::Chunk;

@@ -1,4 +1,4 @@
-//! A look at a lockspace.
+//! What a lockspace holds.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A look at a lease directory: which hosts live, which disks are held, by whom.
+//! The status of a lease directory: which hosts live, which disks are held, by whom.
 
 mod hosts;
 mod leases;
@@ -17,7 +17,7 @@ use super::area::Area;
 use super::error::{LookError, StatusError};
 use super::file::area_at;
 use super::source::Source;
-use crate::delta_lease::{HostState, HostTable, ReadSpan, Silence};
+use crate::delta_lease::{HostState, HostTable, ReadSpan};
 use crate::format::{Geometry, HostId, LockspaceId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
 use crate::runtime::clock;
@@ -26,7 +26,7 @@ use crate::runtime::executor::block_on;
 use crate::timing::FireTimeout;
 use crate::world::{Timestamp, World};
 
-/// How often the hosts are looked at while they are watched.
+/// How often the lockspace is read while the hosts are watched.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a watch waits beyond the time in which every host that lives must renew.
@@ -36,7 +36,7 @@ const WATCH_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watch {
-    /// Not at all: one look, which cannot tell a host that lives from one that does not.
+    /// Not at all: one read, which cannot tell a host that lives from one that does not.
     Once,
     /// Until each host was seen to renew, but no longer than a host that lives can take for it:
     /// twice the longest io timeout of them, and 2 s.
@@ -45,7 +45,7 @@ pub enum Watch {
     For(Duration),
 }
 
-/// How to look at a lease directory.
+/// How to inspect a lease directory.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusOptions {
     watch: Watch,
@@ -104,7 +104,7 @@ impl Default for StatusOptions {
     }
 }
 
-/// What a lease directory shows to somebody who takes no part.
+/// What a lease directory shows to an observer who takes no part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseDirectoryStatus {
@@ -130,9 +130,9 @@ pub struct LeaseDirectoryStatus {
 }
 
 impl LeaseDirectoryStatus {
-    /// Looks at `directory`. Blocks for as long as the hosts are watched.
+    /// Inspects `directory`. Blocks for as long as the hosts are watched.
     ///
-    /// The leases are read before the last look at the hosts: a holder whose host has left by then
+    /// The leases are read before the last read of the hosts: a holder whose host has left by then
     /// is not shown.
     ///
     /// # Errors
@@ -256,11 +256,13 @@ impl Lockspace {
 /// For how long hosts may be silent that were not yet seen to renew; `None` if all were.
 fn longest_silence(table: &HostTable, now: Timestamp) -> Option<Duration> {
     let unseen = table.iter().filter(|(host, record)| {
-        record.damage().is_none()
-            && !record.silence().is_some_and(Silence::renewal_seen)
+        record.damage.is_none()
+            && !record.silence.renewal_seen()
             && table.state(*host, now) != HostState::Free
     });
-    let longest = unseen.map(|(_, record)| record.io_timeout()).max()?;
+    let longest = unseen
+        .map(|(_, record)| record.silence.timing().io_timeout())
+        .max()?;
     let renewal = longest.as_duration().saturating_mul(2);
     Some(renewal.saturating_add(WATCH_MARGIN))
 }

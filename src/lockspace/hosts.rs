@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::guarantee::Peers;
-use crate::delta_lease::{HostRecord, HostState, HostTable, Silence};
+use crate::delta_lease::{DeltaRecord, HostRecord, HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, Incarnation, NameBytes};
 use crate::world::Timestamp;
 
@@ -20,7 +20,7 @@ pub struct HostInfo {
     /// Whether the host lives. This host itself is live.
     pub state: HostState,
     /// When the host will count as dead, should it stay silent; `None` where nobody has the id, where it is
-    /// live or dead, and where its sector was always damaged.
+    /// live or dead.
     pub dead_in: Option<Duration>,
     /// Its io timeout.
     pub io_timeout: Duration,
@@ -42,20 +42,20 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
         .iter()
         .map(|(host_id, record)| {
             let state = table.state(host_id, now);
-            let silence = record.silence();
-            let may_die = silence.filter(|_| state != HostState::Live && !state.has_ended());
+            let (silence, seen) = (&record.silence, record.seen());
+            let may_die = state != HostState::Live && !state.has_ended();
             HostInfo {
                 host_id,
-                generation: record.generation(),
-                host_name: record.host_name(),
+                generation: seen.leader.generation(),
+                host_name: seen.leader.host_name(),
                 state,
-                dead_in: may_die.map(|silence| silence.dead_at().since(now)),
-                io_timeout: record.io_timeout().as_duration(),
-                unchanged_for: silence.map_or(Duration::ZERO, Silence::unchanged_for),
-                pid: record.note().map(|note| note.pid),
-                boot: record.note().map(|note| note.boot),
-                incarnation: record.incarnation(),
-                damage: record.damage(),
+                dead_in: may_die.then(|| silence.dead_at().since(now)),
+                io_timeout: silence.timing().io_timeout().as_duration(),
+                unchanged_for: silence.unchanged_for(),
+                pid: seen.note.as_ref().map(|note| note.pid),
+                boot: seen.note.as_ref().map(|note| note.boot),
+                incarnation: seen.incarnation(),
+                damage: record.damage,
             }
         })
         .collect()
@@ -65,7 +65,7 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
 pub(super) fn peers(table: &HostTable) -> Peers {
     let foreign = table
         .iter()
-        .any(|(_, record)| record.note().is_none() && record.timestamp_secs() != 0);
+        .any(|(_, record)| record.seen().note.is_none() && !record.seen().leader.is_free());
     if foreign { Peers::Sanlock } else { Peers::Ours }
 }
 
@@ -82,13 +82,13 @@ pub(crate) struct Others {
 /// A note without an incarnation is of a version that had no second links either.
 pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
     let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).has_ended();
-    let any = |is: fn(&HostRecord) -> bool| {
+    let any = |is: fn(&DeltaRecord) -> bool| {
         let mut records = table.iter().filter(may_run);
-        records.any(|(_, record)| record.damage().is_some() || is(record))
+        records.any(|(_, record)| record.damage.is_some() || is(record.seen()))
     };
     Others {
-        of_ours: any(|record| record.note().is_some()),
-        without_second_links: any(|record| record.incarnation().is_none()),
+        of_ours: any(|seen| seen.note.is_some()),
+        without_second_links: any(|seen| seen.incarnation().is_none()),
     }
 }
 

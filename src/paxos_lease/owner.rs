@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::{LeaseImage, Look};
 use super::{is_twins, names_us};
-use crate::delta_lease::{DeltaRecord, HostRecord, HostState, ReadSpan, Silence, Watcher};
+use crate::delta_lease::{DeltaRecord, HostState, ReadSpan, Silence, Watcher};
 use crate::format::{
     Dblock, Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader, Tenure,
 };
@@ -199,9 +199,8 @@ impl<W: World> Attempt<'_, W> {
         }
         // The watch goes on where the scans of the lockspace are.
         let by = Watcher::Acquirer(self.membership.timing());
-        let in_table = |record: HostRecord| record.silence().cloned();
-        let in_table = self.membership.observed(owner).and_then(in_table);
-        let mut silence = in_table.map(|silence| silence.watched_by(by));
+        let in_table = self.membership.observed(owner);
+        let mut silence = in_table.map(|record| record.silence.watched_by(by));
         loop {
             let started = self.world.now();
             let sector = self

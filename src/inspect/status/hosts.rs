@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::local::{LocalRenewal, Machine};
-use crate::delta_lease::{HostState, HostTable, Silence};
+use crate::delta_lease::{HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, HostNote, NameBytes};
 use crate::world::Timestamp;
 
@@ -39,21 +39,24 @@ pub struct HostStatus {
 pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<HostStatus> {
     let all = table.iter().map(|(host_id, record)| {
         let state = table.state(host_id, now);
-        let silent = match state {
-            HostState::Silent | HostState::Failing | HostState::Dead => record.silence(),
+        let seen = record.seen();
+        let silent_for = match state {
+            HostState::Silent | HostState::Failing | HostState::Dead => {
+                Some(record.silence.unchanged_for())
+            }
             _ => None,
         };
         HostStatus {
             host_id,
-            generation: record.generation(),
-            host_name: record.host_name(),
-            timestamp_secs: record.timestamp_secs(),
-            io_timeout: record.io_timeout().as_duration(),
-            note: record.note().copied(),
+            generation: seen.leader.generation(),
+            host_name: seen.leader.host_name(),
+            timestamp_secs: seen.leader.timestamp_secs(),
+            io_timeout: record.silence.timing().io_timeout().as_duration(),
+            note: seen.note,
             state,
-            silent_for: silent.map(Silence::unchanged_for),
+            silent_for,
             local: machine.renewal(record),
-            damage: record.damage(),
+            damage: record.damage,
         }
     });
     all.collect()

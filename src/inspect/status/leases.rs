@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::delta_lease::{HostRecord, HostTable};
+use crate::delta_lease::HostTable;
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName, Tenure,
 };
@@ -25,7 +25,7 @@ pub struct HeldDisk {
     pub holding: Holding,
     /// The host that holds it.
     pub host_id: HostId,
-    /// Which life of the host.
+    /// Which join of the host.
     pub generation: Generation,
     /// The host's name, from its delta lease; empty if that is damaged.
     pub host_name: NameBytes,
@@ -232,13 +232,16 @@ impl View<'_> {
         }
     }
 
-    /// Whether this life of the host is over for certain, by its delta lease.
+    /// Whether this generation of the host has ended for certain, by its delta lease.
     fn has_ended(&self, host: HostId, generation: Generation) -> bool {
         match self.table.record(host) {
             // Its sector says that it never lived.
             None => true,
-            Some(record) if record.damage().is_some() => false,
-            Some(record) => record.timestamp_secs() == 0 || record.generation() > generation,
+            Some(record) if record.damage.is_some() => false,
+            Some(record) => {
+                let leader = &record.seen().leader;
+                leader.is_free() || leader.generation() > generation
+            }
         }
     }
 
@@ -256,7 +259,7 @@ impl View<'_> {
             holding,
             host_id,
             generation,
-            host_name: record.map_or(NameBytes::EMPTY, HostRecord::host_name),
+            host_name: record.map_or(NameBytes::EMPTY, |record| record.seen().leader.host_name()),
             version: leader.version(),
             note: note.cloned(),
         }

@@ -16,11 +16,11 @@ use crate::runtime::clock;
 use crate::world::Timestamp;
 
 /// How long the link to a block device may be missing. udev takes links below `/dev` away and puts
-/// them back when it hears of a change, which takes seconds on a busy machine; and a link that is
+/// them back when it is notified of a change, which takes seconds on a busy machine; and a link that is
 /// missing says nothing of other hosts, whose devices are still there.
 const LINK_MISSING_MAX: Duration = Duration::from_secs(15);
 
-/// What a look at a file in use shows.
+/// What an inspection of a file in use shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSeen {
     /// It exists, and its path names it.
@@ -31,7 +31,7 @@ pub enum FileSeen {
     Other,
     /// It ends before what is used of it does.
     Cut,
-    /// The look failed, which leaves it open.
+    /// The inspection failed, which leaves it open.
     Unknown,
 }
 
@@ -43,8 +43,8 @@ impl FileSeen {
     }
 }
 
-/// The directories that were asked for anew in one round of looks. A client of a network file system
-/// believes for a while in the names that it remembers, until it is told that their directory has
+/// The directories that were asked for anew in one round of inspections. A client of a network file system
+/// believes for a while in the names that it remembers, until it learns that their directory has
 /// changed; asked for once, a directory is good for all names in it.
 #[derive(Debug, Default)]
 pub struct Refreshed(BTreeSet<PathBuf>);
@@ -56,7 +56,7 @@ impl Refreshed {
         let directory = path.parent().unwrap_or(path);
         if !self.0.contains(directory) {
             let flags = AtFlags::STATX_FORCE_SYNC;
-            // Should it fail, so does the look.
+            // Should it fail, so does the inspection.
             let _ = rustix::fs::statx(CWD, directory, flags, StatxFlags::BASIC_STATS);
             self.0.insert(directory.to_owned());
         }
@@ -106,7 +106,7 @@ impl NamedFile {
         &self.disk
     }
 
-    /// Looks whether the file is still there, and whether its path still names it. May block as the
+    /// Inspects whether the file is still there, and whether its path still names it. May block as the
     /// file system does.
     ///
     /// Both are asked: of a file that a client of a network file system has open, a removal by that
@@ -116,7 +116,7 @@ impl NamedFile {
         self.look_at(clock::now(), refreshed)
     }
 
-    /// Whether one look shows that the path names something else or nothing, without the patience that a
+    /// Whether one inspection shows that the path names something else or nothing, without the patience that a
     /// link to a block device has, for who decides nothing by it alone.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
@@ -147,7 +147,7 @@ impl NamedFile {
         }
     }
 
-    /// Looks at the open file alone. May block as the file system does.
+    /// Inspects the open file alone. May block as the file system does.
     #[must_use]
     pub fn look_at_open(&self) -> FileSeen {
         let info = self.disk.info();

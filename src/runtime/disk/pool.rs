@@ -144,7 +144,7 @@ impl Drop for IoPool {
         state.handles.clear();
         drop(state);
         for handle in ended {
-            // Its last act was to put itself there. What it may have panicked with was told by the
+            // Its last act was to put itself there. What it may have panicked with was reported by the
             // panic hook.
             drop(handle.join());
         }
@@ -263,7 +263,7 @@ impl Drop for Counted {
     }
 }
 
-/// A worker that is at an I/O. Dropped when that has ended, before its caller is told: a caller
+/// A worker that is at an I/O. Dropped when that has ended, before its caller is notified: a caller
 /// that asks for the next I/O at once finds the worker free, and no further one is started for it.
 pub(super) struct Busy {
     pool: Arc<Shared>,

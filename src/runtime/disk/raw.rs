@@ -16,7 +16,7 @@ const SMALLEST_SECTOR: usize = 512;
 pub(super) enum Failure {
     /// Never started, and never will be: its time was over before that.
     NotStarted,
-    /// Never started, and never will be: its workers were told to end.
+    /// Never started, and never will be: its workers were to end.
     Stopped,
     /// Started, and not ended in time.
     TimedOut,

@@ -87,7 +87,7 @@ impl Watch {
     /// The state, and when the host counts as dead.
     fn state_and_end(&self, id: u64, when: Duration) -> (HostState, Timestamp) {
         let record = self.table.record(host_id(id)).unwrap();
-        (self.state(id, when), record.silence().unwrap().dead_at())
+        (self.state(id, when), record.silence.dead_at())
     }
 }
 
@@ -173,7 +173,7 @@ fn a_note_of_another_host_or_life_is_dropped() {
         note.write_to(watch.sector(1).first_chunk_mut().unwrap());
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
-        assert_eq!(record.note().is_some(), counts, "{id} {generation}");
+        assert_eq!(record.seen().note.is_some(), counts, "{id} {generation}");
     }
 }
 
@@ -191,7 +191,13 @@ fn a_new_life_is_unknown_until_it_renews() {
     watch.scan(secs(20));
     assert_eq!(watch.name(1, secs(20)), "unknown");
     assert_eq!(
-        watch.table.record(host_id(1)).unwrap().generation(),
+        watch
+            .table
+            .record(host_id(1))
+            .unwrap()
+            .seen()
+            .leader
+            .generation(),
         Generation::new(2)
     );
     watch.renew(1);
@@ -260,7 +266,10 @@ fn the_io_timeout_is_the_hosts_own() {
         }
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
-        assert_eq!(Some(record.io_timeout()), IoTimeout::from_secs(counts));
+        assert_eq!(
+            Some(record.silence.timing().io_timeout()),
+            IoTimeout::from_secs(counts)
+        );
         let dead_at = at(timing(u64::from(counts), 60).dead_after());
         assert_eq!(
             watch.state_and_end(1, secs(0)),
@@ -283,6 +292,8 @@ fn the_io_timeout_gets_shorter_by_a_renewal_only() {
             .table
             .record(host_id(1))
             .unwrap()
+            .silence
+            .timing()
             .io_timeout()
             .as_secs()
     };
@@ -330,7 +341,10 @@ fn a_note_of_another_generation_does_not_count() {
     note.write_to(watch.sector(1).first_chunk_mut().unwrap());
     watch.scan(secs(0));
     let record = watch.table.record(host_id(1)).unwrap();
-    assert_eq!(Some(record.io_timeout()), IoTimeout::from_secs(5));
+    assert_eq!(
+        Some(record.silence.timing().io_timeout()),
+        IoTimeout::from_secs(5)
+    );
 }
 
 /// A sector that cannot be read is never proof of death: its owner may renew it in a way that

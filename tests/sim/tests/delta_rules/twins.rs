@@ -132,7 +132,7 @@ fn another_run_in_the_same_generation_is_no_renewal() {
             let state = watch.table.state(host_id(1), at(secs(30)));
             assert_eq!(state, HostState::Unknown);
             let record = watch.table.record(host_id(1)).unwrap();
-            assert_eq!(record.silence().unwrap().changed_at(), at(secs(30)));
+            assert_eq!(record.silence.changed_at(), at(secs(30)));
         }
     }
 }

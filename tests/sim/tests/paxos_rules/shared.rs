@@ -119,7 +119,12 @@ fn a_sharer_in_a_life_not_seen_yet_is_respected() {
     let again = rig.join_on(&world, rig.claimant(2, "quick", 1));
     assert_eq!(again.membership.generation(), Generation::new(2));
     assert_eq!(
-        a.membership.observed(host_id(2)).unwrap().generation(),
+        a.membership
+            .observed(host_id(2))
+            .unwrap()
+            .seen()
+            .leader
+            .generation(),
         Generation::new(1)
     );
     share(&rig, 2, 2);
