@@ -1,4 +1,4 @@
-//! Sleeping under the executor: the timers of one [`block_on`](super::executor::block_on) and the
+//! Sleeping under the executor: the timers of one `block_on` and the
 //! future that waits for one of them.
 
 use std::cell::RefCell;
@@ -111,7 +111,7 @@ pub(super) fn current() -> Option<Arc<Timers>> {
 
 /// Ends at a point in time or a little later, never earlier.
 ///
-/// Made for [`block_on`](super::executor::block_on). Polled by anything else, where nobody would
+/// Made for `block_on`. Polled by anything else, where nobody would
 /// wake it, it asks to be polled again at once: still right, but busy.
 #[must_use = "a sleep does nothing unless awaited"]
 pub struct Sleep {
