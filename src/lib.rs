@@ -203,9 +203,9 @@ pub mod __sim {
     pub mod world {
         pub use crate::world::*;
     }
-    /// The real world under them.
+    /// The kernel's clocks.
     pub mod runtime {
-        pub use crate::runtime::*;
+        pub use crate::runtime::clock;
     }
     /// Leases on host ids.
     pub mod delta_lease {
