@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::lease::{Lease, Leaving, Target};
-use crate::disk::{Identity, Refreshed};
 use crate::libvirt::{CreateError, LeaseDirectory, LeaseNames, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::Holding;
+use crate::runtime::disk::{Identity, Refreshed};
 
 /// Settles the directory of the second links, if it is not and that may be done at once.
 ///
