@@ -12,7 +12,7 @@ use super::loss::LossReason;
 use super::signal::Signal;
 use crate::disk::Identity;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, HeldLease, LeaseArea, LeaseIoError, RetractError};
+use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
 use crate::probe::mutation;
 use crate::world::{Timestamp, World};
 
@@ -86,7 +86,7 @@ pub struct Owed<D> {
     /// way. Until the next try.
     is_aside: bool,
     /// Why the last try failed.
-    failure: Option<RetractError>,
+    failure: Option<GiveBackError>,
 }
 
 impl<D> Owed<D> {
@@ -418,13 +418,13 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     }
 
     /// The try has failed. Whether the one before it failed otherwise, if at all.
-    pub(super) fn stands(&self, key: &K, error: &RetractError) -> bool {
+    pub(super) fn stands(&self, key: &K, error: &GiveBackError) -> bool {
         let mut leases = self.leases.lock();
         let Some(State::Owing(owed)) = leases.get_mut(key) else {
             return false;
         };
         owed.is_being_settled = false;
-        owed.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
+        owed.is_damaged = matches!(error, GiveBackError::Lease(LeaseIoError::Format { .. }));
         let before = owed.failure.replace(*error);
         before.is_none_or(|before| kind_of(&before) != kind_of(error))
     }
@@ -462,10 +462,10 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 /// What is the same for two failures that differ in a limit or a place alone.
-fn kind_of(error: &RetractError) -> impl PartialEq + use<> {
+fn kind_of(error: &GiveBackError) -> impl PartialEq + use<> {
     let io = match error {
-        RetractError::Lease(error) => Some(discriminant(error)),
-        RetractError::WriteInFlight | RetractError::LockspaceLost => None,
+        GiveBackError::Lease(error) => Some(discriminant(error)),
+        _ => None,
     };
     (discriminant(error), io)
 }
