@@ -69,17 +69,17 @@ use parking_lot::Mutex;
 pub use error::{JoinError, LeaveError};
 pub use guarantee::{Guarantee, Peers, WatchdogState};
 pub use health::{Health, Latencies};
-pub use hosts::{HostInfo, HostLife};
+pub use hosts::HostInfo;
 pub use loss::LossReason;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
-use crate::delta_lease::Membership;
-use crate::disk::{Disk, FileSystem, Identity, IoPool, Links, Refreshed, StorageWorld};
+use crate::delta_lease::{Membership, ReadSpan};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
 use crate::libvirt::SecondLinks;
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, FileSystem, Identity, IoPool, Links, Refreshed, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::timing::Timing;
-use crate::world::clock;
-use crate::world::executor::block_on;
 use board::HolderBoard;
 use health::RenewalRecord;
 use host_fence::HostFence;
@@ -265,7 +265,7 @@ impl Lockspace {
     /// Which other hosts may run, by a scan that is begun now. What cannot be read may.
     pub(crate) fn others_now(&self) -> Others {
         let membership = self.membership();
-        let begun = clock::now();
+        let started = clock::now();
         let io = membership.timing().io();
         let Ok(area) = block_on(membership.area().read_all(&StorageWorld, io)) else {
             return Others {
@@ -275,7 +275,8 @@ impl Lockspace {
         };
         let mut table = membership.hosts(|table| table.clone());
         let now = clock::now();
-        table.observe(&area, begun, now);
+        let completed = now;
+        table.observe(&area, ReadSpan { started, completed });
         hosts::others(&table, membership.host_id(), now)
     }
 
@@ -305,8 +306,10 @@ impl Shared {
         let longest = self.membership.hosts(|table| {
             let may_run = table
                 .iter()
-                .filter(|&(id, _)| !table.state(id, now).is_over());
-            may_run.map(|(_, record)| record.io_timeout).max()
+                .filter(|&(id, _)| !table.state(id, now).has_ended());
+            may_run
+                .map(|(_, record)| record.silence.timing().io_timeout())
+                .max()
         });
         let own_timeout = own.io_timeout();
         let io_timeout = longest.map_or(own_timeout, |longest| longest.max(own_timeout));

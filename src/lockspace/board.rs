@@ -25,8 +25,8 @@ use super::rules::killed_after;
 use super::signal::Signal;
 use super::thread::run_apart;
 use super::watched_file::WatchedFile;
-use crate::disk::{FileSystem, Refreshed};
 use crate::probe::mutation;
+use crate::runtime::disk::{FileSystem, Refreshed};
 use crate::timing::Timing;
 use crate::world::{OsError, Timestamp, World};
 

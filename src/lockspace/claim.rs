@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::board::ProcessTimer;
 use crate::delta_lease::{
-    ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, acquire,
+    ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, ReadSpan, claim,
 };
 use crate::probe::mutation;
 use crate::timing::Timing;
@@ -79,7 +79,7 @@ pub async fn claim_watching<W: World>(
         Some(claimant.host_id),
     ));
     let claimed = {
-        let claim = acquire(world, area, claimant, progress);
+        let claim = claim(world, area, claimant, progress);
         let watch = watch_others(world, area, claimant.timing.io(), &table);
         pin_mut!(claim, watch);
         match select(claim, watch).await {
@@ -98,9 +98,10 @@ async fn watch_others<W: World>(
     table: &Mutex<HostTable>,
 ) -> Infallible {
     loop {
-        let read_begun = world.now();
+        let started = world.now();
         if let Ok(scan) = area.read_all(world, timeout).await {
-            table.lock().observe(&scan, read_begun, world.now());
+            let completed = world.now();
+            table.lock().observe(&scan, ReadSpan { started, completed });
         }
         world.sleep(WATCH_INTERVAL).await;
     }

@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use super::loss::LossReason;
 use super::signal::Signal;
-use crate::disk::Identity;
 use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
 use crate::probe::mutation;
+use crate::runtime::disk::Identity;
 use crate::world::{Timestamp, World};
 
 /// Which lease on which disk: two requests with the same key are for the same lease.

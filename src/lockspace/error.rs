@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
-use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::{OpenError, OpenErrorKind};
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
 
@@ -299,9 +299,11 @@ pub enum JoinError {
 
 impl JoinError {
     pub(super) fn of_open(error: OpenError) -> Self {
-        match error {
-            OpenError::NotFound { path } => Self::Missing { path },
-            error => Self::Open(error),
+        match error.kind() {
+            OpenErrorKind::NotFound => Self::Missing {
+                path: error.path().to_owned(),
+            },
+            _ => Self::Open(error),
         }
     }
 

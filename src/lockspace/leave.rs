@@ -6,10 +6,11 @@ use super::error::LeaveError;
 use super::keep::run_on;
 use super::{Inner, loss::LossReason};
 use crate::delta_lease::{DeltaLease, release};
-use crate::disk::{IoPool, IoWatch, StorageWorld};
 use crate::probe::mutation;
-use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{IoPool, IoWatch, StorageWorld};
+use crate::runtime::executor::block_on;
+use crate::world::World;
 
 /// How often the end of I/O under way is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

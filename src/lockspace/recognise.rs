@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::error::JoinError;
 use crate::delta_lease::LockspaceArea;
-use crate::disk::{Disk, StorageWorld};
 use crate::format::{FormatError, Geometry, HostId, LockspaceId, LockspaceName, probe_lockspace};
-use crate::world::executor::block_on;
+use crate::runtime::disk::{Disk, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::world::{SectorBuf, World};
 
 /// How much is read to find out what a lockspace is.
@@ -99,7 +99,10 @@ fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
     }
 }
 
-fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(), JoinError> {
+fn check_alignment(
+    info: &crate::runtime::disk::DiskInfo,
+    geometry: Geometry,
+) -> Result<(), JoinError> {
     let needed = usize::try_from(info.io_alignment()).unwrap_or(usize::MAX);
     if needed > geometry.sector_size() {
         return Err(JoinError::SectorsTooSmall {

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::life_lock::LifeLock;
-use crate::disk::{Identity, IoWatch};
 use crate::format::HostId;
 use crate::probe::mutation;
+use crate::runtime::disk::{Identity, IoWatch};
 
 type Key = (Identity, u64);
 
@@ -117,11 +117,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::disk::testing::HangingDisk;
-    use crate::disk::{IoPool, StorageWorld};
     use crate::format::LockspaceName;
-    use crate::world::clock;
-    use crate::world::executor::block_on;
+    use crate::runtime::clock;
+    use crate::runtime::disk::testing::HangingDisk;
+    use crate::runtime::disk::{IoPool, StorageWorld};
+    use crate::runtime::executor::block_on;
     use crate::world::{SectorBuf, World, WriteError};
 
     fn life_lock(dir: &Path) -> Option<Arc<LifeLock>> {

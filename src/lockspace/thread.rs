@@ -20,10 +20,11 @@ use super::settle::settle_debts;
 use super::signal::Signal;
 use super::watch::PathWatch;
 use crate::delta_lease::DeltaLease;
-use crate::disk::StorageWorld;
 use crate::fence::OwnerProcess;
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::{Timestamp, World};
 
 /// Something that is taken out once, by whoever comes first.
 pub(super) type Slot<T> = Mutex<Option<T>>;
@@ -277,10 +278,10 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
-    use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
     use crate::format::HostId;
     use crate::libvirt::LeaseDirectory;
     use crate::lockspace::{Holder, Lockspace, Watchdog, WatchedFile};
+    use crate::runtime::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
 
     #[test]
     fn a_thread_that_dies_loses_all_leases_and_one_that_ends_does_not() {

@@ -21,9 +21,10 @@ use super::Shared;
 use super::loss::LossReason;
 use super::thread::{Death, builder};
 use super::watched_file::WatchedFile;
-use crate::disk::{Disk, FileSystem, Refreshed};
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, FileSystem, Refreshed};
 use crate::timing::Timing;
-use crate::world::{Timestamp, clock};
+use crate::world::Timestamp;
 
 /// Threads of a join at most. More file systems and block devices than that share them, and none of
 /// those is inspected while so many hang.

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenError, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::libvirt::{LeaseNames, Second};
 use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
@@ -17,8 +16,12 @@ use crate::paxos_lease::{
     Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, has_ended_elsewhere, release,
     release_with_note, verify,
 };
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{
+    Access, Disk, Identity, Links, NamedFile, OpenErrorKind, OpenOptions, StorageWorld,
+};
+use crate::runtime::executor::block_on;
+use crate::world::Timestamp;
 
 /// A lease that was acquired longer ago than this is looked at once more before it is given out.
 const CHECKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -120,14 +123,12 @@ impl Target {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(self.links())
             .open(&self.path)
-            .map_err(|error| match error {
+            .map_err(|error| match error.kind() {
                 // It was there a moment ago, and is made anew if it may be.
-                OpenError::NotFound { .. }
-                    if self.is_in_directory() && holding.expected.is_none() =>
-                {
+                OpenErrorKind::NotFound if self.is_in_directory() && holding.expected.is_none() => {
                     self.fault(LeaseFault::Replaced)
                 }
-                error => self.fault(LeaseFault::Open(error)),
+                _ => self.fault(LeaseFault::Open(error)),
             })?;
         if !opened.info().may_begin_at(self.offset) {
             return Err(self.fault(LeaseFault::Misaligned {
@@ -279,7 +280,8 @@ impl Lease {
         }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == locked => None,
-            Ok(_) | Err(OpenError::NotFound { .. }) => {
+            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+            Err(error) if error.kind() == OpenErrorKind::NotFound => {
                 Some(self.target.fault(LeaseFault::Replaced))
             }
             Err(error) => Some(self.target.fault(LeaseFault::Open(error))),

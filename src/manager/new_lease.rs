@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::lease::{Lease, Leaving, Target};
-use crate::disk::{Identity, Refreshed};
 use crate::libvirt::{CreateError, LeaseDirectory, LeaseNames, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::Holding;
+use crate::runtime::disk::{Identity, Refreshed};
 
 /// Settles the directory of the second links, if it is not and that may be done at once.
 ///
@@ -233,11 +233,11 @@ mod tests {
 
     use super::super::guard::Locked;
     use super::*;
-    use crate::disk::Links;
     use crate::format::{DeltaLeader, Geometry, HostId, HostName};
     use crate::libvirt::lease_name;
     use crate::lockspace::Watchdog;
     use crate::paxos_lease::Patience;
+    use crate::runtime::disk::Links;
     use crate::world::CancelToken;
 
     struct Place {

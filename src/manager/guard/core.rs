@@ -20,7 +20,8 @@ use crate::fence::OwnerProcess;
 use crate::lockspace::{
     FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OnLoss, OwnerEnd, Subscription,
 };
-use crate::world::{OsError, clock};
+use crate::runtime::clock;
+use crate::world::OsError;
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
 #[derive(Clone, Debug, PartialEq, Eq)]
