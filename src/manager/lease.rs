@@ -358,7 +358,7 @@ impl Lease {
                 ))
             }
         };
-        if let Err(paxos_lease::ReleaseError::Lease(_)) = released {
+        if let Err(paxos_lease::GiveBackError::Lease(_)) = released {
             let debt = Debt::of_release(&self.held).with_note(note);
             reservation.clean_up(self.area.clone(), debt);
         }
