@@ -30,8 +30,8 @@ pub(crate) mod rules;
 mod silence;
 mod watch;
 
-pub use area::{DeltaSectorError, LockspaceArea};
-pub use claim::{ClaimError, ClaimProgress, Claimant, EarlierLife, claim};
+pub use area::{DeltaSectorError, DeltaSectorErrorKind, LockspaceArea};
+pub use claim::{ClaimError, ClaimProgress, Claimant, EarlierIncarnation, claim};
 pub use expiry::Expiry;
 pub use fire_timeout::{
     AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts,
@@ -41,7 +41,7 @@ pub use lease::DeltaLease;
 pub use membership::Membership;
 pub use put_back::PutBack;
 pub use record::DeltaRecord;
-pub use release::{DeltaReleaseError, release};
-pub use renew::{RenewError, renew};
+pub use release::{DeltaReleaseError, DeltaReleaseErrorKind, release};
+pub use renew::{RenewError, RenewErrorKind, renew};
 pub use silence::{HostState, Silence};
 pub use watch::{Change, ReadSpan, Watcher};

@@ -15,9 +15,9 @@
 //!     each host:     Dblock 0..56, ModeBlock 128..144, HolderNote 256..512
 //! ```
 //!
-//! Every sector is written whole, so a writer fills a zeroed [`SectorHead`] with all the records that
-//! the sector is to hold. The `write_to` functions leave the bytes that are not theirs alone. Integers
-//! are little-endian.
+//! Every sector is written whole, so a writer fills a zeroed `SectorHead` with all the records that
+//! the sector is to hold. The `write_to` functions, which are this crate's own, leave the bytes that are
+//! not theirs alone. Integers are little-endian.
 //!
 //! # Examples
 //!
@@ -29,42 +29,55 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![allow(
+    clippy::exhaustive_structs,
+    reason = "a record has the fields that the format has"
+)]
+
 mod bitmap;
 mod checksum;
 mod dblock;
 mod delta_leader;
 mod error;
 mod geometry;
-mod hex;
 mod holder_note;
 mod host_note;
 mod ids;
 mod image;
-mod le;
+mod layout;
 mod leader;
-mod lockspace_id;
 mod name;
 mod note;
 mod paxos_leader;
 mod probe;
-mod record;
 mod request;
+#[cfg(test)]
+mod tests;
+
+#[cfg(any(test, feature = "__sim"))]
+pub use dblock::ModeBlock;
+#[cfg(feature = "__sim")]
+pub use paxos_leader::Commit;
 
 pub use bitmap::HostBitmap;
 pub use checksum::checksum;
-pub use dblock::{Dblock, DblockSector, Input, ModeBlock};
+pub use dblock::{Dblock, DblockSector, Input};
 pub use delta_leader::DeltaLeader;
-pub use error::{FormatError, Structure};
+pub use error::{FormatError, FormatErrorKind, Structure};
 pub use geometry::Geometry;
-pub(crate) use hex::Hex;
 pub use holder_note::{HolderNote, Tenure};
 pub use host_note::HostNote;
-pub use ids::{Generation, HostId, HostIdError, Incarnation, LeaseVersion, OfferId};
+pub(crate) use ids::Hex;
+pub use ids::{
+    Generation, HostId, HostIdError, Incarnation, LeaseVersion, LockspaceId, LockspaceIdError,
+    OfferId,
+};
 pub use image::{lease_image, lockspace_image};
-pub use lockspace_id::{LockspaceId, LockspaceIdError};
+pub(crate) use layout::SectorHead;
 pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};
 pub use note::NoteState;
-pub use paxos_leader::{Commit, PaxosLeader};
+#[cfg(not(feature = "__sim"))]
+pub(crate) use paxos_leader::Commit;
+pub use paxos_leader::PaxosLeader;
 pub use probe::{PROBE_LEN, probe_lease, probe_lockspace};
-pub use record::SectorHead;
 pub use request::RequestRecord;

@@ -149,7 +149,10 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
+pub use delta_lease::{
+    ClaimError, DeltaReleaseError, DeltaReleaseErrorKind, DeltaSectorError, DeltaSectorErrorKind,
+    HostState, PutBack, RenewError, RenewErrorKind,
+};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;

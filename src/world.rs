@@ -142,14 +142,34 @@ impl Sub for Timestamp {
     }
 }
 
-/// An error number of the operating system.
+/// An error number of the operating system; never 0, which would say "success".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OsError(pub i32);
+pub struct OsError(i32);
+
+impl OsError {
+    /// The error of this number. 0 counts as an I/O error.
+    #[must_use]
+    pub const fn new(errno: i32) -> Self {
+        Self(if errno == 0 { libc::EIO } else { errno })
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn errno(self) -> i32 {
+        self.0
+    }
+}
 
 impl From<&std::io::Error> for OsError {
     /// What has no number of the system's counts as an I/O error.
     fn from(error: &std::io::Error) -> Self {
-        Self(error.raw_os_error().unwrap_or(libc::EIO))
+        Self::new(error.raw_os_error().unwrap_or_default())
+    }
+}
+
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::new(errno.raw_os_error())
     }
 }
 

@@ -18,11 +18,10 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use disklease::LeaseDirectory;
-use disklease::format::{
-    Commit, Dblock, Generation, Geometry, HostId, HostNote, LeaseVersion, PaxosLeader, lease_image,
-};
+use disklease::format::{Geometry, HostId, lease_image};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use disklease_fixtures::command::{Ended, command, put, run, scratch};
+use disklease_fixtures::records;
 use disklease_fixtures::sanlock::{
     SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until,
 };
@@ -237,18 +236,15 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
     directory_with_host_1(dir);
     let path = dir.join(LOCKSPACE_NAME);
     let good = fs::read(&path).unwrap();
-    let free = disklease::format::DeltaLeader::decode(&good, HostId::FIRST).unwrap();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let digits = boot_id.trim_end().replace('-', "");
-    let mut note = HostNote::new(HostId::FIRST, free.generation());
-    note.boot = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
+    let boot = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
     for stamp in [1, u64::MAX / 2, u64::MAX] {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();
-            let leader = free.renewed(stamp, io_timeout);
-            leader.write_to(area.first_chunk_mut().unwrap());
-            note.io_timeout_secs = io_timeout;
-            note.write_to(area.first_chunk_mut().unwrap());
+            records::put(&mut area, 174, &io_timeout.to_le_bytes());
+            records::change_leader(&mut area, &[(records::TIMESTAMP, stamp)]);
+            records::put_host_note(&mut area, 1, 1, io_timeout, boot);
             fs::write(&path, &area).unwrap();
             let shown = status_json(dir, &["--no-wait"]);
             let host = &shown["hosts"][0];
@@ -327,23 +323,20 @@ fn a_sanlock_host_is_shown_without_a_note() {
 fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
     let name = lease_name(Path::new(DISK));
     let mut area = lease_image(Geometry::S512_A1M, &lockspace_name(), &name, 0);
-    let host = |id| HostId::new(id).unwrap();
-    let leader = PaxosLeader::decode(&area).unwrap().committed(Commit {
-        version: LeaseVersion::new(5),
-        owner: host(owner),
-        generation: Generation::new(1),
-        timestamp_secs: 100,
-        writer: host(writer),
-        writer_generation: Generation::new(1),
-        writer_clock_secs: 100,
-        clear_short_hold: false,
-    });
-    leader.write_to(area.first_chunk_mut().unwrap());
-    let at = usize::try_from(Geometry::S512_A1M.dblock_offset(host(owner))).unwrap();
-    let mut block = Dblock::for_version(LeaseVersion::new(5));
-    block.mbal = owner;
-    block.released = released;
-    block.write_to(area[at..].first_chunk_mut().unwrap());
+    let [by, by_generation, by_clock] = records::WRITER;
+    let fields = [
+        (records::VERSION, 5),
+        (records::OWNER, owner),
+        (records::GENERATION, 1),
+        (records::TIMESTAMP, 100),
+        (by, writer),
+        (by_generation, 1),
+        (by_clock, 100),
+    ];
+    records::change_leader(&mut area, &fields);
+    let at = Geometry::S512_A1M.dblock_offset(HostId::new(owner).unwrap());
+    let at = usize::try_from(at).unwrap();
+    records::put_dblock(&mut area[at..], owner, 5, released);
     area
 }
 
@@ -357,10 +350,7 @@ fn directory_with_host_1(dir: &Path) {
     make_lockspace(dir);
     let path = dir.join(LOCKSPACE_NAME);
     let mut area = fs::read(&path).unwrap();
-    let free = disklease::format::DeltaLeader::decode(&area, HostId::FIRST).unwrap();
-    let name = disklease::format::HostName::new("h1").unwrap();
-    let used = free.acquired(HostId::FIRST, &name, 50, 1).unwrap();
-    used.write_to(area.first_chunk_mut().unwrap());
+    records::join(&mut area, 1, "h1", 50, 1);
     fs::write(path, area).unwrap();
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
 use disklease::{
-    AcquireError, DeltaSectorError, LeaseDirectory, LockManager as _, ReleaseError, WaitLimit,
+    AcquireError, DeltaSectorErrorKind, LeaseDirectory, LockManager as _, ReleaseError, WaitLimit,
 };
 use serde_json::{Value, json};
 
@@ -241,10 +241,11 @@ fn kind(error: &AcquireError) -> Result<&'static str, String> {
         AcquireError::NotSettled { .. } => Ok("not settled"),
         // A machine that stands still for a second: nothing was locked.
         AcquireError::Lease { .. } => Ok("lease not read or written"),
-        AcquireError::OwnerUnreadable {
-            error: DeltaSectorError::Read { .. },
-            ..
-        } => Ok("owner not read"),
+        AcquireError::OwnerUnreadable { error, .. }
+            if matches!(error.kind(), DeltaSectorErrorKind::Read(_)) =>
+        {
+            Ok("owner not read")
+        }
         other => Err(format!("acquire: {other}")),
     }
 }

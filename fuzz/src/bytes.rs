@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use disklease::format::{FormatError, Geometry, Structure};
+use disklease::format::{FormatError, FormatErrorKind, Geometry, Structure};
 
 /// Bytes of a leader that its checksum covers, and where the checksum is.
 pub const LEADER_CHECKED: usize = 168;
@@ -57,7 +57,7 @@ static REMAINDERS: LazyLock<[u32; 256]> = LazyLock::new(|| {
 ///
 /// # Errors
 ///
-/// [`FormatError::Checksum`].
+/// [`FormatErrorKind::Checksum`].
 pub fn expect_checksum(
     structure: Structure,
     checked: &[u8],
@@ -67,11 +67,10 @@ pub fn expect_checksum(
     if stored == computed {
         return Ok(());
     }
-    Err(FormatError::Checksum {
+    Err(FormatError::new(
         structure,
-        stored,
-        computed,
-    })
+        FormatErrorKind::Checksum { stored, computed },
+    ))
 }
 
 /// Puts the checksum where it belongs, so that what comes after that check is reached.
@@ -103,12 +102,15 @@ pub fn seal_note(sector: &mut [u8], (at, len): (usize, usize)) {
 ///
 /// # Errors
 ///
-/// [`FormatError::SectorSize`], [`FormatError::AlignSize`].
+/// [`FormatErrorKind::SectorSize`], [`FormatErrorKind::AlignSize`].
 pub fn sizes(structure: Structure, leader: &[u8]) -> Result<Geometry, FormatError> {
     let (flags, sector_size) = (u32_at(leader, 8), u32_at(leader, 12));
     if sector_size != 512 && sector_size != 4096 {
         let found = sector_size;
-        return Err(FormatError::SectorSize { structure, found });
+        return Err(FormatError::new(
+            structure,
+            FormatErrorKind::SectorSize { found },
+        ));
     }
     let mib = [(0x10, 1), (0x20, 2), (0x40, 4), (0x80, 8)]
         .into_iter()
@@ -120,10 +122,12 @@ pub fn sizes(structure: Structure, leader: &[u8]) -> Result<Geometry, FormatErro
         (4096, Some(2)) => Ok(Geometry::S4K_A2M),
         (4096, Some(4)) => Ok(Geometry::S4K_A4M),
         (4096, None | Some(8)) => Ok(Geometry::S4K_A8M),
-        (_, mib) => Err(FormatError::AlignSize {
+        (_, mib) => Err(FormatError::new(
             structure,
-            sector_size,
-            align_size: mib.unwrap_or(0) << 20,
-        }),
+            FormatErrorKind::AlignSize {
+                sector_size,
+                align_size: mib.unwrap_or(0) << 20,
+            },
+        )),
     }
 }

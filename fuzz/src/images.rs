@@ -1,9 +1,9 @@
 //! Lockspaces and leases with a history, made from records alone.
 
 use disklease::format::{
-    Commit, Dblock, DeltaLeader, Generation, Geometry, HolderNote, HostBitmap, HostId, HostName,
-    HostNote, Input, LeaseVersion, LockspaceName, ModeBlock, PaxosLeader, RequestRecord,
-    ResourceName, lease_image, lockspace_image,
+    Commit, Dblock, DeltaLeader, Generation, Geometry, HolderNote, HostId, HostName, HostNote,
+    Input, LeaseVersion, LockspaceName, ModeBlock, PaxosLeader, RequestRecord, ResourceName,
+    lease_image, lockspace_image,
 };
 
 use crate::edits::{Kind, Site};
@@ -58,9 +58,8 @@ pub fn lockspace(geometry: Geometry, name: &LockspaceName) -> Vec<u8> {
             2 => second.released().write_to(sector),
             3 => second.write_to(sector),
             _ => {
-                let mut calls = HostBitmap::new();
-                calls.set(host(3));
-                calls.write_to(sector);
+                // Host 3 is called.
+                sector[256] = 1 << 2;
                 second.write_to(sector);
             }
         }

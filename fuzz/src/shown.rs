@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use disklease::format::{FormatError, NameBytes};
+use disklease::format::{FormatError, FormatErrorKind, NameBytes};
 
 /// The text of a value.
 ///
@@ -22,9 +22,9 @@ pub fn one_line(value: &(impl Display + Debug + ?Sized)) -> String {
 /// If the text of an error does not tell the numbers that it has.
 pub fn error(error: &FormatError) {
     let text = one_line(error);
-    let numbers = match error {
-        FormatError::Short { needed, found, .. } => [*needed, *found],
-        FormatError::NoteText { at, .. } => [*at; 2],
+    let numbers = match error.kind() {
+        FormatErrorKind::Short { needed, found, .. } => [*needed, *found],
+        FormatErrorKind::NoteText { at, .. } => [*at; 2],
         _ => return,
     };
     assert!(

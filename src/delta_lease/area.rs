@@ -4,9 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::record::DeltaRecord;
-use crate::format::{
-    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName,
-};
+use crate::format::{DeltaLeader, FormatError, Geometry, HostId, HostNote, LockspaceName};
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
 /// Where a lockspace lies, how its sectors are laid out, and what it is called.
@@ -24,30 +22,40 @@ pub struct LockspaceArea<D> {
     pub scanned_hosts: u16,
 }
 
-/// Why the sector of a host could not be read or believed.
+/// A host's sector in the lockspace that could not be read, believed or written, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the delta lease of host {host} at byte {offset} {kind}")]
+#[non_exhaustive]
+pub struct DeltaSectorError {
+    /// Whose sector.
+    pub host: HostId,
+    /// Where it lies on the disk.
+    pub offset: u64,
+    #[source]
+    kind: DeltaSectorErrorKind,
+}
+
+impl DeltaSectorError {
+    /// Why.
+    #[must_use]
+    pub const fn kind(&self) -> &DeltaSectorErrorKind {
+        &self.kind
+    }
+}
+
+/// Why a host's sector could not be read, believed or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum DeltaSectorError {
-    /// The storage did not give it.
-    #[error("the delta lease of host {host} cannot be read at byte {offset}: {error}")]
-    Read {
-        /// Whose sector.
-        host: HostId,
-        /// Where it lies on the disk.
-        offset: u64,
-        /// Why.
-        error: ReadError,
-    },
+pub enum DeltaSectorErrorKind {
+    /// The storage did not give the sector.
+    #[error("cannot be read: {0}")]
+    Read(#[from] ReadError),
     /// The storage gave something that is no delta lease of this lockspace.
-    #[error("the delta lease of host {host} at byte {offset} is not valid: {error}")]
-    Format {
-        /// Whose sector.
-        host: HostId,
-        /// Where it lies on the disk.
-        offset: u64,
-        /// What is wrong with it.
-        error: FormatError,
-    },
+    #[error("is not valid: {0}")]
+    Format(#[from] FormatError),
+    /// The storage did not report the write as done.
+    #[error("cannot be written: {0}")]
+    Write(#[from] WriteError),
 }
 
 impl<D: Clone + fmt::Debug> LockspaceArea<D> {
@@ -68,16 +76,11 @@ impl<D: Clone + fmt::Debug> LockspaceArea<D> {
         host: HostId,
         timeout: Duration,
     ) -> Result<DeltaRecord, DeltaSectorError> {
-        let offset = self.sector_offset(host);
         let into = SectorBuf::zeroed(self.geometry.sector_size());
         let sector = world
-            .read(&self.disk, offset, into, timeout)
+            .read(&self.disk, self.sector_offset(host), into, timeout)
             .await
-            .map_err(|error| DeltaSectorError::Read {
-                host,
-                offset,
-                error,
-            })?;
+            .map_err(|error| self.error(host, error))?;
         self.decode_sector(&sector, host)
     }
 
@@ -85,21 +88,25 @@ impl<D: Clone + fmt::Debug> LockspaceArea<D> {
     ///
     /// # Errors
     ///
-    /// [`DeltaSectorError::Format`].
+    /// [`DeltaSectorError`] of kind `Format`.
     pub fn decode_sector(
         &self,
         sector: &[u8],
         host: HostId,
     ) -> Result<DeltaRecord, DeltaSectorError> {
-        DeltaRecord::decode(sector, host, &self.name).map_err(|error| self.invalid(host, error))
+        DeltaRecord::decode(sector, host, &self.name).map_err(|error| self.error(host, error))
     }
 
-    /// The error about what was found in the sector of `host`.
-    pub(super) fn invalid(&self, host: HostId, error: FormatError) -> DeltaSectorError {
-        DeltaSectorError::Format {
+    /// The error about the sector of `host`.
+    pub(super) fn error(
+        &self,
+        host: HostId,
+        kind: impl Into<DeltaSectorErrorKind>,
+    ) -> DeltaSectorError {
+        DeltaSectorError {
             host,
             offset: self.sector_offset(host),
-            error,
+            kind: kind.into(),
         }
     }
 
@@ -123,7 +130,7 @@ impl<D: Clone + fmt::Debug> LockspaceArea<D> {
             .await
     }
 
-    /// Writes the sector of this host: record, note and bitmap in one.
+    /// Writes the sector of this host: record, note and an empty bitmap in one.
     ///
     /// # Errors
     ///
@@ -134,12 +141,10 @@ impl<D: Clone + fmt::Debug> LockspaceArea<D> {
         host: HostId,
         leader: &DeltaLeader,
         note: Option<&HostNote>,
-        bitmap: &HostBitmap,
         timeout: Duration,
     ) -> Result<(), WriteError> {
         let mut head = [0; 512];
         leader.write_to(&mut head);
-        bitmap.write_to(&mut head);
         if let Some(note) = note {
             note.write_to(&mut head);
         }

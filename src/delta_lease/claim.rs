@@ -7,19 +7,17 @@
 
 use std::time::Duration;
 
-use super::area::{DeltaSectorError, LockspaceArea};
+use super::area::{DeltaSectorError, DeltaSectorErrorKind, LockspaceArea};
 use super::lease::DeltaLease;
 use super::put_back::PutBack;
 use super::record::DeltaRecord;
 use super::rules;
 use super::silence::Silence;
 use super::watch::{Change, ReadSpan, Watcher};
-use crate::format::{
-    DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
-};
+use crate::format::{DeltaLeader, Generation, HostId, HostName, HostNote, Incarnation, NameBytes};
 use crate::probe::witness;
 use crate::timing::{IoTimeout, Timing};
-use crate::world::{Timestamp, World, WriteError};
+use crate::world::{Timestamp, World};
 
 /// The version of the protocol that this crate speaks, as hosts tell it to each other in their notes.
 const PROTOCOL: u16 = 1;
@@ -48,20 +46,20 @@ pub struct Claimant {
     /// Written into the host note with each renewal, though not with the claim itself: which process
     /// lock this process holds, 0 for none. Two processes with the same mark exclude each other by a
     /// lock of their own host.
-    pub life_mark: u32,
+    pub process_token: u32,
     /// What is known of an earlier generation under the same name.
-    pub earlier_life: EarlierLife,
+    pub earlier_incarnation: EarlierIncarnation,
 }
 
 /// What is known of an earlier generation of this host: one that has the same name and left the id owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EarlierLife {
+pub enum EarlierIncarnation {
     /// Something of it may still run: it must be waited for like any other host.
     MayRun,
     /// Of all processes of this boot of this machine that ever carried this mark, it is proven that neither
     /// a process nor a descendant nor an I/O is left, and that this was their last join. The id is taken
     /// without waiting if the sector shows this host's name, this boot, this mark and this join.
-    ProvenOver(Incarnation),
+    ProvenEnded(Incarnation),
 }
 
 /// What a claim is waiting for. Times are this host's.
@@ -89,65 +87,48 @@ pub enum ClaimProgress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// The sector cannot be read, or holds no delta lease of this lockspace.
+    /// The sector cannot be read or written, or holds no delta lease of this lockspace.
     #[error(transparent)]
     Sector(#[from] DeltaSectorError),
     /// Another host owns the id: its sector changed while we waited, or came to hold another name
     /// than ours.
-    #[error("host id {host_id} is in use by host \"{owner}\" (generation {generation})")]
+    #[error(
+        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
+    )]
     InUse {
-        /// The id.
-        host_id: HostId,
-        /// Who owns it.
+        /// Which host owns it.
         owner: NameBytes,
         /// Which join of it.
         generation: Generation,
     },
     /// After the claim was written the sector shows what was there before.
-    #[error("{0}")]
+    #[error("{0}; try again when nobody does that any more")]
     PutBack(PutBack),
-    /// Another process under the same name claims or renews the id.
+    /// Another process that was given the same host id and the same name claims or renews the id.
     #[error(
-        "host id {host_id} is claimed or renewed by another host with the same name \"{owner}\" (generation {generation})"
+        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
     )]
     Twin {
-        /// The id.
-        host_id: HostId,
         /// The name that both have.
         owner: NameBytes,
         /// Its generation.
         generation: Generation,
     },
-    /// The sector could not be written.
-    #[error("the delta lease of host {host_id} cannot be written at byte {offset}: {error}")]
-    Write {
-        /// The id.
-        host_id: HostId,
-        /// Where its sector lies on the disk.
-        offset: u64,
-        /// Why.
-        error: WriteError,
-    },
     /// From the read of the sector to the end of the write it took longer than the delay in which another
     /// host must be able to see the write; or a claim was to be renewed long after it was last written.
     /// Another host may own the id now.
     #[error(
-        "the storage is too slow to take host id {host_id}: {took:?} went by between two steps of the claim, {limit:?} are allowed"
+        "the storage is too slow to claim the host id: {took:?} went by between two steps of the claim, {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
-        /// The id.
-        host_id: HostId,
         /// How long it took.
         took: Duration,
         /// How long it may take.
         limit: Duration,
     },
     /// The generation cannot be raised any more.
-    #[error("the generation of host id {host_id} is used up")]
-    GenerationsUsedUp {
-        /// The id.
-        host_id: HostId,
-    },
+    #[error("the generation of the host id is used up: use another id")]
+    GenerationsUsedUp,
 }
 
 /// Takes the host id of `claimant` in the lockspace at `area`. `progress` is notified of each wait as it
@@ -158,7 +139,7 @@ pub enum ClaimError {
 ///
 /// # Errors
 ///
-/// [`ClaimError`]. After an error that came later than the write the sector may look owned, until
+/// [`ClaimError`]. After an error that came later than the write the sector may seem owned, until
 /// somebody has waited that out. **It is not freed**: only a claim that was confirmed is known to be
 /// alone. Another claimant may have written since the last read, and be confirmed by the time at which a
 /// write that frees the id lands: late, over the record of a host whose leases this gives to everybody
@@ -185,7 +166,7 @@ pub async fn claim<W: World>(
         }
         return Err(error);
     }
-    lease.note.life_mark = claimant.life_mark;
+    lease.note.process_token = claimant.process_token;
     lease.renewed_at = rules::claim_counts_from(lease.renewed_at, world.now());
     Ok(lease)
 }
@@ -241,17 +222,17 @@ impl<W: World> Claim<'_, W> {
         let Claimant {
             host_name,
             boot_id,
-            life_mark,
+            process_token,
             ..
         } = self.claimant;
-        let proven = match self.claimant.earlier_life {
-            EarlierLife::ProvenOver(last) => Some(last),
-            EarlierLife::MayRun => None,
+        let proven = match self.claimant.earlier_incarnation {
+            EarlierIncarnation::ProvenEnded(last) => Some(last),
+            EarlierIncarnation::MayRun => None,
         };
         let is_same_name = found.leader.host_name().same_text(&host_name.as_name());
         let is_same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
             let boot = HostNote::boot_of(boot_id);
-            *life_mark != 0 && (note.boot, note.life_mark) == (boot, *life_mark)
+            *process_token != 0 && (note.boot, note.process_token) == (boot, *process_token)
         });
         let incarnation = found.incarnation();
         rules::has_ended_here(proven, incarnation, is_same_name, is_same_boot_and_mark)
@@ -263,18 +244,16 @@ impl<W: World> Claim<'_, W> {
         found: &DeltaRecord,
         read_started: Timestamp,
     ) -> Result<DeltaLease, ClaimError> {
-        let host_id = self.claimant.host_id;
-        let mut lease = self
-            .next_lease(found)
-            .ok_or(ClaimError::GenerationsUsedUp { host_id })?;
+        let lease = self.next_lease(found);
+        let mut lease = lease.ok_or(ClaimError::GenerationsUsedUp)?;
         let limit = self.write_limit(found);
         let written = self.write_claim(&lease, read_started, limit).await;
         lease.claimed_at = self.world.now();
-        written.map_err(|error| self.not_written(error))?;
+        written?;
         let took = lease.claimed_at.since(read_started);
         if rules::is_too_slow(took, limit) {
             witness!(ClaimTooSlow);
-            return Err(self.too_slow(took, limit));
+            return Err(ClaimError::TooSlow { took, limit });
         }
         Ok(lease)
     }
@@ -288,7 +267,7 @@ impl<W: World> Claim<'_, W> {
             pid,
             boot_id,
             incarnation,
-            life_mark,
+            process_token,
             ..
         } = self.claimant;
         let io_timeout_secs = u16::from(timing.io_timeout().as_secs());
@@ -308,7 +287,7 @@ impl<W: World> Claim<'_, W> {
         note.pid = *pid;
         note.boot = HostNote::boot_of(boot_id);
         note.incarnation = Some(incarnation);
-        note.life_mark = rules::mark_of_claim(*life_mark);
+        note.process_token = rules::mark_of_claim(*process_token);
         let now = self.world.now();
         Some(DeltaLease {
             host_id: *host_id,
@@ -334,7 +313,7 @@ impl<W: World> Claim<'_, W> {
         lease: &DeltaLease,
         read_started: Timestamp,
         limit: Duration,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), DeltaSectorError> {
         let timing = self.claimant.timing;
         let limit_of_rewrite = rules::limit_of_rewrite(limit, timing.short_delay());
         let mut timeout = timing.io().min(limit);
@@ -380,13 +359,14 @@ impl<W: World> Claim<'_, W> {
             let (found, read) = match self.read().await {
                 Ok(read) => read,
                 // The claim stands: to give up is to have everybody wait it out.
-                Err(ClaimError::Sector(DeltaSectorError::Read { .. }))
-                    if self.world.now() < give_up_at =>
+                Err(error)
+                    if matches!(error.kind(), DeltaSectorErrorKind::Read(_))
+                        && self.world.now() < give_up_at =>
                 {
                     next_read = self.world.now() + RETRY_DELAY;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             if !rules::stands(found.leader == lease.leader, lease.wrote(&found)) {
                 return Err(self.overwritten(lease, &found));
@@ -417,14 +397,12 @@ impl<W: World> Claim<'_, W> {
         for (since, limit) in limits {
             let took = now.since(since);
             if rules::is_too_late_to_renew(took, limit) {
-                return Err(self.too_slow(took, limit));
+                return Err(ClaimError::TooSlow { took, limit });
             }
         }
         let next = lease.next(self.world.clock_secs());
         let started = self.world.now();
-        self.write_sector(lease, &next, timing.io())
-            .await
-            .map_err(|error| self.not_written(error))?;
+        self.write_sector(lease, &next, timing.io()).await?;
         lease.leader = next;
         lease.last_secs = next.timestamp_secs();
         lease.renewed_at = started;
@@ -432,7 +410,7 @@ impl<W: World> Claim<'_, W> {
         Ok(())
     }
 
-    async fn read(&self) -> Result<(DeltaRecord, ReadSpan), ClaimError> {
+    async fn read(&self) -> Result<(DeltaRecord, ReadSpan), DeltaSectorError> {
         let Claimant {
             host_id, timing, ..
         } = *self.claimant;
@@ -448,12 +426,12 @@ impl<W: World> Claim<'_, W> {
         lease: &DeltaLease,
         leader: &DeltaLeader,
         timeout: Duration,
-    ) -> Result<(), WriteError> {
-        let note = (!leader.is_free()).then_some(&lease.note);
-        let bitmap = HostBitmap::default();
-        self.area
-            .write_sector(self.world, lease.host_id, leader, note, &bitmap, timeout)
-            .await
+    ) -> Result<(), DeltaSectorError> {
+        let (host, note) = (lease.host_id, (!leader.is_free()).then_some(&lease.note));
+        let written = self
+            .area
+            .write_sector(self.world, host, leader, note, timeout);
+        written.await.map_err(|error| self.area.error(host, error))
     }
 
     /// 2N, by the io timeout that stands in the sector.
@@ -475,46 +453,20 @@ impl<W: World> Claim<'_, W> {
     }
 
     fn in_use(&self, by: &DeltaRecord) -> ClaimError {
-        let host_id = self.claimant.host_id;
         let (owner, generation) = (by.leader.host_name(), by.leader.generation());
         if owner.same_text(&self.claimant.host_name.as_name()) {
             witness!(ClaimOfTwin);
-            return ClaimError::Twin {
-                host_id,
-                owner,
-                generation,
-            };
+            return ClaimError::Twin { owner, generation };
         }
         witness!(ClaimInUse);
-        ClaimError::InUse {
-            host_id,
-            owner,
-            generation,
-        }
+        ClaimError::InUse { owner, generation }
     }
 
     /// Why `found` stands where `lease` was written.
     fn overwritten(&self, lease: &DeltaLease, found: &DeltaRecord) -> ClaimError {
         let ours = lease.generation();
-        PutBack::of(lease.host_id, &found.leader, ours)
+        PutBack::of(&found.leader, ours)
             .filter(|put_back| put_back.generation < ours)
             .map_or_else(|| self.in_use(found), ClaimError::PutBack)
-    }
-
-    fn not_written(&self, error: WriteError) -> ClaimError {
-        let host_id = self.claimant.host_id;
-        ClaimError::Write {
-            host_id,
-            offset: self.area.sector_offset(host_id),
-            error,
-        }
-    }
-
-    const fn too_slow(&self, took: Duration, limit: Duration) -> ClaimError {
-        ClaimError::TooSlow {
-            host_id: self.claimant.host_id,
-            took,
-            limit,
-        }
     }
 }

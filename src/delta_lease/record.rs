@@ -39,7 +39,7 @@ impl DeltaRecord {
         })
     }
 
-    /// What stands for a sector that was never read well: of nobody, with the longest N.
+    /// What stands for a sector that was never read well: the record of no host, with the longest N.
     pub(super) fn of_nobody(geometry: Geometry, name: &LockspaceName) -> Self {
         Self {
             leader: DeltaLeader::free(geometry, name, 0),
@@ -47,7 +47,7 @@ impl DeltaRecord {
         }
     }
 
-    /// Which incarnation of the host wrote it, where that is told.
+    /// Which incarnation of the host wrote the sector, where its note says so.
     #[must_use]
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.note.as_ref().and_then(|note| note.incarnation)
@@ -58,7 +58,7 @@ impl DeltaRecord {
         self.leader.is_free() && self.leader.owner_id() == 0
     }
 
-    /// What whoever watches the sector compares.
+    /// What a watcher of the sector compares.
     pub(super) fn sign(&self) -> Sign {
         Sign {
             generation: self.leader.generation(),
@@ -78,7 +78,7 @@ impl DeltaRecord {
         )
     }
 
-    /// The times of the host that owns this sector, for whoever waits for its death with this fire
+    /// The times of the host that owns this sector, for a host that waits for its death with this fire
     /// timeout.
     #[must_use]
     pub fn timing(&self, own_fire_timeout: FireTimeout) -> Timing {

@@ -3,38 +3,45 @@
 use super::lease::DeltaLease;
 use super::membership::Membership;
 use super::rules;
-use crate::format::{HostBitmap, HostId};
+use crate::format::HostId;
 use crate::probe::witness;
 use crate::world::{World, WriteError};
 
-/// Why a host id was left owned on the disk. Others then wait for it as for a dead host's.
+/// A host id that was left owned on the disk, and why. Others then wait for it as for a dead host's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("host id {host_id} was not freed: {kind}")]
 #[non_exhaustive]
-pub enum DeltaReleaseError {
+pub struct DeltaReleaseError {
+    /// The host id.
+    pub host_id: HostId,
+    #[source]
+    kind: DeltaReleaseErrorKind,
+}
+
+impl DeltaReleaseError {
+    /// Why.
+    #[must_use]
+    pub const fn kind(&self) -> &DeltaReleaseErrorKind {
+        &self.kind
+    }
+}
+
+/// Why a host id was left owned on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeltaReleaseErrorKind {
     /// The leases of this generation are lost, so the sector may be somebody else's by now. Nothing was
     /// written.
-    #[error(
-        "host id {host_id} was not freed: its leases are lost and the sector may have a new owner"
-    )]
-    Lost {
-        /// The id.
-        host_id: HostId,
-    },
+    #[error("its leases are lost and the sector may have a new owner")]
+    Lost,
     /// The last renewal did not succeed, so it is not known what the sector holds. Nothing was
     /// written.
-    #[error("host id {host_id} was not freed: its last renewal failed")]
-    NotRenewed {
-        /// The id.
-        host_id: HostId,
-    },
-    /// The sector could not be written.
-    #[error("host id {host_id} was not freed: {error}")]
-    Write {
-        /// The id.
-        host_id: HostId,
-        /// Why; after a time-out the write may still land, which is then a late but good release.
-        error: WriteError,
-    },
+    #[error("its last renewal failed")]
+    NotRenewed,
+    /// The sector could not be written. After a time-out the write may still land, which is then a late
+    /// but good release.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 /// Frees the host id. Every lease that was held under it must have ended before: others may take
@@ -49,22 +56,22 @@ pub async fn release<W: World>(
     lease: &DeltaLease,
 ) -> Result<(), DeltaReleaseError> {
     let host_id = lease.host_id;
+    let left_owned = |kind| DeltaReleaseError { host_id, kind };
     if !rules::may_free(membership.expiry().is_held(world.now())) {
         witness!(IdLeftOwnedWhenLost);
-        return Err(DeltaReleaseError::Lost { host_id });
+        return Err(left_owned(DeltaReleaseErrorKind::Lost));
     }
     if !rules::may_free_over(lease.leader_is_on_disk) {
         witness!(IdLeftOwnedUnknown);
-        return Err(DeltaReleaseError::NotRenewed { host_id });
+        return Err(left_owned(DeltaReleaseErrorKind::NotRenewed));
     }
     // INV-MEMBER: not started when the leases would have been lost.
     let limit = membership.write_limit(world.now()).unwrap_or_default();
     rules::ended(|| membership.expiry().lose());
     witness!(IdFreed);
     let freed = lease.leader.released();
-    membership
+    let written = membership
         .area()
-        .write_sector(world, host_id, &freed, None, &HostBitmap::default(), limit)
-        .await
-        .map_err(|error| DeltaReleaseError::Write { host_id, error })
+        .write_sector(world, host_id, &freed, None, limit);
+    written.await.map_err(|error| left_owned(error.into()))
 }

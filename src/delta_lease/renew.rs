@@ -8,73 +8,75 @@ use super::membership::Membership;
 use super::put_back::PutBack;
 use super::rules;
 use super::watch::ReadSpan;
-use crate::format::{Generation, HostBitmap, HostId, NameBytes};
+use crate::format::{Generation, HostId, NameBytes};
 use crate::probe::witness;
 use crate::world::{ReadError, World, WriteError};
+
+/// A renewal that was not good, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("host id {host_id} {kind}")]
+#[non_exhaustive]
+pub struct RenewError {
+    /// The host id that was to be renewed.
+    pub host_id: HostId,
+    #[source]
+    kind: RenewErrorKind,
+}
 
 /// Why a renewal was not good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RenewError {
+pub enum RenewErrorKind {
     /// The storage did not give the lockspace. To be tried again.
-    #[error("the lockspace cannot be read: {0}")]
-    Read(ReadError),
+    #[error("was not renewed: the lockspace cannot be read: {0}")]
+    Read(#[from] ReadError),
     /// The storage did not take the sector. To be tried again; the write may have landed or still
     /// land.
-    #[error("the delta lease cannot be written: {0}")]
-    Write(WriteError),
+    #[error("was not renewed: its sector cannot be written: {0}")]
+    Write(#[from] WriteError),
     /// Our sector is not a delta lease of this lockspace any more. The leases are lost.
-    #[error(transparent)]
-    Damaged(DeltaSectorError),
+    #[error("is lost: {0}")]
+    Damaged(#[from] DeltaSectorError),
     /// Our sector belongs to another host, or to another generation of this one. The leases are lost.
-    #[error("host id {host_id} was taken by host \"{owner}\" (generation {generation})")]
+    #[error("was taken by host \"{owner}\" (generation {generation})")]
     TakenOver {
-        /// The id.
-        host_id: HostId,
         /// The name that now stands in the sector.
         owner: NameBytes,
         /// The generation that now stands there.
         generation: Generation,
     },
     /// Our sector shows what was there before this join, or that nobody has the id. The leases are lost.
-    #[error("{0}")]
+    #[error("is lost: {0}")]
     PutBack(PutBack),
     /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases
     /// are lost.
-    #[error("the delta lease of host {host_id} was changed by somebody else")]
-    Changed {
-        /// The id.
-        host_id: HostId,
-    },
+    #[error("is lost: somebody else has changed its sector")]
+    Changed,
     /// Another process with our id, our name and our generation renews the sector. The leases are lost.
     #[error(
-        "host id {host_id} is renewed by another host with this host's name: give each machine a host id and a name of its own"
+        "is renewed by another host with this host's name: give each machine a host id and a name of its own"
     )]
-    Twin {
-        /// The id.
-        host_id: HostId,
-    },
+    Twin,
     /// The leases were lost before the renewal could be written. Nothing was written: the sector
     /// may be somebody else's by now, whatever the read before showed.
-    #[error("host id {host_id} was not renewed: its leases were lost before")]
-    Expired {
-        /// The id.
-        host_id: HostId,
-    },
+    #[error("was not renewed: its leases were lost before")]
+    Expired,
 }
 
 impl RenewError {
+    /// Why.
+    #[must_use]
+    pub const fn kind(&self) -> &RenewErrorKind {
+        &self.kind
+    }
+
     /// Whether the leases are lost by this at once, however much time would be left.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        match self {
-            Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_)
-            | Self::TakenOver { .. }
-            | Self::PutBack(_)
-            | Self::Changed { .. }
-            | Self::Twin { .. } => rules::is_lost_with_sector(),
-            Self::Expired { .. } => true,
+        match self.kind {
+            RenewErrorKind::Read(_) | RenewErrorKind::Write(_) => false,
+            RenewErrorKind::Expired => true,
+            _ => rules::is_lost_with_sector(),
         }
     }
 }
@@ -94,12 +96,19 @@ pub async fn renew<W: World>(
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
+    let host_id = lease.host_id;
+    let renewed = read_and_write(world, membership, lease).await;
+    renewed.map_err(|kind| RenewError { host_id, kind })
+}
+
+async fn read_and_write<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &mut DeltaLease,
+) -> Result<(), RenewErrorKind> {
     let area = membership.area();
     let started = world.now();
-    let scan = area
-        .read_all(world, lease.timing.io())
-        .await
-        .map_err(RenewError::Read)?;
+    let scan = area.read_all(world, lease.timing.io()).await?;
     let completed = world.now();
     let read = ReadSpan { started, completed };
     membership.hosts(|table| table.observe(&scan, read));
@@ -107,9 +116,7 @@ pub async fn renew<W: World>(
     rules::checked(check_own_sector(membership, lease, &scan))?;
     if !rules::may_renew(membership.expiry().is_held(world.now())) {
         witness!(RenewalExpired);
-        return Err(RenewError::Expired {
-            host_id: lease.host_id,
-        });
+        return Err(RenewErrorKind::Expired);
     }
 
     let next = lease.next(world.clock_secs());
@@ -119,14 +126,11 @@ pub async fn renew<W: World>(
     // wait for it, until it can save nothing any more. It is not started after that.
     let left = lease.expires_at().since(started);
     let timeout = rules::limit_of_renewal(left, lease.timing);
-    let (note, bitmap) = (Some(&lease.note), &HostBitmap::default());
-    let written = area
-        .write_sector(world, lease.host_id, &next, note, bitmap, timeout)
-        .await;
-    if let Err(error) = rules::written(written) {
+    let written = area.write_sector(world, lease.host_id, &next, Some(&lease.note), timeout);
+    if let Err(error) = rules::written(written.await) {
         witness!(RenewalFailed);
         lease.leader_is_on_disk &= rules::is_known_after(&error);
-        return Err(RenewError::Write(error));
+        return Err(error.into());
     }
     if !lease.leader_is_on_disk {
         witness!(RenewedAfterFailure);
@@ -143,15 +147,14 @@ fn check_own_sector<D: Clone + fmt::Debug>(
     membership: &Membership<D>,
     lease: &DeltaLease,
     scan: &[u8],
-) -> Result<(), RenewError> {
+) -> Result<(), RenewErrorKind> {
     let area = membership.area();
     let host_id = lease.host_id;
     let at = area.geometry.delta_offset(host_id);
     let record = match area.geometry.sector(scan, at) {
         Ok(sector) => area.decode_sector(sector, host_id),
-        Err(error) => Err(area.invalid(host_id, error)),
-    };
-    let record = record.map_err(RenewError::Damaged)?;
+        Err(error) => Err(area.error(host_id, error)),
+    }?;
     let (found, ours) = (&record.leader, &lease.leader);
     let is_ours = found.owner_id() == ours.owner_id()
         && found.generation() == ours.generation()
@@ -159,25 +162,22 @@ fn check_own_sector<D: Clone + fmt::Debug>(
         && !found.is_free();
     if rules::is_taken(is_ours) {
         witness!(RenewalTakenOver);
-        let put_back = PutBack::of(host_id, found, ours.generation());
-        return Err(put_back.map_or_else(
-            || RenewError::TakenOver {
-                host_id,
-                owner: found.host_name(),
-                generation: found.generation(),
-            },
-            RenewError::PutBack,
-        ));
+        let taken = RenewErrorKind::TakenOver {
+            owner: found.host_name(),
+            generation: found.generation(),
+        };
+        let put_back = PutBack::of(found, ours.generation());
+        return Err(put_back.map_or(taken, RenewErrorKind::PutBack));
     }
     // Also after a write that failed: whichever version is there, its note is ours.
     let is_by_another = rules::is_by_another(lease.wrote(&record));
     if is_by_another && record.incarnation().is_some() {
         witness!(RenewalOfTwin);
-        return Err(RenewError::Twin { host_id });
+        return Err(RenewErrorKind::Twin);
     }
     if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
         witness!(RenewalChanged);
-        return Err(RenewError::Changed { host_id });
+        return Err(RenewErrorKind::Changed);
     }
     Ok(())
 }

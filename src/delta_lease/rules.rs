@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::watch::{Change, ReadSpan, Sign, Watcher};
-use crate::format::{DeltaLeader, FormatError, Generation, Incarnation};
+use crate::format::{DeltaLeader, FormatError, FormatErrorKind, Generation, Incarnation};
 use crate::probe::{mutation, with_checksum};
 use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::{Timestamp, WriteError};
@@ -23,11 +23,13 @@ pub(crate) fn decode_leader<T>(
     sector: &[u8],
     decode: impl Fn(&[u8]) -> Result<T, FormatError>,
 ) -> Result<T, FormatError> {
-    match decode(sector) {
-        Err(FormatError::Checksum { computed, .. }) if mutation!(LeaderChecksumIgnored) => {
+    let decoded = decode(sector);
+    let kind = decoded.as_ref().err().map(FormatError::kind);
+    match kind {
+        Some(&FormatErrorKind::Checksum { computed, .. }) if mutation!(LeaderChecksumIgnored) => {
             decode(&with_checksum(sector, LEADER_CHECKSUM_AT, computed))
         }
-        decoded => decoded,
+        _ => decoded,
     }
 }
 
@@ -148,7 +150,7 @@ pub(super) fn counts(damage: Option<FormatError>) -> bool {
 }
 
 /// Whether this generation of a host may still run, of which the last scan showed `in_table`, and which has
-/// ended or not. What is not known counts as running: a later generation than the one in the table began
+/// ended or not. What is not known counts as running: a later generation than the one in the table started
 /// after the last scan.
 pub(super) fn may_be_alive(
     generation: Generation,
@@ -202,7 +204,7 @@ pub(super) fn incarnation_of_claim(own: Incarnation) -> Incarnation {
 }
 
 /// INV-MARK: a claim is no membership yet. Its write may land late, over the record of a host that was
-/// taken into the lockspace meanwhile; whoever then found its own mark there would take that host for an
+/// taken into the lockspace meanwhile; a host that then found its own token there would take that host for an
 /// earlier generation of itself, and end its leases.
 pub(super) fn mark_of_claim(own: u32) -> u32 {
     mutation!(UnconfirmedMarked, own, 0)
@@ -343,7 +345,7 @@ pub(super) fn may_free_over(is_known: bool) -> bool {
     mutation!(IdFreedAfterFailedRenewal, true, is_known)
 }
 
-/// Before an id is freed, its leases have ended.
+/// Before an id is freed, its leases are lost.
 pub(super) fn ended(end: impl FnOnce()) {
     if !mutation!(IdFreedWhileHeld) {
         end();
@@ -370,7 +372,7 @@ pub(super) fn asked_at(now: Timestamp) -> Timestamp {
 }
 
 /// What becomes of a deadline, `None` when the leases are lost, by a renewal that was good for another one
-/// and had ended at `now`.
+/// and had completed at `now`.
 pub(super) fn extended(
     deadline: Option<Timestamp>,
     now: Timestamp,

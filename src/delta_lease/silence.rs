@@ -1,4 +1,4 @@
-//! When a host counts as live, silent, failing or dead: the one rule, for whoever watches its sector.
+//! When a host counts as live, silent, failing or dead: the one rule, for each watcher of its sector.
 //!
 //! * Silence counts from the **completion** of the first read that showed the present content: a renewal
 //!   that this read shows was started before the read had completed.
@@ -20,7 +20,7 @@ use super::watch::{Change, ReadSpan, Watcher};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// What can be said of the life of a host, from one watcher's point of view, at one instant.
+/// Whether a host lives, from one watcher's point of view, at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostState {

@@ -1,4 +1,4 @@
-//! What whoever watches a delta sector compares.
+//! What a watcher of a delta sector compares.
 
 use crate::format::{Generation, Incarnation, NameBytes};
 use crate::timing::{FireTimeout, Timing};

@@ -100,7 +100,7 @@ impl Deadman {
 
     fn set(&self, nanos: u64) -> Result<(), OsError> {
         if self.pid != std::process::id() {
-            return Err(OsError(libc::ESRCH));
+            return Err(OsError::new(libc::ESRCH));
         }
         let never = libc::timespec {
             tv_sec: 0,
@@ -137,11 +137,7 @@ impl Drop for Deadman {
 }
 
 fn last_error() -> OsError {
-    OsError(
-        io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO),
-    )
+    io::Error::last_os_error().into()
 }
 
 #[cfg(test)]

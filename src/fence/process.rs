@@ -25,12 +25,12 @@ impl OwnerProcess {
     /// `ESRCH` if there is none.
     pub fn open(pid: u32) -> Result<Self, OsError> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let raw = raw.ok_or(OsError(Errno::SRCH.raw_os_error()))?;
-        let fd = pidfd_open(raw, PidfdFlags::empty()).map_err(os_error)?;
+        let raw = raw.ok_or(OsError::from(Errno::SRCH))?;
+        let fd = pidfd_open(raw, PidfdFlags::empty()).map_err(OsError::from)?;
         let process = Self { pid, fd };
         // A zombie can be opened, and holds nothing any more.
         if process.has_ended() {
-            return Err(OsError(Errno::SRCH.raw_os_error()));
+            return Err(OsError::from(Errno::SRCH));
         }
         Ok(process)
     }
@@ -50,7 +50,7 @@ impl OwnerProcess {
         match pidfd_send_signal(&self.fd, signal) {
             Ok(()) => Ok(true),
             Err(Errno::SRCH) => Ok(false),
-            Err(errno) => Err(os_error(errno)),
+            Err(errno) => Err(OsError::from(errno)),
         }
     }
 
@@ -73,7 +73,7 @@ impl OwnerProcess {
         };
         let error = std::io::Error::last_os_error();
         match error.raw_os_error() {
-            Some(errno) if sent != 0 && errno != libc::ESRCH => Err(OsError(errno)),
+            Some(errno) if sent != 0 && errno != libc::ESRCH => Err(OsError::new(errno)),
             _ => Ok(()),
         }
     }
@@ -98,10 +98,6 @@ impl AsFd for OwnerProcess {
     }
 }
 
-fn os_error(errno: Errno) -> OsError {
-    OsError(errno.raw_os_error())
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -119,7 +115,7 @@ mod tests {
         let mut fds = [PollFd::new(&process, PollFlags::IN)];
         assert_eq!(poll(&mut fds, None), Ok(1));
         assert!(process.has_ended(), "though nobody has waited for it");
-        let gone = OsError(Errno::SRCH.raw_os_error());
+        let gone = OsError::from(Errno::SRCH);
         assert_eq!(OwnerProcess::open(child.id()).unwrap_err(), gone);
         child.wait().unwrap();
         assert_eq!(process.send(Signal::KILL), Ok(false));

@@ -1,29 +1,24 @@
 //! A host's own sector in a lease: its part in the ballots, whether it holds the lease shared, and
 //! our note.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::checksum::checksum;
-use super::error::{FormatError, Structure};
+use super::error::{FormatError, FormatErrorKind as Kind, Structure};
 use super::holder_note::HolderNote;
 use super::ids::{Generation, HostId, LeaseVersion};
-use super::le::{Le32, Le64};
+use super::layout::{Field, SectorHead, expect_checksum, part, writers};
 use super::note::NoteState;
-use super::record::{self, SectorHead};
 
-/// Bytes that the checksum covers: all before it.
-const CHECKED: usize = 48;
+/// Where the checksum of a dblock is. It covers all bytes before it.
+const CHECKSUM_AT: usize = 48;
+const FLAGS_AT: usize = 52;
 const RELEASED: u32 = 0x1;
-/// Where the mode block is in the sector.
-const MODE_OFFSET: usize = 128;
+/// Where the mode block is, and the generation in it.
+const MODE_AT: usize = 128;
+const SHARED_AT: usize = 136;
 const SHARED: u32 = 0x1;
 
 /// A proposal: who should own the lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "these are the fields that the format has"
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Input {
     /// The proposed owner's host id, `inp`; as it is on the disk, where it may be any number. Never
     /// 0 when read, and written as no proposal at all when 0.
@@ -34,12 +29,29 @@ pub struct Input {
     pub timestamp: u64,
 }
 
+impl Field for Option<Input> {
+    const LEN: usize = 24;
+
+    fn read(bytes: &[u8], at: usize) -> Result<Self, Kind> {
+        let number = |n: usize| u64::read(bytes, at.saturating_add(n));
+        let input = Input {
+            owner: number(0)?,
+            generation: number(8)?,
+            timestamp: number(16)?,
+        };
+        Ok(Some(input).filter(|input| input.owner != 0))
+    }
+
+    fn write(self, bytes: &mut [u8], at: usize) {
+        let input = self.filter(|input| input.owner != 0).unwrap_or_default();
+        input.owner.write(bytes, at);
+        input.generation.write(bytes, at.saturating_add(8));
+        input.timestamp.write(bytes, at.saturating_add(16));
+    }
+}
+
 /// A host's part in the ballots of a lease, bytes 0 to 56 of its sector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "these are the fields that the format has"
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dblock {
     /// The largest ballot that the host has started.
     pub mbal: u64,
@@ -56,153 +68,80 @@ pub struct Dblock {
     pub other_flags: u32,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawDblock {
-    mbal: Le64,
-    bal: Le64,
-    inp: Le64,
-    inp2: Le64,
-    inp3: Le64,
-    lver: Le64,
-    checksum: Le32,
-    flags: Le32,
-}
-
-const _: () = {
-    assert!(size_of::<RawDblock>() == 56 && align_of::<RawDblock>() == 1);
-    assert!(std::mem::offset_of!(RawDblock, checksum) == CHECKED);
-};
-
 impl Dblock {
-    /// The dblock of `host`; `None` if there was never one.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`], [`FormatError::Checksum`].
-    fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
-        let structure = Structure::Dblock(host);
-        let raw: RawDblock = record::read(structure, sector, 0)?;
-        if raw.is_empty() {
-            return Ok(None);
-        }
-        record::expect_checksum(structure, raw.checksum.get(), raw.computed_checksum())?;
-        let input = Input {
-            owner: raw.inp.get(),
-            generation: raw.inp2.get(),
-            timestamp: raw.inp3.get(),
-        };
-        let flags = raw.flags.get();
-        Ok(Some(Self {
-            mbal: raw.mbal.get(),
-            bal: raw.bal.get(),
-            input: Some(input).filter(|input| input.owner != 0),
-            version: LeaseVersion::new(raw.lver.get()),
+    /// The dblock in a sector; `None` if no host ever wrote one, whatever the flags are.
+    fn decode(sector: &[u8]) -> Result<Option<Self>, Kind> {
+        let flags = u32::read(sector, FLAGS_AT)?;
+        let block = Self {
+            mbal: Field::read(sector, 0)?,
+            bal: Field::read(sector, 8)?,
+            input: Field::read(sector, 16)?,
+            version: Field::read(sector, 40)?,
             released: flags & RELEASED != 0,
             other_flags: flags & !RELEASED,
-        }))
-    }
-
-    /// The flag alone, whatever the rest holds.
-    fn released_flag(sector: &[u8], host: HostId) -> bool {
-        let raw: Result<RawDblock, _> = record::read(Structure::Dblock(host), sector, 0);
-        raw.is_ok_and(|raw| raw.flags.get() & RELEASED != 0)
+        };
+        let stored = u32::read(sector, CHECKSUM_AT)?;
+        let is_empty = (block.mbal, block.bal, block.input) == (0, 0, None);
+        if is_empty && block.version.get() == 0 && stored == 0 {
+            return Ok(None);
+        }
+        expect_checksum(stored, checksum(part(sector, 0, CHECKSUM_AT)?))?;
+        Ok(Some(block))
     }
 
     /// The block with which a host enters a ballot for `version`: all else is zero.
-    #[must_use]
-    pub const fn for_version(version: LeaseVersion) -> Self {
+    pub(crate) fn for_version(version: LeaseVersion) -> Self {
         Self {
-            mbal: 0,
-            bal: 0,
-            input: None,
             version,
-            released: false,
-            other_flags: 0,
+            ..Self::default()
         }
     }
 
-    /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where
-    /// mode block and note belong, is left alone.
-    pub fn write_to(&self, sector: &mut SectorHead) {
-        let mut raw = RawDblock {
-            mbal: Le64::new(self.mbal),
-            bal: Le64::new(self.bal),
-            lver: Le64::new(self.version.get()),
-            flags: Le32::new(
-                self.other_flags & !RELEASED | if self.released { RELEASED } else { 0 },
-            ),
-            ..RawDblock::zeroed()
-        };
-        if let Some(input) = self.input.filter(|input| input.owner != 0) {
-            raw.inp = Le64::new(input.owner);
-            raw.inp2 = Le64::new(input.generation);
-            raw.inp3 = Le64::new(input.timestamp);
+    writers! {
+        /// Copies the dblock to the start of `sector`. The rest, where mode block and note belong, is left
+        /// alone.
+        fn write_to(&self, sector: &mut SectorHead) {
+            let released = if self.released { RELEASED } else { 0 };
+            self.mbal.write(sector, 0);
+            self.bal.write(sector, 8);
+            self.input.write(sector, 16);
+            self.version.write(sector, 40);
+            checksum(sector.get(..CHECKSUM_AT).unwrap_or_default()).write(sector, CHECKSUM_AT);
+            (self.other_flags & !RELEASED | released).write(sector, FLAGS_AT);
         }
-        raw.checksum = Le32::new(raw.computed_checksum());
-        record::write::<0, _>(sector, &raw);
-    }
-}
-
-impl RawDblock {
-    /// Whether no host ever wrote it.
-    fn is_empty(&self) -> bool {
-        [self.mbal, self.bal, self.inp, self.lver]
-            .iter()
-            .all(|field| field.get() == 0)
-            && self.checksum.get() == 0
-    }
-
-    fn computed_checksum(&self) -> u32 {
-        checksum(bytemuck::bytes_of(self).get(..CHECKED).unwrap_or_default())
     }
 }
 
 /// The mark of a host that holds the lease shared, bytes 128 to 144 of its sector. No checksum
-/// covers it.
+/// covers it. No lock of this crate is shared yet: only tests write it.
+#[cfg(any(test, feature = "__sim"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "these are the fields that the format has"
-)]
 pub struct ModeBlock {
     /// The generation of the host, which must still be its present one.
     pub shared: Generation,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawModeBlock {
-    flags: Le32,
-    /// Not always zeroed by sanlock.
-    padding: [u8; 4],
-    generation: Le64,
+#[cfg(any(test, feature = "__sim"))]
+impl ModeBlock {
+    writers! {
+        /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that
+        /// does not hold the lease shared leaves these bytes zero.
+        fn write_to(&self, sector: &mut SectorHead) {
+            SHARED.write(sector, MODE_AT);
+            0_u32.write(sector, MODE_AT + 4);
+            self.shared.write(sector, SHARED_AT);
+        }
+    }
 }
 
-const _: () = assert!(size_of::<RawModeBlock>() == 16 && align_of::<RawModeBlock>() == 1);
-
-impl ModeBlock {
-    /// The mode block in a host's sector; `None` if it does not hold the lease shared.
-    ///
-    /// A host that does not share leaves zeros. So a generation without the flag is damage, and is
-    /// taken for a shared lock whose flag was lost.
-    fn read_from(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
-        let raw: RawModeBlock = record::read(Structure::ModeBlock(host), sector, MODE_OFFSET)?;
-        let shared = Generation::new(raw.generation.get());
-        let is_shared = raw.flags.get() & SHARED != 0 || shared.get() != 0;
-        Ok(is_shared.then_some(Self { shared }))
-    }
-
-    /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that
-    /// does not hold the lease shared leaves these bytes zero.
-    pub fn write_to(&self, sector: &mut SectorHead) {
-        let raw = RawModeBlock {
-            flags: Le32::new(SHARED),
-            padding: [0; 4],
-            generation: Le64::new(self.shared.get()),
-        };
-        record::write::<MODE_OFFSET, _>(sector, &raw);
-    }
+/// The generation in which a host holds the lease shared, if it does, by the mode block in its sector.
+///
+/// A host that does not share leaves zeros. So a generation without the flag is damage, and is
+/// taken for a shared lock whose flag was lost. The bytes between them sanlock does not always zero.
+fn shared(sector: &[u8]) -> Result<Option<Generation>, Kind> {
+    let generation = Generation::read(sector, SHARED_AT)?;
+    let flags = u32::read(sector, MODE_AT)?;
+    Ok(Some(generation).filter(|generation| flags & SHARED != 0 || generation.get() != 0))
 }
 
 /// All that a host's own sector in a lease holds.
@@ -230,12 +169,13 @@ impl DblockSector {
     /// as "no".
     #[must_use]
     pub fn decode(sector: &[u8], host: HostId) -> Self {
-        let mode = ModeBlock::read_from(sector, host);
-        let block = mode.and_then(|_| Dblock::decode(sector, host));
+        let shared = Structure::ModeBlock(host).of(shared(sector));
+        let block = shared.and_then(|_| Structure::Dblock(host).of(Dblock::decode(sector)));
+        let flags = u32::read(sector, FLAGS_AT).unwrap_or_default();
         Self {
-            released: block.is_ok() && Dblock::released_flag(sector, host),
+            released: block.is_ok() && flags & RELEASED != 0,
             block,
-            shared: mode.ok().flatten().map(|mode| mode.shared),
+            shared: shared.ok().flatten(),
             note: HolderNote::read_from(sector, host),
         }
     }
@@ -344,11 +284,9 @@ mod tests {
         sector[0] ^= 1;
         sector[132..136].fill(0xaa);
         let read = DblockSector::decode(&sector, host());
-        assert!(matches!(
-            read.block,
-            Err(FormatError::Checksum { structure, stored, computed })
-                if structure == Structure::Dblock(host()) && stored != computed
-        ));
+        let error = read.block.unwrap_err();
+        assert_eq!(error.structure(), Structure::Dblock(host()));
+        assert!(matches!(error.kind(), Kind::Checksum { stored, computed } if stored != computed));
         assert_eq!(read.shared, Some(Generation::new(9)));
         assert_eq!(read.note, NoteState::Present(note));
     }
@@ -366,15 +304,12 @@ mod tests {
 
     #[test]
     fn what_is_short_is_said() {
-        let short = |structure, needed, found| FormatError::Short {
-            structure,
-            needed,
-            found,
-        };
         let read = DblockSector::decode(&[0; 143], host());
-        assert_eq!(
-            read.block,
-            Err(short(Structure::ModeBlock(host()), 144, 143))
-        );
+        let short = Kind::Short {
+            needed: 144,
+            found: 143,
+        };
+        let short = FormatError::new(Structure::ModeBlock(host()), short);
+        assert_eq!(read.block, Err(short));
     }
 }

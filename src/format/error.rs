@@ -26,10 +26,17 @@ pub enum Structure {
     LockspaceId,
     /// Whether a host holds the lease shared.
     ModeBlock(HostId),
-    /// Who owns a lease.
+    /// Which host owns a lease.
     PaxosLeader,
     /// The request for a lease.
     Request,
+}
+
+impl Structure {
+    /// What was read of this record, or the error that names the record.
+    pub(super) fn of<T>(self, read: Result<T, FormatErrorKind>) -> Result<T, FormatError> {
+        read.map_err(|kind| FormatError::new(self, kind))
+    }
 }
 
 impl fmt::Display for Structure {
@@ -50,198 +57,181 @@ impl fmt::Display for Structure {
     }
 }
 
+/// Bytes that are not the record that should be there, or not a good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{structure}: {kind}")]
+pub struct FormatError {
+    structure: Structure,
+    kind: FormatErrorKind,
+}
+
+impl FormatError {
+    /// An error about this record.
+    #[must_use]
+    pub const fn new(structure: Structure, kind: FormatErrorKind) -> Self {
+        Self { structure, kind }
+    }
+
+    /// The record.
+    #[must_use]
+    pub const fn structure(&self) -> Structure {
+        self.structure
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub const fn kind(&self) -> &FormatErrorKind {
+        &self.kind
+    }
+}
+
 /// What is wrong with the bytes of a record: one variant for each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FormatError {
+pub enum FormatErrorKind {
     /// There are fewer bytes than the record has.
-    #[error("{structure}: {needed} bytes are needed, {found} are there")]
+    #[error("{needed} bytes are needed, {found} are there")]
     Short {
-        /// In which record.
-        structure: Structure,
         /// Bytes needed, from the start of the sector or area.
         needed: usize,
         /// Bytes given.
         found: usize,
     },
     /// The magic number is another: no such record is here.
-    #[error("{structure}: magic number is {found:#010x}, not {expected:#010x}")]
+    #[error("magic number is {found:#010x}, not {expected:#010x}")]
     Magic {
-        /// In which record.
-        structure: Structure,
         /// What such a record begins with.
         expected: u32,
         /// What is there.
         found: u32,
     },
     /// The lease was cleared on purpose. No host can acquire it until it is initialised anew.
-    #[error("{structure}: the lease was cleared")]
-    Cleared {
-        /// In which record.
-        structure: Structure,
-    },
+    #[error("the lease was cleared")]
+    Cleared,
     /// The major version is another: the record's meaning is unknown.
-    #[error("{structure}: major version is {found}, not {expected}")]
+    #[error("major version is {found}, not {expected}")]
     Version {
-        /// In which record.
-        structure: Structure,
         /// The major version that is understood.
         expected: u16,
         /// The major version that is there.
         found: u16,
     },
     /// The checksum does not match: the record was damaged or written in part.
-    #[error("{structure}: checksum is {stored:#010x}, but its bytes give {computed:#010x}")]
+    #[error("checksum is {stored:#010x}, but its bytes give {computed:#010x}")]
     Checksum {
-        /// In which record.
-        structure: Structure,
         /// The checksum in the record.
         stored: u32,
         /// The checksum of its bytes.
         computed: u32,
     },
     /// The record belongs to another lockspace.
-    #[error("{structure}: lockspace is \"{found}\", not \"{expected}\"")]
+    #[error("lockspace is \"{found}\", not \"{expected}\"")]
     LockspaceName {
-        /// In which record.
-        structure: Structure,
         /// The lockspace that was expected.
         expected: NameBytes,
         /// The lockspace in the record.
         found: NameBytes,
     },
     /// The record belongs to another resource.
-    #[error("{structure}: resource is \"{found}\", not \"{expected}\"")]
+    #[error("resource is \"{found}\", not \"{expected}\"")]
     ResourceName {
-        /// In which record.
-        structure: Structure,
         /// The resource that was expected.
         expected: NameBytes,
         /// The resource in the record.
         found: NameBytes,
     },
     /// The format has no such sector size.
-    #[error("{structure}: sector size is {found}, neither 512 nor 4096")]
+    #[error("sector size is {found}, neither 512 nor 4096")]
     SectorSize {
-        /// In which record.
-        structure: Structure,
         /// Bytes of a sector, as the record has it.
         found: u32,
     },
     /// The sector size and the size of the area do not go together.
-    #[error("{structure}: no area of {align_size} bytes goes with sectors of {sector_size}")]
+    #[error("no area of {align_size} bytes goes with sectors of {sector_size}")]
     AlignSize {
-        /// In which record.
-        structure: Structure,
         /// Bytes of a sector.
         sector_size: u32,
         /// Bytes of an area.
         align_size: u64,
     },
     /// The geometry is another than that of the area which the record is part of.
-    #[error("{structure}: it has {found}, but was expected to have {expected}")]
+    #[error("it has {found}, but was expected to have {expected}")]
     Geometry {
-        /// In which record.
-        structure: Structure,
         /// The geometry that was expected.
         expected: Geometry,
         /// The geometry in the record.
         found: Geometry,
     },
     /// The largest host id is not the one of the record's own geometry.
-    #[error("{structure}: its largest host id is {found}, not {expected}")]
+    #[error("its largest host id is {found}, not {expected}")]
     MaxHosts {
-        /// In which record.
-        structure: Structure,
         /// The largest host id of the geometry.
         expected: u16,
         /// The largest host id in the record.
         found: u64,
     },
     /// The lease says that more hosts take part than its geometry has room for.
-    #[error("{structure}: {found} hosts take part, but there is room for {max}")]
+    #[error("{found} hosts take part, but there is room for {max}")]
     TooManyHosts {
-        /// In which record.
-        structure: Structure,
         /// The hosts that there is room for.
         max: u16,
         /// The hosts that take part, as the record has it.
         found: u64,
     },
     /// The lease was made for fewer hosts: this host cannot acquire it.
-    #[error("{structure}: host {host} takes no part, only hosts 1 to {num_hosts} do")]
+    #[error("host {host} takes no part, only hosts 1 to {num_hosts} do")]
     NumHosts {
-        /// In which record.
-        structure: Structure,
         /// The host that wants to acquire it.
         host: HostId,
         /// The hosts that take part.
         num_hosts: u16,
     },
     /// The area has no sector for this host.
-    #[error("{structure}: there is no sector for host {host}, only for hosts 1 to {max_hosts}")]
+    #[error("there is no sector for host {host}, only for hosts 1 to {max_hosts}")]
     NoSector {
-        /// In which record.
-        structure: Structure,
         /// The host.
         host: HostId,
         /// The largest host id of the geometry.
         max_hosts: u16,
     },
     /// The record in the sector of one host belongs to another.
-    #[error("{structure}: it belongs to host {found}")]
+    #[error("it belongs to host {found}")]
     OwnerId {
-        /// In which record.
-        structure: Structure,
         /// The host whose sector it is.
         expected: HostId,
         /// The host in the record.
         found: u64,
     },
     /// The record belongs to a host id that does not exist.
-    #[error("{structure}: it belongs to host {found}, but host ids are from 1 to {max}")]
+    #[error("it belongs to host {found}, but host ids are from 1 to {max}")]
     OwnerRange {
-        /// In which record.
-        structure: Structure,
         /// The largest host id.
         max: u16,
         /// The host in the record.
         found: u64,
     },
     /// The record has a time but no owner.
-    #[error("{structure}: it is held since {timestamp_secs} s, but by no host")]
+    #[error("it is held since {timestamp_secs} s, but by no host")]
     OwnerMissing {
-        /// In which record.
-        structure: Structure,
         /// The time in the record, which is 0 in one that is not held.
         timestamp_secs: u64,
     },
     /// The dblock proposes an owner at time 0: once committed, the leader would name an owner and be
     /// free.
-    #[error("{structure}: it proposes an owner at time 0")]
-    InputWithoutTime {
-        /// In which record.
-        structure: Structure,
-    },
+    #[error("it proposes an owner at time 0")]
+    InputWithoutTime,
     /// The sizes change from read to read.
-    #[error("{structure}: its sizes change each time it is read")]
-    Unstable {
-        /// In which record.
-        structure: Structure,
-    },
+    #[error("its sizes change each time it is read")]
+    Unstable,
     /// The note has a state that does not exist.
-    #[error("{structure}: state is {found}, which has no meaning")]
+    #[error("state is {found}, which has no meaning")]
     NoteState {
-        /// In which record.
-        structure: Structure,
         /// The state in the note.
         found: u16,
     },
     /// The text in the note is not UTF-8.
-    #[error("{structure}: its text is not UTF-8 from byte {at} on")]
+    #[error("its text is not UTF-8 from byte {at} on")]
     NoteText {
-        /// In which record.
-        structure: Structure,
         /// Bytes of the text that are good.
         at: usize,
     },

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::error::{FormatError, Structure};
+use super::error::{FormatError, FormatErrorKind as Kind, Structure};
 use super::ids::HostId;
+use super::layout::{ensure, part};
 
 /// The sector of the value block, whatever the number of hosts is.
 const VALUE_BLOCK_SECTOR: u64 = 2002;
@@ -14,8 +15,8 @@ const SECTORS_BEFORE_DBLOCKS: u16 = 2;
 /// One of the five sizes that a lockspace or a lease can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
-    sector_size: u16,
-    area_mib: u8,
+    pub(super) sector_bytes: u16,
+    pub(super) area_mib: u8,
     max_hosts: u16,
 }
 
@@ -39,9 +40,9 @@ impl Geometry {
         Self::S4K_A8M,
     ];
 
-    const fn of_sizes(sector_size: u16, area_mib: u8, max_hosts: u16) -> Self {
+    const fn of_sizes(sector_bytes: u16, area_mib: u8, max_hosts: u16) -> Self {
         Self {
-            sector_size,
+            sector_bytes,
             area_mib,
             max_hosts,
         }
@@ -51,10 +52,10 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`FormatError::SectorSize`] for a sector size other than 512 and 4096,
-    /// [`FormatError::AlignSize`] for an area size that does not go with it.
+    /// [`FormatError`] of kind `SectorSize` for a sector size other than 512 and 4096,
+    /// `AlignSize` for an area size that does not go with it.
     pub fn new(sector_size: u32, align_size: u64) -> Result<Self, FormatError> {
-        Self::of(Structure::Area, sector_size, align_size)
+        Structure::Area.of(Self::of(sector_size, align_size))
     }
 
     /// The default geometry: 1 MiB for 512-byte sectors, 8 MiB for 4096-byte sectors. Both have room
@@ -62,61 +63,43 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`FormatError::SectorSize`] for any other sector size.
+    /// [`FormatError`] of kind `SectorSize` for any other sector size.
     pub fn for_sector_size(sector_size: u32) -> Result<Self, FormatError> {
-        Self::default_of(Structure::Area, sector_size)
+        Structure::Area.of(Self::default_of(sector_size))
     }
 
-    pub(super) fn of(
-        structure: Structure,
-        sector_size: u32,
-        align_size: u64,
-    ) -> Result<Self, FormatError> {
-        Self::default_of(structure, sector_size)?;
-        Self::ALL
-            .into_iter()
-            .find(|g| u32::from(g.sector_bytes()) == sector_size && g.area() == align_size)
-            .ok_or(FormatError::AlignSize {
-                structure,
+    pub(super) fn of(sector_size: u32, align_size: u64) -> Result<Self, Kind> {
+        Self::default_of(sector_size)?;
+        let mut all = Self::ALL.into_iter();
+        all.find(|g| u32::from(g.sector_bytes) == sector_size && g.area() == align_size)
+            .ok_or(Kind::AlignSize {
                 sector_size,
                 align_size,
             })
     }
 
-    pub(super) const fn default_of(
-        structure: Structure,
-        sector_size: u32,
-    ) -> Result<Self, FormatError> {
+    pub(super) const fn default_of(sector_size: u32) -> Result<Self, Kind> {
         match sector_size {
             512 => Ok(Self::S512_A1M),
             4096 => Ok(Self::S4K_A8M),
-            found => Err(FormatError::SectorSize { structure, found }),
+            found => Err(Kind::SectorSize { found }),
         }
     }
 
-    pub(super) const fn sector_bytes(self) -> u16 {
-        self.sector_size
-    }
-
-    /// The area in MiB.
-    pub(super) const fn area_mib(self) -> u8 {
-        self.area_mib
-    }
-
     fn area(self) -> u64 {
-        u64::from(self.area_mib()) << 20
+        u64::from(self.area_mib) << 20
     }
 
     /// Bytes of a sector.
     #[must_use]
     pub fn sector_size(self) -> usize {
-        usize::from(self.sector_bytes())
+        usize::from(self.sector_bytes)
     }
 
     /// Bytes of a lockspace or a lease.
     #[must_use]
     pub fn area_size(self) -> usize {
-        usize::from(self.area_mib()) << 20
+        usize::from(self.area_mib) << 20
     }
 
     /// The largest host id.
@@ -130,17 +113,11 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`FormatError::NoSector`] for a host id above [`Geometry::max_hosts`].
-    pub const fn check_host(self, host: HostId) -> Result<(), FormatError> {
-        let max_hosts = self.max_hosts();
-        if host.get() > max_hosts {
-            return Err(FormatError::NoSector {
-                structure: Structure::Area,
-                host,
-                max_hosts,
-            });
-        }
-        Ok(())
+    /// [`FormatError`] of kind `NoSector` for a host id above [`Geometry::max_hosts`].
+    pub fn check_host(self, host: HostId) -> Result<(), FormatError> {
+        let max_hosts = self.max_hosts;
+        let has_sector = ensure(host.get() <= max_hosts, Kind::NoSector { host, max_hosts });
+        Structure::Area.of(has_sector)
     }
 
     /// Where the delta lease of this host is, in bytes from the start of the lockspace.
@@ -154,7 +131,7 @@ impl Geometry {
     /// those of all hosts.
     #[must_use]
     pub fn lockspace_id_offset(self) -> u64 {
-        self.area().saturating_sub(u64::from(self.sector_bytes()))
+        self.area().saturating_sub(u64::from(self.sector_bytes))
     }
 
     /// Where the dblock of this host is, in bytes from the start of the lease. See
@@ -201,25 +178,20 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`FormatError::Short`] if the bytes end before the sector does.
+    /// [`FormatError`] of kind `Short` if the bytes end before the sector does.
     pub fn sector(self, area: &[u8], offset: u64) -> Result<&[u8], FormatError> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let needed = start.saturating_add(self.sector_size());
-        area.get(start..needed).ok_or(FormatError::Short {
-            structure: Structure::Area,
-            needed,
-            found: area.len(),
-        })
+        Structure::Area.of(part(area, start, self.sector_size()))
     }
 
     fn sector_offset(self, index: u64) -> u64 {
-        index.saturating_mul(u64::from(self.sector_bytes()))
+        index.saturating_mul(u64::from(self.sector_bytes))
     }
 }
 
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sector, area, hosts) = (self.sector_bytes(), self.area_mib(), self.max_hosts());
+        let (sector, area, hosts) = (self.sector_bytes, self.area_mib, self.max_hosts());
         write!(f, "{sector}-byte sectors, {area} MiB area, {hosts} hosts")
     }
 }
@@ -246,11 +218,11 @@ mod tests {
             ]
         );
         for g in Geometry::ALL {
-            assert_eq!(Geometry::new(u32::from(g.sector_bytes()), g.area()), Ok(g));
+            assert_eq!(Geometry::new(u32::from(g.sector_bytes), g.area()), Ok(g));
             assert!(g.lease_len(u16::MAX) <= g.area_size());
             assert_eq!(g.lease_len(u16::MAX), g.lease_len(g.max_hosts()));
             assert_eq!(g.lease_len(3), 5 * g.sector_size());
-            assert_eq!(g.request_offset(), u64::from(g.sector_bytes()));
+            assert_eq!(g.request_offset(), u64::from(g.sector_bytes));
         }
         assert_eq!(Geometry::for_sector_size(512), Ok(Geometry::S512_A1M));
         assert_eq!(Geometry::for_sector_size(4096), Ok(Geometry::S4K_A8M));
@@ -279,13 +251,15 @@ mod tests {
         }
     }
 
+    fn area_error<T>(kind: Kind) -> Result<T, FormatError> {
+        Err(FormatError::new(Structure::Area, kind))
+    }
+
     #[test]
     fn other_sizes_are_refused() {
-        let structure = Structure::Area;
-        let sector = |found| Err(FormatError::SectorSize { structure, found });
+        let sector = |found| area_error(Kind::SectorSize { found });
         let align = |sector_size, align_size| {
-            Err(FormatError::AlignSize {
-                structure,
+            area_error(Kind::AlignSize {
                 sector_size,
                 align_size,
             })
@@ -300,14 +274,11 @@ mod tests {
     fn a_host_too_many_has_no_sector() {
         let g = Geometry::S4K_A1M;
         assert_eq!(g.check_host(host(250)), Ok(()));
-        assert_eq!(
-            g.check_host(host(251)),
-            Err(FormatError::NoSector {
-                structure: Structure::Area,
-                host: host(251),
-                max_hosts: 250
-            })
-        );
+        let no_sector = Kind::NoSector {
+            host: host(251),
+            max_hosts: 250,
+        };
+        assert_eq!(g.check_host(host(251)), area_error(no_sector));
     }
 
     #[test]
@@ -315,14 +286,12 @@ mod tests {
         let g = Geometry::S512_A1M;
         let area = [0; 1536];
         assert_eq!(g.sector(&area, 1024).unwrap().len(), 512);
-        let short = |needed| {
-            Err(FormatError::Short {
-                structure: Structure::Area,
+        for (offset, needed) in [(1025, 1537), (u64::MAX, usize::MAX)] {
+            let short = Kind::Short {
                 needed,
                 found: 1536,
-            })
-        };
-        assert_eq!(g.sector(&area, 1025), short(1537));
-        assert_eq!(g.sector(&area, u64::MAX), short(usize::MAX));
+            };
+            assert_eq!(g.sector(&area, offset), area_error(short));
+        }
     }
 }

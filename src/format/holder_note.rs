@@ -2,22 +2,20 @@
 
 use std::str;
 
-use bytemuck::{Pod, Zeroable};
-
-use super::error::{FormatError, Structure};
+use super::error::{FormatErrorKind as Kind, Structure};
 use super::ids::{Generation, HostId, Incarnation, LeaseVersion, OfferId};
-use super::le::{Le16, Le32, Le64};
-use super::note::{self, NoteState};
-use super::record::SectorHead;
+use super::layout::{Field, SectorHead, ensure, writers};
+use super::note::{self, HEAD_LEN, NoteState};
 
 /// Where the note is in a dblock's sector, of either sector size.
-const OFFSET: usize = 256;
+const AT: usize = 256;
+/// Bytes of the note behind its head.
+const LEN: usize = 248;
 const MAGIC: u32 = 0x6c64_6e6c;
 const VERSION: u16 = 1;
 const STATE_HELD: u16 = 1;
 const STATE_HANDED_OVER: u16 = 2;
 const STATE_UNUSED: u16 = 3;
-const GUEST_NAME_LEN: usize = 128;
 
 /// What a holder note says of the lease at its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,57 +64,9 @@ pub struct HolderNote {
     pub acquired_unix_secs: u64,
 }
 
-/// The note as it is on the disk, behind magic number and checksum.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawHolderNote {
-    version: Le16,
-    state: Le16,
-    pid: Le32,
-    host_id: Le64,
-    generation: Le64,
-    lver: Le64,
-    acquired: Le64,
-    boot_id: [u8; 16],
-    guest_uuid: [u8; 16],
-    guest_name: [u8; GUEST_NAME_LEN],
-    /// The offer of a hand-over, the last used version of a skipped one; else zero.
-    of_state: Le64,
-    /// Zero, like all unused bytes, in a note that was written before incarnations existed.
-    incarnation: [u8; 16],
-    unused: [u8; 24],
-}
-
-const _: () = assert!(size_of::<RawHolderNote>() == 248 && align_of::<RawHolderNote>() == 1);
-
 impl HolderNote {
     /// Bytes of a guest's name that are kept.
-    pub const GUEST_NAME_MAX: usize = GUEST_NAME_LEN;
-
-    /// A note of this holder; the other fields are 0, empty or `None`.
-    #[must_use]
-    pub const fn new(host_id: HostId, generation: Generation, version: LeaseVersion) -> Self {
-        Self {
-            host_id,
-            generation,
-            incarnation: None,
-            version,
-            tenure: Tenure::Held,
-            pid: 0,
-            boot_id: [0; 16],
-            guest_uuid: None,
-            guest_name: String::new(),
-            acquired_unix_secs: 0,
-        }
-    }
-
-    /// With the name of a guest, cut to what is kept of it: whole characters before the first NUL,
-    /// [`HolderNote::GUEST_NAME_MAX`] bytes at most.
-    #[must_use]
-    pub fn with_guest_name(mut self, name: &str) -> Self {
-        kept(name).clone_into(&mut self.guest_name);
-        self
-    }
+    pub const GUEST_NAME_MAX: usize = 128;
 
     /// Whether the note is of this generation of the host, and of this version.
     #[must_use]
@@ -127,98 +77,110 @@ impl HolderNote {
     /// The note in the sector of this host's dblock.
     #[must_use]
     pub fn read_from(sector: &[u8], host: HostId) -> NoteState<Self> {
-        NoteState::from_result(Self::decode(sector, host))
+        let body = note::open(sector, AT, LEN, MAGIC);
+        let read = body.and_then(|body| body.map(|body| Self::read(body, host)).transpose());
+        NoteState::of(Structure::HolderNote(host), read)
     }
 
-    fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
-        let structure = Structure::HolderNote(host);
-        let Some(raw) = note::read::<RawHolderNote>(structure, sector, OFFSET, MAGIC)? else {
-            return Ok(None);
-        };
-        let found = raw.version.get();
-        if found != VERSION {
-            return Err(FormatError::Version {
-                structure,
-                expected: VERSION,
-                found,
-            });
-        }
-        let tenure = match (raw.state.get(), raw.of_state.get()) {
-            (STATE_HELD, _) => Tenure::Held,
-            (STATE_HANDED_OVER, offer) => Tenure::HandedOver(OfferId::new(offer)),
-            (STATE_UNUSED, since) => Tenure::Unused {
-                since: LeaseVersion::new(since),
+    /// The note in these bytes behind its head. Bytes 224 to 248 are unused.
+    fn read(body: &[u8], host: HostId) -> Result<Self, Kind> {
+        let (expected, found) = (VERSION, u16::read(body, 0)?);
+        ensure(found == expected, Kind::Version { expected, found })?;
+        // The offer of a hand-over, the last used version of a skipped one; else zero.
+        let of_state = u64::read(body, 200)?;
+        let tenure = match u16::read(body, 2)? {
+            STATE_HELD => Tenure::Held,
+            STATE_HANDED_OVER => Tenure::HandedOver(OfferId::new(of_state)),
+            STATE_UNUSED => Tenure::Unused {
+                since: LeaseVersion::new(of_state),
             },
-            (found, _) => return Err(FormatError::NoteState { structure, found }),
+            found => return Err(Kind::NoteState { found }),
         };
-        let found = raw.host_id.get();
-        if found != u64::from(host) {
-            return Err(FormatError::OwnerId {
-                structure,
-                expected: host,
-                found,
-            });
-        }
-        let name = raw
-            .guest_name
-            .split(|&byte| byte == 0)
-            .next()
-            .unwrap_or_default();
-        let guest_name = str::from_utf8(name).map_err(|error| FormatError::NoteText {
-            structure,
+        let (expected, found) = (host, u64::read(body, 8)?);
+        ensure(
+            found == u64::from(expected),
+            Kind::OwnerId { expected, found },
+        )?;
+        let name = <[u8; Self::GUEST_NAME_MAX]>::read(body, 72)?;
+        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+        let name = str::from_utf8(name).map_err(|error| Kind::NoteText {
             at: error.valid_up_to(),
         })?;
-        Ok(Some(Self {
+        let guest_uuid = Field::read(body, 56)?;
+        Ok(Self {
             host_id: host,
-            generation: Generation::new(raw.generation.get()),
-            incarnation: Incarnation::new(raw.incarnation),
-            version: LeaseVersion::new(raw.lver.get()),
+            generation: Field::read(body, 16)?,
+            // Zero, like all unused bytes, in a note that was written before incarnations existed.
+            incarnation: Field::read(body, 208)?,
+            version: Field::read(body, 24)?,
             tenure,
-            pid: raw.pid.get(),
-            boot_id: raw.boot_id,
-            guest_uuid: Some(raw.guest_uuid).filter(|uuid| *uuid != [0; 16]),
-            guest_name: guest_name.to_owned(),
-            acquired_unix_secs: raw.acquired.get(),
-        }))
+            pid: Field::read(body, 4)?,
+            boot_id: Field::read(body, 40)?,
+            guest_uuid: Some(guest_uuid).filter(|uuid| *uuid != [0; 16]),
+            guest_name: name.to_owned(),
+            acquired_unix_secs: Field::read(body, 32)?,
+        })
     }
 
-    /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's
-    /// name is cut as [`HolderNote::with_guest_name`] does.
-    pub fn write_to(&self, sector: &mut SectorHead) {
-        let (state, of_state) = match self.tenure {
-            Tenure::Held => (STATE_HELD, 0),
-            Tenure::HandedOver(offer) => (STATE_HANDED_OVER, offer.get()),
-            Tenure::Unused { since } => (STATE_UNUSED, since.get()),
-        };
-        let mut raw = RawHolderNote {
-            version: Le16::new(VERSION),
-            state: Le16::new(state),
-            of_state: Le64::new(of_state),
-            pid: Le32::new(self.pid),
-            host_id: Le64::new(u64::from(self.host_id)),
-            generation: Le64::new(self.generation.get()),
-            lver: Le64::new(self.version.get()),
-            acquired: Le64::new(self.acquired_unix_secs),
-            boot_id: self.boot_id,
-            guest_uuid: self.guest_uuid.unwrap_or_default(),
-            incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
-            ..RawHolderNote::zeroed()
-        };
-        for (to, from) in raw
-            .guest_name
-            .iter_mut()
-            .zip(kept(&self.guest_name).bytes())
-        {
-            *to = from;
+    writers! {
+        /// A note of this holder; the other fields are 0, empty or `None`.
+        #[must_use]
+        fn new(host_id: HostId, generation: Generation, version: LeaseVersion) -> Self {
+            Self {
+                host_id,
+                generation,
+                incarnation: None,
+                version,
+                tenure: Tenure::Held,
+                pid: 0,
+                boot_id: [0; 16],
+                guest_uuid: None,
+                guest_name: String::new(),
+                acquired_unix_secs: 0,
+            }
         }
-        note::write::<OFFSET, _>(sector, MAGIC, &raw);
+
+        /// With the name of a guest, cut to what is kept of it: whole characters before the first NUL,
+        /// [`HolderNote::GUEST_NAME_MAX`] bytes at most.
+        #[must_use]
+        fn with_guest_name(mut self, name: &str) -> Self {
+            kept(name).clone_into(&mut self.guest_name);
+            self
+        }
+
+        /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's
+        /// name is cut as [`HolderNote::with_guest_name`] does.
+        fn write_to(&self, sector: &mut SectorHead) {
+            let (state, of_state) = match self.tenure {
+                Tenure::Held => (STATE_HELD, 0),
+                Tenure::HandedOver(offer) => (STATE_HANDED_OVER, offer.get()),
+                Tenure::Unused { since } => (STATE_UNUSED, since.get()),
+            };
+            let mut body = [0; LEN];
+            VERSION.write(&mut body, 0);
+            state.write(&mut body, 2);
+            self.pid.write(&mut body, 4);
+            u64::from(self.host_id).write(&mut body, 8);
+            self.generation.write(&mut body, 16);
+            self.version.write(&mut body, 24);
+            self.acquired_unix_secs.write(&mut body, 32);
+            self.boot_id.write(&mut body, 40);
+            self.guest_uuid.unwrap_or_default().write(&mut body, 56);
+            for (to, from) in body.iter_mut().skip(72).zip(kept(&self.guest_name).bytes()) {
+                *to = from;
+            }
+            of_state.write(&mut body, 200);
+            self.incarnation.write(&mut body, 208);
+            body.write(sector, AT + HEAD_LEN);
+            note::seal(sector, AT, LEN, MAGIC);
+        }
     }
 }
 
 /// What is kept of a guest's name.
 fn kept(name: &str) -> &str {
     let name = name.split('\0').next().unwrap_or_default();
-    let len = GUEST_NAME_LEN.min(name.len());
+    let len = HolderNote::GUEST_NAME_MAX.min(name.len());
     // A cut inside of a character gives `None`; a character has four bytes at most.
     (0..4)
         .find_map(|less| name.get(..len.saturating_sub(less)))
@@ -228,13 +190,10 @@ fn kept(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FormatError;
 
     fn host() -> HostId {
         HostId::new(2).unwrap()
-    }
-
-    fn structure() -> Structure {
-        Structure::HolderNote(host())
     }
 
     fn note() -> HolderNote {
@@ -255,18 +214,16 @@ mod tests {
         sector
     }
 
-    /// What is said of a note after a change that the checksum covers.
-    fn damage_of(change: impl FnOnce(&mut RawHolderNote)) -> FormatError {
+    fn damaged(kind: Kind) -> NoteState<HolderNote> {
+        NoteState::Damaged(FormatError::new(Structure::HolderNote(host()), kind))
+    }
+
+    /// What is said of a note in whose body this stands at byte `at`, which the checksum covers.
+    fn read_with(at: usize, field: impl Field) -> NoteState<HolderNote> {
         let mut sector = sector_of(&note());
-        let mut raw = note::read(structure(), &sector, OFFSET, MAGIC)
-            .unwrap()
-            .unwrap();
-        change(&mut raw);
-        note::write::<OFFSET, _>(&mut sector, MAGIC, &raw);
-        match HolderNote::read_from(&sector, host()) {
-            NoteState::Damaged(error) => error,
-            other => panic!("not damaged: {other:?}"),
-        }
+        field.write(&mut sector, 264 + at);
+        note::seal(&mut sector, AT, LEN, MAGIC);
+        HolderNote::read_from(&sector, host())
     }
 
     #[test]
@@ -321,60 +278,32 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let structure = structure();
-        let short = FormatError::Short {
-            structure,
+        let short = Kind::Short {
             needed: 512,
             found: 511,
         };
-        assert_eq!(
-            HolderNote::read_from(&[0; 511], host()),
-            NoteState::Damaged(short)
-        );
+        assert_eq!(HolderNote::read_from(&[0; 511], host()), damaged(short));
         let mut other = sector_of(&note());
-        other[256..260].copy_from_slice(&[1, 0, 0, 0]);
-        assert_eq!(
-            HolderNote::read_from(&other, host()),
-            NoteState::Damaged(FormatError::Magic {
-                structure,
-                expected: MAGIC,
-                found: 1
-            })
-        );
-        assert_eq!(
-            damage_of(|raw| raw.version = Le16::new(2)),
-            FormatError::Version {
-                structure,
-                expected: 1,
-                found: 2
-            }
-        );
-        assert_eq!(
-            damage_of(|raw| raw.state = Le16::new(0)),
-            FormatError::NoteState {
-                structure,
-                found: 0
-            }
-        );
-        assert_eq!(
-            damage_of(|raw| raw.state = Le16::new(4)),
-            FormatError::NoteState {
-                structure,
-                found: 4
-            }
-        );
-        assert_eq!(
-            damage_of(|raw| raw.host_id = Le64::new(3)),
-            FormatError::OwnerId {
-                structure,
-                expected: host(),
-                found: 3
-            }
-        );
-        assert_eq!(
-            damage_of(|raw| raw.guest_name[1] = 0xff),
-            FormatError::NoteText { structure, at: 1 }
-        );
+        1_u32.write(&mut other, 256);
+        let magic = Kind::Magic {
+            expected: MAGIC,
+            found: 1,
+        };
+        assert_eq!(HolderNote::read_from(&other, host()), damaged(magic));
+        let version = Kind::Version {
+            expected: 1,
+            found: 2,
+        };
+        assert_eq!(read_with(0, 2_u16), damaged(version));
+        for found in [0, 4] {
+            assert_eq!(read_with(2, found), damaged(Kind::NoteState { found }));
+        }
+        let owner = Kind::OwnerId {
+            expected: host(),
+            found: 3,
+        };
+        assert_eq!(read_with(8, 3_u64), damaged(owner));
+        assert_eq!(read_with(73, [0xff]), damaged(Kind::NoteText { at: 1 }));
     }
 
     #[test]

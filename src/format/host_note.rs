@@ -1,15 +1,14 @@
 //! The host note: it tells a disklease host from a sanlock host.
 
-use bytemuck::{Pod, Zeroable};
-
-use super::error::{FormatError, Structure};
+use super::error::{FormatErrorKind as Kind, Structure};
 use super::ids::{Generation, HostId, Incarnation};
-use super::le::{Le16, Le32, Le64};
+use super::layout::{Field, Record, SectorHead, record, writers};
 use super::note::{self, NoteState};
-use super::record::SectorHead;
 
 /// Where the note is in a delta sector, of either sector size.
-const OFFSET: usize = 200;
+const AT: usize = 200;
+/// Bytes of the note behind its head.
+const LEN: usize = 48;
 /// "hnd2".
 const MAGIC: u32 = 0x3264_6e68;
 /// "hndl", of notes without an incarnation. Still read, never written.
@@ -17,100 +16,37 @@ const OLD_MAGIC: u32 = 0x6c64_6e68;
 /// Bytes of the boot id that a note keeps: the first half.
 const BOOT_LEN: usize = 8;
 
-/// What a disklease host says of itself, bytes 200 to 256 of its delta sector.
-///
-/// Each claim and each renewal writes it. sanlock does not read these bytes, and writes zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HostNote {
-    /// The host.
-    pub host_id: HostId,
-    /// The generation in which the note was written. A note of another generation is out of date.
-    pub generation: Generation,
-    /// The host's io timeout in seconds; unlike the leader's field, covered by a checksum.
-    pub io_timeout_secs: u16,
-    /// The host's fire timeout in seconds; 0 where it is unknown.
-    pub fire_timeout_secs: u16,
-    /// The pid of the process on its own host.
-    pub pid: u32,
-    /// The first half of the boot id of the host's kernel.
-    pub boot: [u8; BOOT_LEN],
-    /// The version of the protocol that the host speaks.
-    pub protocol: u16,
-    /// The token of the process lock that the process holds on its own host; 0 for none.
-    pub life_mark: u32,
-    /// The incarnation of the host that wrote the note. `None` in a note of the old layout.
-    pub incarnation: Option<Incarnation>,
-}
+const _: () = assert!(HostNote::AT == AT + note::HEAD_LEN && HostNote::LEN == LEN);
 
-/// The note as it is on the disk, behind magic number and checksum.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawHostNote {
-    protocol: Le16,
-    io_timeout: Le16,
-    pid: Le32,
-    life_mark: Le32,
-    generation: Le64,
-    boot: [u8; BOOT_LEN],
-    incarnation: [u8; 16],
-    host_id: Le16,
-    fire_timeout: Le16,
-}
-
-const _: () = assert!(size_of::<RawHostNote>() == 48 && align_of::<RawHostNote>() == 1);
-
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct OldRawHostNote {
-    protocol: Le16,
-    io_timeout: Le16,
-    pid: Le32,
-    features: Le32,
-    life_mark: Le32,
-    generation: Le64,
-    boot: [u8; BOOT_LEN],
-    rest_of_boot: [u8; BOOT_LEN],
-    host_id: Le16,
-    fire_timeout: Le16,
-    unused: [u8; 4],
-}
-
-const _: () = assert!(size_of::<OldRawHostNote>() == size_of::<RawHostNote>());
-
-impl From<OldRawHostNote> for RawHostNote {
-    fn from(old: OldRawHostNote) -> Self {
-        Self {
-            protocol: old.protocol,
-            io_timeout: old.io_timeout,
-            pid: old.pid,
-            life_mark: old.life_mark,
-            generation: old.generation,
-            boot: old.boot,
-            incarnation: [0; 16],
-            host_id: old.host_id,
-            fire_timeout: old.fire_timeout,
-        }
+record! {
+    /// What a disklease host says of itself, bytes 200 to 256 of its delta sector.
+    ///
+    /// Each claim and each renewal writes it. sanlock does not read these bytes, and writes zeros.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub struct HostNote: 208..256 {
+        /// The version of the protocol that the host speaks.
+        0 => pub protocol: u16,
+        /// The host's io timeout in seconds; unlike the leader's field, covered by a checksum.
+        2 => pub io_timeout_secs: u16,
+        /// The pid of the process on its own host.
+        4 => pub pid: u32,
+        /// The token of the process lock that the process holds on its own host; 0 for none.
+        8 => pub process_token: u32,
+        /// The generation in which the note was written. A note of another generation is out of date.
+        12 => pub generation: Generation,
+        /// The first half of the boot id of the host's kernel.
+        20 => pub boot: [u8; BOOT_LEN],
+        /// The incarnation of the host that wrote the note. `None` in a note of the old layout.
+        28 => pub incarnation: Option<Incarnation>,
+        /// The host.
+        44 => pub host_id: HostId,
+        /// The host's fire timeout in seconds; 0 where it is unknown.
+        46 => pub fire_timeout_secs: u16,
     }
 }
 
 impl HostNote {
-    /// A note of this host; the other fields are 0 or `None`.
-    #[must_use]
-    pub const fn new(host_id: HostId, generation: Generation) -> Self {
-        Self {
-            host_id,
-            generation,
-            io_timeout_secs: 0,
-            fire_timeout_secs: 0,
-            pid: 0,
-            boot: [0; BOOT_LEN],
-            protocol: 0,
-            life_mark: 0,
-            incarnation: None,
-        }
-    }
-
     /// What a note keeps of the boot id of a kernel.
     #[must_use]
     pub fn boot_of(boot_id: &[u8; 16]) -> [u8; BOOT_LEN] {
@@ -123,60 +59,60 @@ impl HostNote {
     /// generation with those of the sector.
     #[must_use]
     pub fn read_from(sector: &[u8]) -> NoteState<Self> {
-        NoteState::from_result(Self::decode(sector))
+        let is_old = u32::read(sector, AT) == Ok(OLD_MAGIC);
+        let magic = if is_old { OLD_MAGIC } else { MAGIC };
+        let read = note::open(sector, AT, LEN, magic).and_then(|body| match body {
+            Some(body) if is_old => Self::read_old(body).map(Some),
+            Some(_) => Self::read(sector).map(Some),
+            None => Ok(None),
+        });
+        NoteState::of(Structure::HostNote, read)
     }
 
-    fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
-        let structure = Structure::HostNote;
-        let raw = match note::read(structure, sector, OFFSET, MAGIC) {
-            Err(FormatError::Magic {
-                found: OLD_MAGIC, ..
-            }) => note::read::<OldRawHostNote>(structure, sector, OFFSET, OLD_MAGIC)?
-                .map(RawHostNote::from),
-            read => read?,
-        };
-        let Some(raw) = raw else { return Ok(None) };
-        let host_id =
-            HostId::new(u64::from(raw.host_id.get())).map_err(|error| FormatError::OwnerRange {
-                structure,
-                max: HostId::MAX,
-                found: error.given,
-            })?;
-        Ok(Some(Self {
-            host_id,
-            generation: Generation::new(raw.generation.get()),
-            io_timeout_secs: raw.io_timeout.get(),
-            fire_timeout_secs: raw.fire_timeout.get(),
-            pid: raw.pid.get(),
-            boot: raw.boot,
-            protocol: raw.protocol.get(),
-            life_mark: raw.life_mark.get(),
-            incarnation: Incarnation::new(raw.incarnation),
-        }))
+    /// From the layout of before incarnations existed. Its other fields no host reads any more.
+    fn read_old(body: &[u8]) -> Result<Self, Kind> {
+        Ok(Self {
+            protocol: Field::read(body, 0)?,
+            io_timeout_secs: Field::read(body, 2)?,
+            pid: Field::read(body, 4)?,
+            process_token: Field::read(body, 12)?,
+            generation: Field::read(body, 16)?,
+            boot: Field::read(body, 24)?,
+            incarnation: None,
+            host_id: Field::read(body, 40)?,
+            fire_timeout_secs: Field::read(body, 42)?,
+        })
     }
 
-    /// Copies the note to its place in a delta sector. The rest is left alone.
-    pub fn write_to(&self, sector: &mut SectorHead) {
-        let raw = RawHostNote {
-            protocol: Le16::new(self.protocol),
-            io_timeout: Le16::new(self.io_timeout_secs),
-            pid: Le32::new(self.pid),
-            life_mark: Le32::new(self.life_mark),
-            generation: Le64::new(self.generation.get()),
-            boot: self.boot,
-            incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
-            host_id: Le16::new(self.host_id.get()),
-            fire_timeout: Le16::new(self.fire_timeout_secs),
-        };
-        note::write::<OFFSET, _>(sector, MAGIC, &raw);
+    writers! {
+        /// A note of this host; the other fields are 0 or `None`.
+        #[must_use]
+        fn new(host_id: HostId, generation: Generation) -> Self {
+            Self {
+                protocol: 0,
+                io_timeout_secs: 0,
+                pid: 0,
+                process_token: 0,
+                generation,
+                boot: [0; BOOT_LEN],
+                incarnation: None,
+                host_id,
+                fire_timeout_secs: 0,
+            }
+        }
+
+        /// Copies the note to its place in a delta sector. The rest is left alone.
+        fn write_to(&self, sector: &mut SectorHead) {
+            self.write(sector);
+            note::seal(sector, AT, LEN, MAGIC);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const S: Structure = Structure::HostNote;
+    use crate::format::FormatError;
 
     fn note() -> HostNote {
         HostNote {
@@ -186,7 +122,7 @@ mod tests {
             pid: 4711,
             boot: [0xb0; 8],
             protocol: 1,
-            life_mark: 0x1234_5678,
+            process_token: 0x1234_5678,
             incarnation: Incarnation::new([0x1c; 16]),
             fire_timeout_secs: 60,
         }
@@ -218,30 +154,27 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let short = FormatError::Short {
-            structure: S,
+        let damaged = |kind| NoteState::Damaged(FormatError::new(Structure::HostNote, kind));
+        let short = Kind::Short {
             needed: 256,
             found: 255,
         };
-        assert_eq!(HostNote::read_from(&[0; 255]), NoteState::Damaged(short));
+        assert_eq!(HostNote::read_from(&[0; 255]), damaged(short));
         let mut other = sector();
         other[200] = 0;
         assert_eq!(
             HostNote::read_from(&other),
-            NoteState::Damaged(FormatError::Magic {
-                structure: S,
+            damaged(Kind::Magic {
                 expected: MAGIC,
                 found: 0x3264_6e00
             })
         );
         let mut of_nobody = sector();
-        let mut raw: RawHostNote = note::read(S, &of_nobody, OFFSET, MAGIC).unwrap().unwrap();
-        raw.host_id = Le16::new(2001);
-        note::write::<OFFSET, _>(&mut of_nobody, MAGIC, &raw);
+        2001_u16.write(&mut of_nobody, 252);
+        note::seal(&mut of_nobody, AT, LEN, MAGIC);
         assert_eq!(
             HostNote::read_from(&of_nobody),
-            NoteState::Damaged(FormatError::OwnerRange {
-                structure: S,
+            damaged(Kind::OwnerRange {
                 max: 2000,
                 found: 2001
             })
@@ -266,7 +199,7 @@ mod tests {
         note.io_timeout_secs = 10;
         note.fire_timeout_secs = 60;
         note.pid = 4711;
-        note.life_mark = 0x1234_5678;
+        note.process_token = 0x1234_5678;
         let counted: [u8; 16] = std::array::from_fn(|n| u8::try_from(n).unwrap());
         note.boot = HostNote::boot_of(&counted);
         note.incarnation = Incarnation::new(counted.map(|n| 0xf0 + n));
@@ -286,21 +219,21 @@ mod tests {
     /// Written before incarnations existed: all other fields are read.
     #[test]
     fn notes_of_the_old_layout_are_read() {
-        let old = OldRawHostNote {
-            protocol: Le16::new(1),
-            io_timeout: Le16::new(10),
-            pid: Le32::new(4711),
-            features: Le32::new(1 << 31),
-            life_mark: Le32::new(0x1234_5678),
-            generation: Le64::new(7),
-            boot: [0xb0; 8],
-            rest_of_boot: [0xb1; 8],
-            host_id: Le16::new(1500),
-            fire_timeout: Le16::new(60),
-            ..OldRawHostNote::zeroed()
-        };
         let mut sector = [0; 512];
-        note::write::<OFFSET, _>(&mut sector, OLD_MAGIC, &old);
+        let old = &mut sector[208..];
+        1_u16.write(old, 0);
+        10_u16.write(old, 2);
+        4711_u32.write(old, 4);
+        // The features of the host, which no host reads any more.
+        0x8000_0000_u32.write(old, 8);
+        0x1234_5678_u32.write(old, 12);
+        7_u64.write(old, 16);
+        [0xb0; 8].write(old, 24);
+        // The rest of the boot id.
+        [0xb1; 8].write(old, 32);
+        1500_u16.write(old, 40);
+        60_u16.write(old, 42);
+        note::seal(&mut sector, AT, LEN, OLD_MAGIC);
         let expected = HostNote {
             incarnation: None,
             ..note()

@@ -2,10 +2,10 @@
 
 use super::delta_leader::DeltaLeader;
 use super::geometry::Geometry;
-use super::lockspace_id::LockspaceId;
+use super::ids::LockspaceId;
+use super::layout::Field;
 use super::name::{LockspaceName, ResourceName};
 use super::paxos_leader::PaxosLeader;
-use super::record::SectorHead;
 use super::request::RequestRecord;
 
 /// A lockspace in which no host id was ever used: [`Geometry::area_size`] bytes. One without an `id`
@@ -20,22 +20,22 @@ pub fn lockspace_image(
     io_timeout_secs: u16,
     id: Option<LockspaceId>,
 ) -> Vec<u8> {
+    let mut area = vec![0; geometry.area_size()];
     let mut host = [0; 512];
     DeltaLeader::free(geometry, space, io_timeout_secs).write_to(&mut host);
     let mut last = [0; 512];
     if let Some(id) = id {
         id.write_to(&mut last);
     }
-    let mut area = area_of(
-        geometry,
-        std::iter::repeat_n(host, geometry.max_hosts().into()),
-    );
     let mut sectors = area.chunks_exact_mut(geometry.sector_size());
-    put(&last, sectors.next_back().unwrap_or_default());
+    last.write(sectors.next_back().unwrap_or_default(), 0);
+    for sector in sectors.take(geometry.max_hosts().into()) {
+        host.write(sector, 0);
+    }
     area
 }
 
-/// A lease that nobody ever held, for `num_hosts` hosts as in [`PaxosLeader::free`]:
+/// A lease that no host ever held, for `num_hosts` hosts as in [`PaxosLeader::free`]:
 /// [`Geometry::area_size`] bytes.
 #[must_use]
 pub fn lease_image(
@@ -44,27 +44,13 @@ pub fn lease_image(
     resource: &ResourceName,
     num_hosts: u16,
 ) -> Vec<u8> {
-    let mut leader = [0; 512];
-    PaxosLeader::free(geometry, space, resource, num_hosts).write_to(&mut leader);
-    let mut request = [0; 512];
-    RequestRecord::empty().write_to(&mut request);
-    area_of(geometry, [leader, request])
-}
-
-/// An area whose first sectors begin with these heads. The rest is zero.
-fn area_of(geometry: Geometry, heads: impl IntoIterator<Item = SectorHead>) -> Vec<u8> {
     let mut area = vec![0; geometry.area_size()];
-    let sectors = area.chunks_exact_mut(geometry.sector_size());
-    sectors
-        .zip(heads)
-        .for_each(|(sector, head)| put(&head, sector));
+    let [mut leader, mut request] = [[0; 512]; 2];
+    PaxosLeader::free(geometry, space, resource, num_hosts).write_to(&mut leader);
+    RequestRecord::empty().write_to(&mut request);
+    leader.write(&mut area, 0);
+    request.write(&mut area, geometry.sector_size());
     area
-}
-
-fn put(head: &SectorHead, sector: &mut [u8]) {
-    for (to, from) in sector.iter_mut().zip(head) {
-        *to = *from;
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use bytemuck::{Pod, Zeroable};
+use super::layout::fields;
 
 /// Bytes of a name field.
 const LEN: usize = 48;
@@ -12,9 +12,18 @@ const LEN: usize = 48;
 /// `==` compares all of them. Whether two fields name the same thing is [`NameBytes::same_text`].
 /// `Display` shows the bytes before the first NUL; what would move a terminal's cursor or text is
 /// escaped. `Debug` shows all bytes but the NULs at the end.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameBytes([u8; LEN]);
+
+impl Default for NameBytes {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+fields! {
+    NameBytes: 48, Self, |name: Self| name.0;
+}
 
 impl NameBytes {
     /// A field without a name.
@@ -51,12 +60,10 @@ impl NameBytes {
     }
 
     /// `text`, padded with NULs; cut to 48 bytes.
-    fn padded(text: &[u8]) -> Self {
-        let mut bytes = [0; LEN];
-        for (to, &from) in bytes.iter_mut().zip(text) {
-            *to = from;
-        }
-        Self(bytes)
+    pub(crate) fn padded(text: &[u8]) -> Self {
+        Self(std::array::from_fn(|at| {
+            text.get(at).copied().unwrap_or_default()
+        }))
     }
 }
 
@@ -144,6 +151,13 @@ macro_rules! name {
                 parse(text, Self::MAX_LEN).map(Self)
             }
 
+            /// The name in a field, up to its first NUL. Accepts any bytes; the name is empty if the
+            /// field is.
+            #[must_use]
+            pub fn from_disk(field: NameBytes) -> Self {
+                Self(NameBytes::padded(field.text()))
+            }
+
             /// As it is on the disk, padded with NULs.
             #[must_use]
             pub const fn as_name(&self) -> NameBytes {
@@ -175,24 +189,6 @@ name!(
     /// its own.
     HostName, LEN - 1
 );
-
-impl LockspaceName {
-    /// The name in a field, up to its first NUL. Accepts any bytes; the name is empty if the field
-    /// is.
-    #[must_use]
-    pub fn from_disk(field: NameBytes) -> Self {
-        Self(NameBytes::padded(field.text()))
-    }
-}
-
-impl ResourceName {
-    /// The name in a field, up to its first NUL. Accepts any bytes; the name is empty if the field
-    /// is.
-    #[must_use]
-    pub fn from_disk(field: NameBytes) -> Self {
-        Self(NameBytes::padded(field.text()))
-    }
-}
 
 #[cfg(test)]
 mod tests {

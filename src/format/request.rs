@@ -1,23 +1,18 @@
 //! The request for a lease that another host holds.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::error::{FormatError, Structure};
 use super::ids::LeaseVersion;
-use super::le::{Le32, Le64};
-use super::record::{self, SectorHead};
+use super::layout::{Field, SectorHead, expect_magic, expect_major, part, writers};
 
 const MAGIC: u32 = 0x0829_2011;
 const VERSION: u32 = 0x0001_0001;
+/// Bytes of the record. The last four have no meaning.
+const LEN: usize = 24;
 
 /// A request to the holder of a lease, bytes 0 to 24 of the lease's second sector.
 ///
 /// The record has no checksum and does not name the requesting host. The last one written counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "these are the fields that the format has"
-)]
 pub struct RequestRecord {
     /// The version that the requesting host wants to commit: the request is to the holder of a lower
     /// one. 0 in an empty record.
@@ -26,18 +21,6 @@ pub struct RequestRecord {
     /// [`RequestRecord::GRACEFUL`]; any number when read.
     pub force_mode: u32,
 }
-
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawRequest {
-    magic: Le32,
-    version: Le32,
-    lver: Le64,
-    force_mode: Le32,
-    unused: Le32,
-}
-
-const _: () = assert!(size_of::<RawRequest>() == 24 && align_of::<RawRequest>() == 1);
 
 impl RequestRecord {
     /// Nothing.
@@ -60,35 +43,36 @@ impl RequestRecord {
     ///
     /// # Errors
     ///
-    /// [`FormatError::Short`], [`FormatError::Magic`], [`FormatError::Version`].
+    /// [`FormatError`] of kind `Short`, `Magic`, `Version`.
     pub fn decode(sector: &[u8]) -> Result<Self, FormatError> {
-        let structure = Structure::Request;
-        let raw: RawRequest = record::read(structure, sector, 0)?;
-        record::expect_magic(structure, MAGIC, raw.magic.get())?;
-        record::expect_major(structure, VERSION, raw.version.get())?;
-        Ok(Self {
-            version: LeaseVersion::new(raw.lver.get()),
-            force_mode: raw.force_mode.get(),
-        })
+        let read = || {
+            part(sector, 0, LEN)?;
+            expect_magic(MAGIC, u32::read(sector, 0)?)?;
+            expect_major(VERSION, u32::read(sector, 4)?)?;
+            Ok(Self {
+                version: Field::read(sector, 8)?,
+                force_mode: Field::read(sector, 16)?,
+            })
+        };
+        Structure::Request.of(read())
     }
 
-    /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
-    /// alone.
-    pub fn write_to(&self, sector: &mut SectorHead) {
-        let raw = RawRequest {
-            magic: Le32::new(MAGIC),
-            version: Le32::new(VERSION),
-            lver: Le64::new(self.version.get()),
-            force_mode: Le32::new(self.force_mode),
-            unused: Le32::new(0),
-        };
-        record::write::<0, _>(sector, &raw);
+    writers! {
+        /// Copies the record to the start of `sector`. The rest is left alone.
+        fn write_to(&self, sector: &mut SectorHead) {
+            [0; LEN].write(sector, 0);
+            MAGIC.write(sector, 0);
+            VERSION.write(sector, 4);
+            self.version.write(sector, 8);
+            self.force_mode.write(sector, 16);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FormatErrorKind as Kind;
 
     fn sector(request: RequestRecord) -> [u8; 512] {
         let mut sector = [0; 512];
@@ -109,19 +93,17 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let structure = Structure::Request;
+        let error = |kind| Err(FormatError::new(Structure::Request, kind));
         assert_eq!(
             RequestRecord::decode(&[0; 23]),
-            Err(FormatError::Short {
-                structure,
+            error(Kind::Short {
                 needed: 24,
                 found: 23
             })
         );
         assert_eq!(
             RequestRecord::decode(&[0; 512]),
-            Err(FormatError::Magic {
-                structure,
+            error(Kind::Magic {
                 expected: MAGIC,
                 found: 0
             })
@@ -132,8 +114,7 @@ mod tests {
         newer[6] = 2;
         assert_eq!(
             RequestRecord::decode(&newer),
-            Err(FormatError::Version {
-                structure,
+            error(Kind::Version {
                 expected: 1,
                 found: 2
             })

@@ -11,7 +11,7 @@ use futures_util::pin_mut;
 
 use super::loss::LossReason;
 use super::rules;
-use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
+use crate::delta_lease::{DeltaLease, Membership, RenewErrorKind, renew};
 use crate::world::{Timestamp, World};
 
 /// The pause after a renewal that failed.
@@ -93,8 +93,10 @@ async fn renew_for_ever<W: World>(
                 }
                 failures.set(0);
             }
-            Err(RenewError::Expired { .. }) => return LossReason::NotRenewed,
             Err(error) if error.is_fatal() => {
+                if *error.kind() == RenewErrorKind::Expired {
+                    return LossReason::NotRenewed;
+                }
                 membership.expiry().lose();
                 return LossReason::Overwritten(Box::new(error));
             }

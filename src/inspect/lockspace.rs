@@ -109,7 +109,7 @@ impl HostSector {
                 let bitmap = HostBitmap::read_from(bytes).unwrap_or_default();
                 (leader.map_err(Damage::Format), note, bitmap)
             }
-            Err(damage) => (Err(damage), NoteState::Absent, HostBitmap::new()),
+            Err(damage) => (Err(damage), NoteState::Absent, HostBitmap::default()),
         };
         Self {
             host_id,

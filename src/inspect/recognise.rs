@@ -1,7 +1,7 @@
 //! What begins at a place, also where its first sector is damaged.
 
 use crate::format::{
-    DblockSector, FormatError, Geometry, HostId, PROBE_LEN, RequestRecord, probe_lease,
+    DblockSector, FormatErrorKind, Geometry, HostId, PROBE_LEN, RequestRecord, probe_lease,
     probe_lockspace,
 };
 
@@ -38,7 +38,11 @@ pub(super) fn recognise(window: &[u8]) -> Found {
     }
     match probe_lease(window) {
         Ok(geometry) => return Found::Lease(Sizes::Told(geometry)),
-        Err(FormatError::Magic { .. } | FormatError::Short { .. }) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                FormatErrorKind::Magic { .. } | FormatErrorKind::Short { .. }
+            ) => {}
         // Cleared, of another version or of no possible sizes: a lease all the same.
         Err(_) => {
             let found = lease_behind(window).unwrap_or(Geometry::S512_A1M);

@@ -182,7 +182,7 @@ mod tests {
     use crate::runtime::disk::testing::HangingDisk;
     use crate::world::OsError;
 
-    const EIO: ReadError = ReadError::Failed(OsError(5));
+    const EIO: ReadError = ReadError::Failed(OsError::new(5));
 
     /// With a limit that is not reached.
     fn source(storage: &HangingDisk) -> Source {

@@ -93,7 +93,7 @@ impl CreateError {
     /// Whether the file system has no such thing.
     pub(super) fn is_unsupported(&self) -> bool {
         let unsupported = [libc::ENOSYS, libc::EOPNOTSUPP];
-        matches!(self, Self::Io { error, .. } if unsupported.contains(&error.0))
+        matches!(self, Self::Io { error, .. } if unsupported.contains(&error.errno()))
     }
 }
 

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
+use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, DeltaSectorErrorKind};
 use crate::fence::WatchdogError;
-use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
+use crate::format::{
+    FormatError, FormatErrorKind, Geometry, HostId, LockspaceId, NameBytes, NameError,
+};
 use crate::host::LossReason;
 use crate::libvirt::MISSING_HINT;
 use crate::runtime::disk::{OpenError, OpenErrorKind};
 use crate::timing::TimingError;
-use crate::world::{OsError, ReadError, WriteError};
+use crate::world::{OsError, ReadError};
 
 /// A lockspace that was not joined, and why.
 #[derive(Debug)]
@@ -217,19 +219,9 @@ pub enum JoinErrorKind {
     /// The host id was won, and lost again before the join was done.
     #[error("the host id was lost again before the join was done: {0}")]
     Lost(#[source] LossReason),
-    /// Another host owns the host id.
-    #[error(
-        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
-    )]
-    HostIdInUse {
-        /// Who owns it.
-        owner: NameBytes,
-        /// Which generation of it.
-        generation: Generation,
-    },
-    /// After the host id was claimed its sector was cleared or put back.
-    #[error("{0}; try again when nobody does that any more")]
-    PutBack(PutBack),
+    /// The host id could not be claimed.
+    #[error(transparent)]
+    Claim(ClaimError),
     /// Another process of this machine has joined with this host id, or what one of them has started
     /// lives on.
     #[error(
@@ -242,38 +234,6 @@ pub enum JoinErrorKind {
         /// Which process took the lock, in its own count, if that is known.
         pid: Option<u32>,
     },
-    /// Another host that was given the same host id and the same name claims or renews it.
-    #[error(
-        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
-    )]
-    HostIdOfTwin {
-        /// The name that both have.
-        owner: NameBytes,
-        /// Its generation.
-        generation: Generation,
-    },
-    /// The host id could not be written.
-    #[error("the host id cannot be claimed at byte {offset}: {error}")]
-    Unwritable {
-        /// Where its sector begins.
-        offset: u64,
-        /// Why.
-        #[source]
-        error: WriteError,
-    },
-    /// The storage is too slow for the io timeout that stands in the sector.
-    #[error(
-        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
-    )]
-    TooSlow {
-        /// How long reading and writing its sector took.
-        took: Duration,
-        /// How long it may take.
-        limit: Duration,
-    },
-    /// The generation of the host id cannot be raised any more.
-    #[error("the generation of the host id is used up: use another id")]
-    GenerationsUsedUp,
     /// There is no such watchdog here, or it does not go with these times.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
@@ -295,35 +255,26 @@ impl From<OpenError> for JoinErrorKind {
 }
 
 impl From<DeltaSectorError> for JoinErrorKind {
-    fn from(error: DeltaSectorError) -> Self {
-        match error {
-            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable { offset, error },
-            DeltaSectorError::Format {
-                error:
-                    FormatError::LockspaceName {
-                        expected, found, ..
-                    },
-                ..
-            } => Self::Foreign { expected, found },
-            DeltaSectorError::Format { offset, error, .. } => Self::Damaged { offset, error },
+    fn from(sector: DeltaSectorError) -> Self {
+        let offset = sector.offset;
+        match *sector.kind() {
+            DeltaSectorErrorKind::Read(error) => Self::Unreadable { offset, error },
+            DeltaSectorErrorKind::Format(error) => match *error.kind() {
+                FormatErrorKind::LockspaceName { expected, found } => {
+                    Self::Foreign { expected, found }
+                }
+                _ => Self::Damaged { offset, error },
+            },
+            DeltaSectorErrorKind::Write(_) => Self::Claim(sector.into()),
         }
     }
 }
 
-impl JoinErrorKind {
-    pub(super) fn of_claim(error: &ClaimError) -> Self {
-        match *error {
-            ClaimError::Sector(error) => error.into(),
-            ClaimError::InUse {
-                owner, generation, ..
-            } => Self::HostIdInUse { owner, generation },
-            ClaimError::PutBack(found) => Self::PutBack(found),
-            ClaimError::Twin {
-                owner, generation, ..
-            } => Self::HostIdOfTwin { owner, generation },
-            ClaimError::Write { offset, error, .. } => Self::Unwritable { offset, error },
-            ClaimError::TooSlow { took, limit, .. } => Self::TooSlow { took, limit },
-            ClaimError::GenerationsUsedUp { .. } => Self::GenerationsUsedUp,
+impl From<ClaimError> for JoinErrorKind {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Sector(sector) => sector.into(),
+            error => Self::Claim(error),
         }
     }
 }
@@ -340,7 +291,7 @@ pub enum LeaveError {
     },
     /// The host id was not freed: others wait for it as for a dead host's.
     #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
-    NotFreed(DeltaReleaseError),
+    NotFreed(#[source] DeltaReleaseError),
     /// I/O of ours has not ended, so the host id was not freed: others wait for it as for a dead
     /// host's, and this process cannot join the lockspace again before the I/O has ended.
     #[error(

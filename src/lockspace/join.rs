@@ -24,7 +24,7 @@ use super::threads::Threads;
 use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::{
-    AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
+    AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierIncarnation, HostTable, InDoubt,
     LockspaceArea, Membership, agree_on_fire_timeout,
 };
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
@@ -162,9 +162,9 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             incarnation: Incarnation::new(incarnation)
-                .ok_or(JoinErrorKind::Random(OsError(libc::EIO)))?,
-            life_mark: 0,
-            earlier_life: EarlierLife::MayRun,
+                .ok_or(JoinErrorKind::Random(OsError::new(libc::EIO)))?,
+            process_token: 0,
+            earlier_incarnation: EarlierIncarnation::MayRun,
         };
         let proof = lock.as_deref().filter(|_| !self.holds_for_others);
         let claimant = with_proof(claimant, proof, &area.disk);
@@ -238,7 +238,7 @@ impl LockspaceOptions {
         let timer = deadman.map(|deadman| -> &dyn ProcessTimer { deadman });
         let claim = claim_with_timer(&StorageWorld, area, claimant, &progress, timer);
         let claimed = block_on(claim).map_err(JoinErrorKind::Deadman)?;
-        claimed.map_err(|error| JoinErrorKind::of_claim(&error))
+        Ok(claimed?)
     }
 
     fn report(&self, event: &ClaimProgress) {
@@ -350,12 +350,12 @@ fn with_proof(mut claimant: Claimant, lock: Option<&ProcessLock>, disk: &Disk) -
     let Some(lock) = lock else {
         return claimant;
     };
-    claimant.life_mark = lock.token();
+    claimant.process_token = lock.token();
     lock.record(claimant.incarnation);
     // The lock says that the processes are gone. Their I/O is only where it ends with them.
     let io_is_gone = rules::ends_with_processes(disk.info().io_dies_with_process());
     if let Some(earlier) = lock.earlier().filter(|_| io_is_gone) {
-        claimant.earlier_life = EarlierLife::ProvenOver(earlier);
+        claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(earlier);
     }
     claimant
 }

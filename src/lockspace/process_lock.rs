@@ -247,7 +247,7 @@ const RECORD_LEN: usize = 20;
 
 fn record_of(incarnation: Incarnation) -> [u8; RECORD_LEN] {
     let mut record = [0; RECORD_LEN];
-    let bytes = incarnation.bytes();
+    let bytes = incarnation.to_bytes();
     let (text, sum) = record.split_at_mut(bytes.len());
     text.copy_from_slice(&bytes);
     sum.copy_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());

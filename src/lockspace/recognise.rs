@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::JoinErrorKind;
 use crate::delta_lease::LockspaceArea;
-use crate::format::{FormatError, HostId, LockspaceId, LockspaceName, probe_lockspace};
+use crate::format::{FormatErrorKind, HostId, LockspaceId, LockspaceName, probe_lockspace};
 use crate::runtime::disk::{Disk, StorageWorld};
 use crate::runtime::executor::block_on;
 use crate::world::{SectorBuf, World};
@@ -42,10 +42,10 @@ pub(super) fn recognise(
         block_on(read).map_err(|error| JoinErrorKind::Unreadable { offset, error })
     };
     let first = read(offset, PROBE_LEN)?;
-    let geometry = probe_lockspace(&first).map_err(|error| match error {
-        FormatError::Magic { found: 0, .. } => JoinErrorKind::NotInitialised { offset },
-        FormatError::Magic { .. } => JoinErrorKind::NotALockspace { offset, error },
-        error => JoinErrorKind::Damaged { offset, error },
+    let geometry = probe_lockspace(&first).map_err(|error| match error.kind() {
+        FormatErrorKind::Magic { found: 0, .. } => JoinErrorKind::NotInitialised { offset },
+        FormatErrorKind::Magic { .. } => JoinErrorKind::NotALockspace { offset, error },
+        _ => JoinErrorKind::Damaged { offset, error },
     })?;
     if !fits(geometry.area_size()) {
         return Err(too_short(geometry.area_size()));

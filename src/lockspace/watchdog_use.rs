@@ -169,7 +169,7 @@ mod tests {
             if *self.broken.lock() {
                 return Err(WatchdogError::DeviceNotFed {
                     path: "/dev/watchdog".into(),
-                    error: OsError(5),
+                    error: OsError::new(5),
                 });
             }
             Ok(())

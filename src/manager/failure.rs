@@ -129,15 +129,14 @@ impl Helper {
             error,
         };
         if !self.program.is_absolute() {
-            return Err(refuse(OsError(libc::EINVAL)));
+            return Err(refuse(OsError::new(libc::EINVAL)));
         }
-        let found = std::fs::metadata(&self.program)
-            .map_err(|error| refuse(OsError(error.raw_os_error().unwrap_or(libc::EIO))))?;
+        let found = std::fs::metadata(&self.program).map_err(|error| refuse(error.into()))?;
         let can_run = found.is_file() && found.permissions().mode() & 0o111 != 0;
         if can_run {
             Ok(())
         } else {
-            Err(refuse(OsError(libc::EACCES)))
+            Err(refuse(OsError::new(libc::EACCES)))
         }
     }
 
@@ -226,7 +225,7 @@ mod tests {
     #[test]
     fn a_helper_that_cannot_be_run_is_refused_before_anything_is_locked() {
         let refused = |program: &str| match Helper::new(program).check() {
-            Err(AcquireError::Helper { error, .. }) => error.0,
+            Err(AcquireError::Helper { error, .. }) => error.errno(),
             other => panic!("{other:?}"),
         };
         assert_eq!(refused("true"), libc::EINVAL);

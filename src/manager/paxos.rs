@@ -417,7 +417,7 @@ impl PaxosManager {
         } else if guard.loss() == Some(LossReason::OwnerEnded) {
             Err(AcquireError::OwnerGone {
                 pid: owner,
-                error: OsError(libc::ESRCH),
+                error: OsError::new(libc::ESRCH),
             })
         } else {
             Err(AcquireError::LockspaceLost {

@@ -10,8 +10,8 @@ use super::rules;
 use crate::delta_lease::Membership;
 use crate::delta_lease::rules::decode_leader;
 use crate::format::{
-    Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LockspaceName,
-    PaxosLeader, ResourceName, Structure,
+    Dblock, DblockSector, FormatError, FormatErrorKind, Generation, Geometry, HolderNote, HostId,
+    LockspaceName, PaxosLeader, ResourceName, Structure,
 };
 use crate::probe::witness;
 use crate::world::{SectorBuf, Timestamp, World};
@@ -181,8 +181,8 @@ impl<'a, W: World> LeaseIo<'a, W> {
             }
             shape = found;
         }
-        let structure = Structure::PaxosLeader;
-        Err(self.invalid(0, FormatError::Unstable { structure }))
+        let unstable = FormatError::new(Structure::PaxosLeader, FormatErrorKind::Unstable);
+        Err(self.invalid(0, unstable))
     }
 
     /// Reads all blocks in use, with the leader, which comes along in the same read.

@@ -64,7 +64,7 @@ impl<'a> Attempt<'a> {
                 let input = Input {
                     owner: u64::from(host),
                     generation: generation.get(),
-                    timestamp: io.membership.unique_stamp_secs(clock),
+                    timestamp: io.membership.unique_timestamp_secs(clock),
                 };
                 self.own_input = Some((version, input));
                 input

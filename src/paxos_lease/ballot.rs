@@ -30,7 +30,8 @@ use super::image::{BlockSeen, LeaseImage, PhaseRead, dblocks, sharers};
 use super::judge;
 use super::rules::{self, Overtaken};
 use crate::format::{
-    Commit, Dblock, FormatError, Generation, HostId, Input, LeaseVersion, PaxosLeader, Structure,
+    Commit, Dblock, FormatError, FormatErrorKind, Generation, HostId, Input, LeaseVersion,
+    PaxosLeader, Structure,
 };
 use crate::probe::{waypoint, witness};
 use crate::world::World;
@@ -231,17 +232,14 @@ async fn commit<W: World>(
 /// The owner that an input proposes. A block is any host's bytes: what would make a leader that no host
 /// can read is not committed.
 fn proposed_owner<W: World>(io: &LeaseIo<'_, W>, chosen: Input) -> Result<HostId, LeaseIoError> {
-    let (structure, max) = (Structure::Dblock(io.me()), io.shape.num_hosts);
+    let max = io.shape.num_hosts;
     let found = chosen.owner;
     let owner = HostId::new(found).ok();
     let error = match owner.filter(|owner| owner.get() <= max) {
-        _ if chosen.timestamp == 0 => FormatError::InputWithoutTime { structure },
-        None => FormatError::OwnerRange {
-            structure,
-            max,
-            found,
-        },
+        _ if chosen.timestamp == 0 => FormatErrorKind::InputWithoutTime,
+        None => FormatErrorKind::OwnerRange { max, found },
         Some(owner) => return Ok(owner),
     };
+    let error = FormatError::new(Structure::Dblock(io.me()), error);
     Err(io.invalid(io.shape.geometry.dblock_offset(io.me()), error))
 }

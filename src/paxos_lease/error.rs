@@ -2,8 +2,8 @@
 
 use super::holder::{Holder, VersionChange};
 use crate::delta_lease::DeltaSectorError;
-use crate::format::{FormatError, Generation, HostId, LeaseVersion};
-use crate::world::{OsError, ReadError, WriteError};
+use crate::format::{FormatError, FormatErrorKind, Generation, HostId, LeaseVersion};
+use crate::world::{ReadError, WriteError};
 
 /// Why a sector of a lease could not be read, believed or written. Offsets are bytes from the start
 /// of the disk.
@@ -44,15 +44,15 @@ impl LeaseIoError {
         match self {
             Self::Read { error, .. } => match error {
                 ReadError::EndOfFile { .. } => true,
-                ReadError::Failed(OsError(errno)) => errno == libc::ESTALE,
+                ReadError::Failed(error) => error.errno() == libc::ESTALE,
                 ReadError::TimedOut(_) => false,
             },
             Self::Format { error, .. } => matches!(
-                error,
-                FormatError::Magic { .. }
-                    | FormatError::Cleared { .. }
-                    | FormatError::LockspaceName { .. }
-                    | FormatError::ResourceName { .. }
+                error.kind(),
+                FormatErrorKind::Magic { .. }
+                    | FormatErrorKind::Cleared
+                    | FormatErrorKind::LockspaceName { .. }
+                    | FormatErrorKind::ResourceName { .. }
             ),
             Self::Write { .. } => false,
         }

@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 use super::holding::Expected;
 use crate::delta_lease::HostState;
 use crate::format::{
-    Dblock, DblockSector, FormatError, Generation, HolderNote, HostId, Incarnation, Input,
-    LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
+    Dblock, DblockSector, FormatError, FormatErrorKind, Generation, HolderNote, HostId,
+    Incarnation, Input, LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
 };
 use crate::probe::{mutation, with_checksum};
 
@@ -23,8 +23,8 @@ const DBLOCK_CHECKSUM_AT: usize = 48;
 /// Decodes the sector of `host`. A dblock whose checksum does not match its bytes decides nothing.
 pub(super) fn decode_block(sector: &[u8], host: HostId) -> DblockSector {
     let decoded = DblockSector::decode(sector, host);
-    match decoded.block {
-        Err(FormatError::Checksum { computed, .. }) if mutation!(BlockChecksumIgnored) => {
+    match decoded.block.as_ref().err().map(FormatError::kind) {
+        Some(&FormatErrorKind::Checksum { computed, .. }) if mutation!(BlockChecksumIgnored) => {
             DblockSector::decode(&with_checksum(sector, DBLOCK_CHECKSUM_AT, computed), host)
         }
         _ => decoded,

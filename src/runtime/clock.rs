@@ -106,7 +106,7 @@ fn random_bytes<const LEN: usize>() -> Result<[u8; LEN], OsError> {
             Ok(len) if len == LEN => return Ok(bytes),
             // Fewer than 256 bytes come whole or not at all; asking again costs nothing.
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(OsError(errno.raw_os_error())),
+            Err(errno) => return Err(OsError::from(errno)),
         }
     }
 }

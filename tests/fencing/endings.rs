@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::{
-    DeltaReleaseError, HostState, LeaseDirectory, LeaveError, LockGuard, LockManager as _,
+    DeltaReleaseErrorKind, HostState, LeaseDirectory, LeaveError, LockGuard, LockManager as _,
     PaxosManager, ReleaseError, WaitLimit, WriteError,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::holder::disk;
 use super::place::{ALL_OVER, Place, join};
 use disklease_fixtures::host::{
-    AT_ONCE, Child, SOON, child_role, disks, host_id, say, wait_for_life_mark, wait_for_parent,
+    AT_ONCE, Child, SOON, child_role, disks, host_id, say, wait_for_parent, wait_for_process_token,
 };
 
 /// What somebody else finds who comes right after the end.
@@ -155,14 +155,13 @@ fn end(how: &str, manager: PaxosManager, guard: LockGuard) {
 fn leave(manager: PaxosManager) {
     let begun = Instant::now();
     let error = manager.lockspace().clone().leave().unwrap_err();
-    let is_told = matches!(
-        error,
-        LeaveError::IoInFlight
-            | LeaveError::NotFreed(DeltaReleaseError::Write {
-                error: WriteError::TimedOut(_),
-                ..
-            })
-    );
+    let timed_out =
+        |kind: &_| matches!(kind, DeltaReleaseErrorKind::Write(WriteError::TimedOut(_)));
+    let is_told = match &error {
+        LeaveError::IoInFlight => true,
+        LeaveError::NotFreed(error) => timed_out(error.kind()),
+        _ => false,
+    };
     tell("leave", begun, is_told, &error.to_string());
     // It has left: the last handle has nothing to do.
     let begun = Instant::now();
@@ -266,7 +265,7 @@ fn each_way_of_ending_leaves_on_the_disk_what_it_is_said_to() {
             // Or the next life would have to wait for it.
             .inspect(|(host, ..)| {
                 let host = usize::try_from(*host).unwrap();
-                wait_for_life_mark(place.observer().lockspace().path(), host);
+                wait_for_process_token(place.observer().lockspace().path(), host);
             })
             .map(|(host, (how, end, expected), holder)| {
                 assert_eq!(holder.generation, 1);

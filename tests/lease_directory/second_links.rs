@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::libvirt::lease_name;
 use disklease::{
     AcquireError, LeaseDirectory, LeaseFault, LockManager as _, LossReason, PaxosManager, WaitLimit,
@@ -17,10 +16,19 @@ use disklease_fixtures::host::{
     Child, N, SOON, child_role, disks, host_id, manager, options, overwrite, say, scratch,
     wait_for_parent, wait_until,
 };
+use disklease_fixtures::records;
 
 fn second_of(dir: &Path, disk: &str) -> PathBuf {
     let name = lease_name(Path::new(disk)).to_string();
     dir.join(".disklease/leases").join(name)
+}
+
+/// The sector of host 3, which is free, and the same as a sanlock host writes it that joins.
+fn sector_of_3(lockspace: &Path) -> (Vec<u8>, Vec<u8>) {
+    let free = fs::read(lockspace).unwrap()[2 * 512..][..512].to_vec();
+    let mut joined = free.clone();
+    records::join(&mut joined, 3, "sanlock", 7, 1);
+    (free, joined)
 }
 
 fn is_one_file(dir: &Path, disk: &str) -> bool {
@@ -185,14 +193,9 @@ fn an_empty_file_in_the_place_of_a_lease_gives_way_to_its_second_link() {
 
         // Such a file may also be one that a sanlock host is about to initialise.
         replace_by(dir, disk, &content);
-        let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
-        let write = |leader: &DeltaLeader| {
-            let mut sector = [0; 512];
-            leader.write_to(&mut sector);
-            overwrite(host.lockspace().path(), 2 * 512, &sector);
-        };
-        let sanlock = HostName::new("sanlock").unwrap();
-        write(&free.acquired(host_id(3), &sanlock, 7, 1).unwrap());
+        let (free, joined) = sector_of_3(host.lockspace().path());
+        let write = |sector: &[u8]| overwrite(host.lockspace().path(), 2 * 512, sector);
+        write(&joined);
         let error = host.acquire(disks(&[disk])).unwrap_err();
         assert!(matches!(error, AcquireError::Lease { .. }), "{error}");
         assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), content);
@@ -307,12 +310,8 @@ fn a_copy_in_the_place_of_a_held_lease_gives_way_when_that_was_given_back() {
 
     // A sanlock host would take what the first name leads to.
     replace_by(dir, disk, &copy);
-    let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
-    let sanlock = HostName::new("sanlock").unwrap();
-    let mut sector = [0; 512];
-    let joined = free.acquired(host_id(3), &sanlock, 7, 1).unwrap();
-    joined.write_to(&mut sector);
-    overwrite(host.lockspace().path(), 2 * 512, &sector);
+    let (_, joined) = sector_of_3(host.lockspace().path());
+    overwrite(host.lockspace().path(), 2 * 512, &joined);
     let error = host.acquire(disks(&[disk])).unwrap_err();
     assert!(error.is_held(), "{error}");
     assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), copy);

@@ -8,7 +8,7 @@ use disklease::{Access, LockManager as _, LockRequest, Owner};
 
 use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, manager, options, say, scratch,
-    try_join, wait_for_life_mark, wait_for_parent, wait_until,
+    try_join, wait_for_parent, wait_for_process_token, wait_until,
 };
 
 /// Joins, alone or with a child that lives on, and waits to be killed.
@@ -58,7 +58,7 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
         let mut life = start("alone", dir.path());
         assert_eq!(life.hear(SOON), "confirms");
         assert_eq!(life.hear(SOON), format!("joined {generation}"));
-        wait_for_life_mark(&lockspace_in(dir.path()), 1);
+        wait_for_process_token(&lockspace_in(dir.path()), 1);
         life.kill();
     }
     // In this process, too: it is the same host, with the same directory for its life locks.
@@ -110,7 +110,7 @@ fn a_process_that_was_killed_is_waited_for_while_a_child_of_it_lives() {
     assert_eq!(life.hear(SOON), "confirms");
     let left_behind = LeftBehind(life.hear(SOON).parse().unwrap());
     assert_eq!(life.hear(SOON), "joined 1");
-    wait_for_life_mark(&lockspace_in(dir.path()), 1);
+    wait_for_process_token(&lockspace_in(dir.path()), 1);
     life.kill();
     assert_waits(&start("alone", dir.path()).hear(SOON));
     drop(left_behind);
@@ -137,7 +137,7 @@ fn a_life_that_this_machine_has_not_recorded_is_waited_for() {
     let mut life = start("alone", dir.path());
     assert_eq!(life.hear(SOON), "confirms");
     assert_eq!(life.hear(SOON), "joined 1");
-    wait_for_life_mark(&lockspace_in(dir.path()), 1);
+    wait_for_process_token(&lockspace_in(dir.path()), 1);
     life.kill();
     let file = life_file(dir.path());
     let recorded = std::fs::read(&file).unwrap();

@@ -4,27 +4,28 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use disklease::format::{DeltaLeader, Geometry, HostName};
+use disklease::format::DeltaLeader;
 use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseError, VerifyError};
 
 use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
-    wait_for_life_mark, wait_until,
+    wait_for_process_token, wait_until,
 };
+use disklease_fixtures::records;
 
 /// Loses the lockspace of a host by writing `sector` over its own, and returns why it was lost.
-fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
+fn lose(dir: &Path, spoil: impl FnOnce(&mut [u8])) -> LossReason {
     let host = manager(dir, 1, "alpha");
     let guard = host.acquire(disks(&["/a", "/b"])).unwrap();
     let other = host.acquire(disks(&["/c"])).unwrap();
     let (tell, told) = channel();
     guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
     let path = lockspace_in(dir);
-    wait_for_life_mark(&path, 1);
+    wait_for_process_token(&path, 1);
     let before = &bytes_of(&path)[..512];
-    let own = DeltaLeader::decode(before, host_id(1)).unwrap();
-
-    let spoilt = sector(own);
+    let mut spoilt = before.to_vec();
+    spoilt[200..].fill(0);
+    spoil(&mut spoilt);
     // By the next renewal. Of one that does not come they would be lost for another reason.
     wait_until("the loss", 8 * N, || {
         overwrite_own_sector(&path, &spoilt);
@@ -90,20 +91,10 @@ fn overwrite_own_sector(path: &Path, sector: &[u8]) {
     }
 }
 
-fn sealed(leader: DeltaLeader) -> Vec<u8> {
-    let mut sector = vec![0; Geometry::S512_A1M.sector_size()];
-    leader.write_to(sector.first_chunk_mut().unwrap());
-    sector
-}
-
 #[test]
 fn a_sector_that_another_host_took() {
     let dir = scratch();
-    let taken = |own: DeltaLeader| {
-        let name = HostName::new("beta").unwrap();
-        sealed(own.acquired(host_id(1), &name, 77, 1).unwrap())
-    };
-    let reason = lose(dir.path(), taken);
+    let reason = lose(dir.path(), |own| records::join(own, 1, "beta", 77, 1));
     assert!(matches!(reason, LossReason::Overwritten(_)));
     let text = reason.to_string();
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
@@ -116,19 +107,22 @@ fn a_sector_that_another_host_took() {
 #[test]
 fn a_sector_that_was_freed() {
     let dir = scratch();
-    let reason = lose(dir.path(), |own| sealed(own.released()));
+    let reason = lose(dir.path(), |own| {
+        records::change_leader(own, &[(records::TIMESTAMP, 0)]);
+    });
     assert!(matches!(reason, LossReason::Overwritten(_)), "{reason}");
 }
 
 #[test]
 fn a_sector_that_somebody_else_renews() {
     let dir = scratch();
-    let renewed = |own: DeltaLeader| sealed(own.renewed(own.timestamp_secs() + 1000, 1));
-    let reason = lose(dir.path(), renewed);
-    assert!(
-        reason.to_string().contains("changed by somebody else"),
-        "{reason}"
-    );
+    let reason = lose(dir.path(), |own| {
+        let leader = DeltaLeader::decode(own, host_id(1)).unwrap();
+        let next = leader.timestamp_secs() + 1000;
+        records::change_leader(own, &[(records::TIMESTAMP, next)]);
+    });
+    let text = reason.to_string();
+    assert!(text.contains("somebody else has changed"), "{text}");
 }
 
 #[test]
@@ -137,7 +131,7 @@ fn a_sector_of_zeros_or_of_anything() {
     std::thread::scope(|scope| {
         for (dir, byte) in dirs.iter().zip([0, 0xa5]) {
             scope.spawn(move || {
-                let reason = lose(dir.path(), |_| vec![byte; 512]);
+                let reason = lose(dir.path(), |own| own.fill(byte));
                 assert!(reason.to_string().contains("byte 0"), "{reason}");
             });
         }

@@ -18,6 +18,7 @@ use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, lockspace_in, manager, options, overwrite, scratch,
     wait_until,
 };
+use disklease_fixtures::records;
 
 const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 const DISK: &str = "/disk";
@@ -157,10 +158,10 @@ fn a_lease_that_was_taken_back_is_looked_at_for_a_while() {
             .unwrap()
     };
     assert!(block().released, "it was taken back");
-    let mut late = block();
-    late.released = false;
-    let mut sector = [0; 512];
-    late.write_to(&mut sector);
+    let late = block();
+    let mut sector = bytes_of(&lease_of(&dir, DISK))[block_at..][..512].to_vec();
+    sector[56..].fill(0);
+    records::put_dblock(&mut sector, late.mbal, late.version.get(), false);
     overwrite(&lease_of(&dir, DISK), 2 * 512, &sector);
     wait_until("that it is taken back again", SOON, || {
         block().released.then_some(())

@@ -1,8 +1,8 @@
 //! A host's own sector in a lease: dblock, mode block and note, each for itself.
 
 use disklease::format::{
-    Dblock, DblockSector, FormatError, Generation, HostId, Input, LeaseVersion, ModeBlock,
-    NoteState, Structure,
+    Dblock, DblockSector, FormatError, FormatErrorKind, Generation, HostId, Input, LeaseVersion,
+    ModeBlock, NoteState, Structure,
 };
 
 use super::{Case, holder_note};
@@ -52,11 +52,13 @@ pub fn run(data: &[u8]) {
 fn judged(sector: &[u8], host: HostId) -> Result<Option<Dblock>, FormatError> {
     if sector.len() < MODE_BLOCK.end {
         // Nobody is to be overlooked who holds the lease shared.
-        return Err(FormatError::Short {
-            structure: Structure::ModeBlock(host),
-            needed: MODE_BLOCK.end,
-            found: sector.len(),
-        });
+        return Err(FormatError::new(
+            Structure::ModeBlock(host),
+            FormatErrorKind::Short {
+                needed: MODE_BLOCK.end,
+                found: sector.len(),
+            },
+        ));
     }
     let [mbal, bal, inp, inp2, inp3, lver] = [0, 8, 16, 24, 32, 40].map(|at| u64_at(sector, at));
     let (stored, flags) = (u32_at(sector, 48), u32_at(sector, 52));

@@ -1,7 +1,8 @@
 //! The leader in the sector of a host id.
 
 use disklease::format::{
-    DeltaLeader, FormatError, Geometry, HostId, HostName, LockspaceName, Structure, probe_lockspace,
+    DeltaLeader, FormatError, FormatErrorKind, Geometry, HostId, HostName, LockspaceName,
+    Structure, probe_lockspace,
 };
 
 use super::{Case, generation_after, name_at};
@@ -35,15 +36,17 @@ fn judged(sector: &[u8], host: HostId) -> Result<(), FormatError> {
     bytes::sizes(structure, sector)?;
     let (owner, timestamp_secs) = (u64_at(sector, 32), u64_at(sector, 152));
     match owner {
-        0 if timestamp_secs != 0 => Err(FormatError::OwnerMissing {
+        0 if timestamp_secs != 0 => Err(FormatError::new(
             structure,
-            timestamp_secs,
-        }),
-        found if found != 0 && found != u64::from(host) => Err(FormatError::OwnerId {
+            FormatErrorKind::OwnerMissing { timestamp_secs },
+        )),
+        found if found != 0 && found != u64::from(host) => Err(FormatError::new(
             structure,
-            expected: host,
-            found,
-        }),
+            FormatErrorKind::OwnerId {
+                expected: host,
+                found,
+            },
+        )),
         _ => Ok(()),
     }
 }
@@ -51,27 +54,27 @@ fn judged(sector: &[u8], host: HostId) -> Result<(), FormatError> {
 /// Whether the bytes are a delta leader at all.
 pub(crate) fn kind(structure: Structure, sector: &[u8]) -> Result<(), FormatError> {
     if sector.len() < bytes::LEADER_LEN {
-        return Err(FormatError::Short {
+        return Err(FormatError::new(
             structure,
-            needed: bytes::LEADER_LEN,
-            found: sector.len(),
-        });
+            FormatErrorKind::Short {
+                needed: bytes::LEADER_LEN,
+                found: sector.len(),
+            },
+        ));
     }
     let (expected, found) = (0x1221_2010, u32_at(sector, 0));
     if found != expected {
-        return Err(FormatError::Magic {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Magic { expected, found },
+        ));
     }
     let (expected, found) = (3, u16_at(sector, 6));
     if found != expected {
-        return Err(FormatError::Version {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Version { expected, found },
+        ));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The note on who holds a lease.
 
 use disklease::format::{
-    FormatError, Generation, HolderNote, HostId, Incarnation, LeaseVersion, NoteState, OfferId,
-    Structure, Tenure,
+    FormatError, FormatErrorKind, Generation, HolderNote, HostId, Incarnation, LeaseVersion,
+    NoteState, OfferId, Structure, Tenure,
 };
 
 use super::Case;
@@ -36,11 +36,13 @@ pub fn run(data: &[u8]) {
 pub(crate) fn judged(sector: &[u8], host: HostId) -> NoteState<HolderNote> {
     let structure = Structure::HolderNote(host);
     let Some(note) = sector.get(OFFSET..END) else {
-        return NoteState::Damaged(FormatError::Short {
+        return NoteState::Damaged(FormatError::new(
             structure,
-            needed: END,
-            found: sector.len(),
-        });
+            FormatErrorKind::Short {
+                needed: END,
+                found: sector.len(),
+            },
+        ));
     };
     if note.iter().all(|&byte| byte == 0) {
         return NoteState::Absent;
@@ -54,20 +56,18 @@ pub(crate) fn judged(sector: &[u8], host: HostId) -> NoteState<HolderNote> {
 fn present(structure: Structure, note: &[u8], host: HostId) -> Result<HolderNote, FormatError> {
     let (expected, found) = (0x6c64_6e6c, u32_at(note, 0));
     if found != expected {
-        return Err(FormatError::Magic {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Magic { expected, found },
+        ));
     }
     bytes::expect_checksum(structure, &note[8..], u32_at(note, 4))?;
     let (expected, found) = (1, u16_at(note, 8));
     if found != expected {
-        return Err(FormatError::Version {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Version { expected, found },
+        ));
     }
     let tenure = match u16_at(note, 10) {
         1 => Tenure::Held,
@@ -75,22 +75,28 @@ fn present(structure: Structure, note: &[u8], host: HostId) -> Result<HolderNote
         3 => Tenure::Unused {
             since: LeaseVersion::new(u64_at(note, 208)),
         },
-        found => return Err(FormatError::NoteState { structure, found }),
+        found => {
+            return Err(FormatError::new(
+                structure,
+                FormatErrorKind::NoteState { found },
+            ));
+        }
     };
     let found = u64_at(note, 16);
     if found != u64::from(host) {
-        return Err(FormatError::OwnerId {
+        return Err(FormatError::new(
             structure,
-            expected: host,
-            found,
-        });
+            FormatErrorKind::OwnerId {
+                expected: host,
+                found,
+            },
+        ));
     }
     let name = &note[80..208];
     let name = &name[..name.iter().position(|&byte| byte == 0).unwrap_or(128)];
     let at = |error: std::str::Utf8Error| error.valid_up_to();
-    let name = std::str::from_utf8(name).map_err(|error| FormatError::NoteText {
-        structure,
-        at: at(error),
+    let name = std::str::from_utf8(name).map_err(|error| {
+        FormatError::new(structure, FormatErrorKind::NoteText { at: at(error) })
     })?;
     let generation = Generation::new(u64_at(note, 24));
     let mut said = HolderNote::new(host, generation, LeaseVersion::new(u64_at(note, 32)));

@@ -1,7 +1,7 @@
 //! What a host of ours says of itself.
 
 use disklease::format::{
-    FormatError, Generation, HostId, HostNote, Incarnation, NoteState, Structure,
+    FormatError, FormatErrorKind, Generation, HostId, HostNote, Incarnation, NoteState, Structure,
 };
 
 use super::Case;
@@ -35,11 +35,13 @@ pub fn run(data: &[u8]) {
 fn judged(sector: &[u8]) -> NoteState<HostNote> {
     let structure = Structure::HostNote;
     let Some(note) = sector.get(OFFSET..END) else {
-        return NoteState::Damaged(FormatError::Short {
+        return NoteState::Damaged(FormatError::new(
             structure,
-            needed: END,
-            found: sector.len(),
-        });
+            FormatErrorKind::Short {
+                needed: END,
+                found: sector.len(),
+            },
+        ));
     };
     if note.iter().all(|&byte| byte == 0) {
         return NoteState::Absent;
@@ -47,16 +49,15 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     let (expected, old, found) = (0x3264_6e68, 0x6c64_6e68, u32_at(note, 0));
     let is_old = found == old;
     if found != expected && !is_old {
-        return NoteState::Damaged(FormatError::Magic {
+        return NoteState::Damaged(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Magic { expected, found },
+        ));
     }
     if let Err(error) = bytes::expect_checksum(structure, &note[8..], u32_at(note, 4)) {
         return NoteState::Damaged(error);
     }
-    // Host id and F, generation, life mark, boot.
+    // Host id and F, generation, process token, boot.
     let [ids, generation, mark, boot] = if is_old {
         [48, 24, 20, 32]
     } else {
@@ -65,17 +66,16 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     let found = u64::from(u16_at(note, ids));
     let Ok(host_id) = HostId::new(found) else {
         let max = 2000;
-        return NoteState::Damaged(FormatError::OwnerRange {
+        return NoteState::Damaged(FormatError::new(
             structure,
-            max,
-            found,
-        });
+            FormatErrorKind::OwnerRange { max, found },
+        ));
     };
     let mut said = HostNote::new(host_id, Generation::new(u64_at(note, generation)));
     said.protocol = u16_at(note, 8);
     said.io_timeout_secs = u16_at(note, 10);
     said.pid = u32_at(note, 12);
-    said.life_mark = u32_at(note, mark);
+    said.process_token = u32_at(note, mark);
     said.boot.copy_from_slice(&note[boot..boot + 8]);
     said.fire_timeout_secs = u16_at(note, ids + 2);
     if !is_old {

@@ -1,8 +1,8 @@
 //! The leader of a lease.
 
 use disklease::format::{
-    Commit, FormatError, Generation, Geometry, HostId, LeaseVersion, LockspaceName, PaxosLeader,
-    ResourceName, Structure, probe_lease,
+    Commit, FormatError, FormatErrorKind, Generation, Geometry, HostId, LeaseVersion,
+    LockspaceName, PaxosLeader, ResourceName, Structure, probe_lease,
 };
 
 use super::{Case, name_at};
@@ -43,34 +43,31 @@ fn judged(sector: &[u8]) -> Result<(), FormatError> {
     let (owner, timestamp_secs) = (u64_at(sector, 32), u64_at(sector, 152));
     if max_hosts != u64::from(expected) {
         let found = max_hosts;
-        return Err(FormatError::MaxHosts {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::MaxHosts { expected, found },
+        ));
     }
     let max = expected;
     if num_hosts > max_hosts {
         let found = num_hosts;
-        return Err(FormatError::TooManyHosts {
+        return Err(FormatError::new(
             structure,
-            max,
-            found,
-        });
+            FormatErrorKind::TooManyHosts { max, found },
+        ));
     }
     if owner > max_hosts {
         let found = owner;
-        return Err(FormatError::OwnerRange {
+        return Err(FormatError::new(
             structure,
-            max,
-            found,
-        });
+            FormatErrorKind::OwnerRange { max, found },
+        ));
     }
     if owner == 0 && timestamp_secs != 0 {
-        return Err(FormatError::OwnerMissing {
+        return Err(FormatError::new(
             structure,
-            timestamp_secs,
-        });
+            FormatErrorKind::OwnerMissing { timestamp_secs },
+        ));
     }
     Ok(())
 }
@@ -79,30 +76,30 @@ fn judged(sector: &[u8]) -> Result<(), FormatError> {
 pub(crate) fn kind(sector: &[u8]) -> Result<(), FormatError> {
     let structure = STRUCTURE;
     if sector.len() < bytes::LEADER_LEN {
-        return Err(FormatError::Short {
+        return Err(FormatError::new(
             structure,
-            needed: bytes::LEADER_LEN,
-            found: sector.len(),
-        });
+            FormatErrorKind::Short {
+                needed: bytes::LEADER_LEN,
+                found: sector.len(),
+            },
+        ));
     }
     let (expected, found) = (0x0615_2010, u32_at(sector, 0));
     if found == 0x1128_2016 {
-        return Err(FormatError::Cleared { structure });
+        return Err(FormatError::new(structure, FormatErrorKind::Cleared));
     }
     if found != expected {
-        return Err(FormatError::Magic {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Magic { expected, found },
+        ));
     }
     let (expected, found) = (6, u16_at(sector, 6));
     if found != expected {
-        return Err(FormatError::Version {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Version { expected, found },
+        ));
     }
     Ok(())
 }

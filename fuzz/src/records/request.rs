@@ -1,6 +1,6 @@
 //! The request for a lease.
 
-use disklease::format::{FormatError, RequestRecord, Structure};
+use disklease::format::{FormatError, FormatErrorKind, RequestRecord, Structure};
 
 use super::Case;
 use crate::bytes::{u16_at, u32_at, u64_at};
@@ -35,27 +35,27 @@ pub fn run(data: &[u8]) {
 fn judged(sector: &[u8]) -> Result<(), FormatError> {
     let structure = Structure::Request;
     if sector.len() < LEN {
-        return Err(FormatError::Short {
+        return Err(FormatError::new(
             structure,
-            needed: LEN,
-            found: sector.len(),
-        });
+            FormatErrorKind::Short {
+                needed: LEN,
+                found: sector.len(),
+            },
+        ));
     }
     let (expected, found) = (0x0829_2011, u32_at(sector, 0));
     if found != expected {
-        return Err(FormatError::Magic {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Magic { expected, found },
+        ));
     }
     let (expected, found) = (1, u16_at(sector, 6));
     if found != expected {
-        return Err(FormatError::Version {
+        return Err(FormatError::new(
             structure,
-            expected,
-            found,
-        });
+            FormatErrorKind::Version { expected, found },
+        ));
     }
     Ok(())
 }

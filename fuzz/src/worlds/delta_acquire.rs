@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, DeltaSectorError, EarlierLife,
+    ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, DeltaSectorErrorKind,
+    EarlierIncarnation,
 };
 use disklease::__sim::world::World;
 use disklease::format::DeltaLeader;
@@ -32,7 +33,7 @@ struct Case {
     io_secs: u64,
     /// Whether the earlier life of the id is proven to be over.
     is_proven: bool,
-    /// Whether the life mark is that of the hosts which were here before.
+    /// Whether the process token is that of the hosts which were here before.
     same_mark: bool,
 }
 
@@ -64,10 +65,11 @@ impl Case {
         let mut claimant = rig.claimant(self.id, &self.name, self.io_secs);
         let earlier = members.iter().find(|member| member.id() == self.id);
         if let Some(earlier) = earlier.filter(|_| self.is_proven) {
-            claimant.earlier_life = EarlierLife::ProvenOver(earlier.membership.incarnation());
+            claimant.earlier_incarnation =
+                EarlierIncarnation::ProvenEnded(earlier.membership.incarnation());
         }
         if !self.same_mark {
-            claimant.life_mark += 1;
+            claimant.process_token += 1;
         }
         claimant
     }
@@ -127,13 +129,12 @@ pub fn run(data: &[u8]) {
     let found = match found {
         Ok(found) => found,
         Err(wrong) => {
-            let (host, offset) = (host_id(case.id), Rig::delta_at(case.id));
-            let error = DeltaSectorError::Format {
-                host,
-                offset,
-                error: wrong,
+            let ClaimError::Sector(error) = claimed.unwrap_err() else {
+                panic!("{wrong}")
             };
-            assert_eq!(claimed.unwrap_err(), ClaimError::Sector(error));
+            let place = (host_id(case.id), Rig::delta_at(case.id));
+            assert_eq!((error.host, error.offset), place);
+            assert_eq!(*error.kind(), DeltaSectorErrorKind::Format(wrong));
             assert!(!wrote);
             return;
         }

@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{DeltaLease, DeltaSectorError, HostTable};
+use disklease::__sim::delta_lease::{DeltaLease, DeltaSectorErrorKind, HostTable};
 use disklease::__sim::paxos_lease::HeldLease;
 use disklease::__sim::world::{Timestamp, World};
-use disklease::format::{DeltaLeader, HostBitmap, HostName};
+use disklease::format::{DeltaLeader, HostName};
 
 use crate::edits::{Kind, Site};
 use disklease_sim::clock::TrueTime;
@@ -203,7 +203,7 @@ async fn renew_lightly(member: &Member, ours: &mut Option<DeltaLeader>) -> Optio
     let world = &member.world;
     let found = match area.read_sector(world, id, timing.io()).await {
         Ok(found) => found,
-        Err(DeltaSectorError::Read { .. }) => return None,
+        Err(error) if matches!(error.kind(), DeltaSectorErrorKind::Read(_)) => return None,
         Err(_) => {
             member.membership.expiry().lose();
             return None;
@@ -218,11 +218,9 @@ async fn renew_lightly(member: &Member, ours: &mut Option<DeltaLeader>) -> Optio
     let n = u16::from(timing.io_timeout().as_secs());
     let next = found.leader.renewed(world.clock_secs(), n);
     let begun = world.now();
-    let (note, calls) = (found.note.as_ref(), HostBitmap::default());
+    let note = found.note.as_ref();
     let left = member.expires_at.get().since(begun);
-    let written = area
-        .write_sector(world, id, &next, note, &calls, left)
-        .await;
+    let written = area.write_sector(world, id, &next, note, left).await;
     *ours = written.is_ok().then_some(next);
     written.ok()?;
     member.extend(begun + timing.lost_after());

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{self, EarlierLife};
+use disklease::__sim::delta_lease::{self, EarlierIncarnation};
 use disklease::__sim::paxos_lease::{self, Debt, GiveBackError, HeldLease, Patience};
 use disklease::__sim::world::World;
 use disklease::format::{DblockSector, DeltaLeader, PaxosLeader};
@@ -149,7 +149,7 @@ impl Run {
         let member = &self.members[host];
         let (rig, judge, world) = (self.rig.clone(), self.judge.clone(), member.world.clone());
         let mut claimant = rig.claimant(member.id(), &format!("host-{}", member.id()), 10);
-        claimant.earlier_life = EarlierLife::MayRun;
+        claimant.earlier_incarnation = EarlierIncarnation::MayRun;
         let sim = self.rig.sim.clone();
         let at = world.host;
         let world = SimWorld::new(&sim, at);

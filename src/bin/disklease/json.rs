@@ -41,7 +41,7 @@ pub(crate) fn host_note(note: &HostNote) -> Value {
         "incarnation": note.incarnation.map(|incarnation| incarnation.to_string()),
         "protocol": note.protocol,
         "fire_timeout_secs": note.fire_timeout_secs,
-        "life_mark": note.life_mark,
+        "process_token": note.process_token,
     })
 }
 

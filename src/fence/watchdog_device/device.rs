@@ -58,7 +58,7 @@ impl Device {
             let _ = ioctl::disable(&file);
             WatchdogError::NotAWatchdog {
                 path: path.to_owned(),
-                error: os_error(errno),
+                error: OsError::from(errno),
             }
         })?;
         let device = Self {
@@ -148,13 +148,9 @@ impl Device {
     fn not_fed(&self, errno: Errno) -> WatchdogError {
         WatchdogError::DeviceNotFed {
             path: self.path.clone(),
-            error: os_error(errno),
+            error: OsError::from(errno),
         }
     }
-}
-
-const fn os_error(errno: Errno) -> OsError {
-    OsError(errno.raw_os_error())
 }
 
 fn not_opened(path: &Path, error: &io::Error) -> WatchdogError {
@@ -165,7 +161,7 @@ fn not_opened(path: &Path, error: &io::Error) -> WatchdogError {
     }
     WatchdogError::DeviceUnusable {
         path,
-        error: OsError(errno),
+        error: OsError::new(errno),
     }
 }
 

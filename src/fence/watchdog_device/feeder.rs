@@ -78,7 +78,7 @@ impl Feeder {
             shared.stop()?;
             return Err(WatchdogError::NoFeeder {
                 path: path.to_owned(),
-                error: OsError(errno),
+                error: OsError::new(errno),
             });
         }
         Ok(Self { shared })

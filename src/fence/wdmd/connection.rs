@@ -32,7 +32,7 @@ impl Broken {
     fn of(errno: Errno) -> Self {
         match errno {
             Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => Self::Gone,
-            errno => Self::Failed(OsError(errno.raw_os_error())),
+            errno => Self::Failed(OsError::from(errno)),
         }
     }
 }
@@ -49,7 +49,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn open(path: &Path, until: Timestamp) -> Result<Self, Broken> {
-        let unreachable = |errno: Errno| Broken::Unreachable(OsError(errno.raw_os_error()));
+        let unreachable = |errno: Errno| Broken::Unreachable(OsError::from(errno));
         let address = SocketAddrUnix::new(path).map_err(unreachable)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -128,8 +128,7 @@ impl Connection {
 
 /// Waits for one of `fds`, or until the time is over.
 fn wait(fds: &mut [PollFd<'_>], time: Duration) -> Result<(), Broken> {
-    let time = Timespec::try_from(time)
-        .map_err(|_| Broken::Failed(OsError(Errno::INVAL.raw_os_error())))?;
+    let time = Timespec::try_from(time).map_err(|_| Broken::Failed(OsError::from(Errno::INVAL)))?;
     match poll(fds, Some(&time)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(Broken::of(errno)),

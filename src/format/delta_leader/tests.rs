@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::le::Le32;
+use crate::format::LeaseVersion;
 use crate::format::leader::tests::sector_with;
 
 fn host(id: u64) -> HostId {
@@ -25,8 +25,9 @@ fn decode_with(change: impl FnOnce(&mut RawLeader)) -> Result<DeltaLeader, Forma
     DeltaLeader::decode(&sector_with(|s| held().write_to(s), change), host(3))
 }
 
-fn structure() -> Structure {
-    Structure::DeltaLeader(HostId::new(3).ok())
+fn error(kind: Kind) -> Result<DeltaLeader, FormatError> {
+    let structure = Structure::DeltaLeader(Some(host(3)));
+    Err(FormatError::new(structure, kind))
 }
 
 #[test]
@@ -73,32 +74,29 @@ fn a_host_id_is_acquired_renewed_released_and_acquired_again() {
 #[test]
 fn bytes_without_a_meaning_are_carried_over() {
     let odd = decode_with(|raw| {
-        raw.unused1 = Le64::new(11);
-        raw.unused2 = Le16::new(12);
-        raw.flags = Le32::new(0x8000_0010);
-        raw.lver = Le64::new(13);
-        raw.write_id = Le64::new(14);
+        raw.unused1 = 11;
+        raw.unused2 = 12;
+        raw.flags = 0x8000_0010;
+        raw.lver = LeaseVersion::new(13);
+        raw.write_id = 14;
     })
     .unwrap();
     let name = HostName::new("n").unwrap();
     let next = odd.released().acquired(host(3), &name, 9, 10).unwrap();
-    assert_eq!((next.raw.unused1.get(), next.raw.unused2.get()), (11, 12));
+    assert_eq!((next.raw.unused1, next.raw.unused2), (11, 12));
     assert_eq!(
-        (next.raw.flags.get(), next.raw.lver.get()),
-        (0x8000_0010, 13)
+        (next.raw.flags, next.raw.lver),
+        (0x8000_0010, LeaseVersion::new(13))
     );
     assert_eq!(
-        (
-            next.raw.write_id.get(),
-            next.renewed(10, 10).raw.write_id.get()
-        ),
+        (next.raw.write_id, next.renewed(10, 10).raw.write_id),
         (14, 0)
     );
 }
 
 #[test]
 fn the_last_generation_has_no_next() {
-    let last = decode_with(|raw| raw.owner_generation = Le64::new(u64::MAX)).unwrap();
+    let last = decode_with(|raw| raw.owner_generation = Generation::new(u64::MAX)).unwrap();
     assert_eq!(
         last.acquired(host(3), &HostName::new("n").unwrap(), 1, 10),
         None
@@ -107,73 +105,60 @@ fn the_last_generation_has_no_next() {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let structure = structure();
-    let short = FormatError::Short {
-        structure,
+    let short = Kind::Short {
         needed: 200,
         found: 199,
     };
-    assert_eq!(DeltaLeader::decode(&[0; 199], host(3)), Err(short));
+    assert_eq!(DeltaLeader::decode(&[0; 199], host(3)), error(short));
     assert_eq!(
         DeltaLeader::decode(&[0; 512], host(3)),
-        Err(FormatError::Magic {
-            structure,
+        error(Kind::Magic {
             expected: DELTA.magic,
             found: 0
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.version = Le32::new(0x0004_0004)),
-        Err(FormatError::Version {
-            structure,
+        decode_with(|raw| raw.version = 0x0004_0004),
+        error(Kind::Version {
             expected: 3,
             found: 4
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.sector_size = Le32::new(513)),
-        Err(FormatError::SectorSize {
-            structure,
-            found: 513
-        })
+        decode_with(|raw| raw.sector_size = 513),
+        error(Kind::SectorSize { found: 513 })
     );
     assert_eq!(
-        decode_with(|raw| raw.flags = Le32::new(0x80)),
-        Err(FormatError::AlignSize {
-            structure,
+        decode_with(|raw| raw.flags = 0x80),
+        error(Kind::AlignSize {
             sector_size: 512,
             align_size: 8 << 20
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.owner_id = Le64::new(4)),
-        Err(FormatError::OwnerId {
-            structure,
+        decode_with(|raw| raw.owner_id = 4),
+        error(Kind::OwnerId {
             expected: host(3),
             found: 4
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.owner_id = Le64::new(0)),
-        Err(FormatError::OwnerMissing {
-            structure,
+        decode_with(|raw| raw.owner_id = 0),
+        error(Kind::OwnerMissing {
             timestamp_secs: 700
         })
     );
     let mut sector = sector_with(|s| held().write_to(s), |_| ());
     sector[167] ^= 1;
-    assert!(matches!(
-        DeltaLeader::decode(&sector, host(3)),
-        Err(FormatError::Checksum { structure: s, stored, computed })
-            if s == structure && stored != computed
-    ));
+    let damaged = DeltaLeader::decode(&sector, host(3)).unwrap_err();
+    assert!(matches!(damaged.kind(), Kind::Checksum { stored, computed } if stored != computed));
 }
 
 #[test]
 fn older_minor_versions_without_an_area_size_are_accepted() {
     let old = decode_with(|raw| {
-        raw.version = Le32::new(0x0003_0003);
-        raw.flags = Le32::new(0);
+        raw.version = 0x0003_0003;
+        raw.flags = 0;
     });
     assert_eq!(old.unwrap().geometry(), Geometry::S512_A1M);
 }
@@ -184,8 +169,7 @@ fn another_lockspace_or_geometry_is_refused() {
     assert_eq!(held().expect_space(&space()), Ok(held()));
     assert_eq!(
         held().expect_space(&other),
-        Err(FormatError::LockspaceName {
-            structure: structure(),
+        error(Kind::LockspaceName {
             expected: other.as_name(),
             found: space().as_name()
         })
@@ -193,8 +177,7 @@ fn another_lockspace_or_geometry_is_refused() {
     assert_eq!(held().expect_geometry(Geometry::S512_A1M), Ok(held()));
     assert_eq!(
         held().expect_geometry(Geometry::S4K_A1M),
-        Err(FormatError::Geometry {
-            structure: structure(),
+        error(Kind::Geometry {
             expected: Geometry::S4K_A1M,
             found: Geometry::S512_A1M
         })

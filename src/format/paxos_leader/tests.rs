@@ -1,8 +1,9 @@
 use super::*;
-use crate::format::le::Le16;
 use crate::format::leader::tests::sector_with;
 
-const S: Structure = Structure::PaxosLeader;
+fn error(kind: Kind) -> Result<PaxosLeader, FormatError> {
+    Err(FormatError::new(Structure::PaxosLeader, kind))
+}
 
 fn host(id: u64) -> HostId {
     HostId::new(id).unwrap()
@@ -85,20 +86,17 @@ fn the_mark_of_a_short_hold_stays_until_it_is_cleared() {
 #[test]
 fn bytes_without_a_meaning_are_carried_over() {
     let odd = decode_with(|raw| {
-        raw.unused1 = Le64::new(11);
-        raw.unused2 = Le16::new(12);
-        raw.io_timeout = Le16::new(13);
-        raw.flags = Le32::new(0x4000_0010);
+        raw.unused1 = 11;
+        raw.unused2 = 12;
+        raw.io_timeout = 13;
+        raw.flags = 0x4000_0010;
     })
     .unwrap();
     let next = odd
         .freed(host(1), Generation::new(1), 5)
         .committed(commit(true));
-    assert_eq!((next.raw.unused1.get(), next.raw.unused2.get()), (11, 12));
-    assert_eq!(
-        (next.raw.io_timeout.get(), next.raw.flags.get()),
-        (13, 0x4000_0010)
-    );
+    assert_eq!((next.raw.unused1, next.raw.unused2), (11, 12));
+    assert_eq!((next.raw.io_timeout, next.raw.flags), (13, 0x4000_0010));
 }
 
 #[test]
@@ -115,8 +113,7 @@ fn the_number_of_hosts_has_the_limit_of_the_geometry() {
     assert_eq!(few.expect_host(host(8)), Ok(few));
     assert_eq!(
         few.expect_host(host(9)),
-        Err(FormatError::NumHosts {
-            structure: S,
+        error(Kind::NumHosts {
             host: host(9),
             num_hosts: 8
         })
@@ -125,84 +122,71 @@ fn the_number_of_hosts_has_the_limit_of_the_geometry() {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let short = FormatError::Short {
-        structure: S,
+    let short = Kind::Short {
         needed: 200,
         found: 199,
     };
-    assert_eq!(PaxosLeader::decode(&[0; 199]), Err(short));
+    assert_eq!(PaxosLeader::decode(&[0; 199]), error(short));
     assert_eq!(
         PaxosLeader::decode(&[0; 512]),
-        Err(FormatError::Magic {
-            structure: S,
+        error(Kind::Magic {
             expected: PAXOS.magic,
             found: 0
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.magic = Le32::new(CLEARED_MAGIC)),
-        Err(FormatError::Cleared { structure: S })
+        decode_with(|raw| raw.magic = CLEARED_MAGIC),
+        error(Kind::Cleared)
     );
     assert_eq!(
-        decode_with(|raw| raw.version = Le32::new(0x0005_0004)),
-        Err(FormatError::Version {
-            structure: S,
+        decode_with(|raw| raw.version = 0x0005_0004),
+        error(Kind::Version {
             expected: 6,
             found: 5
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.sector_size = Le32::new(0)),
-        Err(FormatError::SectorSize {
-            structure: S,
-            found: 0
-        })
+        decode_with(|raw| raw.sector_size = 0),
+        error(Kind::SectorSize { found: 0 })
     );
     assert_eq!(
-        decode_with(|raw| raw.flags = Le32::new(0x40)),
-        Err(FormatError::AlignSize {
-            structure: S,
+        decode_with(|raw| raw.flags = 0x40),
+        error(Kind::AlignSize {
             sector_size: 512,
             align_size: 4 << 20
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.max_hosts = Le64::new(250)),
-        Err(FormatError::MaxHosts {
-            structure: S,
+        decode_with(|raw| raw.max_hosts = 250),
+        error(Kind::MaxHosts {
             expected: 2000,
             found: 250
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.num_hosts = Le64::new(65_537)),
-        Err(FormatError::TooManyHosts {
-            structure: S,
+        decode_with(|raw| raw.num_hosts = 65_537),
+        error(Kind::TooManyHosts {
             max: 2000,
             found: 65_537
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.owner_id = Le64::new(2001)),
-        Err(FormatError::OwnerRange {
-            structure: S,
+        decode_with(|raw| raw.owner_id = 2001),
+        error(Kind::OwnerRange {
             max: 2000,
             found: 2001
         })
     );
     assert_eq!(
-        decode_with(|raw| raw.owner_id = Le64::new(0)),
-        Err(FormatError::OwnerMissing {
-            structure: S,
+        decode_with(|raw| raw.owner_id = 0),
+        error(Kind::OwnerMissing {
             timestamp_secs: 1283
         })
     );
     let mut sector = sector_with(|s| held().write_to(s), |_| ());
     sector[16] ^= 0x80;
-    assert!(matches!(
-        PaxosLeader::decode(&sector),
-        Err(FormatError::Checksum { structure: S, stored, computed }) if stored != computed
-    ));
+    let damaged = PaxosLeader::decode(&sector).unwrap_err();
+    assert!(matches!(damaged.kind(), Kind::Checksum { stored, computed } if stored != computed));
 }
 
 #[test]
@@ -213,16 +197,14 @@ fn another_lease_is_refused() {
     assert_eq!(held().expect_names(&space, &resource), Ok(held()));
     assert_eq!(
         held().expect_names(&other_space, &resource),
-        Err(FormatError::LockspaceName {
-            structure: S,
+        error(Kind::LockspaceName {
             expected: other_space.as_name(),
             found: space.as_name()
         })
     );
     assert_eq!(
         held().expect_names(&space, &other_resource),
-        Err(FormatError::ResourceName {
-            structure: S,
+        error(Kind::ResourceName {
             expected: other_resource.as_name(),
             found: resource.as_name()
         })

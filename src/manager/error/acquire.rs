@@ -7,7 +7,9 @@ use super::super::guard::Locked;
 use super::DirectoryError;
 use crate::delta_lease::DeltaSectorError;
 use crate::fence::WatchdogError;
-use crate::format::{FormatError, Generation, HostId, LeaseVersion, LockspaceName, NameBytes};
+use crate::format::{
+    FormatError, FormatErrorKind, Generation, HostId, LeaseVersion, LockspaceName, NameBytes,
+};
 use crate::host::{LossReason, NotReserved};
 use crate::libvirt::CreateError;
 use crate::paxos_lease::{self, Holder, LeaseIoError, VersionChange};
@@ -442,19 +444,17 @@ impl LeaseFault {
             },
             LeaseIoError::Read { offset, error } => Self::Unreadable { offset, error },
             LeaseIoError::Write { offset, error } => Self::Unwritable { offset, error },
-            LeaseIoError::Format { offset, error } => match error {
-                FormatError::Magic { found: 0, .. } => Self::NotInitialised { offset },
-                FormatError::Cleared { .. } => Self::Cleared { offset },
-                FormatError::LockspaceName {
-                    expected, found, ..
+            LeaseIoError::Format { offset, error } => match *error.kind() {
+                FormatErrorKind::Magic { found: 0, .. } => Self::NotInitialised { offset },
+                FormatErrorKind::Cleared => Self::Cleared { offset },
+                FormatErrorKind::LockspaceName { expected, found }
+                | FormatErrorKind::ResourceName { expected, found } => {
+                    Self::Foreign { expected, found }
                 }
-                | FormatError::ResourceName {
-                    expected, found, ..
-                } => Self::Foreign { expected, found },
-                FormatError::NumHosts {
-                    host, num_hosts, ..
-                } => Self::TooFewHosts { host, num_hosts },
-                error => Self::Damaged { offset, error },
+                FormatErrorKind::NumHosts { host, num_hosts } => {
+                    Self::TooFewHosts { host, num_hosts }
+                }
+                _ => Self::Damaged { offset, error },
             },
         }
     }
@@ -475,27 +475,23 @@ impl AcquireError {
     /// removed by hand while the lease was made or acquired, which the next try makes again.
     #[must_use]
     pub const fn is_contended(&self) -> bool {
-        matches!(
-            self,
-            Self::Contended { .. }
-                | Self::NotSettled { .. }
-                | Self::Create {
-                    error: CreateError::Io {
-                        error: OsError(libc::ENOENT | libc::ESTALE),
-                        ..
-                    },
-                    ..
-                }
-                | Self::Lease {
-                    fault: LeaseFault::Replaced
-                        | LeaseFault::BeingCreated { .. }
-                        | LeaseFault::MayBeHeld { .. }
-                        | LeaseFault::SecondLink { .. }
-                        | LeaseFault::PutBack { .. }
-                        | LeaseFault::Taken { .. },
-                    ..
-                }
-        )
+        match self {
+            Self::Contended { .. } | Self::NotSettled { .. } => true,
+            Self::Create {
+                error: CreateError::Io { error, .. },
+                ..
+            } => matches!(error.errno(), libc::ENOENT | libc::ESTALE),
+            Self::Lease { fault, .. } => matches!(
+                fault,
+                LeaseFault::Replaced
+                    | LeaseFault::BeingCreated { .. }
+                    | LeaseFault::MayBeHeld { .. }
+                    | LeaseFault::SecondLink { .. }
+                    | LeaseFault::PutBack { .. }
+                    | LeaseFault::Taken { .. }
+            ),
+            _ => false,
+        }
     }
 
     /// Who holds it, if another host does and it is known.

@@ -160,7 +160,7 @@ impl Core {
     ) -> Result<Self, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| AcquireError::EventFd {
-                error: OsError(errno.raw_os_error()),
+                error: OsError::from(errno),
             })?;
         Ok(Self {
             lost: AtomicBool::new(false),

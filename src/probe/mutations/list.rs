@@ -60,13 +60,13 @@ mutations! {
     ClaimRenewalIgnored,
     /// A re-join without a wait under another name: what stands there is another host's.
     RejoinNameIgnored,
-    /// A re-join without a wait though boot and life mark are not those of the lock that is held: two
+    /// A re-join without a wait though boot and process token are not those of the lock that is held: two
     /// machines of one name void each other's leases.
     RejoinMarkIgnored,
     /// A re-join without a wait though the sector shows another join than this machine has recorded: one of
     /// a machine that was cloned with its memory.
     RejoinRunIgnored,
-    /// A claim carries the life mark before it is confirmed: when it lands late, over another host's
+    /// A claim carries the process token before it is confirmed: when it lands late, over another host's
     /// record, that host's life is taken for an earlier one of the claimant.
     UnconfirmedMarked,
     /// A re-join without a wait and without the life lock: the earlier process may still run.

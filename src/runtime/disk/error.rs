@@ -84,7 +84,7 @@ impl From<Errno> for OpenErrorKind {
             Errno::LOOP => Self::IsSymlink,
             Errno::ROFS => Self::ReadOnlyFileSystem,
             Errno::ISDIR => Self::NotADisk(FileKind::Directory),
-            other => Self::Os(OsError(other.raw_os_error())),
+            other => Self::Os(OsError::from(other)),
         }
     }
 }

@@ -115,7 +115,7 @@ impl Disk {
         let ended = submit(&self.target, kind, offset, into, timeout).await;
         ended.map_err(|failure| match failure {
             Failure::NotStarted | Failure::TimedOut => ReadError::TimedOut(timeout),
-            Failure::Stopped => ReadError::Failed(OsError(Errno::CANCELED.raw_os_error())),
+            Failure::Stopped => ReadError::Failed(OsError::from(Errno::CANCELED)),
             Failure::EndOfFile { wanted, got } => ReadError::EndOfFile { wanted, got },
             Failure::Os(error) => ReadError::Failed(error),
         })
@@ -148,7 +148,7 @@ impl Disk {
             Failure::TimedOut => WriteError::TimedOut(timeout),
             Failure::Os(error) => WriteError::Failed(error),
             // Only reads end so.
-            Failure::EndOfFile { .. } => WriteError::Failed(OsError(Errno::IO.raw_os_error())),
+            Failure::EndOfFile { .. } => WriteError::Failed(OsError::from(Errno::IO)),
         })
     }
 }

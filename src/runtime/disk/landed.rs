@@ -86,8 +86,8 @@ fn wait(file: impl AsFd) -> Result<(), Errno> {
     }
 }
 
-const fn os(errno: Errno) -> OsError {
-    OsError(errno.raw_os_error())
+fn os(errno: Errno) -> OsError {
+    OsError::from(errno)
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn position(offset: u64, done: usize) -> Result<u64, Failure> {
 }
 
 fn failed(errno: Errno) -> Failure {
-    Failure::Os(OsError(errno.raw_os_error()))
+    Failure::Os(OsError::from(errno))
 }
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
         result
     }
 
-    const EIO: Failure = Failure::Os(OsError(5));
+    const EIO: Failure = Failure::Os(OsError::new(5));
 
     #[test]
     fn interruptions_and_short_transfers_go_on() {
@@ -253,7 +253,7 @@ mod tests {
     fn a_write_that_stops_within_a_sector_has_failed() {
         assert_eq!(write(&[(Ok(100), 4096)], 1024), Err(EIO));
         assert_eq!(write(&[(Ok(0), 4096)], 1024), Err(EIO));
-        let no_space = Failure::Os(OsError(Errno::NOSPC.raw_os_error()));
+        let no_space = Failure::Os(OsError::from(Errno::NOSPC));
         assert_eq!(
             write(&[(Ok(512), 4096), (Err(Errno::NOSPC), 4608)], 1024),
             Err(no_space)
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn no_offset_overflows() {
         let script = Script::new(&[]);
-        let invalid = Err(Failure::Os(OsError(Errno::INVAL.raw_os_error())));
+        let invalid = Err(Failure::Os(OsError::from(Errno::INVAL)));
         for offset in [u64::MAX, u64::MAX - 511, 1 << 63] {
             assert_eq!(read_fully(&script, &mut [0; 512], offset), invalid);
             assert_eq!(write_fully(&script, &[0; 512], offset), invalid);

@@ -158,7 +158,7 @@ impl Request {
                 let running = Running {
                     request: self,
                     work: Some(work),
-                    result: Err(Failure::Os(OsError(Errno::IO.raw_os_error()))),
+                    result: Err(Failure::Os(OsError::from(Errno::IO))),
                 };
                 Some((buf, running))
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
+    self, Claimant, DeltaLease, EarlierIncarnation, HostTable, LockspaceArea, Membership,
 };
 use disklease::__sim::host::{
     LeaseTable, OnLoss, ProcessTimer, Reservation, claim_with_timer, keep_renewed, reconcile,
@@ -187,10 +187,10 @@ impl Host {
             pid: 1,
             boot_id: [self.boot.get(); 16],
             incarnation,
-            life_mark: self.setup.life_mark,
-            earlier_life: earlier
+            process_token: self.setup.process_token,
+            earlier_incarnation: earlier
                 .filter(|_| is_over)
-                .map_or(EarlierLife::MayRun, EarlierLife::ProvenOver),
+                .map_or(EarlierIncarnation::MayRun, EarlierIncarnation::ProvenEnded),
         }
     }
 

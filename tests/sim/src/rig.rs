@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    self, ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, EarlierLife, HostTable,
-    LockspaceArea, Membership,
+    self, ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, EarlierIncarnation,
+    HostTable, LockspaceArea, Membership,
 };
 use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, GiveBackError, HeldLease, Holding, LeaseArea, LeaseShape,
@@ -156,8 +156,8 @@ impl Rig {
             pid: 4711,
             boot_id: [7; 16],
             incarnation: incarnation(self.claimants.replace(self.claimants.get() + 1)),
-            life_mark: 99,
-            earlier_life: EarlierLife::MayRun,
+            process_token: 99,
+            earlier_incarnation: EarlierIncarnation::MayRun,
         }
     }
 

@@ -141,7 +141,7 @@ pub struct Setup {
     /// Which host's clock it has.
     pub clock: u8,
     /// What stands for its life lock.
-    pub life_mark: u32,
+    pub process_token: u32,
     /// Parts in a million by which its clock is too fast.
     pub ppm_fast: i64,
     /// When it is started. Only one that is started at once may have joined before.
@@ -236,7 +236,7 @@ impl Scenario {
                 machine: id as u8,
                 name: id as u8,
                 clock: id as u8,
-                life_mark: 99,
+                process_token: 99,
                 ppm_fast: if drifts {
                     draw.one_of(&[0, most, -most])
                 } else {
@@ -474,7 +474,7 @@ impl Scenario {
             machine: 3,
             name: 3,
             clock: 3,
-            life_mark: 99,
+            process_token: 99,
             ppm_fast: 0,
             starts_after: Duration::ZERO,
         });
@@ -501,10 +501,10 @@ impl Scenario {
         if draw.below(4) != 0 {
             // A clone, down to its drift: on the same machine with a runtime directory of its own, or another
             // machine, or one that was cloned with its memory, and so with boot and life lock.
-            let (machine, life_mark) = draw.one_of(&[(2, 100), (3, 100), (2, 99)]);
+            let (machine, process_token) = draw.one_of(&[(2, 100), (3, 100), (2, 99)]);
             scenario.hosts[2] = Setup {
                 machine,
-                life_mark,
+                process_token,
                 ..original
             };
         }

@@ -12,7 +12,7 @@ use super::io::{Io, IoId, IoKind, IoRecord, IoView, Outcome};
 use super::sched::{Core, Event, HostIx};
 
 /// EIO.
-const IO_ERROR: OsError = OsError(5);
+const IO_ERROR: OsError = OsError::new(5);
 
 /// Up to this many bytes of what a read saw are kept in the log.
 const SEEN_MAX: usize = 64 << 10;

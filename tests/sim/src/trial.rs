@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{self, Claimant, DeltaLease, EarlierLife, LockspaceArea};
+use disklease::__sim::delta_lease::{
+    self, Claimant, DeltaLease, EarlierIncarnation, LockspaceArea,
+};
 use disklease::__sim::paxos_lease::{LeaseArea, LeaseShape};
 use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{
@@ -126,8 +128,8 @@ impl Joined {
                     pid: 1,
                     boot_id: [(host as u8 + 1) * 32; 16],
                     incarnation: incarnation(u64::MAX - host as u64),
-                    life_mark: 99,
-                    earlier_life: EarlierLife::MayRun,
+                    process_token: 99,
+                    earlier_incarnation: EarlierIncarnation::MayRun,
                 };
                 let space = space.clone();
                 sim.spawn(ix, async move {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::mem::discriminant;
 
 use disklease::format::{
-    FormatError, Geometry, HolderNote, HostNote, NoteState, PaxosLeader, RequestRecord, Tenure,
+    FormatErrorKind, Geometry, HolderNote, HostNote, NoteState, PaxosLeader, RequestRecord, Tenure,
 };
 use disklease::inspect::{Area, Damage, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
 
@@ -311,13 +311,15 @@ fn damage_lines(
 
 fn same_kind(one: &Damage, other: &Damage) -> bool {
     match (one, other) {
-        (
-            Damage::Format(FormatError::Magic { found, .. }),
-            Damage::Format(FormatError::Magic {
-                found: other_found, ..
-            }),
-        ) => found == other_found,
-        (Damage::Format(one), Damage::Format(other)) => discriminant(one) == discriminant(other),
+        (Damage::Format(one), Damage::Format(other)) => match (one.kind(), other.kind()) {
+            (
+                FormatErrorKind::Magic { found, .. },
+                FormatErrorKind::Magic {
+                    found: other_found, ..
+                },
+            ) => found == other_found,
+            (one, other) => discriminant(one) == discriminant(other),
+        },
         (one, other) => one == other,
     }
 }

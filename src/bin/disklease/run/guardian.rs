@@ -154,7 +154,7 @@ pub(crate) fn guard(args: &Args) -> Result<ExitCode, Failure> {
 /// Has the kernel kill this process when the time is over of which it is told there. By a thread of
 /// its own: the other waits for processes, and cannot listen meanwhile.
 fn heed_deadlines(told: OwnedFd) -> io::Result<()> {
-    let deadman = Deadman::new().map_err(|error| io::Error::from_raw_os_error(error.0))?;
+    let deadman = Deadman::new().map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
     let mut term = Term::new(deadman);
     let heed = move || {
         while let Some(said) = hear(&told) {
@@ -334,7 +334,7 @@ impl Guardian<'_> {
             Target::Below(process) => {
                 let pid = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
                 if let (Err(error), Some(pid)) = (process.send(signal), pid) {
-                    not_sent(pid, error.0);
+                    not_sent(pid, error.errno());
                 }
             }
             Target::All => {

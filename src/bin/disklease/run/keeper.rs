@@ -77,7 +77,7 @@ fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Messag
             .map_err(|errno| Message::NotKept(errno.raw_os_error()))?;
         Deadman::that_wakes()
     };
-    let deadman = deadman.map_err(|error| Message::NotKept(error.0))?;
+    let deadman = deadman.map_err(|error| Message::NotKept(error.errno()))?;
     adopt().map_err(|error| not_kept(&error))?;
     if args.guardian.is_init {
         new_pid_namespace().map_err(|error| Message::NotContained(number(&error)))?;
@@ -92,7 +92,7 @@ fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Messag
     let guardian = mask.restore_in(&mut guardian).spawn();
     let guardian = guardian.map_err(|error| not_kept(&error))?;
     let guardian = OwnerProcess::open(guardian.id());
-    let guardian = guardian.map_err(|error| Message::NotKept(error.0))?;
+    let guardian = guardian.map_err(|error| Message::NotKept(error.errno()))?;
     Ok(Kept {
         term: Term::new(deadman),
         run,

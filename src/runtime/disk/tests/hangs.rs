@@ -259,7 +259,7 @@ fn a_worker_that_panics_ends_its_request_and_lives_on() {
     for _ in 0..3 {
         storage.panic_once();
         let result = block_on(write(&disk, 0, 1, LONG));
-        assert_eq!(result, Err(WriteError::Failed(OsError(5))));
+        assert_eq!(result, Err(WriteError::Failed(OsError::new(5))));
         assert_eq!((pool.in_flight(), disk.writes_in_flight()), (0, 0));
         block_on(write(&disk, 0, 2, LONG)).unwrap();
     }
@@ -288,7 +288,7 @@ fn a_dropped_pool_ends_its_queue_at_once_and_does_not_wait_for_what_hangs() {
         let ((first, second, third, fourth), ()) = futures_util::future::join(ios, end).await;
         assert_eq!([first, second], [Err(WriteError::TimedOut(SHORT * 5)); 2]);
         assert_eq!(third, Err(WriteError::NotBegun(LONG)));
-        assert_eq!(fourth.unwrap_err(), ReadError::Failed(OsError(125)));
+        assert_eq!(fourth.unwrap_err(), ReadError::Failed(OsError::new(125)));
     });
     assert_eq!(disk.writes_in_flight(), 2);
     assert_eq!(

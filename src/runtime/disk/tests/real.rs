@@ -69,7 +69,7 @@ fn loop_devices_are_written_and_read_by_their_sectors() {
         exercise(&disk, usize::try_from(sector_size).unwrap());
         if sector_size == 4096 {
             let unaligned = block_on(write(&disk, 512, 1, LONG));
-            assert_eq!(unaligned, Err(WriteError::Failed(OsError(22))));
+            assert_eq!(unaligned, Err(WriteError::Failed(OsError::new(22))));
         }
         let behind_the_end = block_on(read(&disk, 1 << 20, 4096, LONG)).unwrap_err();
         assert_eq!(
@@ -132,7 +132,7 @@ fn an_adopted_descriptor_and_a_look_work() {
             .unwrap();
         assert!(seen.iter().all(|&byte| byte == 9));
         let refused = StorageWorld.write(&look, 4096, sector, LONG).await;
-        assert_eq!(refused, Err(WriteError::Failed(OsError(9))));
+        assert_eq!(refused, Err(WriteError::Failed(OsError::new(9))));
     });
 }
 

@@ -13,7 +13,7 @@ use super::work::{Root, Runner, Told, Work};
 const RUNNERS_MAX: usize = 4000;
 
 /// EIO.
-const IO_ERROR: OsError = OsError(5);
+const IO_ERROR: OsError = OsError::new(5);
 
 impl Hosts {
     pub(super) fn run(&mut self, id: NodeId, input: Input, in_flight: u32) -> Edge {
@@ -233,7 +233,7 @@ impl Hosts {
         let root = Root {
             member: before.map_or(root.member, |node| node.member),
             now: runner.port.nanos(),
-            stamp: runner.membership.last_stamp_secs(),
+            stamp: runner.membership.last_timestamp_secs(),
             ..root.clone()
         };
         let is_lost = before.is_some_and(|node| node.lost != Lost::Not);

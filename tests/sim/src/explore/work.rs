@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use disklease::__sim::delta_lease::{DeltaSectorError, Membership};
+use disklease::__sim::delta_lease::{DeltaSectorErrorKind, Membership};
 use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, Debt, GiveBackError, HeldLease, Holding, LeaseIoError,
     Patience,
@@ -108,7 +108,7 @@ impl Runner {
         let port = Port::new(layout, root.now);
         let membership = Rc::new(member.membership(layout));
         if root.stamp != 0 {
-            membership.unique_stamp_secs(root.stamp);
+            membership.unique_timestamp_secs(root.stamp);
         }
         let (world, me, lease) = (port.clone(), membership.clone(), layout.lease_area());
         let future: Pin<Box<dyn Future<Output = End>>> = match root.work.clone() {
@@ -169,7 +169,7 @@ impl Manner {
             AcquireError::HeldByTwin { .. } => self.twin,
             AcquireError::Lease(error) => is_io(*error),
             AcquireError::OwnerUnreadable { error, .. } => {
-                matches!(error, DeltaSectorError::Read { .. })
+                matches!(error.kind(), DeltaSectorErrorKind::Read(_))
             }
             _ => false,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::{
     AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts, release,
 };
-use disklease::format::{HostBitmap, HostNote};
+use disklease::format::HostNote;
 use disklease::timing::FireTimeout;
 
 use super::hosts::{TICK, Watch, at};
@@ -30,7 +30,7 @@ fn join_telling(watch: &mut Watch, id: u64, fire_secs: u16) {
     let mut note = HostNote::new(host_id(id), generation);
     note.fire_timeout_secs = fire_secs;
     note.write_to(watch.sector(id).first_chunk_mut().unwrap());
-    HostBitmap::new().write_to(watch.sector(id).first_chunk_mut().unwrap());
+    watch.sector(id)[256..512].fill(0);
 }
 
 /// What host 3 makes of its table.

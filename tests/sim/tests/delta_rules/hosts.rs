@@ -5,7 +5,7 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::{HostTable, ReadSpan};
 use disklease::__sim::world::Timestamp;
 use disklease::HostState;
-use disklease::format::{DeltaLeader, Generation, HostBitmap, HostName, HostNote, lockspace_image};
+use disklease::format::{DeltaLeader, Generation, HostName, HostNote, lockspace_image};
 use disklease::timing::{FireTimeout, IoTimeout};
 
 use disklease_sim::rig::{SPACE, host_id, names, secs, timing};
@@ -262,7 +262,7 @@ fn the_io_timeout_is_the_hosts_own() {
             let mut note = HostNote::new(host_id(1), Generation::new(1));
             note.io_timeout_secs = noted;
             note.write_to(watch.sector(1).first_chunk_mut().unwrap());
-            HostBitmap::new().write_to(watch.sector(1).first_chunk_mut().unwrap());
+            watch.sector(1)[256..512].fill(0);
         }
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();

@@ -1,6 +1,6 @@
 //! Hosts that want the same host id at the same time, and writes that come too late.
 
-use disklease::__sim::delta_lease::ClaimError;
+use disklease::__sim::delta_lease::{ClaimError, DeltaSectorErrorKind};
 use disklease::__sim::paxos_lease::AcquireError;
 use disklease::__sim::world::WriteError;
 
@@ -187,8 +187,9 @@ fn without_a_good_n_on_disk_the_longest_own_one_gives_no_more_time() {
         rig.sim.hang_io(owner.host);
         rig.sim.release_held(&write);
         match rig.sim.run(&late_claim) {
-            Err(ClaimError::Write { error, .. }) => {
-                assert_eq!(error, WriteError::TimedOut(secs(2)));
+            Err(ClaimError::Sector(error)) => {
+                let timed_out = DeltaSectorErrorKind::Write(WriteError::TimedOut(secs(2)));
+                assert_eq!(*error.kind(), timed_out);
             }
             Err(other) => panic!("{other}"),
             Ok(delta) => {

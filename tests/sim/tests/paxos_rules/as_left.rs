@@ -1,6 +1,6 @@
 //! Acquires that must find the lease as it was left: after a suspend, a loss, a hand-over.
 
-use disklease::__sim::delta_lease::EarlierLife;
+use disklease::__sim::delta_lease::EarlierIncarnation;
 use disklease::__sim::paxos_lease::{
     self, AcquireError, AcquireFailure, Debt, Expected, HeldLease, Passage, Patience, VersionChange,
 };
@@ -110,7 +110,7 @@ fn release_with(member: &Member, held: &HeldLease, tenure: Tenure) {
 fn next_life(rig: &Rig, member: &Member) -> Member {
     rig.sim.crash(member.host, Pending::Vanish);
     let mut claimant = rig.claimant(member.id(), &format!("host-{}", member.id()), 10);
-    claimant.earlier_life = EarlierLife::ProvenOver(member.membership.incarnation());
+    claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(member.membership.incarnation());
     let next = rig.join_on(&member.world, claimant);
     next.keep_alive(&rig.sim);
     next

@@ -1,7 +1,7 @@
 //! Ballot numbers, what is adopted from others, and what makes an acquire a success.
 
 use disklease::__sim::paxos_lease::{AcquireError, LeaseIoError, Patience, verify};
-use disklease::format::{Dblock, FormatError, Input, LeaseVersion};
+use disklease::format::{Dblock, FormatErrorKind, Input, LeaseVersion};
 
 use super::setup::{
     accepted, announced, block_in, is_area_read, is_block_write, is_leader_write, is_phase_2_write,
@@ -230,8 +230,8 @@ fn a_proposal_that_no_host_can_own_is_not_committed() {
         };
         assert!(
             matches!(
-                error,
-                FormatError::InputWithoutTime { .. } | FormatError::OwnerRange { .. }
+                error.kind(),
+                FormatErrorKind::InputWithoutTime | FormatErrorKind::OwnerRange { .. }
             ) && error.to_string().contains(why),
             "{error}"
         );

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use disklease::__sim::delta_lease::EarlierLife;
+use disklease::__sim::delta_lease::EarlierIncarnation;
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, GiveBackError, HeldLease, Patience, retract,
 };
@@ -42,7 +42,7 @@ impl Play {
         .map(|(world, task)| {
             let delta = self.rig.sim.run(&task).unwrap();
             let member = self.rig.member(&world, delta);
-            // Only renewals carry the life mark, without which nobody comes back quickly.
+            // Only renewals carry the process token, without which nobody comes back quickly.
             let me = member.clone();
             let renewed = self
                 .rig
@@ -190,7 +190,7 @@ fn t3_a_proposal_of_a_former_life_is_committed() {
         sim.crash(a.host, Pending::Vanish);
         // B's write is slow: it lands while A is joining again.
         let mut claimant = play.rig.claimant(1, "host-1", 10);
-        claimant.earlier_life = EarlierLife::ProvenOver(a.membership.incarnation());
+        claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(a.membership.incarnation());
         let claim = play.rig.claim(&a.world, claimant);
         sim.run_for(secs(9));
         sim.release_held(&commit);
@@ -213,7 +213,7 @@ fn t3_a_host_commits_the_proposal_of_its_own_former_life() {
         sim.run_until_held(&look);
         sim.crash(a.host, Pending::Vanish);
         let mut claimant = play.rig.claimant(1, "host-1", 10);
-        claimant.earlier_life = EarlierLife::ProvenOver(a.membership.incarnation());
+        claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(a.membership.incarnation());
         let a = play.rig.join_on(&a.world, claimant);
         let (of_a, of_b) = (play.start(&a, 2), play.start(&b, 2));
         sim.run_until(|| of_a.is_done() && of_b.is_done());

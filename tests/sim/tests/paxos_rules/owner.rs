@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::EarlierLife;
+use disklease::__sim::delta_lease::EarlierIncarnation;
 use disklease::__sim::paxos_lease::{AcquireError, Holder, OwnerSeen, Patience};
 use disklease::format::{Commit, DeltaLeader, Generation, HolderNote, HostName, LeaseVersion};
 use disklease::timing::FireTimeout;
@@ -72,7 +72,7 @@ fn an_own_earlier_generation_is_taken_at_once() {
     a.acquire().unwrap();
     rig.sim.crash(a.host, Pending::Vanish);
     let mut claimant = rig.claimant(1, "host-1", 10);
-    claimant.earlier_life = EarlierLife::ProvenOver(a.membership.incarnation());
+    claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(a.membership.incarnation());
     let again = rig.join_on(&a.world, claimant);
     let before = rig.sim.now();
     assert_eq!(again.acquire().unwrap().version(), LeaseVersion::new(2));
@@ -161,7 +161,7 @@ fn an_owner_in_a_later_life_is_over() {
     a.acquire().unwrap();
     rig.sim.crash(a.host, Pending::Vanish);
     let mut claimant = rig.claimant(1, "host-1", 10);
-    claimant.earlier_life = EarlierLife::ProvenOver(a.membership.incarnation());
+    claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(a.membership.incarnation());
     rig.join_on(&a.world, claimant).keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     taken_at_once(&rig, &b);

@@ -52,14 +52,16 @@ pub fn accepted(version: u64, mbal: u64, bal: u64, owner: &Member) -> Dblock {
             generation: owner.membership.generation().get(),
             timestamp: 77,
         }),
-        ..Dblock::for_version(LeaseVersion::new(version))
+        version: LeaseVersion::new(version),
+        ..Dblock::default()
     }
 }
 
 pub fn announced(version: u64, mbal: u64) -> Dblock {
     Dblock {
         mbal,
-        ..Dblock::for_version(LeaseVersion::new(version))
+        version: LeaseVersion::new(version),
+        ..Dblock::default()
     }
 }
 

@@ -13,7 +13,8 @@ pub(super) fn share(rig: &Rig, id: u64, generation: u64) {
         let block = Dblock {
             released: true,
             mbal: id,
-            ..Dblock::for_version(LeaseVersion::new(0))
+            version: LeaseVersion::new(0),
+            ..Dblock::default()
         };
         block.write_to(sector.first_chunk_mut().unwrap());
         ModeBlock {
@@ -97,7 +98,8 @@ fn the_mark_of_a_dead_sharer_is_cleared() {
     rig.sim.crash(b.host, Pending::Vanish);
     let mut again = rig.claimant(2, "host-2", 10);
     let earlier = b.membership.incarnation();
-    again.earlier_life = disklease::__sim::delta_lease::EarlierLife::ProvenOver(earlier);
+    again.earlier_incarnation =
+        disklease::__sim::delta_lease::EarlierIncarnation::ProvenEnded(earlier);
     rig.join_on(&b.world, again).keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     cleared(&rig, &a);

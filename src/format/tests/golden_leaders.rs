@@ -1,11 +1,11 @@
 //! Leader records of leases.
 
-use disklease::format::{
+use crate::format::{
     Commit, Generation, Geometry, LeaseVersion, LockspaceName, PaxosLeader, ResourceName,
     probe_lease,
 };
 
-use crate::{golden, host, stored};
+use super::golden::{golden, host, stored};
 
 struct Paxos {
     file: &'static str,
@@ -158,7 +158,7 @@ fn sector_of(leader: PaxosLeader) -> Vec<u8> {
     sector
 }
 
-/// What sanlock wrote at each step of a lease's life is what we would write.
+/// What sanlock wrote at each step of a lease is what we would write.
 #[test]
 fn the_steps_of_a_lease_are_those_of_sanlock() {
     let commit = |version, owner, timestamp_secs| Commit {
