@@ -52,6 +52,11 @@ mod paxos_leader;
 mod probe;
 mod request;
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 mod tests;
 
 #[cfg(any(test, feature = "__sim"))]

@@ -131,7 +131,7 @@ impl<D> Membership<D> {
     }
 }
 
-/// InputTimestamps that rise with each one given out, and follow the clock where they can.
+/// Timestamps that rise with each one given out, and follow the clock where they can.
 #[derive(Debug, Default)]
 struct InputTimestamps {
     last: AtomicU64,

@@ -25,7 +25,7 @@ impl OwnerProcess {
     /// `ESRCH` if there is none.
     pub fn open(pid: u32) -> Result<Self, OsError> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let raw = raw.ok_or(OsError::from(Errno::SRCH))?;
+        let raw = raw.ok_or_else(|| OsError::from(Errno::SRCH))?;
         let fd = pidfd_open(raw, PidfdFlags::empty()).map_err(OsError::from)?;
         let process = Self { pid, fd };
         // A zombie can be opened, and holds nothing any more.

@@ -221,7 +221,7 @@ mod tests {
     /// What is said of a note in whose body this stands at byte `at`, which the checksum covers.
     fn read_with(at: usize, field: impl Field) -> NoteState<HolderNote> {
         let mut sector = sector_of(&note());
-        field.write(&mut sector, 264 + at);
+        field.write(&mut sector[264..], at);
         note::seal(&mut sector, AT, LEN, MAGIC);
         HolderNote::read_from(&sector, host())
     }

@@ -98,6 +98,7 @@ macro_rules! record {
                 Ok(Self { $($field: Field::read(sector, $from + $at)?,)* })
             }
 
+            #[allow(clippy::arithmetic_side_effects, reason = "of constants")]
             fn write(&self, sector: &mut $crate::format::SectorHead) {
                 use $crate::format::layout::Field;
                 const {

@@ -31,6 +31,10 @@ pub struct PaxosLeader {
 }
 
 /// The outcome of a ballot, to be written to the leader record.
+#[cfg_attr(
+    not(feature = "__sim"),
+    allow(unreachable_pub, reason = "for the simulator and the fuzzers")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// The version of the ballot.

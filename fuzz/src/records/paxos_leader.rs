@@ -1,8 +1,8 @@
 //! The leader of a lease.
 
 use disklease::format::{
-    Commit, FormatError, FormatErrorKind, Generation, Geometry, HostId, LeaseVersion,
-    LockspaceName, PaxosLeader, ResourceName, Structure, probe_lease,
+    Commit, FormatError, FormatErrorKind, Generation, HostId, LeaseVersion, LockspaceName,
+    PaxosLeader, ResourceName, Structure, probe_lease,
 };
 
 use super::{Case, name_at};

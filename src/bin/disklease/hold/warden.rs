@@ -59,9 +59,9 @@ impl Warden {
     ///
     /// The number of what the kernel refuses.
     fn of(pid: u32) -> Result<Self, i32> {
-        let process = OwnerProcess::open(pid).map_err(|error| error.errno())?;
+        let process = OwnerProcess::open(pid).map_err(disklease::OsError::errno)?;
         set_parent_process_death_signal(Some(Signal::CONT)).map_err(Errno::raw_os_error)?;
-        let deadman = Deadman::that_wakes().map_err(|error| error.errno())?;
+        let deadman = Deadman::that_wakes().map_err(disklease::OsError::errno)?;
         Ok(Self {
             process,
             term: Term::new(deadman),
