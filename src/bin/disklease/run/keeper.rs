@@ -1,7 +1,7 @@
 //! The process between `disklease run` and the guardian of its command. Its end is the end of both
 //! of these.
 //!
-//! It is told of each renewal until when the command may live. Without such news it kills the
+//! The run sends it a deadline for the command with each renewal. Without such news it kills the
 //! guardian and all below it. It may not get to do that, where it is stopped or frozen:
 //!
 //! * Where the guardian is the first process of a PID namespace, a timer in the kernel kills the
@@ -10,52 +10,44 @@
 //!   no such timer: that is why there are two.
 //! * Without a namespace the guardian has that timer, and the command ends with it. The keeper is to
 //!   live, for nobody else would be there to kill what is left below a guardian that was frozen and
-//!   killed: it is woken by its timer and by the end of `disklease run`, should it be stopped, and
-//!   looks once a second whether that lives.
+//!   killed: its timer and the end of `disklease run` wake it, should it be stopped, and it checks once
+//!   a second whether the run lives.
 //!
 //! It has one thread, and prints nothing.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use disklease::__cli::{Deadman, OwnerProcess, SignalMask, new_pid_namespace};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use super::control::{Message, hear, say};
 use super::guardian;
-use super::offspring::{adopt, end_all, has_ended, name_of};
-use super::term::Term;
+use crate::control::{Kind, Message, begin, beside, os_error, poll_any, receive, send};
+use crate::deadlines::Term;
 use crate::exit::Failure;
+use crate::offspring::{adopt, end_all, has_ended};
 
-/// How often it is looked whether the run lives.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The name of the hidden command. `disklease run` starts it, with the control socket as its standard input and
+/// the options of the guardian.
+pub(crate) const NAME: &str = "__keeper";
 
-/// Not for people: `disklease run` starts it, with the control socket as its standard input.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    guardian: guardian::Args,
-}
+/// How often it is checked whether the run lives.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keeper, from its start to its end.
-pub(crate) fn keep(args: &Args) -> Result<ExitCode, Failure> {
-    let failed = |error: io::Error| Failure::unavailable(format_args!("the keeper: {error}"));
-    let control = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let mask = SignalMask::block_all().map_err(failed)?;
-    let _ = rustix::thread::set_name(c"disklease-keep");
-    // Nobody says more to it before, but that it is not wanted any more.
-    if let Some(Message::Guard(theirs)) = hear(&control) {
+pub(crate) fn keep(args: &guardian::Args) -> Result<(), Failure> {
+    let (control, mask) = begin(c"disklease-keep")?;
+    // Nothing else comes first, but the end of a run that does not want it any more.
+    if let Some(said) = receive(&control)
+        && let (Kind::Guard, Some(theirs)) = (said.kind, said.fd)
+    {
         match start(args, theirs, mask) {
             Ok(kept) => kept.watch(&control),
-            Err(refusal) => drop(say(&control, &refusal)),
+            Err(refusal) => drop(send(&control, refusal)),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 struct Kept {
@@ -65,70 +57,53 @@ struct Kept {
     guardian: OwnerProcess,
 }
 
-fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Message> {
-    let number = |error: &io::Error| error.raw_os_error().unwrap_or_default();
-    let not_kept = |error: &io::Error| Message::NotKept(number(error));
+fn start(args: &guardian::Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Message> {
     let run = getppid();
-    let deadman = if args.guardian.is_init {
+    let deadman = if args.is_init {
         Deadman::new()
     } else {
-        // Until now it was to be killed.
-        set_parent_process_death_signal(Some(Signal::CONT))
-            .map_err(|errno| Message::NotKept(errno.raw_os_error()))?;
+        // Until now the end of the run was to kill it.
+        set_parent_process_death_signal(Some(Signal::CONT)).map_err(io::Error::from)?;
         Deadman::that_wakes()
     };
-    let deadman = deadman.map_err(|error| Message::NotKept(error.0))?;
-    adopt().map_err(|error| not_kept(&error))?;
-    if args.guardian.is_init {
-        new_pid_namespace().map_err(|error| Message::NotContained(number(&error)))?;
+    let term = Term::new(deadman.map_err(os_error)?);
+    adopt()?;
+    if args.is_init {
+        let contained = new_pid_namespace();
+        contained.map_err(|error| Message::failed(Kind::NotContained, &error))?;
     }
-    // This very program, though another may have taken its place by now.
-    let mut guardian = Command::new("/proc/self/exe");
-    guardian
-        .arg0("disklease-guardian")
-        .arg(super::GUARDIAN)
-        .args(args.guardian.to_words())
-        .stdin(control);
-    let guardian = mask.restore_in(&mut guardian).spawn();
-    let guardian = guardian.map_err(|error| not_kept(&error))?;
-    let guardian = OwnerProcess::open(guardian.id());
-    let guardian = guardian.map_err(|error| Message::NotKept(error.0))?;
+    let mut guardian = beside("disklease-guardian", control);
+    guardian.arg(guardian::NAME).args(args.to_words());
+    let guardian = mask.restore_in(&mut guardian).spawn()?;
+    let guardian = OwnerProcess::open(guardian.id()).map_err(os_error)?;
     Ok(Kept {
-        term: Term::new(deadman),
+        term,
         run,
         guardian,
     })
 }
 
 impl Kept {
-    /// Until the guardian has ended, or the run has, or the time of both is over.
+    /// Until the guardian has ended, or the run has, or the time of both has expired.
     fn watch(mut self, control: &OwnedFd) {
-        let pid = i32::try_from(self.guardian.pid()).unwrap_or_default();
-        let _ = say(control, &Message::Guardian(pid));
+        let pid = self.guardian.pid().cast_signed();
+        let _ = send(control, Message::with(Kind::Guardian, pid));
         while !self.guardian.has_ended() && !self.is_alone() {
-            let left = self.term.left().unwrap_or(LOOK_INTERVAL);
+            let left = self.term.left().unwrap_or(CHECK_INTERVAL);
             if left.is_zero() {
                 break;
             }
-            let timeout = Timespec::try_from(left.min(LOOK_INTERVAL)).ok();
-            let mut fds = [
-                PollFd::new(control, PollFlags::IN),
-                PollFd::new(&self.guardian, PollFlags::IN),
-            ];
-            let _ = poll(&mut fds, timeout.as_ref());
-            if fds.first().is_none_or(|fd| fd.revents().is_empty()) {
-                continue;
-            }
-            match hear(control) {
-                Some(said) => drop(self.term.heed(&said, control)),
-                None => break,
+            let fds = [control.as_fd(), self.guardian.as_fd()];
+            let [said, _] = poll_any(fds, Some(left.min(CHECK_INTERVAL)));
+            if said {
+                match receive(control) {
+                    Some(said) => drop(self.term.heed(&said, control)),
+                    None => break,
+                }
             }
         }
-        end_all(|lasting| {
-            let process = lasting.process;
-            let error = lasting.error.map_or(0, rustix::io::Errno::raw_os_error);
-            let pid = Pid::as_raw(Some(process));
-            let _ = say(control, &Message::Lasting(pid, error, name_of(process)));
+        end_all(|process, error| {
+            let _ = send(control, Message::about(Kind::Lasting, process, error));
         });
     }
 
@@ -137,11 +112,4 @@ impl Kept {
     fn is_alone(&self) -> bool {
         getppid() != self.run || self.run.is_some_and(has_ended)
     }
-}
-
-/// The words of the keeper's command line.
-pub(crate) fn words(guardian: &guardian::Args) -> Vec<OsString> {
-    let mut words = vec![OsString::from(super::KEEPER)];
-    words.extend(guardian.to_words());
-    words
 }

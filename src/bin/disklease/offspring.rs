@@ -6,103 +6,93 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
+use disklease::__cli::OwnerProcess;
+use disklease::OsError;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, pidfd_open,
-    pidfd_send_signal, set_child_subreaper, test_kill_process, wait, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, set_child_subreaper, wait,
+    waitid,
 };
 
-use super::control::Name;
-use crate::output::complain;
+use crate::logging::complain;
+use crate::output::Shown;
 
-/// How often those that have been killed are looked for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// After so many looks, in a second and a half, it is said which there are.
+/// How often processes that have been killed are searched for.
+const SCAN_INTERVAL: Duration = Duration::from_millis(2);
+/// After so many scans, in a second and a half, the operator is told which there are.
 const TELL: u32 = 40;
-/// Up to so many looks they are looked for less and less often.
+/// Up to so many scans the interval grows.
 const PATIENCE: u32 = 500;
 
 /// So many generations of processes that each start the next one and end are not missed.
-const LOOKS: u32 = 5;
+const SCANS: u32 = 5;
 
 /// From now on a process below this one whose parent ends becomes a child of this one.
 pub(crate) fn adopt() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Takes in the ends of children, and tells `heard` of each, until there is none that has ended.
-pub(crate) fn reap(mut heard: impl FnMut(Pid, WaitStatus)) -> Left {
+/// Reaps the children that have ended, and calls `on_end` for each. Whether there are children left.
+pub(crate) fn reap(mut on_end: impl FnMut(Pid, WaitStatus)) -> bool {
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => heard(pid, status),
-            Ok(None) => return Left::Some,
+            Ok(Some((pid, status))) => on_end(pid, status),
+            Ok(None) => return true,
             Err(Errno::INTR) => {}
             // ECHILD, and there is no other.
-            Err(_) => return Left::None,
+            Err(_) => return false,
         }
     }
 }
 
-/// Whether there are children left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
-    Some,
-    None,
-}
-
-/// A process that is killed and does not end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lasting {
-    pub(crate) process: Pid,
-    /// Why it cannot be killed; `None` if it was.
-    pub(crate) error: Option<Errno>,
-}
-
-/// Kills all processes below this one, and comes back when the last of them has ended. One that
-/// hangs in the kernel is waited for, and `tell` is told of it: what it does there may yet reach a
-/// disk.
+/// Kills all processes below this one, and comes back when the last of them has ended. A process that
+/// hangs in the kernel is waited for: what it does there may yet reach a disk. `tell` is called with it, and
+/// with the number of the error with which it cannot be killed, or 0 if it was.
 #[expect(clippy::disallowed_methods, reason = "it waits for processes")]
-pub(crate) fn end_all(mut tell: impl FnMut(Lasting)) {
-    let mut looks = 0_u32;
-    while reap(|_, _| {}) == Left::Some {
+pub(crate) fn end_all(mut tell: impl FnMut(Pid, i32)) {
+    let mut scans = 0_u32;
+    while reap(|_, _| {}) {
         // Not children alone: what is below one that hangs becomes nobody's child before that ends.
         for below in descendants() {
             let killed = signal(below, Some(Signal::KILL));
-            if looks == TELL {
-                tell(Lasting {
-                    process: below.process,
-                    // One that runs as somebody else, by a set-user-id program.
-                    error: killed.err(),
-                });
+            if scans == TELL {
+                // One that runs as somebody else, by a set-user-id program, cannot be.
+                let error = killed.err().map_or(0, |error| error.0);
+                tell(below.process, error);
             }
         }
-        sleep(LOOK_INTERVAL.saturating_mul(looks.clamp(1, PATIENCE)));
-        looks = looks.saturating_add(1);
+        sleep(SCAN_INTERVAL.saturating_mul(scans.clamp(1, PATIENCE)));
+        scans = scans.saturating_add(1);
     }
 }
 
 /// [`end_all`] for `disklease run` itself.
 pub(crate) fn end_all_and_say() {
-    end_all(|lasting| {
-        let name = name_of(lasting.process);
-        complain_of(
-            lasting.process.as_raw_nonzero().get(),
-            lasting.error,
-            &name.shown(),
-        );
+    end_all(|process, error| {
+        let process = described(number_of(process), &name_of(process));
+        tell_of_lasting(&process, error);
     });
 }
 
-/// A process that was killed is there still.
-pub(crate) fn complain_of(process: i32, error: Option<Errno>, name: &str) {
-    match error {
-        Some(error) => complain(&format_args!(
-            "process {process} ({name}) cannot be killed: {error}; the disks are kept until it ends"
-        )),
-        None => complain(&format_args!(
-            "process {process} ({name}) was killed and does not end: the disks are kept until it does"
-        )),
+/// A process that was killed is there still, or cannot be killed, for this error.
+pub(crate) fn tell_of_lasting(process: &str, error: i32) {
+    if error == 0 {
+        complain!("{process} was killed and does not end: the disks are kept until it does");
+    } else {
+        let error = io::Error::from_raw_os_error(error);
+        complain!("{process} cannot be killed: {error}; the disks are kept until it ends");
     }
+}
+
+/// A process for people: its number and its name.
+pub(crate) fn described(number: i32, name: &str) -> String {
+    format!("process {number} ({})", Shown(name))
+}
+
+/// What a process is called.
+pub(crate) fn name_of(process: Pid) -> String {
+    let name = fs::read_to_string(format!("/proc/{process}/comm"));
+    name.unwrap_or_default().trim_end().to_owned()
 }
 
 /// A process below this one.
@@ -114,60 +104,51 @@ pub(crate) struct Below {
 }
 
 /// Sends it a signal, if it is the one still that was seen; `None` only asks whether it may be.
-pub(crate) fn signal(below: Below, signal: Option<Signal>) -> rustix::io::Result<()> {
+pub(crate) fn signal(below: Below, signal: Option<Signal>) -> Result<(), OsError> {
     // Only the numbers of our own children stay their own until we reap them.
-    let process = match pidfd_open(below.process, PidfdFlags::empty()) {
+    let process = match OwnerProcess::open(number_of(below.process).unsigned_abs()) {
         Ok(process) => process,
         // It has ended.
-        Err(Errno::SRCH) => return Ok(()),
-        Err(errno) => return Err(errno),
+        Err(error) if error.0 == Errno::SRCH.raw_os_error() => return Ok(()),
+        Err(error) => return Err(error),
     };
-    match stat_now(below.process) {
-        Some(now) if now.parent == below.parent => {}
-        // It has ended, or has another parent by now: for the next look.
-        _ => return Ok(()),
+    match (stat_now(below.process), signal) {
+        (Some(now), Some(signal)) if now.parent == below.parent => process.send(signal).map(drop),
+        (Some(now), None) if now.parent == below.parent => process.check_reach(),
+        // It has ended, or has another parent by now: for the next scan.
+        _ => Ok(()),
     }
-    let sent = match signal {
-        Some(signal) => pidfd_send_signal(process, signal),
-        None => test_kill_process(below.process),
-    };
-    match sent {
-        Err(Errno::SRCH) => Ok(()),
-        sent => sent,
-    }
+}
+
+pub(crate) fn number_of(process: Pid) -> i32 {
+    process.as_raw_nonzero().get()
 }
 
 /// Whether a process has ended, or its main thread has, as `/proc` shows it.
-pub(super) fn has_ended(process: Pid) -> bool {
+pub(crate) fn has_ended(process: Pid) -> bool {
     stat_now(process).is_some_and(|stat| stat.is_zombie)
-}
-
-/// What a process is called.
-pub(crate) fn name_of(process: Pid) -> Name {
-    let name = fs::read_to_string(format!("/proc/{process}/comm"));
-    Name::of(name.unwrap_or_default().trim_end())
 }
 
 /// Those of them that have not ended.
 ///
 /// `/proc` is read process by process. A daemon that is started meanwhile, by one that ends meanwhile, is
-/// missed in such a look, and is a child of ours in the next.
+/// missed by such a scan, and is a child of ours in the next.
 pub(crate) fn living() -> Vec<Below> {
-    let mut looks = 0_u32;
+    let mut scans = 0_u32;
     loop {
         let mut found = descendants();
         found.retain(|below| !below.is_zombie);
-        looks = looks.saturating_add(1);
-        if !found.is_empty() || looks >= LOOKS || !has_children() {
+        scans = scans.saturating_add(1);
+        if !found.is_empty() || scans >= SCANS || !has_children() {
             return found;
         }
     }
 }
 
-/// Whether the kernel knows of a child of ours whose end was not taken in.
+/// Whether the kernel knows of a child of ours that was not reaped.
 fn has_children() -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, peek), Err(Errno::CHILD))
 }
 
 /// The processes below this one, as far as `/proc` shows them; parents before their children.
