@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use bytemuck::checked::try_pod_read_unaligned;
 use bytemuck::{CheckedBitPattern, NoUninit};
 use disklease::__cli::{SignalMask, clock};
 use disklease::OsError;
@@ -75,19 +76,17 @@ pub(crate) enum Kind {
     Killed,
 }
 
-/// A message. Most kinds need only some of the fields.
-#[derive(Debug)]
+/// A message. Most kinds need only some of the fields. All are of one length, so that none is ever read in part
+/// together with another.
+#[derive(Clone, Copy, Debug, CheckedBitPattern, NoUninit)]
+#[repr(C)]
 pub(crate) struct Message {
     pub(crate) kind: Kind,
     /// A number and an error number, or two times in nanoseconds of this host's clock.
     pub(crate) numbers: [u64; 2],
     /// What the process is called, cut to 16 bytes, with zeros behind it.
     name: [u8; 16],
-    pub(crate) fd: Option<OwnedFd>,
 }
-
-/// All messages are of one length, so that none is ever read in part together with another.
-const LEN: usize = 40;
 
 impl From<Kind> for Message {
     fn from(kind: Kind) -> Self {
@@ -103,11 +102,11 @@ impl From<io::Error> for Message {
 
 impl Message {
     pub(crate) const fn new(kind: Kind, numbers: [u64; 2]) -> Self {
+        let name = [0; 16];
         Self {
             kind,
             numbers,
-            name: [0; 16],
-            fd: None,
+            name,
         }
     }
 
@@ -130,21 +129,15 @@ impl Message {
         message
     }
 
-    pub(crate) fn handing(kind: Kind, fd: OwnedFd) -> Self {
-        let mut message = Self::from(kind);
-        message.fd = Some(fd);
-        message
-    }
-
     pub(crate) fn number(&self) -> i32 {
-        let [first, _] = self.numbers;
-        u32::try_from(first).unwrap_or_default().cast_signed()
+        let [number, _] = self.numbers;
+        u32::try_from(number).unwrap_or_default().cast_signed()
     }
 
     /// The error number that goes with a process.
     pub(crate) fn errno(&self) -> i32 {
-        let [_, second] = self.numbers;
-        u32::try_from(second).unwrap_or_default().cast_signed()
+        let [_, errno] = self.numbers;
+        u32::try_from(errno).unwrap_or_default().cast_signed()
     }
 
     /// The process that this is about.
@@ -156,21 +149,28 @@ impl Message {
 
 /// Sends `message`, if the socket has room for it.
 pub(crate) fn send(socket: impl AsFd, message: impl Into<Message>) -> io::Result<()> {
-    let message = message.into();
-    let [first, second] = message.numbers;
-    let numbers = [bytemuck::cast(message.kind), first, second].map(u64::to_le_bytes);
-    let bytes = [numbers.as_flattened(), &message.name].concat();
+    send_with(socket, message.into(), None)
+}
+
+/// As [`send`]; hands `fd` over, and keeps no copy of it.
+pub(crate) fn hand_over(socket: impl AsFd, kind: Kind, fd: OwnedFd) -> io::Result<()> {
+    let sent = send_with(socket, kind.into(), Some(&fd));
+    drop(fd);
+    sent
+}
+
+fn send_with(socket: impl AsFd, message: Message, fd: Option<&OwnedFd>) -> io::Result<()> {
+    let bytes = bytemuck::bytes_of(&message);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds: [BorrowedFd<'_>; 1];
-    if let Some(fd) = &message.fd {
-        fds = [fd.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    let fds = fd.map(|fd| [fd.as_fd()]);
+    if let Some(fds) = &fds {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
-        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, flags) {
-            Ok(LEN) => return Ok(()),
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
             Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -214,14 +214,19 @@ pub(crate) fn poll_any<const N: usize>(
 
 /// The next message, waited for; `None` when the other end is gone.
 pub(crate) fn receive(socket: impl AsFd) -> Option<Message> {
-    let mut bytes = [0; LEN];
+    receive_with_fd(socket).map(|(message, _)| message)
+}
+
+/// As [`receive`], with what is handed over.
+pub(crate) fn receive_with_fd(socket: impl AsFd) -> Option<(Message, Option<OwnedFd>)> {
+    let mut bytes = [0; size_of::<Message>()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(&mut bytes)];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
         match recvmsg(&socket, &mut into, &mut ancillary, flags) {
-            Ok(received) if received.bytes == LEN => {}
+            Ok(received) if received.bytes == bytes.len() => {}
             Err(Errno::INTR) => continue,
             Ok(_) | Err(_) => return None,
         }
@@ -229,16 +234,7 @@ pub(crate) fn receive(socket: impl AsFd) -> Option<Message> {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         });
-        let (fields, _) = bytes.as_chunks::<8>();
-        let [kind, first, second, name @ ..] = fields else {
-            return None;
-        };
-        return Some(Message {
-            kind: bytemuck::checked::try_cast(u64::from_le_bytes(*kind)).ok()?,
-            numbers: [first, second].map(|field| u64::from_le_bytes(*field)),
-            name: name.as_flattened().try_into().ok()?,
-            fd,
-        });
+        return Some((try_pod_read_unaligned(&bytes).ok()?, fd));
     }
 }
 
@@ -304,11 +300,11 @@ mod tests {
         }
         for kind in [Kind::Start, Kind::Guard, Kind::Deadlines] {
             let input = File::open("/proc/self/comm").unwrap();
-            send(&ours, Message::handing(kind, input.into())).unwrap();
-            let heard = receive(&theirs).unwrap();
+            hand_over(&ours, kind, input.into()).unwrap();
+            let (heard, fd) = receive_with_fd(&theirs).unwrap();
             assert_eq!(heard.kind, kind);
             let mut text = String::new();
-            let mut file = File::from(heard.fd.unwrap());
+            let mut file = File::from(fd.unwrap());
             file.read_to_string(&mut text).unwrap();
             assert!(!text.is_empty());
         }
@@ -334,7 +330,7 @@ mod tests {
     fn what_is_no_kind_is_no_message() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         for kind in [0_u64, 1000] {
-            let mut bytes = [0; LEN];
+            let mut bytes = [0; size_of::<Message>()];
             bytes[..8].copy_from_slice(&kind.to_le_bytes());
             io::Write::write_all(&mut &ours, &bytes).unwrap();
             assert!(receive(&theirs).is_none());

@@ -20,6 +20,7 @@ mod session;
 mod signals;
 mod status;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -69,15 +70,19 @@ fn main() -> ExitCode {
         logging::start();
     }
     let done = |()| ExitCode::SUCCESS;
+    let beside = |who: &str, ended: io::Result<()>| {
+        let failed = |error| Failure::unavailable(format_args!("the {who}: {error}"));
+        ended.map(done).map_err(failed)
+    };
     let ended = match &cli.command {
         Command::Dump(args) => dump::run(args).map(done),
         Command::Hold(args) => hold::hold(args),
         Command::Init(args) => init::run(args).map(done),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args).map(done),
-        Command::Keeper(args) => run::keep(args).map(done),
-        Command::Guardian(args) => run::guard(args).map(done),
-        Command::Warden(args) => hold::ward(args).map(done),
+        Command::Keeper(args) => beside("keeper", run::keep(args)),
+        Command::Guardian(args) => beside("guardian", run::guard(args)),
+        Command::Warden(args) => beside("warden", hold::ward(args)),
     };
     let code = ended.unwrap_or_else(|failure| failure.report());
     logging::flush();

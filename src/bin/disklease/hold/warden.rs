@@ -17,7 +17,6 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::control::{Kind, begin, os_error, poll_any, receive, send};
 use crate::deadlines::Term;
-use crate::exit::Failure;
 
 /// The name of the hidden command.
 pub(crate) const NAME: &str = "__warden";
@@ -34,7 +33,7 @@ pub(crate) struct Args {
 }
 
 /// The warden, from its start to its end.
-pub(crate) fn ward(args: &Args) -> Result<(), Failure> {
+pub(crate) fn ward(args: &Args) -> io::Result<()> {
     let (control, _) = begin(c"disklease-ward")?;
     match start(args.pid) {
         Ok((process, term)) => {

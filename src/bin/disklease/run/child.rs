@@ -10,7 +10,7 @@ use disklease::die_with_this_thread;
 use rustix::process::Signal;
 
 use super::{guardian, keeper, privileges};
-use crate::control::{ANSWERS_WITHIN, Kind, Message, beside, receive_within, send};
+use crate::control::{ANSWERS_WITHIN, Kind, Message, beside, hand_over, receive_within, send};
 use crate::exit::Failure;
 use crate::logging::complain;
 use crate::offspring::adopt;
@@ -100,7 +100,7 @@ impl Child {
         let mut process = die_with_this_thread(&mut command).spawn()?;
         // Else the keeper's copy of it would not be the last one.
         drop(command);
-        send(&keeper, Message::handing(Kind::Guard, theirs.into()))?;
+        hand_over(&keeper, Kind::Guard, theirs.into())?;
         let guardian = match receive_within(&keeper, ANSWERS_WITHIN) {
             Ok(said) if said.kind == Kind::Guardian => {
                 match receive_within(&control, ANSWERS_WITHIN) {
@@ -126,7 +126,7 @@ impl Child {
         let mut keepers = vec![Arc::new(keeper)];
         if !args.is_init {
             let (timer, theirs) = UnixStream::pair()?;
-            send(&control, Message::handing(Kind::Deadlines, theirs.into()))?;
+            hand_over(&control, Kind::Deadlines, theirs.into())?;
             keepers.push(Arc::new(timer));
         }
         Ok(Self {
@@ -148,8 +148,7 @@ impl Child {
     /// Starts the command.
     pub(crate) fn start_command(&self) -> Result<(), Failure> {
         let input = io::stdin().as_fd().try_clone_to_owned();
-        let started =
-            input.and_then(|input| send(&self.control, Message::handing(Kind::Start, input)));
+        let started = input.and_then(|input| hand_over(&self.control, Kind::Start, input));
         started.map_err(|error| {
             Failure::unavailable(format_args!("the guardian of the command is gone: {error}"))
         })

@@ -28,9 +28,8 @@ use rustix::process::{
 use rustix::thread::set_no_new_privs;
 
 use super::pid_file;
-use crate::control::{Kind, Message, begin, os_error, poll_any, receive, send};
+use crate::control::{Kind, Message, begin, os_error, poll_any, receive, receive_with_fd, send};
 use crate::deadlines::Term;
-use crate::exit::Failure;
 use crate::offspring::{self, adopt, end_all, living, reap};
 
 /// The name of the hidden command.
@@ -95,7 +94,7 @@ impl Args {
 }
 
 /// The guardian, from its start to its end.
-pub(crate) fn guard(args: &Args) -> Result<(), Failure> {
+pub(crate) fn guard(args: &Args) -> io::Result<()> {
     let (control, mask) = begin(c"disklease-guard")?;
     let signals = SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::CONT])?;
     let keeper = getppid();
@@ -116,12 +115,9 @@ pub(crate) fn guard(args: &Args) -> Result<(), Failure> {
     let _ = send(&control, Kind::Ready);
     // Nothing else comes first, but the end of a run that does not want it any more.
     let input = loop {
-        let Some(said) = receive(&control) else {
-            return Ok(());
-        };
-        match (said.kind, said.fd) {
-            (Kind::Deadlines, Some(told)) => heed_deadlines(told)?,
-            (Kind::Start, Some(input)) => break input,
+        match receive_with_fd(&control) {
+            Some((said, Some(told))) if said.kind == Kind::Deadlines => heed_deadlines(told)?,
+            Some((said, Some(input))) if said.kind == Kind::Start => break input,
             _ => return Ok(()),
         }
     };

@@ -23,9 +23,10 @@ use disklease::__cli::{Deadman, OwnerProcess, SignalMask, new_pid_namespace};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::guardian;
-use crate::control::{Kind, Message, begin, beside, os_error, poll_any, receive, send};
+use crate::control::{
+    Kind, Message, begin, beside, os_error, poll_any, receive, receive_with_fd, send,
+};
 use crate::deadlines::Term;
-use crate::exit::Failure;
 use crate::offspring::{adopt, end_all, has_ended};
 
 /// The name of the hidden command. `disklease run` starts it, with the control socket as its standard input and
@@ -36,11 +37,11 @@ pub(crate) const NAME: &str = "__keeper";
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keeper, from its start to its end.
-pub(crate) fn keep(args: &guardian::Args) -> Result<(), Failure> {
+pub(crate) fn keep(args: &guardian::Args) -> io::Result<()> {
     let (control, mask) = begin(c"disklease-keep")?;
     // Nothing else comes first, but the end of a run that does not want it any more.
-    if let Some(said) = receive(&control)
-        && let (Kind::Guard, Some(theirs)) = (said.kind, said.fd)
+    if let Some((said, Some(theirs))) = receive_with_fd(&control)
+        && said.kind == Kind::Guard
     {
         match start(args, theirs, mask) {
             Ok(kept) => kept.watch(&control),
