@@ -49,24 +49,20 @@ impl Keepers {
     }
 
     /// Sends it to all of them, also where one has no room for it. Whether all had.
-    fn send_all(&self, kind: Kind, lost_at: Timestamp) -> bool {
+    fn send(&self, message: Message) -> bool {
         let sockets = self.sockets.lock();
-        let unsent = sockets
-            .iter()
-            .filter(|socket| send(socket, self.deadline(kind, lost_at)).is_err());
+        let unsent = sockets.iter().filter(|it| send(it, message).is_err());
         unsent.count() == 0
     }
 
     /// Says that the leases are lost now, for good. A keeper that is gone has killed already.
     pub(crate) fn send_last(&self) {
-        self.send_all(Kind::LastDeadline, clock::now());
+        self.send(self.deadline(Kind::LastDeadline, clock::now()));
     }
 
     /// Says that the process is not held any more.
     pub(crate) fn release(&self) {
-        for socket in self.sockets.lock().iter() {
-            let _ = send(socket, Kind::Released);
-        }
+        self.send(Kind::Released.into());
     }
 
     /// Has them arm their timers with the deadline of `lockspace`, and sends them each later deadline. To be
@@ -94,7 +90,7 @@ impl Keepers {
                 // Where one had no room for it all of them are sent it again.
                 if let Some(lost_at) = deadline(&lockspace)
                     && lost_at != sent
-                    && keepers.send_all(Kind::Deadline, lost_at)
+                    && keepers.send(keepers.deadline(Kind::Deadline, lost_at))
                 {
                     sent = lost_at;
                 }

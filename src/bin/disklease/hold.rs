@@ -30,7 +30,7 @@ const WARDENS: usize = 5;
 ///
 /// That one process counts, not what it has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
 /// to it. Should the locks be lost, or this command be killed, it is sent SIGTERM, and SIGKILL when the
-/// grace is over. Nothing ends it if this command, its warden and it are frozen together.
+/// grace has expired. Nothing ends it if this command, its warden and it are frozen together.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The process
@@ -167,7 +167,7 @@ impl Hold<'_> {
         thread.spawn(wait).map(drop)
     }
 
-    /// Starts and arms a warden, but where nothing is to end the process.
+    /// Starts and arms a warden, unless nothing is to end the process.
     fn start_warden(&self) -> Result<Deadlines, Failure> {
         let started = if self.session.is_fenced() {
             self.start_and_arm()
@@ -188,21 +188,17 @@ impl Hold<'_> {
         drop(warden);
         // By now it has opened the process, and as ours has not ended it is the same.
         let control = Arc::new(control);
-        let said = receive_within(&control, ANSWERS_WITHIN);
-        let is_ready = said.is_ok_and(|said| said.kind == Kind::Ready);
-        let armed = if is_ready && !self.process.has_ended() {
-            self.keepers.set(slice::from_ref(&control));
-            self.keepers.arm(self.manager.lockspace())
-        } else {
-            Err(io::Error::other(
+        let armed = match receive_within(&control, ANSWERS_WITHIN) {
+            Ok(said) if said.kind == Kind::Ready && !self.process.has_ended() => {
+                self.keepers.set(slice::from_ref(&control));
+                self.keepers.arm(self.manager.lockspace())
+            }
+            _ => Err(io::Error::other(
                 "the process or the warden has ended, or the warden does not answer",
-            ))
+            )),
         };
-        if armed.is_err() {
-            // Should it only be stopped: it is to end nothing later on.
-            let _ = child.kill();
-        }
-        let armed = armed?;
+        // Should it only be stopped: it is to end nothing later on.
+        let armed = armed.inspect_err(|_| drop(child.kill()))?;
         self.session.listen(control, move || {
             let _ = child.wait();
             Some(Event::WardenGone)

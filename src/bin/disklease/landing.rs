@@ -1,4 +1,4 @@
-//! What a process that has ended has written to its disks: waited for before they are given back.
+//! Writes of a process that has ended: waited for before its disks are given back.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use disklease::__cli::{NotLanded, await_writes, writes_end_with_process};
 use crate::logging::complain;
 use crate::output::shown_path;
 
-/// How often it is said that the storage does not answer.
+/// How often the operator is told that the storage does not answer.
 const STILL: Duration = Duration::from_secs(5);
 
 /// How soon a storage that has failed is asked again.
@@ -39,8 +39,8 @@ impl Landing {
         patiently("looking what the disks lie on", look)
     }
 
-    /// Comes back when `end` has ended all that writes to them, and what was written is on them. Done
-    /// once: whoever asks a second time waits for the first.
+    /// Returns when `end` has ended all that writes to them, and what was written is on them. Done once: a
+    /// second caller waits for the first.
     pub(crate) fn wait(&self, end: impl FnOnce()) {
         self.once.call_once(|| {
             end();
@@ -81,7 +81,7 @@ fn wait_for(disk: &Path) {
     }
 }
 
-/// Does `work`, and says so where that takes long. On a thread of its own: a signal may come to the thread that
+/// Does `work`, and tells the operator where that takes long. On a thread of its own: a signal may come to the thread that
 /// waits, which could not take it while it hangs in the storage.
 fn patiently<T: Send + 'static>(what: &str, work: impl Fn() -> T + Send + Sync + 'static) -> T {
     let work = Arc::new(work);
@@ -94,8 +94,8 @@ fn patiently<T: Send + 'static>(what: &str, work: impl Fn() -> T + Send + Sync +
     done.unwrap_or_else(|| work())
 }
 
-/// The next that `told` gives, or `None` if nothing can come any more. Every few seconds it is said what is still
-/// waited for.
+/// The next value from `told`, or `None` if none can come any more. Tells the operator every few seconds what is
+/// still waited for.
 pub(crate) fn wait_aloud<T>(what: impl Display, told: &Receiver<T>) -> Option<T> {
     let mut waited = 0_u64;
     loop {

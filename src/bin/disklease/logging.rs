@@ -69,7 +69,7 @@ pub(crate) fn flush() {
 fn write_all(queued: &Receiver<Queued>) {
     for next in queued {
         match next {
-            // Nobody can be told when that fails.
+            // There is nobody to tell of an error.
             Queued::Message(text) => drop(io::stderr().lock().write_all(&text)),
             Queued::Flush(done) => drop(done.send(())),
         }
@@ -82,9 +82,9 @@ struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         match QUEUE_IN.get() {
-            // Full: whoever reads stderr does not.
+            // It is full where nothing reads stderr.
             Some(queue) => drop(queue.try_send(Queued::Message(message.to_vec()))),
-            // Nobody can be told when that fails.
+            // There is nobody to tell of an error.
             None => drop(io::stderr().lock().write_all(message)),
         }
         Ok(message.len())

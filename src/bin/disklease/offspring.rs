@@ -45,7 +45,7 @@ pub(crate) fn reap(mut on_end: impl FnMut(Pid, WaitStatus)) -> bool {
     }
 }
 
-/// Kills all processes below this one, and comes back when the last of them has ended. A process that
+/// Kills all processes below this one, and returns when the last of them has ended. A process that
 /// hangs in the kernel is waited for: what it does there may yet reach a disk. `tell` is called with it, and
 /// with the number of the error with which it cannot be killed, or 0 if it was.
 #[expect(clippy::disallowed_methods, reason = "it waits for processes")]
@@ -74,7 +74,7 @@ pub(crate) fn end_all_and_say() {
     });
 }
 
-/// A process that was killed is there still, or cannot be killed, for this error.
+/// Tells the operator of a process that was killed and is still there, or cannot be killed, for this error.
 pub(crate) fn tell_of_lasting(process: &str, error: i32) {
     if error == 0 {
         complain!("{process} was killed and does not end: the disks are kept until it does");
@@ -129,7 +129,7 @@ pub(crate) fn has_ended(process: Pid) -> bool {
     stat_now(process).is_some_and(|stat| stat.is_zombie)
 }
 
-/// Those of them that have not ended.
+/// The processes below this one that have not ended.
 ///
 /// `/proc` is read process by process. A daemon that is started meanwhile, by one that ends meanwhile, is
 /// missed by such a scan, and is a child of ours in the next.
@@ -177,22 +177,18 @@ fn descendants() -> Vec<Below> {
 
 fn stat_now(process: Pid) -> Option<Below> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (parent, is_zombie) = parent_of(&stat)?;
-    Some(Below {
-        process,
-        parent,
-        is_zombie,
-    })
+    read_stat(process, &stat)
 }
 
-/// The parent in a line of `/proc/PID/stat`, and whether the process has ended. The second field,
-/// the program's name, can hold anything.
-fn parent_of(stat: &str) -> Option<(Pid, bool)> {
+/// What a line of `/proc/PID/stat` says. The second field, the program's name, can hold anything.
+fn read_stat(process: Pid, stat: &str) -> Option<Below> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
-    let is_zombie = matches!(fields.next()?, "Z" | "X");
-    let parent = fields.next()?.parse().ok().and_then(Pid::from_raw)?;
-    Some((parent, is_zombie))
+    Some(Below {
+        process,
+        is_zombie: matches!(fields.next()?, "Z" | "X"),
+        parent: fields.next()?.parse().ok().and_then(Pid::from_raw)?,
+    })
 }
 
 #[cfg(test)]
@@ -202,8 +198,8 @@ mod tests {
     #[test]
     fn the_parent_is_found_whatever_the_program_is_called() {
         let parent = |stat| {
-            let found = parent_of(stat);
-            found.map(|(pid, is_zombie)| (pid.as_raw_nonzero().get(), is_zombie))
+            let found = read_stat(getpid(), stat);
+            found.map(|below| (number_of(below.parent), below.is_zombie))
         };
         assert_eq!(parent("12 (sh) S 7 12 12 0"), Some((7, false)));
         assert_eq!(parent("12 (a) R 1 (b) Z 7 12"), Some((7, true)));

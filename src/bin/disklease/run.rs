@@ -37,8 +37,8 @@ const LEFT_BEHIND: u8 = 70;
 /// its disks are given back, and the exit code is 70 then if it would be 0. When this command is
 /// killed, so are its command and all below it.
 ///
-/// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended when the
-/// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
+/// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended by the
+/// end of the grace: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -201,45 +201,35 @@ fn tell_problem(args: &Args, child: &Child, said: &Message) -> bool {
     let error = io::Error::from_raw_os_error(said.errno());
     match said.kind {
         Kind::Lasting => tell_of_lasting(&process, said.errno()),
-        Kind::Unkillable => {
-            let what = if refuses {
-                "the command is to end, and its disks are kept until all of it has ended"
-            } else {
-                "it goes on should this program be killed"
-            };
-            complain!("{process} of the command may not be sent signals ({error}): {what}");
-            if refuses {
-                child.send(Signal::TERM);
-            }
-            return refuses;
+        Kind::Unkillable if refuses => {
+            complain!(
+                "{process} of the command may not be sent signals ({error}): the command is to end, and its disks are kept until all of it has ended"
+            );
+            child.send(Signal::TERM);
+            return true;
         }
+        Kind::Unkillable => complain!(
+            "{process} of the command may not be sent signals ({error}): it goes on should this program be killed"
+        ),
         Kind::NotSent => complain!(
             "{process} of the command was NOT sent the signal: {error}; its disks are kept until it ends. End it as its own user or root"
         ),
-        Kind::LeftBehind => {
-            complain!(
-                "{process} was left behind by the command and is killed: a command that becomes a daemon needs --pid-file or --follow"
-            );
-            return true;
-        }
+        Kind::LeftBehind => complain!(
+            "{process} was left behind by the command and is killed: a command that becomes a daemon needs --pid-file or --follow"
+        ),
         Kind::NotFollowed => {
-            let file = shown_path(
-                args.job
-                    .pid_file
-                    .as_deref()
-                    .unwrap_or_else(|| Path::new("")),
-            );
+            let file = args.job.pid_file.as_deref().map(shown_path);
+            let file = file.unwrap_or_default();
             match said.number() {
                 0 => complain!("the pid file {file} names no process"),
                 named => complain!(
                     "the pid file {file} names {named}, which is no process of the command"
                 ),
             }
-            return true;
         }
         _ => {}
     }
-    false
+    matches!(said.kind, Kind::LeftBehind | Kind::NotFollowed)
 }
 
 fn not_started(args: &Args, error: i32) -> Failure {

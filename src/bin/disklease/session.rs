@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
         Keepers::new(Timing::new(self.args.io_timeout, self.args.fire_timeout))
     }
 
-    /// Whether whoever holds is killed when the grace is over.
+    /// Whether the holder is killed at the end of the grace.
     pub(crate) const fn is_fenced(&self) -> bool {
         !matches!(self.args.on_lock_failure, OnLockFailure::Ignore)
     }
@@ -267,7 +267,7 @@ impl<'a> Session<'a> {
         let landing = Arc::clone(&self.landing);
         let request = LockRequest::new(Owner::process(self.guest, owner))
             .wait(args.wait.map_or(WaitLimit::Try, WaitLimit::For))
-            .cancel_by(self.signals.cancel())
+            .cancel_by(&self.signals.cancel)
             .on_lock_failure(action)
             .on_lost(move |reason| {
                 keepers.send_last();
@@ -311,7 +311,7 @@ pub(crate) fn is_lost(guard: &LockGuard) -> bool {
     !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
 }
 
-/// `who` is the holder.
+/// Tells the operator of a loss; `who` is the holder.
 pub(crate) fn tell_loss(reason: &str, who: &str) {
     complain!(
         "THE LOCKS ARE LOST: {reason}. {who} must not write any longer; other hosts may take the disks soon"

@@ -1,8 +1,8 @@
 //! Signals: the command's while it runs; ours before, and the end of the run.
 //!
-//! Whatever was locked by then is given back, the host id is left and the watchdog stood down: the
-//! wait is ended, and the main thread clears up. Only where nothing of ours is on the disk, or it is
-//! asked for twice and no watchdog is in use, the process ends at once.
+//! A signal before the command runs, or after it, cancels what is waited for; the main thread then gives back
+//! what was locked, leaves the host id and stands the watchdog down. The process ends at once only where nothing
+//! of ours is on the disk, or at a second signal if no watchdog is in use.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,10 +18,11 @@ use signal_hook::low_level::signal_name;
 use crate::exit::{self, Failure};
 use crate::logging::{self, complain};
 
-/// What is passed on.
+/// The signals that are passed on.
 const PASSED_ON: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 
-/// What would end this process, were it sent to all of its group: it is neither ours nor meant so.
+/// Signals that end a process which does not handle them. Sent to the whole process group they are the command's
+/// alone, and must not end this process.
 fn unheeded() -> impl Iterator<Item = i32> {
     use signal_hook::consts::{SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM};
     let named = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
@@ -30,9 +31,10 @@ fn unheeded() -> impl Iterator<Item = i32> {
 }
 
 /// How far the run has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nothing was done yet.
+    #[default]
     Starting,
     /// The watchdog is tried, or the host id claimed.
     Joining,
@@ -40,24 +42,26 @@ pub(crate) enum Phase {
     WaitingForOwner,
     /// The disks are being locked, or given back.
     Locking,
-    /// What is sent is the command's.
+    /// Signals are the command's.
     Running,
 }
 
+#[derive(Default)]
 struct State {
     phase: Phase,
-    /// Whether what is sent was the command's before.
+    /// Whether signals were the command's before.
     has_run: bool,
     /// The signal that ends the run.
     ended_by: Option<i32>,
 }
 
-/// A thread that takes the signals.
+/// The thread that receives the signals, and how far the run has come.
 #[derive(Clone)]
 pub(crate) struct Signals {
     state: Arc<Mutex<State>>,
     has_watchdog: bool,
-    cancel: CancelToken,
+    /// Cancelled when a signal ends the run.
+    pub(crate) cancel: CancelToken,
 }
 
 impl Signals {
@@ -77,13 +81,8 @@ impl Signals {
                 signal_hook::flag::register(number, nothing).map_err(failed)?;
             }
         }
-        let state = State {
-            phase: Phase::Starting,
-            has_run: false,
-            ended_by: None,
-        };
         let this = Self {
-            state: Arc::new(Mutex::new(state)),
+            state: Arc::default(),
             has_watchdog,
             cancel: CancelToken::new(),
         };
@@ -104,7 +103,7 @@ impl Signals {
 
     /// Ends the run, if it is not the command's.
     fn is_passed_on(&self, number: i32) -> bool {
-        // Held all the while, so that no command is started.
+        // Locked all the while, so that no command is started.
         let mut state = self.state.lock();
         let at_once = match state.phase {
             Phase::Running => return true,
@@ -125,12 +124,7 @@ impl Signals {
         false
     }
 
-    /// Cancelled when a signal ends the run.
-    pub(crate) const fn cancel(&self) -> &CancelToken {
-        &self.cancel
-    }
-
-    /// Ends the run where it would only begin to wait, and a signal has ended it before.
+    /// The run has come so far. Ends the process where the run would start to wait though a signal has ended it.
     pub(crate) fn enter(&self, phase: Phase) {
         let mut state = self.state.lock();
         if let (Phase::WaitingForOwner, Some(number)) = (phase, state.ended_by) {
@@ -150,7 +144,7 @@ impl Signals {
         Ok(())
     }
 
-    /// What a run has failed by: the signal, if one has ended it.
+    /// Why a run has failed: by the signal, if one has ended it, else by `failure`.
     pub(crate) fn cause(&self, failure: Failure) -> Failure {
         let state = self.state.lock();
         match state.ended_by {

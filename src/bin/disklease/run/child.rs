@@ -16,7 +16,7 @@ use crate::logging::complain;
 use crate::offspring::adopt;
 use crate::session::{Event, Session};
 
-/// What holds all that a command starts.
+/// What holds all processes that a command starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Containment {
     Auto,

@@ -76,14 +76,10 @@ pub(crate) struct Job {
 
 impl Args {
     pub(crate) fn to_words(&self) -> Vec<OsString> {
-        let mut words = Vec::new();
-        for (is_set, word) in [
-            (self.is_init, "--is-init"),
-            (self.refuses_privileges, "--refuses-privileges"),
-            (self.job.follow, "--follow"),
-        ] {
-            words.extend(is_set.then(|| word.into()));
-        }
+        let mut words: Vec<OsString> = Vec::new();
+        words.extend(self.is_init.then(|| "--is-init".into()));
+        words.extend((self.refuses_privileges).then(|| "--refuses-privileges".into()));
+        words.extend(self.job.follow.then(|| "--follow".into()));
         if let Some(file) = &self.job.pid_file {
             words.extend(["--pid-file".into(), file.into()]);
         }

@@ -43,23 +43,21 @@ pub(crate) fn keep(args: &guardian::Args) -> io::Result<()> {
     if let Some((said, Some(theirs))) = receive_with_fd(&control)
         && said.kind == Kind::Guard
     {
+        let run = getppid();
         match start(args, theirs, mask) {
-            Ok(kept) => kept.watch(&control),
+            Ok((term, guardian)) => watch(&control, run, term, &guardian),
             Err(refusal) => drop(send(&control, refusal)),
         }
     }
     Ok(())
 }
 
-struct Kept {
-    term: Term,
-    /// The run.
-    run: Option<Pid>,
-    guardian: OwnerProcess,
-}
-
-fn start(args: &guardian::Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Message> {
-    let run = getppid();
+/// Starts the guardian.
+fn start(
+    args: &guardian::Args,
+    control: OwnedFd,
+    mask: SignalMask,
+) -> Result<(Term, OwnerProcess), Message> {
     let deadman = if args.is_init {
         Deadman::new()
     } else {
@@ -77,40 +75,30 @@ fn start(args: &guardian::Args, control: OwnedFd, mask: SignalMask) -> Result<Ke
     guardian.arg(guardian::NAME).args(args.to_words());
     let guardian = mask.restore_in(&mut guardian).spawn()?;
     let guardian = OwnerProcess::open(guardian.id()).map_err(os_error)?;
-    Ok(Kept {
-        term,
-        run,
-        guardian,
-    })
+    Ok((term, guardian))
 }
 
-impl Kept {
-    /// Until the guardian has ended, or the run has, or the time of both has expired.
-    fn watch(mut self, control: &OwnedFd) {
-        let pid = self.guardian.pid().cast_signed();
-        let _ = send(control, Message::with(Kind::Guardian, pid));
-        while !self.guardian.has_ended() && !self.is_alone() {
-            let left = self.term.left().unwrap_or(CHECK_INTERVAL);
-            if left.is_zero() {
-                break;
-            }
-            let fds = [control.as_fd(), self.guardian.as_fd()];
-            let [said, _] = poll_any(fds, Some(left.min(CHECK_INTERVAL)));
-            if said {
-                match receive(control) {
-                    Some(said) => drop(self.term.heed(&said, control)),
-                    None => break,
-                }
+/// Until the guardian has ended, or the run has, or the time of both has expired.
+fn watch(control: &OwnedFd, run: Option<Pid>, mut term: Term, guardian: &OwnerProcess) {
+    let pid = guardian.pid().cast_signed();
+    let _ = send(control, Message::with(Kind::Guardian, pid));
+    // The run is gone also where a thread of it hangs in the kernel and keeps its end of the socket open.
+    let is_alone = || getppid() != run || run.is_some_and(has_ended);
+    while !guardian.has_ended() && !is_alone() {
+        let left = term.left().unwrap_or(CHECK_INTERVAL);
+        if left.is_zero() {
+            break;
+        }
+        let fds = [control.as_fd(), guardian.as_fd()];
+        let [said, _] = poll_any(fds, Some(left.min(CHECK_INTERVAL)));
+        if said {
+            match receive(control) {
+                Some(said) => drop(term.heed(&said, control)),
+                None => break,
             }
         }
-        end_all(|process, error| {
-            let _ = send(control, Message::about(Kind::Lasting, process, error));
-        });
     }
-
-    /// Whether the run is gone, be it that a thread of it hangs in the kernel and keeps its end of the
-    /// socket open.
-    fn is_alone(&self) -> bool {
-        getppid() != self.run || self.run.is_some_and(has_ended)
-    }
+    end_all(|process, error| {
+        let _ = send(control, Message::about(Kind::Lasting, process, error));
+    });
 }
