@@ -81,8 +81,8 @@ fn wait_for(disk: &Path) {
     }
 }
 
-/// Does `work`, and tells the operator where that takes long. On a thread of its own: a signal may come to the thread that
-/// waits, which could not take it while it hangs in the storage.
+/// Does `work`, and tells the operator where that takes long. On a thread of its own: a signal may come to
+/// the thread that waits, which could not take it while it hangs in the storage.
 fn patiently<T: Send + 'static>(what: &str, work: impl Fn() -> T + Send + Sync + 'static) -> T {
     let work = Arc::new(work);
     let (tell, told) = channel();

@@ -1,10 +1,10 @@
 //! The process beside `disklease hold` that ends the held process when its time has expired.
 //!
-//! The hold tells it of each renewal as a run tells a keeper. The warden outlives `disklease hold`: it
-//! asks the held process to end when the hold is gone, and kills it at the end of the grace without news. Should it be stopped,
-//! a timer in the kernel wakes it then, and so does the end of `disklease hold`. Until the process has
-//! ended the warden keeps the process lock, by the descriptor that it inherits: no other run of this host
-//! id is let in early.
+//! The hold sends it a deadline with each renewal, as a run does to a keeper. The warden outlives
+//! `disklease hold`: it asks the held process to end when the hold is gone, and kills it at the end of
+//! the grace without news. Should the warden be stopped, a timer in the kernel wakes it then, and so
+//! does the end of `disklease hold`. Until the process has ended the warden keeps the process lock, by
+//! the descriptor that it inherits: no other run of this host id is let in early.
 //!
 //! It has one thread, and prints nothing.
 

@@ -1,16 +1,15 @@
-//! The process below which the command runs. It lives a little longer than the command.
+//! The process below which the command runs. The guardian lives a little longer than the command.
 //!
-//! * Its end is the end of the command and of all that the command has left behind: that is what
-//!   the disks are kept for.
+//! * The guardian ends when the command and all processes that the command has left behind have ended:
+//!   until then the disks are kept.
 //! * Contained, it is the first process of a PID namespace: when it is killed, with its keeper or
-//!   alone, the kernel kills all in there, whoever it runs as, frozen or not.
+//!   alone, the kernel kills all processes in the namespace, whoever they run as, frozen or not.
 //! * Not contained, it kills the command and all below it when the keeper or the run is gone, also
 //!   where it was stopped itself; when it is killed, the kernel kills the command, and the keeper or
 //!   the run the rest. A timer in the kernel kills it when the time of the locks has expired: it may be
 //!   frozen.
 //!
-//! The command is started when it is told to, which is after the disks are locked. It prints
-//! nothing.
+//! It starts the command when the run says so, which is after the disks are locked. It prints nothing.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,19 +1,19 @@
-//! The process between `disklease run` and the guardian of its command. Its end is the end of both
-//! of these.
+//! The process between `disklease run` and the guardian of its command. Where the keeper ends, guardian and
+//! command end too.
 //!
-//! The run sends it a deadline for the command with each renewal. Without such news it kills the
-//! guardian and all below it. It may not get to do that, where it is stopped or frozen:
+//! The run sends the keeper a deadline for the command with each renewal. Without such news the keeper kills
+//! the guardian and all below it. A keeper that is stopped or frozen may not get to do that:
 //!
 //! * Where the guardian is the first process of a PID namespace, a timer in the kernel kills the
-//!   keeper itself a little later, as the kernel does when `disklease run` ends; it kills the guardian
-//!   with the keeper, and with the guardian all in there. The first process of a namespace can have
-//!   no such timer: that is why there are two.
-//! * Without a namespace the guardian has that timer, and the command ends with it. The keeper is to
-//!   live, for nobody else would be there to kill what is left below a guardian that was frozen and
-//!   killed: its timer and the end of `disklease run` wake it, should it be stopped, and it checks once
-//!   a second whether the run lives.
+//!   keeper itself a little later, as the kernel does when `disklease run` ends; the kernel kills the
+//!   guardian with the keeper, and with the guardian all in the namespace. The first process of a
+//!   namespace can have no such timer: that is why there are two processes.
+//! * Without a namespace the guardian has that timer, and the command ends with the guardian. The keeper
+//!   is to live, for nothing else would kill the processes that are left below a guardian that was frozen
+//!   and killed. So its timer and the end of `disklease run` wake a keeper that is stopped, and it checks
+//!   once a second whether the run lives.
 //!
-//! It has one thread, and prints nothing.
+//! The keeper has one thread, and prints nothing.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
