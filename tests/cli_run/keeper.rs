@@ -20,7 +20,7 @@ const DEADLINE: u64 = 2;
 const ARMED: u64 = 4;
 const START: u64 = 9;
 
-/// As `run/control.rs` has it.
+/// As `control.rs` of the command has it.
 const LEN: usize = 40;
 
 /// It holds the disk by then, and nothing would end its command.

@@ -13,7 +13,7 @@ use crate::output;
 /// Show every lockspace and lease in a file or device
 ///
 /// Nothing is written and nothing is locked. Damage is shown with its byte offset, beside all that
-/// can be read. Areas are looked for at each MiB from the offset on.
+/// can be read. Areas are searched for at each MiB from the offset on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file or device
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let options = LookOptions::new().offset(args.offset);
-    let look = inspect::look(&args.path, options).map_err(Failure::unavailable)?;
+    let look = inspect::look(&args.path, options)?;
     if args.json {
         crate::json::print(&json::document(&look))
     } else {

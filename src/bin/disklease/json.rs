@@ -13,6 +13,16 @@ pub(crate) fn print(document: &Value) -> Result<(), Failure> {
     output::print(&format!("{document:#}\n"))
 }
 
+/// What `show` gives for each of them.
+pub(crate) fn list<T>(all: &[T], show: impl Fn(&T) -> Value) -> Value {
+    all.iter().map(show).collect()
+}
+
+/// As a JSON text, whatever is shown.
+pub(crate) fn text(shown: &impl ToString) -> Value {
+    shown.to_string().into()
+}
+
 /// Bytes that are no text become the replacement character.
 pub(crate) fn path(path: &Path) -> Value {
     path.to_string_lossy().into()
@@ -38,7 +48,7 @@ pub(crate) fn host_note(note: &HostNote) -> Value {
         "io_timeout_secs": note.io_timeout_secs,
         "pid": note.pid,
         "boot": output::hex(&note.boot),
-        "incarnation": note.incarnation.map(|incarnation| incarnation.to_string()),
+        "incarnation": note.incarnation.as_ref().map(text),
         "protocol": note.protocol,
         "fire_timeout_secs": note.fire_timeout_secs,
         "life_mark": note.life_mark,
@@ -49,7 +59,7 @@ pub(crate) fn holder_note(note: &HolderNote) -> Value {
     json!({
         "host_id": note.host_id.get(),
         "generation": note.generation.get(),
-        "incarnation": note.incarnation.map(|incarnation| incarnation.to_string()),
+        "incarnation": note.incarnation.as_ref().map(text),
         "version": note.version.get(),
         "tenure": match note.tenure {
             Tenure::HandedOver(_) => "handed over",

@@ -1,10 +1,10 @@
-//! Writing to stdout and stderr, and text of others made fit for a terminal.
+//! Writing to stdout, and text from disks made fit for a terminal.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, NO_OUTPUT};
 
 /// Writes to stdout. A reader that has gone away is no failure: it has seen what it wanted.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -12,16 +12,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let written = stdout.write_all(text.as_bytes());
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::output(format_args!("cannot write: {error}")))
+            let message = format_args!("cannot write: {error}");
+            Err(Failure::new(NO_OUTPUT, message))
         }
         _ => Ok(()),
     }
 }
 
-/// One message to the operator, on stderr.
-pub(crate) fn complain(message: &dyn Display) {
-    crate::logging::say(format!("disklease: {message}\n"));
-}
+/// Said where the storage could not be read past the page cache.
+pub(crate) const NOT_DIRECT: &str =
+    "read through the page cache: what other hosts wrote may not be seen\n";
 
 /// A text from a disk or a path, with what would move a terminal's cursor or text escaped.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
@@ -56,13 +56,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A UUID as people write it.
 pub(crate) fn uuid(bytes: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
+    let mut text = hex(bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
     }
     text
 }
@@ -95,10 +91,11 @@ fn date(days: u64) -> Option<(u64, u64, u64)> {
     None
 }
 
-/// Rows with aligned columns, two spaces between them, each behind `indent`.
-pub(crate) fn table<const N: usize>(indent: &str, head: [&str; N], rows: &[[String; N]]) -> String {
-    let head = head.map(str::to_owned);
-    let lines = || std::iter::once(&head).chain(rows);
+/// Rows with aligned columns, two spaces between them, each behind `indent`. `head` has the columns' names, with `|`
+/// between them.
+pub(crate) fn table<const N: usize>(indent: &str, head: &str, rows: &[[String; N]]) -> String {
+    let head: Vec<String> = head.split('|').map(str::to_owned).collect();
+    let lines = || std::iter::once(&head[..]).chain(rows.iter().map(|row| &row[..]));
     let mut widths = [0; N];
     for line in lines() {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -150,7 +147,7 @@ mod tests {
             ["100".to_owned(), String::new()],
         ];
         assert_eq!(
-            table("  ", ["ID", "NAME"], &rows),
+            table("  ", "ID|NAME", &rows),
             "  ID   NAME\n  1    äb\n  100\n"
         );
     }

@@ -12,7 +12,7 @@ use disklease::libvirt::LeaseDirectory;
 use disklease::timing::FireTimeout;
 
 use crate::exit::Failure;
-use crate::output;
+use crate::{output, parse};
 
 /// Show the hosts of a lease directory, and which disks they hold
 ///
@@ -29,10 +29,12 @@ pub(crate) struct Args {
     no_wait: bool,
     /// Watch the hosts for this long
     #[arg(long, value_name = "SECS", conflicts_with = "no_wait")]
-    watch: Option<u64>,
+    #[arg(value_parser = parse::secs)]
+    watch: Option<Duration>,
     /// The watchdog's time, which all hosts of the lockspace have in common
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
-    fire_timeout: u64,
+    #[arg(long, value_name = "SECS", default_value = "60")]
+    #[arg(value_parser = parse::fire_timeout)]
+    fire_timeout: FireTimeout,
     /// The id that the lockspace must have
     #[arg(long, value_name = "ID")]
     lockspace_id: Option<LockspaceId>,
@@ -42,20 +44,19 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let fire_timeout =
-        FireTimeout::new(Duration::from_secs(args.fire_timeout)).map_err(Failure::usage)?;
     let watch = match args.watch {
         _ if args.no_wait => Watch::Once,
-        Some(secs) => Watch::For(Duration::from_secs(secs)),
+        Some(time) => Watch::For(time),
         None => Watch::UntilSeen,
     };
-    let directory = LeaseDirectory::new(&args.lease_dir);
-    let mut options = StatusOptions::new().watch(watch).fire_timeout(fire_timeout);
+    let mut options = StatusOptions::new()
+        .watch(watch)
+        .fire_timeout(args.fire_timeout);
     if let Some(id) = args.lockspace_id {
         options = options.lockspace_id(id);
     }
-    let status =
-        LeaseDirectoryStatus::observe(&directory, options).map_err(Failure::unavailable)?;
+    let directory = LeaseDirectory::new(&args.lease_dir);
+    let status = LeaseDirectoryStatus::observe(&directory, options)?;
     if args.json {
         crate::json::print(&json::document(&status))
     } else {

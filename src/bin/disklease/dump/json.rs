@@ -1,10 +1,12 @@
-//! A look at a file as JSON. The fields are documented in `docs/command.md`.
+//! What a file holds, as JSON. The fields are documented in `docs/command.md`.
 
-use disklease::format::{FormatError, Generation, HostId, NoteState};
-use disklease::inspect::{Area, Damage, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
-use serde_json::{Map, Value, json};
+use std::fmt::Display;
 
-use crate::json::{geometry, holder_note, host_note, name, path};
+use disklease::format::{DblockSector, DeltaLeader, Generation, HostId, NoteState, PaxosLeader};
+use disklease::inspect::{Area, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
+use serde_json::{Value, json};
+
+use crate::json::{geometry, holder_note, host_note, list, name, path, text};
 
 pub(crate) fn document(look: &FileLook) -> Value {
     json!({
@@ -13,169 +15,149 @@ pub(crate) fn document(look: &FileLook) -> Value {
         "length": look.len,
         "block_device": look.is_block_device,
         "direct_io": look.is_direct,
-        "areas": look.areas.iter().map(area).collect::<Vec<_>>(),
+        "areas": list(&look.areas, area),
     })
 }
 
 fn area(area: &Area) -> Value {
+    let offset = area.offset();
     match area {
         Area::Lockspace(look) => lockspace(look),
         Area::Lease(look) => lease(look),
-        Area::Zeros { offset, len } => json!({
-            "kind": "zeros",
-            "offset": offset,
-            "length": len,
-        }),
+        Area::Zeros { len, .. } => json!({ "kind": "zeros", "offset": offset, "length": len }),
         Area::Foreign {
-            offset,
-            len,
-            first_word,
+            len, first_word, ..
         } => json!({
             "kind": "foreign",
             "offset": offset,
             "length": len,
             "first_word": first_word,
         }),
-        _ => json!({ "kind": "unknown", "offset": area.offset() }),
+        _ => json!({ "kind": "unknown", "offset": offset }),
     }
 }
 
 fn lockspace(look: &LockspaceLook) -> Value {
-    let (id, id_error) = note(&look.id, |id| id.to_string().into());
     json!({
         "kind": "lockspace",
         "offset": look.offset,
         "geometry": geometry(look.geometry),
         "name": name(&look.name),
-        "id": id,
-        "id_error": id_error,
+        "id": shown(&look.id, text),
+        "id_error": error(&look.id),
         "damaged": look.is_damaged(),
         "cut_at": look.cut_at,
-        "hosts": look.hosts.iter().map(host).collect::<Vec<_>>(),
+        "hosts": list(&look.hosts, host),
     })
 }
 
 fn host(host: &HostSector) -> Value {
-    let mut fields = Map::new();
-    fields.insert("host_id".into(), host.host_id.get().into());
-    fields.insert("offset".into(), host.offset.into());
-    match &host.leader {
-        Ok(leader) => {
-            fields.insert("free".into(), leader.is_free().into());
-            fields.insert("host_name".into(), name(&leader.host_name()));
-            fields.insert("generation".into(), leader.generation().get().into());
-            fields.insert("timestamp".into(), leader.timestamp_secs().into());
-            fields.insert("io_timeout_secs".into(), leader.io_timeout_secs().into());
-            fields.insert("error".into(), Value::Null);
-        }
-        Err(damage) => {
-            fields.insert("error".into(), error(damage));
-        }
-    }
-    let (note, note_error) = note(&host.note, host_note);
-    fields.insert("note".into(), note);
-    fields.insert("note_error".into(), note_error);
-    let calls: Vec<u16> = host.bitmap.iter().map(HostId::get).collect();
-    fields.insert("calls".into(), calls.into());
-    fields.into()
+    let place = json!({
+        "host_id": host.host_id.get(),
+        "offset": host.offset,
+        "calls": host.bitmap.iter().map(HostId::get).collect::<Vec<_>>(),
+        "note": shown(&host.note, host_note),
+        "note_error": error(&host.note),
+    });
+    with(place, record(&host.leader, delta_leader))
+}
+
+fn delta_leader(leader: &DeltaLeader) -> Value {
+    json!({
+        "free": leader.is_free(),
+        "host_name": name(&leader.host_name()),
+        "generation": leader.generation().get(),
+        "timestamp": leader.timestamp_secs(),
+        "io_timeout_secs": leader.io_timeout_secs(),
+    })
 }
 
 fn lease(look: &LeaseLook) -> Value {
-    let mut fields = Map::new();
-    fields.insert("kind".into(), "lease".into());
-    fields.insert("offset".into(), look.offset.into());
-    fields.insert("geometry".into(), geometry(look.geometry));
-    fields.insert("geometry_guessed".into(), look.geometry_is_guessed.into());
-    fields.insert("damaged".into(), look.is_damaged().into());
-    fields.insert("cut_at".into(), look.cut_at.into());
-    let leader = match &look.leader {
-        Ok(leader) => json!({
-            "lockspace": name(&leader.space_name()),
-            "resource": name(&leader.resource_name()),
-            "num_hosts": leader.num_hosts(),
-            "free": leader.is_free(),
-            "short_hold": leader.is_short_hold(),
-            "owner_id": leader.owner_id().map(HostId::get),
-            "generation": leader.generation().get(),
-            "version": leader.version().get(),
-            "timestamp": leader.timestamp_secs(),
-            "write_id": leader.write_id(),
-            "write_generation": leader.write_generation().get(),
-            "write_timestamp": leader.write_timestamp(),
-            "error": null,
-        }),
-        Err(damage) => json!({ "error": error(damage) }),
-    };
-    fields.insert("leader".into(), leader);
-    let request = match &look.request {
-        Ok(request) => json!({
+    json!({
+        "kind": "lease",
+        "offset": look.offset,
+        "geometry": geometry(look.geometry),
+        "geometry_guessed": look.geometry_is_guessed,
+        "damaged": look.is_damaged(),
+        "cut_at": look.cut_at,
+        "leader": record(&look.leader, paxos_leader),
+        "request": record(&look.request, |request| json!({
             "version": request.version.get(),
             "force_mode": request.force_mode,
-            "error": null,
-        }),
-        Err(damage) => json!({ "error": error(damage) }),
-    };
-    fields.insert("request".into(), request);
-    let blocks: Vec<Value> = look.blocks.iter().map(block).collect();
-    fields.insert("blocks".into(), blocks.into());
-    fields.into()
+        })),
+        "blocks": list(&look.blocks, block),
+    })
+}
+
+fn paxos_leader(leader: &PaxosLeader) -> Value {
+    json!({
+        "lockspace": name(&leader.space_name()),
+        "resource": name(&leader.resource_name()),
+        "num_hosts": leader.num_hosts(),
+        "free": leader.is_free(),
+        "short_hold": leader.is_short_hold(),
+        "owner_id": leader.owner_id().map(HostId::get),
+        "generation": leader.generation().get(),
+        "version": leader.version().get(),
+        "timestamp": leader.timestamp_secs(),
+        "write_id": leader.write_id(),
+        "write_generation": leader.write_generation().get(),
+        "write_timestamp": leader.write_timestamp(),
+    })
 }
 
 fn block(block: &HostBlock) -> Value {
-    let mut fields = Map::new();
-    fields.insert("host_id".into(), block.host_id.get().into());
-    fields.insert("offset".into(), block.offset.into());
-    let sector = match &block.sector {
-        Ok(sector) => sector,
-        Err(damage) => {
-            fields.insert("error".into(), error(damage));
-            return fields.into();
-        }
-    };
-    let (ballot, problem) = match &sector.block {
-        Ok(Some(ballot)) => {
-            let input = ballot.input.map(|input| {
-                json!({
-                    "owner_id": input.owner,
-                    "generation": input.generation,
-                    "timestamp": input.timestamp,
-                })
-            });
-            let ballot = json!({
-                "mbal": ballot.mbal,
-                "bal": ballot.bal,
-                "version": ballot.version.get(),
-                "input": input,
-            });
-            (ballot, Value::Null)
-        }
-        Ok(None) => (Value::Null, Value::Null),
-        Err(problem) => (Value::Null, format_error(problem)),
-    };
-    fields.insert("ballot".into(), ballot);
-    fields.insert("error".into(), problem);
-    fields.insert("released".into(), sector.released.into());
-    let shared = sector.shared.map(Generation::get);
-    fields.insert("shared_generation".into(), shared.into());
-    let (note, note_error) = note(&sector.note, holder_note);
-    fields.insert("note".into(), note);
-    fields.insert("note_error".into(), note_error);
-    fields.into()
+    let place = json!({ "host_id": block.host_id.get(), "offset": block.offset });
+    with(place, record(&block.sector, dblock_sector))
 }
 
-/// A note and what is wrong with it: one of them, or neither.
-fn note<T>(note: &NoteState<T>, show: impl Fn(&T) -> Value) -> (Value, Value) {
-    match note {
-        NoteState::Absent => (Value::Null, Value::Null),
-        NoteState::Present(note) => (show(note), Value::Null),
-        NoteState::Damaged(error) => (Value::Null, format_error(error)),
+fn dblock_sector(sector: &DblockSector) -> Value {
+    let ballot = sector.block.as_ref().ok().and_then(Option::as_ref);
+    json!({
+        "ballot": ballot.map(|ballot| json!({
+            "mbal": ballot.mbal,
+            "bal": ballot.bal,
+            "version": ballot.version.get(),
+            "input": ballot.input.map(|input| json!({
+                "owner_id": input.owner,
+                "generation": input.generation,
+                "timestamp": input.timestamp,
+            })),
+        })),
+        "error": sector.block.as_ref().err().map(text),
+        "released": sector.released,
+        "shared_generation": sector.shared.map(Generation::get),
+        "note": shown(&sector.note, holder_note),
+        "note_error": error(&sector.note),
+    })
+}
+
+/// The fields of a record, or only its `error`.
+fn record<T, E: Display>(record: &Result<T, E>, show: impl Fn(&T) -> Value) -> Value {
+    match record {
+        Ok(record) => with(json!({ "error": null }), show(record)),
+        Err(error) => json!({ "error": text(error) }),
     }
 }
 
-fn error(damage: &Damage) -> Value {
-    damage.to_string().into()
+/// All fields of both; of those that both have, `more`'s.
+fn with(mut fields: Value, more: Value) -> Value {
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+        fields.extend(more);
+    }
+    fields
 }
 
-fn format_error(error: &FormatError) -> Value {
-    error.to_string().into()
+fn shown<T>(note: &NoteState<T>, show: impl Fn(&T) -> Value) -> Option<Value> {
+    match note {
+        NoteState::Present(note) => Some(show(note)),
+        NoteState::Absent | NoteState::Damaged(_) => None,
+    }
+}
+
+fn error<T>(note: &NoteState<T>) -> Option<Value> {
+    match note {
+        NoteState::Damaged(error) => Some(text(error)),
+        NoteState::Absent | NoteState::Present(_) => None,
+    }
 }

@@ -1,6 +1,6 @@
-//! A look at a file for people.
+//! What a file holds, for people.
 
-use std::fmt::Write as _;
+use std::fmt::{Result, Write as _};
 use std::mem::discriminant;
 
 use disklease::format::{
@@ -8,85 +8,70 @@ use disklease::format::{
 };
 use disklease::inspect::{Area, Damage, FileLook, HostBlock, HostSector, LeaseLook, LockspaceLook};
 
-use crate::output::{Shown, hex, shown_path, table, utc, uuid};
+use crate::output::{NOT_DIRECT, Shown, hex, shown_path, table, utc, uuid};
 
 pub(crate) fn of(look: &FileLook) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = file(&mut text, look);
+    text
+}
+
+fn file(text: &mut String, look: &FileLook) -> Result {
     let kind = if look.is_block_device {
         "block device"
     } else {
         "file"
     };
-    let mut text = format!("{}: {kind} of {} bytes\n", shown_path(&look.path), look.len);
+    let path = shown_path(&look.path);
+    writeln!(text, "{path}: {kind} of {} bytes", look.len)?;
     if !look.is_direct {
-        text.push_str("read through the page cache: what other hosts wrote may not be seen\n");
+        text.push_str(NOT_DIRECT);
     }
     if look.areas.is_empty() {
         text.push_str("it is empty\n");
     }
     for area in &look.areas {
-        text.push('\n');
-        let _ = match area {
-            Area::Lockspace(look) => lockspace(&mut text, look),
-            Area::Lease(look) => lease(&mut text, look),
-            Area::Zeros { offset, len } => {
-                writeln!(
-                    text,
-                    "byte {offset}: {len} bytes in which nothing begins, zeros"
-                )
+        write!(text, "\nbyte {}: ", area.offset())?;
+        match area {
+            Area::Lockspace(look) => lockspace(text, look)?,
+            Area::Lease(look) => lease(text, look)?,
+            Area::Zeros { len, .. } => {
+                writeln!(text, "{len} bytes in which nothing begins, zeros")?;
             }
             Area::Foreign {
-                offset,
-                len,
-                first_word,
+                len, first_word, ..
             } => writeln!(
                 text,
-                "byte {offset}: {len} bytes in which nothing of the format begins; the first word is {first_word:#010x}"
-            ),
-            other => writeln!(text, "byte {}: something else", other.offset()),
-        };
+                "{len} bytes in which nothing of the format begins; the first word is {first_word:#010x}"
+            )?,
+            _ => text.push_str("something else\n"),
+        }
     }
-    text
+    Ok(())
 }
 
-fn lockspace(text: &mut String, look: &LockspaceLook) -> std::fmt::Result {
-    let LockspaceLook {
-        offset,
-        geometry,
-        name,
-        ..
-    } = look;
-    writeln!(text, "byte {offset}: lockspace \"{name}\", {geometry}")?;
+fn lockspace(text: &mut String, look: &LockspaceLook) -> Result {
+    writeln!(text, "lockspace \"{}\", {}", look.name, look.geometry)?;
     match &look.id {
         NoteState::Present(id) => writeln!(text, "  id {id}")?,
         NoteState::Damaged(error) => writeln!(text, "  DAMAGED: {error}")?,
         NoteState::Absent => {}
     }
-    cut(text, look.cut_at, *offset, *geometry)?;
-    let good: Vec<[String; 7]> = look.hosts.iter().filter_map(host_row).collect();
+    cut(text, look.cut_at, look.offset, look.geometry)?;
+    let good: Vec<_> = look.hosts.iter().filter_map(host_row).collect();
     if good.is_empty() {
         text.push_str("  no host id was ever used\n");
     } else {
-        let head = [
-            "HOST",
-            "STATE",
-            "NAME",
-            "GENERATION",
-            "TIMESTAMP",
-            "IO TIMEOUT",
-            "NOTE",
-        ];
+        let head = "HOST|STATE|NAME|GENERATION|TIMESTAMP|IO TIMEOUT|NOTE";
         text.push_str(&table("  ", head, &good));
     }
     let mut damages = Vec::new();
     for host in &look.hosts {
-        if let Err(damage) = host.leader {
-            damages.push((host.offset, damage));
-        }
-        if let NoteState::Damaged(error) = host.note {
-            damages.push((host.offset, Damage::Format(error)));
-        }
+        let both = host.leader.err().into_iter().chain(damage(&host.note));
+        damages.extend(both.map(|damage| (host.offset, damage)));
     }
-    damage_lines(text, &damages, geometry.sector_size())
+    damage_lines(text, &damages, look.geometry)
 }
 
 fn host_row(host: &HostSector) -> Option<[String; 7]> {
@@ -119,31 +104,27 @@ fn host_note(note: &HostNote) -> String {
     format!("pid {}, boot {}", note.pid, hex(&note.boot))
 }
 
-fn lease(text: &mut String, look: &LeaseLook) -> std::fmt::Result {
-    let LeaseLook {
-        offset, geometry, ..
-    } = look;
-    let guessed = if look.geometry_is_guessed {
+fn lease(text: &mut String, look: &LeaseLook) -> Result {
+    let geometry = look.geometry;
+    let mut damages = Vec::new();
+    text.push_str("lease");
+    match &look.leader {
+        Ok(leader) => {
+            let (resource, space) = (leader.resource_name(), leader.space_name());
+            write!(text, " \"{resource}\" of lockspace \"{space}\"")?;
+        }
+        Err(damage) => damages.push((look.offset, *damage)),
+    }
+    let guess = if look.geometry_is_guessed {
         " (a guess)"
     } else {
         ""
     };
-    let mut damages = Vec::new();
-    match &look.leader {
-        Ok(leader) => {
-            let (resource, space) = (leader.resource_name(), leader.space_name());
-            writeln!(
-                text,
-                "byte {offset}: lease \"{resource}\" of lockspace \"{space}\", {geometry}{guessed}"
-            )?;
-            leader_lines(text, leader)?;
-        }
-        Err(damage) => {
-            writeln!(text, "byte {offset}: lease, {geometry}{guessed}")?;
-            damages.push((*offset, *damage));
-        }
+    writeln!(text, ", {geometry}{guess}")?;
+    if let Ok(leader) = &look.leader {
+        leader_lines(text, leader)?;
     }
-    cut(text, look.cut_at, *offset, *geometry)?;
+    cut(text, look.cut_at, look.offset, geometry)?;
     match &look.request {
         Ok(request) if *request == RequestRecord::empty() => {}
         Ok(request) => writeln!(
@@ -152,44 +133,44 @@ fn lease(text: &mut String, look: &LeaseLook) -> std::fmt::Result {
             request.version, request.force_mode
         )?,
         Err(damage) => {
-            damages.push((offset.saturating_add(geometry.request_offset()), *damage));
+            let at = look.offset.saturating_add(geometry.request_offset());
+            damages.push((at, *damage));
         }
     }
-    let good: Vec<[String; 8]> = look.blocks.iter().filter_map(block_row).collect();
+    let good: Vec<_> = look.blocks.iter().filter_map(block_row).collect();
     if !good.is_empty() {
-        let head = [
-            "HOST", "MBAL", "BAL", "VERSION", "PROPOSES", "RELEASED", "SHARED", "NOTE",
-        ];
+        let head = "HOST|MBAL|BAL|VERSION|PROPOSES|RELEASED|SHARED|NOTE";
         text.push_str(&table("  ", head, &good));
     }
     for block in &look.blocks {
-        damages.extend(block_damages(block).map(|damage| (block.offset, damage)));
+        let (sector, note) = match &block.sector {
+            Ok(sector) => (sector.block.err().map(Damage::Format), damage(&sector.note)),
+            Err(damage) => (Some(*damage), None),
+        };
+        let both = sector.into_iter().chain(note);
+        damages.extend(both.map(|damage| (block.offset, damage)));
     }
-    damage_lines(text, &damages, geometry.sector_size())
+    damage_lines(text, &damages, geometry)
 }
 
-fn leader_lines(text: &mut String, leader: &PaxosLeader) -> std::fmt::Result {
-    let state = if leader.is_free() {
-        "free"
+fn leader_lines(text: &mut String, leader: &PaxosLeader) -> Result {
+    let (state, by) = if leader.is_free() {
+        ("free", "last by")
     } else if leader.is_short_hold() {
-        "held for short"
+        ("held for short", "by")
     } else {
-        "held"
+        ("held", "by")
     };
     let owner = match leader.owner_id() {
         Some(owner) => format!(
-            "{}host {owner}, generation {}, timestamp {}",
-            if leader.is_free() { "last by " } else { "by " },
+            "{by} host {owner}, generation {}, timestamp {}",
             leader.generation(),
             leader.timestamp_secs()
         ),
         None => "never held".to_owned(),
     };
-    writeln!(
-        text,
-        "  leader      {state}, {owner}, version {}",
-        leader.version()
-    )?;
+    let version = leader.version();
+    writeln!(text, "  leader      {state}, {owner}, version {version}")?;
     writeln!(
         text,
         "  written by  host {}, generation {}, timestamp {}",
@@ -204,34 +185,27 @@ fn block_row(block: &HostBlock) -> Option<[String; 8]> {
     let sector = block.sector.as_ref().ok()?;
     // A damaged block may still be marked shared or have a note.
     let ballot = sector.block.ok().flatten();
-    let shown =
-        ballot.is_some() || sector.shared.is_some() || block.note().is_some() || sector.released;
-    if !shown {
+    let note = block.note();
+    if ballot.is_none() && sector.shared.is_none() && note.is_none() && !sector.released {
         return None;
     }
-    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
-    let input = ballot.and_then(|ballot| ballot.input);
-    let proposes = input.map_or_else(
-        || "-".to_owned(),
-        |input| {
-            format!(
-                "host {} generation {} at {}",
-                input.owner, input.generation, input.timestamp
-            )
-        },
-    );
-    let shared = sector
-        .shared
-        .map(|generation| format!("generation {generation}"));
+    let or = |text: Option<String>, other: &str| text.unwrap_or_else(|| other.to_owned());
+    let input = ballot.and_then(|ballot| ballot.input).map(|input| {
+        format!(
+            "host {} generation {} at {}",
+            input.owner, input.generation, input.timestamp
+        )
+    });
+    let shared = sector.shared.map(|number| format!("generation {number}"));
     Some([
         block.host_id.to_string(),
-        number(ballot.map(|ballot| ballot.mbal)),
-        number(ballot.map(|ballot| ballot.bal)),
-        number(ballot.map(|ballot| ballot.version.get())),
-        proposes,
+        or(ballot.map(|ballot| ballot.mbal.to_string()), "-"),
+        or(ballot.map(|ballot| ballot.bal.to_string()), "-"),
+        or(ballot.map(|ballot| ballot.version.to_string()), "-"),
+        or(input, "-"),
         if sector.released { "yes" } else { "no" }.to_owned(),
-        shared.unwrap_or_else(|| "no".to_owned()),
-        block.note().map_or_else(String::new, holder_note),
+        or(shared, "no"),
+        note.map_or_else(String::new, holder_note),
     ])
 }
 
@@ -246,38 +220,24 @@ fn holder_note(note: &HolderNote) -> String {
     if let Some(guest) = &note.guest_uuid {
         let _ = write!(text, ", uuid {}", uuid(guest));
     }
-    match note.tenure {
-        Tenure::HandedOver(offer) => {
-            let _ = write!(text, ", handed over by offer {offer}");
-        }
+    let _ = match note.tenure {
+        Tenure::HandedOver(offer) => write!(text, ", handed over by offer {offer}"),
         Tenure::Unused { since } => {
-            let _ = write!(text, ", not used: the disk is as of version {since}");
+            write!(text, ", not used: the disk is as of version {since}")
         }
-        _ => {}
-    }
+        _ => Ok(()),
+    };
     text
 }
 
-fn block_damages(block: &HostBlock) -> impl Iterator<Item = Damage> {
-    let (sector, note) = match &block.sector {
-        Err(damage) => (Some(*damage), None),
-        Ok(sector) => {
-            let note = match sector.note {
-                NoteState::Damaged(error) => Some(Damage::Format(error)),
-                NoteState::Absent | NoteState::Present(_) => None,
-            };
-            (sector.block.err().map(Damage::Format), note)
-        }
-    };
-    sector.into_iter().chain(note)
+fn damage<T>(note: &NoteState<T>) -> Option<Damage> {
+    match note {
+        NoteState::Damaged(error) => Some(Damage::Format(*error)),
+        NoteState::Absent | NoteState::Present(_) => None,
+    }
 }
 
-fn cut(
-    text: &mut String,
-    cut_at: Option<u64>,
-    offset: u64,
-    geometry: Geometry,
-) -> std::fmt::Result {
+fn cut(text: &mut String, cut_at: Option<u64>, offset: u64, geometry: Geometry) -> Result {
     let Some(end) = cut_at else { return Ok(()) };
     let area = geometry.area_size();
     writeln!(
@@ -287,12 +247,8 @@ fn cut(
 }
 
 /// One line for each damage, or for a run of sectors that are damaged in the same way.
-fn damage_lines(
-    text: &mut String,
-    damages: &[(u64, Damage)],
-    sector_size: usize,
-) -> std::fmt::Result {
-    let sector_size = u64::try_from(sector_size).unwrap_or(u64::MAX);
+fn damage_lines(text: &mut String, damages: &[(u64, Damage)], geometry: Geometry) -> Result {
+    let sector_size = u64::try_from(geometry.sector_size()).unwrap_or(u64::MAX);
     for run in damages.chunk_by(|(at, one), (next_at, other)| {
         same_kind(one, other) && at.saturating_add(sector_size) == *next_at
     }) {
@@ -310,14 +266,13 @@ fn damage_lines(
 }
 
 fn same_kind(one: &Damage, other: &Damage) -> bool {
+    use Damage::Format;
     match (one, other) {
         (
-            Damage::Format(FormatError::Magic { found, .. }),
-            Damage::Format(FormatError::Magic {
-                found: other_found, ..
-            }),
-        ) => found == other_found,
-        (Damage::Format(one), Damage::Format(other)) => discriminant(one) == discriminant(other),
+            Format(FormatError::Magic { found: one, .. }),
+            Format(FormatError::Magic { found, .. }),
+        ) => one == found,
+        (Format(one), Format(other)) => discriminant(one) == discriminant(other),
         (one, other) => one == other,
     }
 }
