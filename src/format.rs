@@ -62,6 +62,8 @@ pub use host_note::HostNote;
 pub use ids::{Generation, HostId, HostIdError, Incarnation, LeaseVersion, OfferId};
 pub use image::{lease_image, lockspace_image};
 pub use lockspace_id::{LockspaceId, LockspaceIdError};
+#[cfg(feature = "cli")]
+pub(crate) use name::escaped;
 pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};
 pub use note::NoteState;
 pub use paxos_leader::{Commit, PaxosLeader};

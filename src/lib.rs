@@ -78,7 +78,7 @@
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
 //! | [`manager`] | lock managers and guards: what an embedder uses |
-//! | [`inspect`] | looks without a lock: what a lockspace or lease holds, and who holds what |
+//! | [`inspect`] | reads without a lock: what a lockspace or lease holds, and which host holds what |
 //!
 //! # Features
 //!
@@ -188,6 +188,18 @@ pub mod __cli {
     /// Those with which an acquire refuses it.
     pub fn check_disk_path(path: &std::path::Path) -> Result<(), crate::AcquireError> {
         crate::manager::spelling::check_disk_path(path)
+    }
+
+    /// A text from a disk or a path, with what would move a terminal's cursor or text escaped.
+    #[must_use]
+    pub fn escaped(text: &str) -> String {
+        crate::format::escaped(text)
+    }
+
+    /// Bytes as lower-case hexadecimal digits.
+    #[must_use]
+    pub fn hex(bytes: &[u8]) -> String {
+        crate::format::Hex(bytes).to_string()
     }
 
     /// No later join of this host id counts this one as over before its leases are: see

@@ -386,7 +386,7 @@ fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
 }
 
 /// Whether a file of this name holds the lease of a disk.
-pub(super) fn is_lease_name(name: &[u8]) -> bool {
+pub(crate) fn is_lease_name(name: &[u8]) -> bool {
     name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
 }
 

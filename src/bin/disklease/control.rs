@@ -187,9 +187,9 @@ pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 ///
 /// Nothing came, or the other end is gone.
 pub(crate) fn receive_within(socket: impl AsFd, limit: Duration) -> io::Result<Message> {
-    let began = clock::now();
+    let started = clock::now();
     loop {
-        let left = limit.saturating_sub(clock::now().since(began));
+        let left = limit.saturating_sub(clock::now().since(started));
         if poll_any([socket.as_fd()], Some(left)) == [true] {
             return receive(&socket).ok_or_else(|| io::Error::other("it has ended"));
         }
@@ -252,7 +252,7 @@ pub(crate) fn os_error(error: OsError) -> io::Error {
 
 /// The first steps of such a process: all signals are blocked. Gives its control socket, and the signals that
 /// were blocked before.
-pub(crate) fn begin(name: &CStr) -> io::Result<(OwnedFd, SignalMask)> {
+pub(crate) fn set_up(name: &CStr) -> io::Result<(OwnedFd, SignalMask)> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let mask = SignalMask::block_all()?;
     let _ = rustix::thread::set_name(name);
@@ -274,8 +274,8 @@ mod tests {
         let error = receive_within(&ours, limit).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
         send(&theirs, Kind::Armed).unwrap();
-        let heard = receive_within(&ours, Duration::from_secs(60));
-        assert_eq!(heard.unwrap().kind, Kind::Armed);
+        let received = receive_within(&ours, Duration::from_secs(60));
+        assert_eq!(received.unwrap().kind, Kind::Armed);
         drop(theirs);
         let error = receive_within(&ours, Duration::from_secs(60)).unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
@@ -301,8 +301,8 @@ mod tests {
         for kind in [Kind::Start, Kind::Guard, Kind::Deadlines] {
             let input = File::open("/proc/self/comm").unwrap();
             hand_over(&ours, kind, input.into()).unwrap();
-            let (heard, fd) = receive_with_fd(&theirs).unwrap();
-            assert_eq!(heard.kind, kind);
+            let (received, fd) = receive_with_fd(&theirs).unwrap();
+            assert_eq!(received.kind, kind);
             let mut text = String::new();
             let mut file = File::from(fd.unwrap());
             file.read_to_string(&mut text).unwrap();

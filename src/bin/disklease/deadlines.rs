@@ -29,10 +29,10 @@ pub(crate) struct Keepers {
 
 impl Keepers {
     pub(crate) fn new(timing: Timing) -> Self {
-        let ends = [timing.killed_after(), timing.deadman_after()];
+        let deadman = timing.deadman_after().saturating_sub(timing.lost_after());
         Self {
             sockets: Arc::default(),
-            after_loss: ends.map(|end| end.saturating_sub(timing.lost_after())),
+            after_loss: [timing.grace(), deadman],
         }
     }
 
@@ -41,10 +41,7 @@ impl Keepers {
     }
 
     fn deadline(&self, kind: Kind, lost_at: Timestamp) -> Message {
-        let numbers = self.after_loss.map(|end| {
-            let nanos = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
-            lost_at.as_nanos().saturating_add(nanos)
-        });
+        let numbers = self.after_loss.map(|end| (lost_at + end).as_nanos());
         Message::new(kind, numbers)
     }
 

@@ -156,12 +156,12 @@ impl Hold<'_> {
 
     /// From now on the end of the process is an event.
     fn watch_end(&self) -> io::Result<()> {
-        let (process, tell) = (Arc::clone(&self.process), self.session.sender.clone());
+        let (process, sender) = (Arc::clone(&self.process), self.session.sender.clone());
         let wait = move || {
             while !process.has_ended() {
                 poll_any([process.as_fd()], None);
             }
-            let _ = tell.send(Event::Ended);
+            let _ = sender.send(Event::Ended);
         };
         let thread = Builder::new().name("dl-held".to_owned());
         thread.spawn(wait).map(drop)

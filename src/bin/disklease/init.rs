@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use disklease::format::NoteState;
-use disklease::inspect::{self, Area, LookOptions};
+use disklease::inspect::{Area, FileOptions, inspect_file};
 use disklease::libvirt::LeaseDirectory;
 use disklease::timing::IoTimeout;
 
@@ -42,14 +42,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     directory.create_lockspace(args.io_timeout.as_duration())?;
     // What is there now: also where another host has made it at the same time.
-    let look = inspect::look(&path, LookOptions::new())?;
+    let report = inspect_file(&path, FileOptions::new())?;
     let refused = |what| {
         let path = shown_path(&path);
         Failure::unavailable(format_args!(
             "{path} {what}, nothing was changed: `disklease dump {path}` shows it"
         ))
     };
-    let lockspace = match look.areas.into_iter().next() {
+    let lockspace = match report.areas.into_iter().next() {
         Some(Area::Lockspace(lockspace)) if !lockspace.is_damaged() => lockspace,
         Some(Area::Lockspace(_)) => return Err(refused("is damaged")),
         _ => return Err(refused("exists and holds no lockspace")),

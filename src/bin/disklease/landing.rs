@@ -12,7 +12,7 @@ use disklease::__cli::{NotLanded, await_writes, writes_end_with_process};
 use crate::logging::complain;
 use crate::output::shown_path;
 
-/// How often the operator is told that the storage does not answer.
+/// How often the operator is notified that the storage does not answer.
 const STILL: Duration = Duration::from_secs(5);
 
 /// How soon a storage that has failed is asked again.
@@ -35,8 +35,8 @@ impl Landing {
     /// Whether no write to them outlives the process that asked for it.
     pub(crate) fn ends_with_process(&self) -> bool {
         let disks = self.disks.clone();
-        let look = move || disks.iter().all(|disk| writes_end_with_process(disk));
-        patiently("looking what the disks lie on", look)
+        let find_out = move || disks.iter().all(|disk| writes_end_with_process(disk));
+        patiently("finding out what storage the disks are on", find_out)
     }
 
     /// Returns when `end` has ended all that writes to them, and what was written is on them. Done once: a
@@ -81,25 +81,25 @@ fn wait_for(disk: &Path) {
     }
 }
 
-/// Does `work`, and tells the operator where that takes long. On a thread of its own: a signal may come to
-/// the thread that waits, which could not take it while it hangs in the storage.
+/// Does `work`, and notifies the operator where that takes long. A thread of its own does the work: a signal may come
+/// to the thread that waits, which could not take the signal while it hangs in the storage.
 fn patiently<T: Send + 'static>(what: &str, work: impl Fn() -> T + Send + Sync + 'static) -> T {
     let work = Arc::new(work);
-    let (tell, told) = channel();
+    let (sender, results) = channel();
     let theirs = Arc::clone(&work);
     let worker = Builder::new().name("dl-landing".to_owned());
-    let started = worker.spawn(move || drop(tell.send(theirs())));
-    let done = started.ok().and_then(|_| wait_aloud(what, &told));
-    // Without such a thread it is done here.
+    let started = worker.spawn(move || drop(sender.send(theirs())));
+    let done = started.ok().and_then(|_| wait_aloud(what, &results));
+    // Without such a thread this thread does the work.
     done.unwrap_or_else(|| work())
 }
 
-/// The next value from `told`, or `None` if none can come any more. Tells the operator every few seconds what is
-/// still waited for.
-pub(crate) fn wait_aloud<T>(what: impl Display, told: &Receiver<T>) -> Option<T> {
+/// The next value from `results`, or `None` if none can come any more. Notifies the operator every few seconds of what
+/// is still waited for.
+pub(crate) fn wait_aloud<T>(what: impl Display, results: &Receiver<T>) -> Option<T> {
     let mut waited = 0_u64;
     loop {
-        match told.recv_timeout(STILL) {
+        match results.recv_timeout(STILL) {
             Err(RecvTimeoutError::Timeout) => {
                 waited = waited.saturating_add(STILL.as_secs());
                 complain!("still {what} after {waited} s");

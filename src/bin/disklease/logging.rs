@@ -22,7 +22,7 @@ static QUEUE_IN: OnceLock<SyncSender<Queued>> = OnceLock::new();
 
 enum Queued {
     Message(Vec<u8>),
-    /// To be answered: all messages that were queued before are written.
+    /// To be answered when all messages that were queued before are written.
     Flush(SyncSender<()>),
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn flush() {
 fn write_all(queued: &Receiver<Queued>) {
     for next in queued {
         match next {
-            // There is nobody to tell of an error.
+            // Nothing can be done about an error.
             Queued::Message(text) => drop(io::stderr().lock().write_all(&text)),
             Queued::Flush(done) => drop(done.send(())),
         }
@@ -82,9 +82,9 @@ struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         match QUEUE_IN.get() {
-            // It is full where nothing reads stderr.
+            // The queue is full where nothing reads stderr.
             Some(queue) => drop(queue.try_send(Queued::Message(message.to_vec()))),
-            // There is nobody to tell of an error.
+            // Nothing can be done about an error.
             None => drop(io::stderr().lock().write_all(message)),
         }
         Ok(message.len())

@@ -9,7 +9,6 @@ mod dump;
 mod exit;
 mod hold;
 mod init;
-mod json;
 mod landing;
 mod logging;
 mod offspring;
@@ -19,6 +18,7 @@ mod run;
 mod session;
 mod signals;
 mod status;
+mod view;
 
 use std::io;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-use disklease::__cli::OwnerProcess;
+use disklease::__cli::{OwnerProcess, escaped};
 use disklease::OsError;
 use rustix::io::Errno;
 use rustix::process::{
@@ -15,12 +15,11 @@ use rustix::process::{
 };
 
 use crate::logging::complain;
-use crate::output::Shown;
 
 /// How often processes that have been killed are searched for.
 const SCAN_INTERVAL: Duration = Duration::from_millis(2);
-/// After so many scans, in a second and a half, the operator is told which there are.
-const TELL: u32 = 40;
+/// After so many scans, in a second and a half, the operator is notified of those that are left.
+const NOTIFY: u32 = 40;
 /// Up to so many scans the interval grows.
 const PATIENCE: u32 = 500;
 
@@ -46,19 +45,19 @@ pub(crate) fn reap(mut on_end: impl FnMut(Pid, WaitStatus)) -> bool {
 }
 
 /// Kills all processes below this one, and returns when the last of them has ended. A process that
-/// hangs in the kernel is waited for: what it does there may yet reach a disk. `tell` is called with it, and
-/// with the number of the error with which it cannot be killed, or 0 if it was.
+/// hangs in the kernel is waited for: what the process does there may yet reach a disk. `notify` is called with such a
+/// process, and with the number of the error with which the process cannot be killed, or 0 if it was killed.
 #[expect(clippy::disallowed_methods, reason = "it waits for processes")]
-pub(crate) fn end_all(mut tell: impl FnMut(Pid, i32)) {
+pub(crate) fn end_all(mut notify: impl FnMut(Pid, i32)) {
     let mut scans = 0_u32;
     while reap(|_, _| {}) {
         // Not children alone: what is below one that hangs becomes nobody's child before that ends.
         for below in descendants() {
             let killed = signal(below, Some(Signal::KILL));
-            if scans == TELL {
-                // One that runs as somebody else, by a set-user-id program, cannot be.
+            if scans == NOTIFY {
+                // A process that runs as another user, by a set-user-id program, cannot be killed.
                 let error = killed.err().map_or(0, |error| error.0);
-                tell(below.process, error);
+                notify(below.process, error);
             }
         }
         sleep(SCAN_INTERVAL.saturating_mul(scans.clamp(1, PATIENCE)));
@@ -86,7 +85,7 @@ pub(crate) fn tell_of_lasting(process: &str, error: i32) {
 
 /// A process for people: its number and its name.
 pub(crate) fn described(number: i32, name: &str) -> String {
-    format!("process {number} ({})", Shown(name))
+    format!("process {number} ({})", escaped(name))
 }
 
 /// What a process is called.
@@ -103,19 +102,19 @@ pub(crate) struct Below {
     is_zombie: bool,
 }
 
-/// Sends it a signal, if it is the one still that was seen; `None` only asks whether it may be.
+/// Sends a process a signal, if the number still names the process that was seen; `None` only asks whether the signal may be sent.
 pub(crate) fn signal(below: Below, signal: Option<Signal>) -> Result<(), OsError> {
     // Only the numbers of our own children stay their own until we reap them.
     let process = match OwnerProcess::open(number_of(below.process).unsigned_abs()) {
         Ok(process) => process,
-        // It has ended.
+        // The process has ended.
         Err(error) if error.0 == Errno::SRCH.raw_os_error() => return Ok(()),
         Err(error) => return Err(error),
     };
     match (stat_now(below.process), signal) {
         (Some(now), Some(signal)) if now.parent == below.parent => process.send(signal).map(drop),
         (Some(now), None) if now.parent == below.parent => process.check_reach(),
-        // It has ended, or has another parent by now: for the next scan.
+        // The process has ended, or has another parent by now: for the next scan.
         _ => Ok(()),
     }
 }
@@ -131,8 +130,8 @@ pub(crate) fn has_ended(process: Pid) -> bool {
 
 /// The processes below this one that have not ended.
 ///
-/// `/proc` is read process by process. A daemon that is started meanwhile, by one that ends meanwhile, is
-/// missed by such a scan, and is a child of ours in the next.
+/// A scan reads `/proc` process by process. It misses a daemon that is started meanwhile by a process that ends
+/// meanwhile; the next scan finds the daemon as a child of this process.
 pub(crate) fn living() -> Vec<Below> {
     let mut scans = 0_u32;
     loop {

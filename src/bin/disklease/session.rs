@@ -198,13 +198,13 @@ impl<'a> Session<'a> {
     fn join(&self, for_others: bool) -> Result<Lockspace, Failure> {
         let args = self.args;
         let host_id = args.host_id;
-        let (heard, opened) = channel();
+        let (sender, opened) = channel();
         let phase = self.signals.clone();
         let mut options = Lockspace::options(args.watchdog.clone())
             .io_timeout(args.io_timeout.as_duration())
             .fire_timeout(args.fire_timeout.as_duration())
             .on_progress(move |progress| {
-                let _ = heard.send(());
+                let _ = sender.send(());
                 phase.enter(match progress {
                     JoinProgress::WaitingForOwner { .. } => Phase::WaitingForOwner,
                     _ => Phase::Joining,
@@ -289,16 +289,16 @@ impl<'a> Session<'a> {
         socket: impl AsFd + Send + 'static,
         at_end: impl FnOnce() -> Option<Event> + Send + 'static,
     ) -> io::Result<()> {
-        let tell = self.sender.clone();
+        let sender = self.sender.clone();
         let listen = move || {
             while let Some(message) = receive(&socket) {
                 // Nothing receives events any more if the session has ended.
-                if tell.send(Event::Message(message)).is_err() {
+                if sender.send(Event::Message(message)).is_err() {
                     return;
                 }
             }
             if let Some(event) = at_end() {
-                let _ = tell.send(event);
+                let _ = sender.send(event);
             }
         };
         let thread = Builder::new().name("dl-listen".to_owned());

@@ -30,7 +30,7 @@ fn unheeded() -> impl Iterator<Item = i32> {
     named.into_iter().chain([16, 30]).chain(34..=64)
 }
 
-/// How far the run has come.
+/// How far the run or hold has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nothing was done yet.
@@ -73,8 +73,8 @@ impl Signals {
         let failed =
             |error| Failure::unavailable(format_args!("signals cannot be passed on: {error}"));
         // What is ignored already stays so, for the command as well: `nohup` and shells see to that.
-        let heard = PASSED_ON.into_iter().filter(|&number| !is_ignored(number));
-        let mut signals = signal_hook::iterator::Signals::new(heard).map_err(failed)?;
+        let wanted = PASSED_ON.into_iter().filter(|&number| !is_ignored(number));
+        let mut signals = signal_hook::iterator::Signals::new(wanted).map_err(failed)?;
         for number in unheeded() {
             if !is_ignored(number) && !FORBIDDEN.contains(&number) {
                 let nothing = Arc::new(AtomicBool::new(false));
@@ -86,10 +86,10 @@ impl Signals {
             has_watchdog,
             cancel: CancelToken::new(),
         };
-        let hearing = this.clone();
-        let hear = move || {
+        let receiver = this.clone();
+        let receive = move || {
             for number in signals.forever() {
-                if hearing.is_passed_on(number)
+                if receiver.is_passed_on(number)
                     && let Some(signal) = Signal::from_named_raw(number)
                 {
                     pass_on(signal);
@@ -97,7 +97,7 @@ impl Signals {
             }
         };
         let thread = Builder::new().name("dl-signals".to_owned());
-        thread.spawn(hear).map_err(failed)?;
+        thread.spawn(receive).map_err(failed)?;
         Ok(this)
     }
 

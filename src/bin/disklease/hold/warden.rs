@@ -15,7 +15,7 @@ use std::time::Duration;
 use disklease::__cli::{Deadman, OwnerProcess};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::control::{Kind, begin, os_error, poll_any, receive, send};
+use crate::control::{Kind, os_error, poll_any, receive, send, set_up};
 use crate::deadlines::Term;
 
 /// The name of the hidden command.
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 /// The warden, from its start to its end.
 pub(crate) fn ward(args: &Args) -> io::Result<()> {
-    let (control, _) = begin(c"disklease-ward")?;
+    let (control, _) = set_up(c"disklease-ward")?;
     match start(args.pid) {
         Ok((process, term)) => {
             let _ = send(&control, Kind::Ready);

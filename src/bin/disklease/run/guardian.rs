@@ -27,7 +27,7 @@ use rustix::process::{
 use rustix::thread::set_no_new_privs;
 
 use super::pid_file;
-use crate::control::{Kind, Message, begin, os_error, poll_any, receive, receive_with_fd, send};
+use crate::control::{Kind, Message, os_error, poll_any, receive, receive_with_fd, send, set_up};
 use crate::deadlines::Term;
 use crate::offspring::{self, adopt, end_all, living, reap};
 
@@ -90,7 +90,7 @@ impl Args {
 
 /// The guardian, from its start to its end.
 pub(crate) fn guard(args: &Args) -> io::Result<()> {
-    let (control, mask) = begin(c"disklease-guard")?;
+    let (control, mask) = set_up(c"disklease-guard")?;
     let signals = SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::CONT])?;
     let keeper = getppid();
     // Where it has to act itself, it must be woken should it be stopped.
@@ -111,7 +111,7 @@ pub(crate) fn guard(args: &Args) -> io::Result<()> {
     // Nothing else comes first, but the end of a run that does not want it any more.
     let input = loop {
         match receive_with_fd(&control) {
-            Some((said, Some(told))) if said.kind == Kind::Deadlines => heed_deadlines(told)?,
+            Some((said, Some(socket))) if said.kind == Kind::Deadlines => heed_deadlines(socket)?,
             Some((said, Some(input))) if said.kind == Kind::Start => break input,
             _ => return Ok(()),
         }
@@ -134,21 +134,21 @@ pub(crate) fn guard(args: &Args) -> io::Result<()> {
         Err(error) => Ok(Message::failed(Kind::NotStarted, &error)),
     };
     end_all(|process, error| guardian.tell_about(Kind::Lasting, process, error));
-    // Nobody receives it if the run is gone.
+    // Nothing receives the outcome if the run is gone.
     if let Ok(outcome) = outcome {
         let _ = send(&guardian.control, outcome);
     }
     Ok(())
 }
 
-/// Has the kernel kill this process at the deadline that comes over `told`. By a thread of its own: the other
-/// thread waits for processes, and cannot receive meanwhile.
-fn heed_deadlines(told: OwnedFd) -> io::Result<()> {
+/// Has the kernel kill this process at the deadline that comes over `socket`. A thread of its own receives there: the
+/// other thread waits for processes, and cannot receive meanwhile.
+fn heed_deadlines(socket: OwnedFd) -> io::Result<()> {
     let deadman = Deadman::new().map_err(os_error)?;
     let mut term = Term::new(deadman);
     let heed = move || {
-        while let Some(said) = receive(&told) {
-            if !term.heed(&said, &told) {
+        while let Some(said) = receive(&socket) {
+            if !term.heed(&said, &socket) {
                 std::process::exit(1);
             }
         }
@@ -196,7 +196,7 @@ type End = Option<WaitStatus>;
 struct Gone;
 
 impl Guardian<'_> {
-    /// Until the command has ended and what it was started for; gives what to tell then.
+    /// Until the command has ended and what it was started for; gives the message about the end.
     fn see_to_the_end(&self, command: Pid) -> Result<Message, Gone> {
         let mut end = self.wait_for(&Target::Child(command))?;
         let mut of_another = None;
@@ -308,7 +308,7 @@ impl Guardian<'_> {
         }
     }
 
-    /// Tells the run what it was not sent to.
+    /// Passes `signal` on, and notifies the run of each process to which it could not be sent.
     fn pass_on(&self, target: &Target, signal: Signal) {
         let not_sent = |process, error| self.tell_about(Kind::NotSent, process, error);
         match target {

@@ -24,7 +24,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::guardian;
 use crate::control::{
-    Kind, Message, begin, beside, os_error, poll_any, receive, receive_with_fd, send,
+    Kind, Message, beside, os_error, poll_any, receive, receive_with_fd, send, set_up,
 };
 use crate::deadlines::Term;
 use crate::offspring::{adopt, end_all, has_ended};
@@ -38,7 +38,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keeper, from its start to its end.
 pub(crate) fn keep(args: &guardian::Args) -> io::Result<()> {
-    let (control, mask) = begin(c"disklease-keep")?;
+    let (control, mask) = set_up(c"disklease-keep")?;
     // Nothing else comes first, but the end of a run that does not want it any more.
     if let Some((said, Some(theirs))) = receive_with_fd(&control)
         && said.kind == Kind::Guard

@@ -1,4 +1,4 @@
-//! The hosts of a lockspace, as an observer sees them that takes no part.
+//! The hosts of a lockspace, as an observer sees them who takes no part.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use crate::delta_lease::{HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, HostNote, NameBytes};
 use crate::world::Timestamp;
 
-/// What was seen of a host.
+/// What an observer has seen of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostStatus {
-    /// Its id.
+    /// The host id.
     pub host_id: HostId,
-    /// Which join of the id.
+    /// Which generation of the host id.
     pub generation: Generation,
-    /// Its name; that of the last host if the id is free.
+    /// The name of the host; of the last one if the host id is free.
     pub host_name: NameBytes,
-    /// Its clock at the last renewal, in seconds; 0 if the id is free. Says nothing on other machines.
+    /// The clock of the host at its last renewal, in seconds; 0 if the host id is free. Says nothing on other machines.
     pub timestamp_secs: u64,
-    /// Its io timeout.
+    /// The io timeout of the host.
     pub io_timeout: Duration,
     /// What a disklease host says of itself.
     pub note: Option<HostNote>,
     /// Whether the host lives, as far as was seen.
     pub state: HostState,
-    /// For how long its sector has been seen unchanged, where the host is silent, failing or dead.
+    /// For how long the sector has been seen unchanged, where the host is silent, failing or dead.
     pub silent_for: Option<Duration>,
-    /// What this machine's clock tells of its last renewal, if it is a disklease host that was started
-    /// on this machine since it was booted.
+    /// What this machine's clock tells of the last renewal, of a disklease host that joined on this machine since
+    /// this boot.
     pub local: Option<LocalRenewal>,
-    /// What is wrong with its sector at the last read. The rest is then what was seen before, or
+    /// What was wrong with the sector at the last read. The other fields then show what was seen before, or
     /// nothing.
     pub damage: Option<FormatError>,
 }
@@ -38,14 +38,11 @@ pub struct HostStatus {
 /// All hosts of which `table` knows something.
 pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<HostStatus> {
     let all = table.iter().map(|(host_id, record)| {
-        let state = table.state(host_id, now);
-        let seen = record.seen();
-        let silent_for = match state {
-            HostState::Silent | HostState::Failing | HostState::Dead => {
-                Some(record.silence.unchanged_for())
-            }
-            _ => None,
-        };
+        let (seen, state) = (record.seen(), table.state(host_id, now));
+        let is_silent = matches!(
+            state,
+            HostState::Silent | HostState::Failing | HostState::Dead
+        );
         HostStatus {
             host_id,
             generation: seen.leader.generation(),
@@ -54,7 +51,7 @@ pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<H
             io_timeout: record.silence.timing().io_timeout().as_duration(),
             note: seen.note,
             state,
-            silent_for,
+            silent_for: is_silent.then(|| record.silence.unchanged_for()),
             local: machine.renewal(record),
             damage: record.damage,
         }
@@ -101,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_tells_nothing_and_a_change_tells_life() {
+    fn one_read_tells_nothing_and_a_change_shows_that_a_host_lives() {
         assert_eq!(seen(&[(100, 1)], 1), (HostState::Unknown, None));
         assert_eq!(seen(&[(100, 1)], 11), (HostState::Unknown, None));
         assert_eq!(seen(&[(100, 1), (110, 11)], 12), (HostState::Live, None));

@@ -5,36 +5,35 @@ use std::time::Duration;
 use crate::delta_lease::HostRecord;
 use crate::format::HostNote;
 use crate::runtime::clock;
-use crate::timing::{FireTimeout, Timing};
 
-/// What the clock of this machine tells of a host that runs on it, since this boot of it.
+/// What the clock of this machine tells of a host that runs on this machine since this boot.
 ///
-/// To the second, since that is what a sector shows. Time in which the machine was suspended is not
-/// counted: what a host held when it fell asleep may be lost although this says that time is left.
-/// A process in a time namespace of its own has another clock; what is shown of it is wrong, or
+/// To the second, as sectors have timestamps. Time in which the machine was suspended does not
+/// count: leases that a host held at the suspend may be lost although `lost_in` says that time is left.
+/// A process in a time namespace has another clock; what is shown of such a host is wrong, or
 /// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalRenewal {
-    /// How long before the last read it has renewed.
+    /// How long before the last read the host has renewed.
     pub ago: Duration,
-    /// How many renewals were due since, one every 2N, and have not come.
+    /// How many renewals were due since, one every 2N, and are missing.
     pub missed: u64,
-    /// How long after the last read its leases are lost, 8N after the renewal. `None`: they were by
-    /// then, whether it knows or not.
+    /// How long after the last read the leases of the host are lost, 8N after the renewal. `None`: the leases
+    /// were lost by then, whether the host knows or not.
     pub lost_in: Option<Duration>,
 }
 
 /// This machine, at one read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
-    /// `None` where it cannot be told: then nothing is known of anybody.
+    /// `None` where the boot id cannot be read: then nothing is known of any host.
     boot_id: Option<[u8; 16]>,
     clock_secs: u64,
 }
 
 impl Machine {
-    /// To be asked before the read: what is renewed meanwhile has been renewed just now.
+    /// To be called before the read: what a host renews meanwhile was renewed just now.
     pub(super) fn now() -> Self {
         Self {
             boot_id: clock::boot_id().ok(),
@@ -49,24 +48,24 @@ impl Machine {
     /// `None` for a host of another machine, of an earlier boot, without a note; for one whose
     /// sector is free or damaged; and where the clock of the sector cannot be ours.
     pub(super) fn renewal(&self, record: &HostRecord) -> Option<LocalRenewal> {
-        let (seen, io_timeout) = (record.seen(), record.silence.timing().io_timeout());
+        let (seen, timing) = (record.seen(), record.silence.timing());
         let is_owned = record.damage.is_none() && !seen.leader.is_free();
         let is_here = seen.note.as_ref().is_some_and(|note| self.is_of(note));
         if !is_owned || !is_here {
             return None;
         }
-        let lost_after = Timing::new(io_timeout, FireTimeout::DEFAULT).lost_after();
-        // A retry within a second is stamped one ahead of the clock; but not for ever.
+        let lost_after = timing.lost_after();
+        // The timestamp of a retry within a second is one ahead of the clock, but not more and more.
         let ahead = seen.leader.timestamp_secs().saturating_sub(self.clock_secs);
         if Duration::from_secs(ahead) > lost_after {
             return None;
         }
         let secs = self.clock_secs.saturating_sub(seen.leader.timestamp_secs());
-        let interval = u64::from(io_timeout.as_secs()).saturating_mul(2);
+        let interval = timing.renewal_interval().as_secs();
         let ago = Duration::from_secs(secs);
         Some(LocalRenewal {
             ago,
-            // Both clocks are rounded down: that long ago it is for certain.
+            // Both clocks are rounded down: the renewal is that long ago for certain.
             missed: secs.saturating_sub(1).checked_div(interval).unwrap_or(0),
             lost_in: lost_after.checked_sub(ago),
         })
@@ -80,20 +79,21 @@ mod tests {
     use crate::format::{
         DeltaLeader, Generation, Geometry, HostId, HostName, LockspaceName, lockspace_image,
     };
+    use crate::timing::FireTimeout;
     use crate::world::Timestamp;
 
     const G: Geometry = Geometry::S512_A1M;
     const BOOT: [u8; 16] = [0xb0; 16];
 
-    /// What a host with an io timeout of 5 s shows that has stamped `stamp`, at `clock_secs` here. 0: it has left.
-    fn seen(stamp: u64, boot_id: Option<[u8; 16]>, clock_secs: u64) -> Option<LocalRenewal> {
+    /// What a host with an io timeout of 5 s shows that has renewed at `timestamp`, at `clock_secs` here. 0: the host has left.
+    fn seen(timestamp: u64, boot_id: Option<[u8; 16]>, clock_secs: u64) -> Option<LocalRenewal> {
         let name = LockspaceName::new("LS").unwrap();
         let mut area = lockspace_image(G, &name, 5, None);
         let host = HostId::new(2).unwrap();
         let leader = DeltaLeader::free(G, &name, 5)
-            .acquired(host, &HostName::new("h2").unwrap(), stamp, 5)
+            .acquired(host, &HostName::new("h2").unwrap(), timestamp, 5)
             .unwrap();
-        let leader = if stamp == 0 {
+        let leader = if timestamp == 0 {
             leader.released()
         } else {
             leader
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn any_stamp_and_any_clock_are_taken() {
+    fn any_timestamp_and_any_clock_are_accepted() {
         let just_now = Some(local(0, 0, Some(40)));
         assert_eq!(seen(140, Some(BOOT), 100), just_now);
         assert_eq!(seen(141, Some(BOOT), 100), None);
