@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     /// To the keeper: start the guardian, with this descriptor for its standard input.
     Guard = 1,
     /// To the keeper: when to kill everything, and when the kernel is to kill or wake the keeper, unless
-    /// a later deadline comes. To the guardian: when the kernel is to kill it. To a warden: when to kill
+    /// a later deadline comes. To the guardian: when the kernel is to kill the guardian. To a warden: when to kill
     /// the held process, and when the kernel is to wake the warden.
     Deadline,
     /// To them: the same, and no later deadline counts.
@@ -42,9 +42,9 @@ pub(crate) enum Kind {
     Guardian,
     /// From keeper or guardian: the command cannot be contained, for this error.
     NotContained,
-    /// From the keeper or a warden: it cannot do its part, for this error.
+    /// From the keeper or a warden: the sender cannot do its part, for this error.
     NotKept,
-    /// From the guardian or a warden: it waits.
+    /// From the guardian or a warden: the sender waits.
     Ready,
     /// To the guardian: start the command, with this descriptor for its standard input.
     Start,
@@ -59,20 +59,20 @@ pub(crate) enum Kind {
     /// From keeper or guardian: SIGKILL does not end this process, for this error, or without one if the
     /// process was killed and does not end.
     Lasting,
-    /// From the guardian: this process below it may not be sent signals, for this error.
+    /// From the guardian: this process of the command may not be sent signals, for this error.
     Unkillable,
     /// From the guardian: this process was not sent a signal, for this error.
     NotSent,
     /// From the guardian: the pid file does not name a process of the command, but this number, if any.
     NotFollowed,
-    /// From the guardian: the command has ended, and this process that it has left behind is killed.
+    /// From the guardian: the command has ended, and this process that the command has left behind is killed.
     LeftBehind,
-    /// From the guardian: the command has ended with this exit code, and nothing is left of it.
+    /// From the guardian: the command has ended with this exit code, and nothing is left of the command.
     Exited,
     /// From the guardian: this process, which the pid file names, has ended, and nothing is left of the
-    /// command. How it ended only its parent knows, which is not the guardian.
+    /// command. How the process ended, only its parent knows, which is not the guardian.
     Ended,
-    /// From the guardian: this signal has ended the command, and nothing is left of it.
+    /// From the guardian: this signal has ended the command, and nothing is left of the command.
     Killed,
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn send(socket: impl AsFd, message: impl Into<Message>) -> io::Result
     send_with(socket, message.into(), None)
 }
 
-/// As [`send`]; hands `fd` over, and keeps no copy of it.
+/// As [`send`]; hands `fd` over, and keeps no copy.
 pub(crate) fn hand_over(socket: impl AsFd, kind: Kind, fd: OwnedFd) -> io::Result<()> {
     let sent = send_with(socket, kind.into(), Some(&fd));
     drop(fd);
@@ -200,7 +200,7 @@ pub(crate) fn receive_within(socket: impl AsFd, limit: Duration) -> io::Result<M
     }
 }
 
-/// Waits until one of them can be read, or for so long. Which of them can be.
+/// Waits until any of `fds` can be read, at most for `limit`. Tells which of them can be read.
 pub(crate) fn poll_any<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     limit: Option<Duration>,

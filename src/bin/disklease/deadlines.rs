@@ -45,7 +45,7 @@ impl Keepers {
         Message::new(kind, numbers)
     }
 
-    /// Sends it to all of them, also where one has no room for it. Whether all had.
+    /// Sends `message` to all keepers, also where a socket has no room for it. Returns whether all had room.
     fn send(&self, message: Message) -> bool {
         let sockets = self.sockets.lock();
         let unsent = sockets.iter().filter(|it| send(it, message).is_err());
@@ -84,7 +84,7 @@ impl Keepers {
         let (lockspace, keepers) = (lockspace.clone(), self.clone());
         let watch = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                // Where one had no room for it all of them are sent it again.
+                // Where a socket had no room all keepers are sent the deadline again.
                 if let Some(lost_at) = deadline(&lockspace)
                     && lost_at != sent
                     && keepers.send(keepers.deadline(Kind::Deadline, lost_at))
@@ -104,7 +104,7 @@ pub(crate) struct Deadlines {
 }
 
 /// The time that a command or a held process has, in the keeper, guardian or warden, and the timer of the kernel
-/// that sees to it.
+/// that enforces it.
 pub(crate) struct Term {
     deadman: Deadman,
     ends_at: Option<Timestamp>,
@@ -121,17 +121,17 @@ impl Term {
         }
     }
 
-    /// What is left of it, if it has an end.
+    /// What is left of the time, if the time has an end.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.ends_at.map(|at| at.since(clock::now()))
     }
 
-    /// It has no end any more, and no later one counts.
+    /// The time has no end any more, and no later deadline counts.
     pub(crate) const fn release(&mut self) {
         (self.ends_at, self.is_last) = (None, true);
     }
 
-    /// Keeps to a deadline, and answers that the timer is set. `false` if there is no timer for it.
+    /// Keeps to a deadline, and answers that the timer is set. `false` if no timer can be set.
     pub(crate) fn heed(&mut self, said: &Message, control: impl AsFd) -> bool {
         if !matches!(said.kind, Kind::Deadline | Kind::LastDeadline) {
             return true;
@@ -145,7 +145,7 @@ impl Term {
         if !is_void {
             self.ends_at = Some(ends_at);
             if self.deadman.arm(Timestamp::from_nanos(die_at)).is_err() {
-                // What there is no timer for is not kept alive.
+                // A process without a timer is not kept alive.
                 self.ends_at = Some(clock::now());
                 return false;
             }

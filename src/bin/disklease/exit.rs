@@ -9,7 +9,7 @@ use crate::logging::complain;
 /// Another host has a disk.
 pub(crate) const HELD: u8 = 75;
 
-/// What had the locks was killed, or they were lost to it.
+/// The holder of the locks was killed, or the locks were lost.
 pub(crate) const KILLED: u8 = 137;
 
 /// The output cannot be written.

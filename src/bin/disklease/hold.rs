@@ -28,9 +28,9 @@ const WARDENS: usize = 5;
 
 /// Lock disks for a process that runs already, and give them back when it has ended
 ///
-/// That one process counts, not what it has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
-/// to it. Should the locks be lost, or this command be killed, it is sent SIGTERM, and SIGKILL when the
-/// grace has expired. Nothing ends it if this command, its warden and it are frozen together.
+/// Only that process counts, not what the process has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
+/// to the process. Should the locks be lost, or this command be killed, the process is sent SIGTERM, and SIGKILL
+/// when the grace has expired. Nothing ends a process that is frozen together with this command and its warden.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The process
@@ -183,10 +183,10 @@ impl Hold<'_> {
         let (control, theirs) = UnixStream::pair()?;
         let mut warden = beside("disklease-warden", theirs.into());
         warden.args([WARDEN, "--pid", &self.process.pid().to_string()]);
-        // It outlives us, and others adopt it then. Until then the socket shows its end.
+        // The warden outlives this process, and another process adopts it then. Until then the socket shows its end.
         let mut child = warden.spawn()?;
         drop(warden);
-        // By now it has opened the process, and as ours has not ended it is the same.
+        // By now the warden has opened the process by its number. The held process has not ended, so the number is its own.
         let control = Arc::new(control);
         let armed = match receive_within(&control, ANSWERS_WITHIN) {
             Ok(said) if said.kind == Kind::Ready && !self.process.has_ended() => {
@@ -197,7 +197,7 @@ impl Hold<'_> {
                 "the process or the warden has ended, or the warden does not answer",
             )),
         };
-        // Should it only be stopped: it is to end nothing later on.
+        // A warden that is only stopped is to end nothing later on.
         let armed = armed.inspect_err(|_| drop(child.kill()))?;
         self.session.listen(control, move || {
             let _ = child.wait();

@@ -13,18 +13,18 @@ use crate::parse;
 
 /// Make the lockspace of a lease directory, once, on the storage that the hosts share
 ///
-/// Nothing else makes one. What exists is left as it is: a lockspace is shown, anything else is
+/// No other command makes a lockspace. Nothing that exists is changed: a lockspace is shown, anything else is
 /// refused.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The lease directory. It is made too, but none above it
+    /// The lease directory. This directory is made too, but no directory above it
     #[arg(long, value_name = "DIR")]
     lease_dir: PathBuf,
-    /// How long one read or write may take: what the first join of each host id goes by
+    /// How long one read or write may take: the first join of each host id waits by this io timeout
     #[arg(long, value_name = "SECS", default_value = "10")]
     #[arg(value_parser = parse::io_timeout)]
     io_timeout: IoTimeout,
-    /// Only this host is to use it: no warning where no other host sees its file system
+    /// This host alone uses the directory: no warning where no other host sees its file system
     #[arg(long)]
     single_host: bool,
 }

@@ -32,7 +32,7 @@ impl Landing {
         }
     }
 
-    /// Whether no write to them outlives the process that asked for it.
+    /// Whether no write to the disks outlives the process that asked for the write.
     pub(crate) fn ends_with_process(&self) -> bool {
         let disks = self.disks.clone();
         let find_out = move || disks.iter().all(|disk| writes_end_with_process(disk));

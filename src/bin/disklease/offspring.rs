@@ -23,7 +23,7 @@ const NOTIFY: u32 = 40;
 /// Up to so many scans the interval grows.
 const PATIENCE: u32 = 500;
 
-/// So many generations of processes that each start the next one and end are not missed.
+/// So many scans miss no process of as many generations that each start the next generation and end.
 const SCANS: u32 = 5;
 
 /// From now on a process below this one whose parent ends becomes a child of this one.
@@ -51,7 +51,7 @@ pub(crate) fn reap(mut on_end: impl FnMut(Pid, WaitStatus)) -> bool {
 pub(crate) fn end_all(mut notify: impl FnMut(Pid, i32)) {
     let mut scans = 0_u32;
     while reap(|_, _| {}) {
-        // Not children alone: what is below one that hangs becomes nobody's child before that ends.
+        // Not children alone: what is below a process that hangs becomes a child of this process only when the other ends.
         for below in descendants() {
             let killed = signal(below, Some(Signal::KILL));
             if scans == NOTIFY {
@@ -130,7 +130,7 @@ pub(crate) fn has_ended(process: Pid) -> bool {
 
 /// The processes below this one that have not ended.
 ///
-/// A scan reads `/proc` process by process. It misses a daemon that is started meanwhile by a process that ends
+/// A scan reads `/proc` process by process, so the scan misses a daemon that is started meanwhile by a process that ends
 /// meanwhile; the next scan finds the daemon as a child of this process.
 pub(crate) fn living() -> Vec<Below> {
     let mut scans = 0_u32;

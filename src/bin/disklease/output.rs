@@ -7,7 +7,7 @@ use disklease::__cli::{escaped, hex};
 
 use crate::exit::{Failure, NO_OUTPUT};
 
-/// Writes to stdout. A reader that has gone away is no failure: it has seen what it wanted.
+/// Writes to stdout. A reader that has gone away is no failure: the reader has seen enough.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
@@ -71,7 +71,7 @@ fn date(days: u64) -> Option<(u64, u64, u64)> {
     None
 }
 
-/// A column of a table: its name, and what it shows of a row.
+/// A column of a table: the column's name, and what the column shows of a row.
 pub(crate) type Column<T> = (&'static str, fn(&T) -> String);
 
 /// The columns of a table of `row`s: the name of each, and what the column shows of a row.

@@ -118,8 +118,8 @@ fn lock_and_run(
         run_command(args, &child, session, &guard)
     });
     session.signals.enter(Phase::Locking);
-    // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded
-    // is ours to end: nothing is given back while any of it may still write.
+    // The guardian ends by itself then, and all that it guards. If the guardian was killed, this process ends what
+    // was guarded: nothing is given back while any of that may still write.
     drop(child);
     session.landing.wait(end_all_and_say);
     release(guard);
@@ -194,7 +194,7 @@ fn run_command(
     Ok(ExitCode::from(code))
 }
 
-/// Tells the operator of a problem with a process. Whether it makes the run fail.
+/// Notifies the operator of a problem with a process. Returns whether the problem makes the run fail.
 fn tell_problem(args: &Args, child: &Child, said: &Message) -> bool {
     let refuses = args.unkillable == Unkillable::Refuse;
     let process = said.process();

@@ -153,7 +153,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// From now on signals are ours. A join takes long: what can be refused is refused before it.
+    /// From now on signals come here. A join takes long: what can be refused is refused before the join.
     pub(crate) fn start(args: &'a Args, default_guest: &'a str) -> Result<Self, Failure> {
         for (at, disk) in args.disks.iter().enumerate() {
             if args.disks.iter().take(at).any(|earlier| earlier == disk) {
@@ -174,8 +174,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Joins the lockspace, does `work` as a member of it, and leaves it. `for_others`: what the locks are held for,
-    /// or what it writes, may outlive this program.
+    /// Joins the lockspace, does `work` as a member of it, and leaves it. `for_others`: the process that the locks are
+    /// held for, or what that process writes, may outlive this program.
     pub(crate) fn as_member(
         &self,
         for_others: bool,
@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
         guard.map_err(|error| self.signals.cause(not_locked(error)))
     }
 
-    /// From now on each message from `socket` is an event, and `at_end` gives one when the other end is gone.
+    /// From now on each message from `socket` is an event, and `at_end` gives the last event when the other end is gone.
     pub(crate) fn listen(
         &self,
         socket: impl AsFd + Send + 'static,
@@ -311,7 +311,7 @@ pub(crate) fn is_lost(guard: &LockGuard) -> bool {
     !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
 }
 
-/// Tells the operator of a loss; `who` is the holder.
+/// Notifies the operator of a loss; `who` is the holder.
 pub(crate) fn tell_loss(reason: &str, who: &str) {
     complain!(
         "THE LOCKS ARE LOST: {reason}. {who} must not write any longer; other hosts may take the disks soon"

@@ -65,7 +65,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on a signal ends the run as far as it has come, or else is passed on.
+    /// From now on a signal ends the run, as far as the run has come, or else is passed on.
     pub(crate) fn watch(
         has_watchdog: bool,
         pass_on: impl Fn(Signal) + Send + 'static,
@@ -101,7 +101,7 @@ impl Signals {
         Ok(this)
     }
 
-    /// Ends the run, if it is not the command's.
+    /// Whether the signal is the command's. Any other signal ends the run.
     fn is_passed_on(&self, number: i32) -> bool {
         // Locked all the while, so that no command is started.
         let mut state = self.state.lock();
@@ -124,7 +124,7 @@ impl Signals {
         false
     }
 
-    /// The run has come so far. Ends the process where the run would start to wait though a signal has ended it.
+    /// Notes how far the run has come. Ends the process where the run would start to wait although a signal has ended the run.
     pub(crate) fn enter(&self, phase: Phase) {
         let mut state = self.state.lock();
         if let (Phase::WaitingForOwner, Some(number)) = (phase, state.ended_by) {
@@ -133,7 +133,7 @@ impl Signals {
         state.phase = phase;
     }
 
-    /// From now on signals are passed on, unless one has ended the run before.
+    /// From now on signals are passed on, unless a signal has ended the run before.
     pub(crate) fn pass_on(&self) -> Result<(), Failure> {
         let mut state = self.state.lock();
         if let Some(number) = state.ended_by {
@@ -144,7 +144,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Why a run has failed: by the signal, if one has ended it, else by `failure`.
+    /// Why a run has failed: by the signal that has ended the run, if any, else by `failure`.
     pub(crate) fn cause(&self, failure: Failure) -> Failure {
         let state = self.state.lock();
         match state.ended_by {

@@ -98,13 +98,13 @@ impl Child {
         command.arg(keeper::NAME).args(args.to_words());
         // The main thread, which lives as long as the process.
         let mut process = die_with_this_thread(&mut command).spawn()?;
-        // Else the keeper's copy of it would not be the last one.
+        // So that the keeper has the last copy of its socket.
         drop(command);
         hand_over(&keeper, Kind::Guard, theirs.into())?;
         let guardian = match receive_within(&keeper, ANSWERS_WITHIN) {
             Ok(said) if said.kind == Kind::Guardian => {
                 match receive_within(&control, ANSWERS_WITHIN) {
-                    // The guardian was tied to its keeper before it said this, and the keeper lives.
+                    // The guardian was tied to its keeper before it sent this, and the keeper lives.
                     Ok(ready) if ready.kind == Kind::Ready && process.try_wait()?.is_none() => {
                         Ok(said.number().unsigned_abs())
                     }

@@ -47,10 +47,10 @@ const ENDING_CHECK: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Args {
-    /// It is the first process of a PID namespace
+    /// The guardian is the first process of a PID namespace
     #[arg(long)]
     pub(crate) is_init: bool,
-    /// Set-user-id programs gain no rights in it
+    /// Set-user-id programs gain no rights
     #[arg(long)]
     pub(crate) refuses_privileges: bool,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(crate) fn guard(args: &Args) -> io::Result<()> {
     let (control, mask) = set_up(c"disklease-guard")?;
     let signals = SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::CONT])?;
     let keeper = getppid();
-    // Where it has to act itself, it must be woken should it be stopped.
+    // A guardian that has to act itself must be woken should it be stopped.
     let tie = if args.is_init {
         Signal::KILL
     } else {
@@ -108,7 +108,7 @@ pub(crate) fn guard(args: &Args) -> io::Result<()> {
         return Ok(());
     }
     let _ = send(&control, Kind::Ready);
-    // Nothing else comes first, but the end of a run that does not want it any more.
+    // Nothing else comes first, but the end of a run that needs no guardian any more.
     let input = loop {
         match receive_with_fd(&control) {
             Some((said, Some(socket))) if said.kind == Kind::Deadlines => heed_deadlines(socket)?,
@@ -162,7 +162,7 @@ fn heed_deadlines(socket: OwnedFd) -> io::Result<()> {
     thread.spawn(heed).map(drop)
 }
 
-/// Starts the command. It is not waited for by its handle: all children are reaped alike.
+/// Starts the command. Nothing waits for the command by its handle: all children are reaped alike.
 fn start(command: &[OsString], input: OwnedFd, mask: SignalMask) -> io::Result<Pid> {
     let (program, args) = command.split_first().unzip();
     let mut command = Command::new(program.cloned().unwrap_or_default());
@@ -189,7 +189,7 @@ enum Target {
     All,
 }
 
-/// How it has ended, as far as is known.
+/// How the process has ended, as far as is known.
 type End = Option<WaitStatus>;
 
 /// The run or the keeper is gone.
@@ -233,7 +233,7 @@ impl Guardian<'_> {
         let mut checks = 0_u32;
         let mut unkillable = Vec::new();
         loop {
-            // Before it is reaped: a process can be reaped no later than this shows its end.
+            // Before the process is reaped: a process can be reaped no later than this shows its end.
             let mut has_ended = matches!(target, Target::Below(process) if process.has_ended());
             let is_left = reap(|pid, status| match target {
                 Target::Child(child) if *child == pid => {
@@ -286,8 +286,8 @@ impl Guardian<'_> {
         Ok(())
     }
 
-    /// Whether the keeper is gone. One outside of the namespace has no number here, and the kernel
-    /// does not let us live without it.
+    /// Whether the keeper is gone. A keeper outside of the namespace has no number here, and the kernel
+    /// ends this process with that keeper.
     fn is_alone(&self) -> bool {
         getppid() != self.keeper
     }
@@ -312,7 +312,7 @@ impl Guardian<'_> {
     fn pass_on(&self, target: &Target, signal: Signal) {
         let not_sent = |process, error| self.tell_about(Kind::NotSent, process, error);
         match target {
-            // It is not reaped, so the number is its own.
+            // The child is not reaped, so the number is its own.
             Target::Child(child) => {
                 if let Err(error) = kill_process(*child, signal) {
                     not_sent(*child, error.raw_os_error());

@@ -33,13 +33,13 @@ use crate::offspring::{adopt, end_all, has_ended};
 /// the options of the guardian.
 pub(crate) const NAME: &str = "__keeper";
 
-/// How often it is checked whether the run lives.
+/// How often the keeper checks whether the run lives.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keeper, from its start to its end.
 pub(crate) fn keep(args: &guardian::Args) -> io::Result<()> {
     let (control, mask) = set_up(c"disklease-keep")?;
-    // Nothing else comes first, but the end of a run that does not want it any more.
+    // Nothing else comes first, but the end of a run that needs no keeper any more.
     if let Some((said, Some(theirs))) = receive_with_fd(&control)
         && said.kind == Kind::Guard
     {
@@ -61,7 +61,7 @@ fn start(
     let deadman = if args.is_init {
         Deadman::new()
     } else {
-        // Until now the end of the run was to kill it.
+        // Until now the end of the run was to kill the keeper.
         set_parent_process_death_signal(Some(Signal::CONT)).map_err(io::Error::from)?;
         Deadman::that_wakes()
     };

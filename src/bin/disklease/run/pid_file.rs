@@ -12,14 +12,14 @@ use rustix::fs::OFlags;
 
 use crate::offspring::{living, number_of};
 
-/// A daemon may write it after the command that started it has ended.
+/// A daemon may write the file after the command that started the daemon has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A number without an end of its line that stays as it is for so long is whole.
 const STILL: Duration = Duration::from_secs(1);
 
-/// The process below this one that the file names; or else what it names last, 0 for nothing.
+/// The process below this one that the file names; or else the number that the file names last, 0 for none.
 #[expect(clippy::disallowed_methods, reason = "it waits for a process")]
 pub(super) fn read(file: &Path) -> Result<OwnerProcess, i32> {
     let mut waited = Duration::ZERO;
