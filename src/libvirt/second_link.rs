@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
-use super::create::{CreateError, make_name_durable};
+use super::create::{CreateError, Found, inspect, make_name_durable, temporary_name};
 use crate::disk::{Identity, Refreshed};
 use crate::format::ResourceName;
 use crate::world::{Timestamp, clock};
@@ -92,12 +92,6 @@ impl SecondLinks {
         }
     }
 
-    /// Where the links are.
-    #[cfg(test)]
-    fn path(&self) -> &Path {
-        &self.links
-    }
-
     /// Whether each lease that a running disklease host holds is known to have a second link, so that
     /// a name without one is a new lease.
     ///
@@ -140,12 +134,8 @@ impl SecondLinks {
     pub(crate) fn settle(&self) -> Result<(), CreateError> {
         self.make()?;
         let path = self.links.join(SETTLED);
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&path);
-        match made {
+        let mut new = OpenOptions::new();
+        match new.write(true).create_new(true).mode(0o644).open(&path) {
             Ok(_) => make_name_durable(&path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(CreateError::io("create", &path, &error)),
@@ -167,19 +157,7 @@ impl SecondLinks {
 
     /// Whether there is a second link of any lease.
     pub(super) fn has_leases(&self) -> Result<bool, CreateError> {
-        let list = |error: &io::Error| CreateError::io("list", &self.links, error);
-        let entries = match std::fs::read_dir(&self.links) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(list(&error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|error| list(&error))?;
-            if is_lease_name(entry.file_name().as_encoded_bytes()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        holds_leases(&self.links)
     }
 
     /// Makes the directory of the links, for whoever may use the lease directory.
@@ -215,13 +193,14 @@ impl LeaseNames {
         &self.second
     }
 
-    pub(crate) const fn links(&self) -> &SecondLinks {
-        &self.links
-    }
-
     /// The file that the first name names, if any.
     pub(crate) fn find_first(&self) -> Result<Option<Identity>, CreateError> {
         named(&self.first)
+    }
+
+    /// What the first name names.
+    pub(crate) fn inspect_first(&self) -> Result<Found, CreateError> {
+        inspect(&self.first)
     }
 
     /// The file that the second name names, if any. Each error leaves that open, so it is never taken
@@ -358,9 +337,7 @@ impl LeaseNames {
 /// Lets `name` name the file `lease`, if `other` names that: in one step, and no other file. Returns whether
 /// it does.
 fn replace(name: &Path, other: &Path, lease: Identity) -> Result<bool, CreateError> {
-    let file_name = name.file_name().unwrap_or_default().to_string_lossy();
-    let tag = clock::random(u64::MAX);
-    let temporary = name.with_file_name(format!(".{file_name}.{tag:016x}.tmp"));
+    let temporary = temporary_name(name);
     let replaced = link(other, &temporary).and_then(|()| {
         if named(&temporary)? != Some(lease) {
             return Ok(false);
@@ -384,9 +361,21 @@ fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
     }
 }
 
-/// Whether a file of this name holds the lease of a disk.
-pub(super) fn is_lease_name(name: &[u8]) -> bool {
-    name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
+/// Whether a file in `directory`, if that is there, has the name of a disk's lease.
+pub(super) fn holds_leases(directory: &Path) -> Result<bool, CreateError> {
+    let list = |error| CreateError::io("list", directory, &error);
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(list)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(list)?.file_name();
+        let name = name.as_encoded_bytes();
+        if name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is anything of that name.
@@ -466,7 +455,7 @@ mod tests {
         fs::remove_file(names.first()).unwrap();
         assert_eq!(names.restore_first(), Ok(true));
         assert_eq!(named(names.first()), Ok(Some(held)));
-        fs::remove_dir_all(names.links().directory.join(OWN_DIRECTORY)).unwrap();
+        fs::remove_dir_all(names.links.directory.join(OWN_DIRECTORY)).unwrap();
         assert!(heal(&names, held));
         assert_eq!(named(names.second()), Ok(Some(held)));
     }
@@ -494,7 +483,7 @@ mod tests {
         assert_eq!(names.keep_second(held), Ok(Second::Other));
         assert!(heal(&names, held));
         assert_eq!(names.keep_second(held), Ok(Second::Same));
-        let left = fs::read_dir(names.links().path()).unwrap().count();
+        let left = fs::read_dir(&names.links.links).unwrap().count();
         assert_eq!(left, 1, "a temporary name stays behind");
         // The first name is another's by now: its file must not get the second one.
         fs::remove_file(names.first()).unwrap();
@@ -529,13 +518,13 @@ mod tests {
         fs::remove_file(names.first()).unwrap();
         assert!(names.restore_first().is_err());
         assert!(!heal(&names, held));
-        assert!(is_settled(names.links()).is_err());
+        assert!(is_settled(&names.links).is_err());
     }
 
     #[test]
     fn a_directory_is_unsettled_until_it_was_so_for_long_enough() {
         let (dir, names) = place();
-        let links = names.links();
+        let links = &names.links;
         assert_eq!(is_settled(links), Ok(false));
         assert_eq!(links.has_leases(), Ok(false));
         links.unsettled_for().unwrap();

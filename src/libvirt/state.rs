@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::names::padded;
 use crate::format::{LeaseVersion, LockspaceName, NameBytes, ResourceName};
 
 /// Bytes of a path that fit.
@@ -310,11 +311,7 @@ fn expect_length(at: usize, field: usize, bytes: &[u8], max: usize) -> Result<()
 
 fn name_field(at: usize, field: usize, bytes: &[u8]) -> Result<NameBytes, StateError> {
     expect_length(at, field, bytes, LockspaceName::MAX_LEN)?;
-    let mut padded = [0; LockspaceName::MAX_LEN];
-    for (to, &from) in padded.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    Ok(NameBytes::new(padded))
+    Ok(padded(bytes))
 }
 
 /// A decimal number without leading zeros; `0x` and hexadecimal digits, where sanlock takes them.

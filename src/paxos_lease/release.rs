@@ -101,6 +101,10 @@ fn makes_us_owner(leader: &PaxosLeader, held: &HeldLease) -> bool {
 ///
 /// [`ReleaseError`]. After [`ReleaseError::Lease`] the caller owes a
 /// [retraction](super::retract()).
+#[cfg_attr(
+    not(feature = "__sim"),
+    expect(dead_code, reason = "the simulated hosts leave no notes")
+)]
 pub async fn release<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,

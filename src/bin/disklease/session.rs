@@ -12,7 +12,7 @@ use disklease::format::{HostName, LockspaceId};
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{
-    Access, AcquireError, CancelToken, FailureAction, Helper, HostId, LeaseDirectory, LockRequest,
+    Access, AcquireError, AcquireErrorKind, CancelToken, FailureAction, HelperProgram, HostId, LeaseDirectory, LockRequest,
     Lockspace, Owner, WaitLimit, Watchdog,
 };
 
@@ -134,13 +134,13 @@ impl<'a> Plan<'a> {
         let fire_timeout = FireTimeout::new(Duration::from_secs(args.fire_timeout));
         let host_name = args.host_name.as_deref().map(HostName::new).transpose();
         if let OnLockFailure::Run(program) = &args.on_lock_failure {
-            Helper::new(program).check().map_err(Failure::usage)?;
+            HelperProgram::new(program).check().map_err(Failure::usage)?;
         }
         for (at, disk) in args.disks.iter().enumerate() {
             let path = disk.clone();
             check_disk_path(disk).map_err(Failure::usage)?;
             if args.disks.iter().take(at).any(|earlier| earlier == disk) {
-                return Err(Failure::usage(AcquireError::NamedTwice { path }));
+                return Err(Failure::usage(AcquireErrorKind::NamedTwice { path }));
             }
         }
         Ok(Self {
@@ -234,7 +234,7 @@ impl<'a> Plan<'a> {
         &self,
         owner: u32,
         cancel: &CancelToken,
-        lost: impl FnOnce(String) + Send + 'static,
+        lost: impl Fn(String) + Send + Sync + 'static,
     ) -> LockRequest {
         let wait = match self.args.wait {
             Some(secs) => WaitLimit::For(Duration::from_secs(secs)),
@@ -242,7 +242,7 @@ impl<'a> Plan<'a> {
         };
         let helper = |program: &PathBuf| {
             let args = self.args.helper_argv.iter();
-            args.fold(Helper::new(program), Helper::arg)
+            args.fold(HelperProgram::new(program), HelperProgram::arg)
         };
         let action = match &self.args.on_lock_failure {
             OnLockFailure::PowerOff => FailureAction::PowerOff,
@@ -263,13 +263,12 @@ impl<'a> Plan<'a> {
 
 /// How a command ends that has not got its locks.
 pub(crate) fn not_locked(error: AcquireError) -> Failure {
-    match error {
-        AcquireError::Held { .. }
-        | AcquireError::HeldShared { .. }
-        | AcquireError::Contended { .. } => Failure::held(error),
-        AcquireError::PathNotAbsolute { .. }
-        | AcquireError::PathNotNormal { .. }
-        | AcquireError::Helper { .. } => Failure::usage(error),
+    use AcquireErrorKind as K;
+    match error.kind() {
+        K::Held(_) | K::HeldShared { .. } | K::Contended { .. } => Failure::held(error),
+        K::PathNotAbsolute { .. } | K::PathNotNormal { .. } | K::Helper { .. } => {
+            Failure::usage(error)
+        }
         _ => Failure::unavailable(error),
     }
 }
