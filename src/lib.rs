@@ -154,8 +154,8 @@ pub use manager::{
     HandedOver, HandoverAnswer, HandoverError, HandoverOutcome, HandoverToken, HelperProgram,
     LeaseFault, LeaseSpec, LockError, LockEvent, LockGuard, LockInfo, LockManager, LockRequest,
     Locked, LossCallback, ManagerKind, NopManager, Offer, OfferError, Owner, PaxosManager,
-    ReleaseError, ReleaseErrorKind, SuspendError, SuspendedLocks, TokenError,
-    UnknownManager, VerifyError, VerifyErrorKind, WaitLimit,
+    ReleaseError, ReleaseErrorKind, SuspendError, SuspendedLocks, TokenError, UnknownManager,
+    VerifyError, VerifyErrorKind, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use world::{CancelToken, OsError, ReadError, WriteError};
@@ -181,7 +181,7 @@ pub mod __cli {
     /// # Errors
     ///
     /// Those with which an acquire refuses it.
-    pub fn check_disk_path(path: &std::path::Path) -> Result<(), crate::AcquireErrorKind> {
+    pub fn check_disk_path(path: &std::path::Path) -> Result<(), crate::AcquireError> {
         crate::manager::spelling::check_disk_path(path)
     }
 

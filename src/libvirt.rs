@@ -11,8 +11,8 @@ mod names;
 mod second_link;
 mod state;
 
-pub use create::CreateError;
 pub(crate) use create::Found;
+pub use create::{CreateError, CreateErrorKind};
 pub use lease_directory::LeaseDirectory;
 pub(crate) use lease_directory::{MISSING_HINT, warn_of_one_host};
 pub use names::{LOCKSPACE_NAME, lease_name, lockspace_name};

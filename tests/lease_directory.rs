@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use disklease::format::{Geometry, probe_lease, probe_lockspace};
-use disklease::libvirt::{CreateError, LOCKSPACE_NAME, lease_name};
+use disklease::libvirt::{CreateErrorKind, LOCKSPACE_NAME, lease_name};
 use disklease::{
     AcquireErrorKind, DirectoryError, LeaseDirectory, LeaseFault, LockManager as _, LossReason,
     PaxosManager,
@@ -126,7 +126,7 @@ fn no_new_lockspace_is_made_beside_leases() {
     let leases = LeaseDirectory::new(dir.path());
     let error = leases.create_lockspace(N).unwrap_err();
     assert!(
-        matches!(error, CreateError::LeasesWithoutLockspace { .. }),
+        matches!(error.kind(), CreateErrorKind::LeasesWithoutLockspace),
         "{error}"
     );
     std::fs::remove_file(lease).unwrap();

@@ -1,5 +1,7 @@
 //! Creating a file whole: written under a temporary name, made durable, linked into place.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -24,81 +26,108 @@ const CREATION_TIME: Duration = Duration::from_secs(10);
 const CHUNK_LEN: usize = 64 * 1024;
 const AREA_LEN_MAX: usize = 8 << 20;
 
-/// Why a lockspace or lease could not be created.
+/// Why a lockspace or lease could not be created: what went wrong, and with which file.
+///
+/// Its text is whole: it includes that of its [`source`](Error::source).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateError {
+    path: PathBuf,
+    kind: Box<CreateErrorKind>,
+}
+
+/// What went wrong with the creation of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CreateError {
+pub enum CreateErrorKind {
     /// The io timeout is out of its limits.
-    #[error(transparent)]
-    Timing(TimingError),
+    #[error("is not created: {0}")]
+    Timing(#[source] TimingError),
     /// There are leases in the directory, but no lockspace: it was removed, and hosts that joined it
     /// may still hold them. A new one would not know of them.
     #[error(
-        "{directory:?} has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first, also those in its .disklease/leases"
+        "has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first, also those in its .disklease/leases"
     )]
-    LeasesWithoutLockspace {
-        /// The lease directory.
-        directory: PathBuf,
-    },
+    LeasesWithoutLockspace,
     /// The file system refuses something.
-    #[error("cannot {action} {path:?}: {error}")]
+    #[error("cannot be used, to {action} it: {error}")]
     Io {
         /// What was to be done.
         action: &'static str,
-        /// With what.
-        path: PathBuf,
         /// Why it was refused.
         error: OsError,
     },
     /// Something that should be a lease file is none.
-    #[error("{path:?} is not a file: it is in the place of a lease, take it away")]
-    NotAFile {
-        /// What is there.
-        path: PathBuf,
-    },
+    #[error("is not a file: it is in the place of a lease, take it away")]
+    NotAFile,
     /// The new file cannot be opened for direct I/O.
-    #[error("the new file cannot be opened: {0}")]
+    #[error("cannot be created: the new file cannot be opened: {0}")]
     Open(#[source] OpenError),
     /// The new file cannot be written.
-    #[error("the new file for {path:?} cannot be written: {error}")]
-    Write {
-        /// The file that was to be created.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: WriteError,
-    },
+    #[error("cannot be created: the new file cannot be written: {0}")]
+    Write(#[source] WriteError),
     /// What was to be written cannot be made.
-    #[error("{path:?} cannot be initialised: {error}")]
-    Format {
-        /// The file that was to be created.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: FormatError,
-    },
+    #[error("cannot be initialised: {0}")]
+    Format(#[source] FormatError),
+}
+
+/// An error of the file system, which did not do `action` with what is at `path`.
+pub(super) fn io<E: Into<io::Error>>(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> CreateError {
+    move |error| {
+        let error = OsError::from(error.into());
+        CreateError::of(path, CreateErrorKind::Io { action, error })
+    }
 }
 
 impl CreateError {
-    pub(super) fn io(action: &'static str, path: &Path, error: &io::Error) -> Self {
-        let error = OsError::from(error);
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            error,
-        }
+    pub(super) fn of(path: &Path, kind: CreateErrorKind) -> Self {
+        let (path, kind) = (path.to_owned(), Box::new(kind));
+        Self { path, kind }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> &CreateErrorKind {
+        &self.kind
+    }
+
+    /// With which file or directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file system reported one of these error numbers.
+    fn is_errno(&self, numbers: &[i32]) -> bool {
+        matches!(*self.kind, CreateErrorKind::Io { error, .. } if numbers.contains(&error.0))
     }
 
     /// Whether a directory or a file on the way was removed meanwhile.
     pub(crate) fn is_of_missing_name(&self) -> bool {
-        let missing = [libc::ENOENT, libc::ESTALE];
-        matches!(self, Self::Io { error, .. } if missing.contains(&error.0))
+        self.is_errno(&[libc::ENOENT, libc::ESTALE])
     }
 
     /// Whether the file system has no such thing.
     pub(super) fn is_unsupported(&self) -> bool {
-        let unsupported = [libc::ENOSYS, libc::EOPNOTSUPP];
-        matches!(self, Self::Io { error, .. } if unsupported.contains(&error.0))
+        self.is_errno(&[libc::ENOSYS, libc::EOPNOTSUPP])
+    }
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match &*self.kind {
+            CreateErrorKind::Io { action, error } => write!(f, "cannot {action} {path:?}: {error}"),
+            kind => write!(f, "{path:?} {kind}"),
+        }
+    }
+}
+
+impl Error for CreateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
     }
 }
 
@@ -142,7 +171,7 @@ impl Prepared {
         let prepared = Self::open(file)?;
         prepared.write_area(file.geometry, image)?;
         let synced = prepared.handle.sync_all();
-        synced.map_err(|error| CreateError::io("make durable", &prepared.temporary, &error))?;
+        synced.map_err(io("make durable", &prepared.temporary))?;
         Ok(prepared)
     }
 
@@ -151,7 +180,7 @@ impl Prepared {
         match std::fs::hard_link(&self.temporary, &self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            Err(error) => return Err(CreateError::io("link the new file to", &self.path, &error)),
+            Err(error) => return Err(io("link the new file to", &self.path)(error)),
         }
         let path = self.path.clone();
         drop(self);
@@ -163,22 +192,20 @@ impl Prepared {
     /// storage.
     pub(crate) fn found(&self) -> Result<(Found, Duration), CreateError> {
         let now = self.handle.metadata().and_then(|stat| stat.modified());
-        let now = now.map_err(|error| CreateError::io("inspect", &self.temporary, &error))?;
-        inspect_at(&self.path, now).map_err(|error| CreateError::io("inspect", &self.path, &error))
+        let now = now.map_err(io("inspect", &self.temporary))?;
+        inspect_at(&self.path, now).map_err(io("inspect", &self.path))
     }
 
     /// Puts it in the place of what has its name.
     pub(crate) fn replace(self) -> Result<(), CreateError> {
-        std::fs::rename(&self.temporary, &self.path).map_err(|error| {
-            CreateError::io("put the new file in the place of", &self.path, &error)
-        })?;
+        std::fs::rename(&self.temporary, &self.path)
+            .map_err(io("put the new file in the place of", &self.path))?;
         make_name_durable(&self.path)
     }
 
     /// A new file beside the one to be created, with its mode and owner.
     fn open(file: &NewFile<'_>) -> Result<Self, CreateError> {
         let temporary = temporary_name(file.path);
-        let io = |action, error: &io::Error| CreateError::io(action, &temporary, error);
         let handle = OpenOptions::new()
             .read(true)
             .write(true)
@@ -186,7 +213,7 @@ impl Prepared {
             .mode(file.mode)
             .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
             .open(&temporary)
-            .map_err(|error| io("create", &error))?;
+            .map_err(io("create", &temporary))?;
         let prepared = Self {
             temporary: temporary.clone(),
             path: file.path.to_owned(),
@@ -194,11 +221,11 @@ impl Prepared {
         };
         // The umask took bits away at creation.
         rustix::fs::fchmod(&prepared.handle, Mode::from_raw_mode(file.mode))
-            .map_err(|errno| io("set the mode of", &errno.into()))?;
+            .map_err(io("set the mode of", &temporary))?;
         if let Some((uid, gid)) = file.owner {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             rustix::fs::fchown(&prepared.handle, Some(uid), Some(gid))
-                .map_err(|errno| io("set the owner of", &errno.into()))?;
+                .map_err(io("set the owner of", &temporary))?;
         }
         Ok(prepared)
     }
@@ -208,25 +235,19 @@ impl Prepared {
         geometry: Option<Geometry>,
         image: impl Fn(Geometry) -> Vec<u8>,
     ) -> Result<(), CreateError> {
-        let path = || self.path.clone();
+        let error = |kind| CreateError::of(&self.path, kind);
         let opened = OpenDisk::new(Access::ReadWrite).open(&self.temporary);
-        let opened = opened.map_err(|error| CreateError::Open(error.about(&self.path)))?;
+        let opened = opened.map_err(|open| error(CreateErrorKind::Open(open.about(&self.path))))?;
         let alignment = opened.info().io_alignment().max(512);
         let geometry = geometry.map_or_else(|| Geometry::for_sector_size(alignment), Ok);
-        let geometry = geometry.map_err(|error| CreateError::Format {
-            path: path(),
-            error,
-        })?;
+        let geometry = geometry.map_err(|format| error(CreateErrorKind::Format(format)))?;
         let area = SectorBuf::from(&image(geometry)[..]);
-        let pool = IoPool::new("dl-create", 1..=1)
-            .map_err(|error| CreateError::io("start a thread for", &self.path, &error))?;
+        // Dropped last: the disk works by it.
+        let pool = IoPool::new("dl-create", 1..=1);
+        let pool = pool.map_err(io("start a thread for", &self.path))?;
         let disk = Disk::new(opened, &pool);
-        block_on(StorageWorld.write(&disk, 0, area, WRITE_TIMEOUT)).map_err(|error| {
-            CreateError::Write {
-                path: path(),
-                error,
-            }
-        })
+        block_on(StorageWorld.write(&disk, 0, area, WRITE_TIMEOUT))
+            .map_err(|write| error(CreateErrorKind::Write(write)))
     }
 }
 
@@ -247,7 +268,7 @@ pub(super) fn create_whole(
     match std::fs::symlink_metadata(file.path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Prepared::new(file, image)?.link(),
-        Err(error) => Err(CreateError::io("inspect", file.path, &error)),
+        Err(error) => Err(io("inspect", file.path)(error)),
     }
 }
 
@@ -270,7 +291,7 @@ pub(crate) struct Found {
 pub(super) fn inspect(path: &Path) -> Result<Found, CreateError> {
     inspect_at(path, UNIX_EPOCH)
         .map(|(found, _)| found)
-        .map_err(|error| CreateError::io("inspect", path, &error))
+        .map_err(io("inspect", path))
 }
 
 /// What is at `path`, and how long before `now` it was last touched. All times are the storage's.
@@ -326,7 +347,7 @@ pub(super) fn make_name_durable(path: &Path) -> Result<(), CreateError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, directory, flags, Mode::empty())
         .and_then(rustix::fs::fsync)
-        .map_err(|errno| CreateError::io("make durable", directory, &errno.into()))
+        .map_err(io("make durable", directory))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::create::{CreateError, NewFile, Prepared, create_whole};
+use super::create::{self, CreateError, CreateErrorKind, NewFile, Prepared, create_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use super::second_link::{LeaseNames, SecondLinks, holds_leases};
 use crate::disk::file_system_of_one_host;
@@ -108,10 +108,12 @@ impl LeaseDirectory {
     ///
     /// [`CreateError`].
     pub fn create_lockspace(&self, io_timeout: Duration) -> Result<PathBuf, CreateError> {
-        let io_timeout = IoTimeout::new(io_timeout).map_err(CreateError::Timing)?;
+        let path = self.lockspace_path();
+        let io_timeout = IoTimeout::new(io_timeout)
+            .map_err(|error| CreateError::of(&path, CreateErrorKind::Timing(error)))?;
         match std::fs::create_dir(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CreateError::io("create the directory", &self.path, &error));
+                return Err(create::io("create the directory", &self.path)(error));
             }
             _ => {}
         }
@@ -120,7 +122,6 @@ impl LeaseDirectory {
         {
             warn_of_one_host(&self.path, file_system);
         }
-        let path = self.lockspace_path();
         if self.is_without_lockspace(&path)? {
             // No host has a lease here: each name without a second link is a new one. Said before
             // there is a lockspace that a host could join.
@@ -146,8 +147,8 @@ impl LeaseDirectory {
         let has_leases = holds_leases(&self.path)? || self.second_links().has_leases()?;
         // Asked again: another host may have created both in the meantime.
         if has_leases && is_missing() {
-            let directory = self.path.clone();
-            return Err(CreateError::LeasesWithoutLockspace { directory });
+            let kind = CreateErrorKind::LeasesWithoutLockspace;
+            return Err(CreateError::of(&self.path, kind));
         }
         Ok(!has_leases)
     }

@@ -21,7 +21,9 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
-use super::create::{CreateError, Found, inspect, make_name_durable, temporary_name};
+use super::create::{
+    self, CreateError, CreateErrorKind, Found, inspect, make_name_durable, temporary_name,
+};
 use crate::disk::{Identity, Refreshed};
 use crate::format::ResourceName;
 use crate::world::{Timestamp, clock};
@@ -110,8 +112,7 @@ impl SecondLinks {
     /// directory, so that holders can link their leases there meanwhile.
     pub(crate) fn unsettled_for(&self) -> Result<Duration, CreateError> {
         self.make()?;
-        let stat = std::fs::metadata(&self.links)
-            .map_err(|error| CreateError::io("inspect", &self.links, &error))?;
+        let stat = std::fs::metadata(&self.links).map_err(create::io("inspect", &self.links))?;
         let born = stat.created().ok();
         let born = born.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let born = born.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
@@ -138,7 +139,7 @@ impl SecondLinks {
         match new.write(true).create_new(true).mode(0o644).open(&path) {
             Ok(_) => make_name_durable(&path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(CreateError::io("create", &path, &error)),
+            Err(error) => Err(create::io("create", &path)(error)),
         }
     }
 
@@ -167,7 +168,7 @@ impl SecondLinks {
             match std::fs::create_dir(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(CreateError::io("create the directory", path, &error)),
+                Err(error) => return Err(create::io("create the directory", path)(error)),
             }
             // Where that is refused, those whom it would have helped are refused and told so.
             if let (Ok(like), Ok(made)) = (std::fs::metadata(&self.directory), File::open(path)) {
@@ -287,7 +288,7 @@ impl LeaseNames {
                 }
             }
             Ok(Some(found)) if found != lease => return false,
-            Err(CreateError::NotAFile { .. }) => return false,
+            Err(error) if *error.kind() == CreateErrorKind::NotAFile => return false,
             Ok(Some(_)) => {}
             Err(error) => {
                 tracing::debug!(%error, "a held lease file cannot be inspected");
@@ -343,7 +344,7 @@ fn replace(name: &Path, other: &Path, lease: Identity) -> Result<bool, CreateErr
             return Ok(false);
         }
         std::fs::rename(&temporary, name)
-            .map_err(|error| CreateError::io("put the lease in the place of", name, &error))?;
+            .map_err(create::io("put the lease in the place of", name))?;
         make_name_durable(name)?;
         Ok(true)
     });
@@ -357,19 +358,18 @@ fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
     match std::fs::hard_link(from, to) {
         Ok(()) => make_name_durable(to),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(CreateError::io("link the lease to", to, &error)),
+        Err(error) => Err(create::io("link the lease to", to)(error)),
     }
 }
 
 /// Whether a file in `directory`, if that is there, has the name of a disk's lease.
 pub(super) fn holds_leases(directory: &Path) -> Result<bool, CreateError> {
-    let list = |error| CreateError::io("list", directory, &error);
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        entries => entries.map_err(list)?,
+        entries => entries.map_err(create::io("list", directory))?,
     };
     for entry in entries {
-        let name = entry.map_err(list)?.file_name();
+        let name = entry.map_err(create::io("list", directory))?.file_name();
         let name = name.as_encoded_bytes();
         if name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit) {
             return Ok(true);
@@ -394,11 +394,8 @@ fn named_in(path: &Path, round: &mut Refreshed) -> Result<Option<Identity>, Crea
     let Some(stat) = stat(path, round)? else {
         return Ok(None);
     };
-    Identity::of(&stat)
-        .map(Some)
-        .map_err(|_| CreateError::NotAFile {
-            path: path.to_owned(),
-        })
+    let named = Identity::of(&stat).map(Some);
+    named.map_err(|_| CreateError::of(path, CreateErrorKind::NotAFile))
 }
 
 fn stat(path: &Path, round: &mut Refreshed) -> Result<Option<Statx>, CreateError> {
@@ -407,7 +404,7 @@ fn stat(path: &Path, round: &mut Refreshed) -> Result<Option<Statx>, CreateError
     match rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(CreateError::io("inspect", path, &errno.into())),
+        Err(errno) => Err(create::io("inspect", path)(errno)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::error::AcquireErrorKind;
+use super::error::{AcquireError, AcquireErrorKind};
 use crate::lockspace::LossReason;
 use crate::world::OsError;
 
@@ -129,7 +129,7 @@ impl HelperProgram {
     /// # Errors
     ///
     /// [`AcquireErrorKind::Helper`].
-    pub fn check(&self) -> Result<(), AcquireErrorKind> {
+    pub fn check(&self) -> Result<(), AcquireError> {
         let error = match std::fs::metadata(&self.program) {
             _ if !self.program.is_absolute() => OsError(libc::EINVAL),
             Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
@@ -139,7 +139,7 @@ impl HelperProgram {
             Err(error) => OsError::from(error),
         };
         let program = self.program.clone();
-        Err(AcquireErrorKind::Helper { program, error })
+        Err(AcquireErrorKind::Helper { program, error }.into())
     }
 
     /// Runs it to its end.
@@ -176,11 +176,11 @@ impl FailureAction {
     }
 
     /// What can be found wrong before anything is locked. `is_foreign`: the owner is another process.
-    pub(super) fn check(&self, is_foreign: bool) -> Result<(), AcquireErrorKind> {
+    pub(super) fn check(&self, is_foreign: bool) -> Result<(), AcquireError> {
         use FailureMeans as By;
         match self {
             Self::Pause(By::ByEmbedder) | Self::Restart(By::ByEmbedder) if is_foreign => {
-                Err(AcquireErrorKind::NoMeans)
+                Err(AcquireErrorKind::NoMeans.into())
             }
             Self::Pause(By::ByHelper(helper))
             | Self::Restart(By::ByHelper(helper))
@@ -216,9 +216,12 @@ mod tests {
 
     #[test]
     fn a_helper_that_cannot_be_run_is_refused_before_anything_is_locked() {
-        let refused = |program: &str| match HelperProgram::new(program).check() {
-            Err(AcquireErrorKind::Helper { error, .. }) => error.0,
-            other => panic!("{other:?}"),
+        let refused = |program: &str| {
+            let refused = HelperProgram::new(program).check().unwrap_err();
+            match refused.kind() {
+                AcquireErrorKind::Helper { error, .. } => error.0,
+                _ => panic!("{refused}"),
+            }
         };
         assert_eq!(refused("true"), libc::EINVAL);
         assert_eq!(refused("/no/such/program"), libc::ENOENT);
@@ -231,7 +234,7 @@ mod tests {
     fn only_an_embedder_that_owns_the_locks_can_pause_its_guest() {
         let pause = FailureAction::Pause(FailureMeans::ByEmbedder);
         assert_eq!(pause.check(false), Ok(()));
-        assert_eq!(pause.check(true), Err(AcquireErrorKind::NoMeans));
+        assert_eq!(pause.check(true), Err(AcquireErrorKind::NoMeans.into()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use super::error::{AcquireErrorKind, ReleaseError, VerifyError, VerifyErrorKind};
+use super::error::{AcquireError, AcquireErrorKind, ReleaseError, VerifyError, VerifyErrorKind};
 use super::lease::{Lease, Leaving, Unstarted};
 use super::locked::Locked;
 use super::request::Wishes;
@@ -54,10 +54,7 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    pub(super) fn unprotected(
-        locked: Vec<Locked>,
-        wishes: Wishes,
-    ) -> Result<Self, AcquireErrorKind> {
+    pub(super) fn unprotected(locked: Vec<Locked>, wishes: Wishes) -> Result<Self, AcquireError> {
         let state = GuardState::unprotected(locked, wishes)?;
         Ok(Self { state })
     }
@@ -68,7 +65,7 @@ impl LockGuard {
         lockspace: &Lockspace,
         leases: Unstarted,
         wishes: Wishes,
-    ) -> Result<Self, AcquireErrorKind> {
+    ) -> Result<Self, AcquireError> {
         let owner = wishes.owner.clone();
         if let Some(owner) = &owner {
             lockspace.inner().shared.mind_owner(owner);
@@ -81,7 +78,7 @@ impl LockGuard {
             if let Err(error) = lockspace.inner().owners.watch(&owner, holder) {
                 guard.give_back_quietly(Leaving::Unused);
                 let error = OsError::from(error);
-                return Err(AcquireErrorKind::Threads { error });
+                return Err(AcquireErrorKind::Threads { error }.into());
             }
         }
         Ok(guard)

@@ -4,6 +4,7 @@
 
 use super::error::{AcquireError, AcquireErrorKind, LeaseFault};
 use super::lease::{Attempt, Lease, Leaving};
+use super::request::LeaseSpec;
 use super::target::Target;
 use crate::disk::{Access, Disk, Identity, StorageWorld};
 use crate::libvirt::{CreateError, LeaseNames};
@@ -118,10 +119,17 @@ fn has_ended_in(lockspace: &Lockspace, copy: &Target, lease: &Target) -> bool {
 
 /// The lease that the second name of `target` leads to.
 fn at_second_name(target: &Target, names: &LeaseNames) -> Target {
-    let mut second = target.clone();
-    second.lease.path = names.second().to_owned();
-    second.names = None;
-    second
+    let LeaseSpec {
+        lockspace,
+        name,
+        offset,
+        ..
+    } = target.lease;
+    Target {
+        locked: target.locked.clone(),
+        lease: LeaseSpec::new(lockspace, name, names.second(), offset),
+        names: None,
+    }
 }
 
 fn acquire_second(attempt: Attempt<'_>, names: &LeaseNames) -> Result<Lease, AcquireError> {

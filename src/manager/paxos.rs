@@ -84,7 +84,7 @@ impl PaxosManager {
     }
 
     /// The leases to take, in the one order that everybody takes them in.
-    fn targets(&self, request: &LockRequest) -> Result<Vec<Target>, AcquireErrorKind> {
+    fn targets(&self, request: &LockRequest) -> Result<Vec<Target>, AcquireError> {
         let mut targets = Vec::new();
         let joined = *self.lockspace.name();
         for (disk, access) in &request.disks {
@@ -93,7 +93,7 @@ impl PaxosManager {
             }
             let Some(directory) = &self.directory else {
                 let disk = disk.clone();
-                return Err(AcquireErrorKind::NoLeaseDirectory { disk });
+                return Err(AcquireErrorKind::NoLeaseDirectory { disk }.into());
             };
             let locked = Locked::Disk(disk.clone());
             targets.push(Target::in_directory(
@@ -106,7 +106,8 @@ impl PaxosManager {
         for lease in &request.leases {
             let asked_for = lease.lockspace;
             if asked_for != joined {
-                return Err(AcquireErrorKind::OtherLockspace { asked_for, joined });
+                let kind = AcquireErrorKind::OtherLockspace { asked_for, joined };
+                return Err(kind.into());
             }
             targets.push(Target::of_spec(lease));
         }
@@ -212,7 +213,7 @@ impl PaxosManager {
             let is_held_here = matches!(error.kind(), AcquireErrorKind::HeldHere);
             if is_held_here && mine.iter().any(|lease| lease.is_at(target)) {
                 // To wait would be to wait for ourselves.
-                return Err(named_twice(target).into());
+                return Err(named_twice(target));
             }
             let error = match self.mend(attempt, error.clone()) {
                 Ok(()) if !mended => {
@@ -240,13 +241,13 @@ impl PaxosManager {
         let lease = attempt.acquire()?;
         // Another one may have been mounted meanwhile.
         let place = self.check_place(directory);
-        lease.unless_refused(place.map_err(AcquireError::from))
+        lease.unless_refused(place)
     }
 
-    fn check_place(&self, directory: &LeaseDirectory) -> Result<(), AcquireErrorKind> {
+    fn check_place(&self, directory: &LeaseDirectory) -> Result<(), AcquireError> {
         expect_named(&self.lockspace)?;
-        place::check(&self.lockspace, directory)?;
-        Ok(())
+        place::check(&self.lockspace, directory)
+            .map_err(|error| AcquireErrorKind::from(error).into())
     }
 
     /// Mends what `refused` tells of, so that another try may succeed; or gives it back.
@@ -311,9 +312,9 @@ impl PaxosManager {
 /// What is to be locked, each as it must have been left.
 type Expectations = Vec<(Target, Option<Expected>)>;
 
-fn named_twice(target: &Target) -> AcquireErrorKind {
+fn named_twice(target: &Target) -> AcquireError {
     let path = target.lease.path.clone();
-    AcquireErrorKind::NamedTwice { path }
+    AcquireErrorKind::NamedTwice { path }.into()
 }
 
 /// How long to wait before another try, if another try can do better.

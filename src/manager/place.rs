@@ -14,27 +14,27 @@ use crate::lockspace::Lockspace;
 use crate::world::executor::block_on;
 use crate::world::{ReadError, SectorBuf, World};
 
-use super::error::{AcquireErrorKind, DirectoryError};
+use super::error::{AcquireError, AcquireErrorKind, DirectoryError};
 
 /// How often this host's sector is compared: a renewal may come in between.
 const COMPARISONS: u32 = 3;
 
 /// Whether `lockspace` is still held.
-pub(super) fn expect_held(lockspace: &Lockspace) -> Result<(), AcquireErrorKind> {
+pub(super) fn expect_held(lockspace: &Lockspace) -> Result<(), AcquireError> {
     if lockspace.is_held() {
         Ok(())
     } else {
-        Err(AcquireErrorKind::lockspace_lost(lockspace))
+        Err(AcquireErrorKind::lockspace_lost(lockspace).into())
     }
 }
 
 /// Whether the path by which `lockspace` was joined still names it.
-pub(super) fn expect_named(lockspace: &Lockspace) -> Result<(), AcquireErrorKind> {
+pub(super) fn expect_named(lockspace: &Lockspace) -> Result<(), AcquireError> {
     if lockspace.inner().is_still_named() {
         Ok(())
     } else {
         let path = lockspace.path().to_owned();
-        Err(AcquireErrorKind::LockspaceReplaced { path })
+        Err(AcquireErrorKind::LockspaceReplaced { path }.into())
     }
 }
 

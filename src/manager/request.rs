@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::AcquireErrorKind;
+use super::error::{AcquireError, AcquireErrorKind};
 use super::failure::{FailureAction, LossCallback};
 use super::locked::Locked;
 use super::spelling::{check_absolute, check_disk_path};
@@ -220,9 +220,9 @@ impl LockRequest {
     }
 
     /// What can be found wrong with a request before any disk is inspected. The same for all managers.
-    pub(super) fn check(&self) -> Result<(), AcquireErrorKind> {
+    pub(super) fn check(&self) -> Result<(), AcquireError> {
         if self.disks.is_empty() && self.leases.is_empty() {
-            return Err(AcquireErrorKind::NothingToLock);
+            return Err(AcquireErrorKind::NothingToLock.into());
         }
         for (path, _) in &self.disks {
             check_disk_path(path)?;
@@ -235,14 +235,15 @@ impl LockRequest {
         let mut named = BTreeSet::new();
         for (path, offset) in disks.chain(leases) {
             if !named.insert((offset, path)) {
-                return Err(AcquireErrorKind::NamedTwice { path: path.clone() });
+                let path = path.clone();
+                return Err(AcquireErrorKind::NamedTwice { path }.into());
             }
         }
         self.action.check(self.owner.is_foreign)
     }
 
     /// All that the guard is to care for. The owner must be alive.
-    pub(super) fn wishes(&self) -> Result<Wishes, AcquireErrorKind> {
+    pub(super) fn wishes(&self) -> Result<Wishes, AcquireError> {
         let pid = self.owner.pid;
         let owner = if self.owner.is_foreign {
             let owner = OwnerProcess::open(pid);

@@ -15,7 +15,7 @@ use crate::fence::OwnerProcess;
 use crate::lockspace::{
     FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OnLoss, OwnerEnd, Subscription,
 };
-use crate::manager::error::{AcquireErrorKind, ReleaseError};
+use crate::manager::error::{AcquireError, AcquireErrorKind, ReleaseError};
 use crate::manager::failure::LossCallback;
 use crate::manager::lease::{Lease, Leaving, Unstarted};
 use crate::manager::locked::Locked;
@@ -103,7 +103,7 @@ impl GuardState {
     pub(super) fn unprotected(
         locked: Vec<Locked>,
         wishes: Wishes,
-    ) -> Result<Arc<Self>, AcquireErrorKind> {
+    ) -> Result<Arc<Self>, AcquireError> {
         let state = Self::new(Unstarted::default(), locked, None, None, wishes)?;
         Ok(Arc::new(state))
     }
@@ -112,7 +112,7 @@ impl GuardState {
         lockspace: &Lockspace,
         leases: Unstarted,
         wishes: Wishes,
-    ) -> Result<Arc<Self>, AcquireErrorKind> {
+    ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
         let deadline = || shared.membership.expiry().deadline();
         let hold = || shared.host_fence.hold(deadline);
@@ -146,7 +146,7 @@ impl GuardState {
         lockspace: Option<Lockspace>,
         fence: Option<FenceHold>,
         wishes: Wishes,
-    ) -> Result<Self, AcquireErrorKind> {
+    ) -> Result<Self, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| AcquireErrorKind::EventFd {
                 error: OsError(errno.raw_os_error()),
