@@ -13,7 +13,7 @@ use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_
 use crate::timing::IoTimeout;
 use crate::world::clock;
 
-/// What an operator is told where no lockspace is. Nobody makes one unasked: on a host where the
+/// What an operator reads where no lockspace is. Nobody makes one unasked: on a host where the
 /// share is not mounted, it would be one that no other host sees.
 pub(crate) const MISSING_HINT: &str =
     "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";

@@ -389,7 +389,7 @@ fn named(path: &Path) -> Result<Option<Identity>, CreateError> {
     named_in(path, &mut Refreshed::default())
 }
 
-/// The same, as one of a round of looks.
+/// The same, as one of a round of inspections.
 fn named_in(path: &Path, round: &mut Refreshed) -> Result<Option<Identity>, CreateError> {
     let Some(stat) = stat(path, round)? else {
         return Ok(None);

@@ -45,7 +45,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The lease, and the file, under which leftovers are replaced. No disk's: those are 32 digits.
 const REPAIR: &str = "disklease_repair";
 
-/// Whether the error is one that a file begun and not finished gives.
+/// Whether the error is one that a file gives whose creation was started and not finished.
 pub(super) fn may_be_leftover(target: &Target, error: &AcquireError) -> bool {
     let is_unfinished = matches!(
         error.kind(),
@@ -213,7 +213,7 @@ mod tests {
     use crate::libvirt::lease_name;
     use crate::manager::testing::{at_once, joined};
 
-    /// Between the first look and the last one another host may have done anything.
+    /// Between the first check and the last one another host may have done anything.
     #[test]
     fn all_of_it_is_checked_again_right_before_a_leftover_is_replaced() {
         let (_dir, directory, lockspace) = joined();
@@ -240,7 +240,7 @@ mod tests {
             target: &target,
             names: &names,
         };
-        // It says who is at it; and who waits for it can be told to stop.
+        // It says who is at it; and whoever waits for it can cancel that.
         let lease = fs::read(&replacement.lease.target().lease.path).unwrap();
         let block = &lease[2 * 512..3 * 512];
         let told = HolderNote::read_from(block, HostId::FIRST).present();

@@ -47,7 +47,7 @@ const QUARANTINE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct PaxosManager {
     lockspace: Lockspace,
-    /// `None`: it locks no disks, only leases that it is told where to find.
+    /// `None`: it locks no disks, only leases whose place a request names.
     directory: Option<LeaseDirectory>,
 }
 

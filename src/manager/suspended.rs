@@ -9,7 +9,9 @@ use super::lease::{Lease, Leaving};
 use super::request::{LeaseSpec, LockRequest};
 use super::target::Target;
 use crate::format::{Generation, HostId};
-use crate::libvirt::{HoldState, LeaseState, StateError, parse_state, state_string};
+use crate::libvirt::{
+    HoldState, LeaseState, StateError, StateErrorKind, parse_state, state_string,
+};
 use crate::paxos_lease::{Expected, Passage};
 
 /// What a suspended guest had locked, and in which version of each lease.
@@ -117,10 +119,10 @@ impl SuspendedLocks {
         let locks = parse_state(text)?;
         // Of a lease with copies on several disks no one of them tells all.
         match locks.iter().map(|lock| lock.places.len()).max() {
-            Some(places) if places > 1 => Err(StateError::Fields {
-                at: 0,
-                fields: places.saturating_mul(2).saturating_add(3),
-            }),
+            Some(places) if places > 1 => {
+                let fields = places.saturating_mul(2).saturating_add(3);
+                Err(StateErrorKind::Fields { fields }.at(0))
+            }
             _ => Ok(Self {
                 locks,
                 holder: None,

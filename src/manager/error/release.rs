@@ -57,7 +57,7 @@ impl ReleaseErrorKind {
     }
 }
 
-/// What went wrong with a look whether a lock is held.
+/// What went wrong with the check whether a lock is held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyErrorKind {
