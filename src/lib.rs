@@ -117,6 +117,14 @@ mod disk;
 )]
 mod fence;
 pub mod format;
+#[allow(
+    unreachable_pub,
+    unused_imports,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod host;
 pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
@@ -148,7 +156,7 @@ pub use disk::{FileKind, OpenError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
-pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
+pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
     Accepted, Access, AcquireError, AcquireErrorKind, DirectoryError, FailureAction, FailureMeans,
     HandedOver, HandoverAnswer, HandoverError, HandoverOutcome, HandoverToken, HelperProgram,
@@ -218,15 +226,9 @@ pub mod __sim {
     pub mod fence {
         pub use crate::fence::*;
     }
-    /// What a joined host does by itself.
-    pub mod lockspace {
-        pub use crate::lockspace::board::*;
-        pub use crate::lockspace::claim::*;
-        pub use crate::lockspace::debts::*;
-        pub use crate::lockspace::held::*;
-        pub use crate::lockspace::keep::*;
-        pub use crate::lockspace::renewal::*;
-        pub use crate::lockspace::settle::*;
+    /// What a member host does by itself.
+    pub mod host {
+        pub use crate::host::*;
     }
     /// Rules got wrong on purpose, and counts of what happened.
     pub mod probe {

@@ -13,7 +13,7 @@ use crate::world::Timestamp;
 pub struct HostInfo {
     /// Its id.
     pub host_id: HostId,
-    /// Which life of the id.
+    /// Which generation of the id.
     pub generation: Generation,
     /// Its name.
     pub host_name: NameBytes,

@@ -13,7 +13,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// The file or device of a held lease, or of the lockspace.
 #[derive(Clone, Debug)]
-pub struct WatchedFile {
+pub(crate) struct WatchedFile {
     file: NamedFile,
     /// `None` where it is no lease of a lease directory.
     names: Option<LeaseNames>,

@@ -14,8 +14,9 @@ use super::place::expect_named;
 use super::target::Target;
 use crate::disk::{Access, Disk, Identity, NamedFile, OpenError, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, OfferId};
+use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::Second;
-use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
+use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
 use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release_with_note, verify};
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, clock};
@@ -73,10 +74,10 @@ fn reserve(
         offset: target.lease.offset,
     };
     let reserved = leases.reserve(key, target.lease.name);
-    if !matches!(reserved, Err(NotReserved::Owing)) {
+    if !matches!(reserved, Err(NotReserved::CleanupPending)) {
         return reserved;
     }
-    leases.inspect_owed(&StorageWorld, &target.lease.name, Disk::is_gone, |disk| {
+    leases.inspect_pending(&StorageWorld, &target.lease.name, Disk::is_gone, |disk| {
         let path = disk.info().path().to_owned();
         NamedFile::new(path, target.links(), disk.clone()).is_elsewhere()
     });
@@ -84,8 +85,8 @@ fn reserve(
 }
 
 impl Attempt<'_> {
-    /// Tries once. What an attempt that failed leaves on the disk is reconciled, or the lockspace does that
-    /// later.
+    /// Tries once. What an attempt that failed leaves on the disk is cleaned up, by the lockspace later where
+    /// that fails now.
     pub(super) fn acquire(self) -> Result<Lease, AcquireError> {
         let Self {
             lockspace,
@@ -134,8 +135,8 @@ impl Attempt<'_> {
             }
             Err(failure) => {
                 match (failure.debt, failure.settled) {
-                    (Some(debt), _) => reservation.owe(area, debt),
-                    (None, Some(settled)) => reservation.watch(area, settled),
+                    (Some(debt), _) => reservation.clean_up(area, debt),
+                    (None, Some(settled)) => reservation.observe(area, settled),
                     (None, None) => {}
                 }
                 let kind = AcquireErrorKind::of_algorithm(failure.error, lockspace);
@@ -239,7 +240,7 @@ impl Lease {
         if let Some(reservation) = &mut *self.reservation.lock() {
             let mut area = self.area.clone();
             area.disk = self.lockspace.inner().reread_pools().disk(&area.disk);
-            reservation.keep(area, self.held.clone(), Arc::clone(on_loss));
+            reservation.hold(area, self.held.clone(), Arc::clone(on_loss));
         }
     }
 
@@ -261,7 +262,7 @@ impl Lease {
         let Some(reservation) = self.reservation.lock().take() else {
             return Ok(());
         };
-        reservation.let_go();
+        reservation.give_back();
         let note = self.note.clone().and_then(|note| match leaving {
             Leaving::Used => None,
             Leaving::Unused => self.held.unused_note(note),
@@ -278,7 +279,7 @@ impl Lease {
             let kind = ReleaseErrorKind::of_algorithm(error);
             if let ReleaseErrorKind::Lease(_) = kind {
                 let debt = Debt::of_release(&self.held).with_note(note);
-                reservation.owe(self.area.clone(), debt);
+                reservation.clean_up(self.area.clone(), debt);
             }
             self.target.about(kind)
         })

@@ -5,7 +5,7 @@
 //! was removed as well. That directory is *settled* when it is made with the lockspace. Where it is
 //! not, it is settled by a host that is alone and holds nothing, or that has given all others the time
 //! to make their second links again, or to stop: [`Timing::removal_quarantine`]. Each member counts that
-//! time in the background (`lockspace/watch.rs`), for those that come and go.
+//! time in the background (`lockspace/path_watch.rs`), for those that come and go.
 //!
 //! [`Timing::removal_quarantine`]: crate::timing::Timing::removal_quarantine
 
@@ -80,7 +80,7 @@ fn remaining(lockspace: &Lockspace, links: &SecondLinks) -> Result<Option<Durati
     }
     // First: a host that joins, and a lease that is taken, after this instant makes its second links.
     let waited = links.unsettled_for()?;
-    let nobody_holds = || !shared.leases.holds_any() && !lockspace.others_now().of_ours;
+    let nobody_holds = || shared.leases.in_use() == 0 && !lockspace.others_now().of_ours;
     if waited >= quarantine || nobody_holds() {
         links.settle()?;
         return Ok(None);

@@ -142,7 +142,7 @@ impl PaxosManager {
         expect: impl FnOnce(Vec<Target>) -> Result<Expectations, AcquireError>,
     ) -> Result<LockGuard, AcquireError> {
         request.check()?;
-        if !request.action.is_fenced() && self.lockspace.inner().shared.host_fence.is_wanted() {
+        if !request.action.is_fenced() && self.lockspace.inner().shared.watchdog.is_wanted() {
             return Err(AcquireErrorKind::IgnoredWithWatchdog.into());
         }
         // Before anything is waited for: the number may be another's by then.

@@ -8,8 +8,9 @@ use super::lock_error::LockError;
 use crate::delta_lease::DeltaSectorError;
 use crate::fence::WatchdogError;
 use crate::format::{Generation, HostId, LeaseVersion, LockspaceName};
+use crate::host::{LossReason, NotReserved};
 use crate::libvirt::CreateError;
-use crate::lockspace::{Lockspace, LossReason, NotReserved};
+use crate::lockspace::Lockspace;
 use crate::paxos_lease::{self, Holder, VersionChange};
 use crate::world::OsError;
 
@@ -291,8 +292,8 @@ impl AcquireErrorKind {
 
     pub(in crate::manager) fn of_reservation(error: NotReserved) -> Self {
         match error {
-            NotReserved::Taken => Self::HeldHere,
-            NotReserved::Owing => Self::CleanupPending,
+            NotReserved::InUse => Self::HeldHere,
+            NotReserved::CleanupPending => Self::CleanupPending,
             NotReserved::Left => Self::LockspaceLost {
                 reason: Some(LossReason::Left),
             },

@@ -12,15 +12,14 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::fence::OwnerProcess;
-use crate::lockspace::{
-    FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OnLoss, OwnerEnd, Subscription,
-};
+use crate::host::{Holder, LossReason, Notice, OnLoss, Victim};
+use crate::lockspace::{HolderToken, Lockspace, NotProtected, OwnerEnd};
 use crate::manager::error::{AcquireError, AcquireErrorKind, ReleaseError};
 use crate::manager::failure::LossCallback;
 use crate::manager::lease::{Lease, Leaving, Unstarted};
 use crate::manager::locked::Locked;
 use crate::manager::request::Wishes;
-use crate::world::{OsError, clock};
+use crate::world::OsError;
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +55,8 @@ pub(super) struct GuardState {
     pub(super) unprotected: Vec<Locked>,
     /// `None` where nothing protects the locks.
     pub(super) lockspace: Option<Lockspace>,
-    /// Ended when the holder says that it has stopped. There is no fence where a loss is ignored.
-    protection: Mutex<(Option<Subscription>, Option<FenceHold>)>,
+    /// Dropped when the holder says that it has stopped.
+    token: Mutex<Option<HolderToken>>,
     /// `None`: this process.
     owner: Option<Arc<OwnerProcess>>,
     is_fenced: bool,
@@ -104,7 +103,7 @@ impl GuardState {
         locked: Vec<Locked>,
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
-        let state = Self::new(Unstarted::default(), locked, None, None, wishes)?;
+        let state = Self::new(Unstarted::default(), locked, None, wishes)?;
         Ok(Arc::new(state))
     }
 
@@ -114,19 +113,17 @@ impl GuardState {
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
-        let deadline = || shared.membership.expiry().deadline();
-        let hold = || shared.host_fence.hold(deadline);
-        let fence = wishes.action.is_fenced().then(hold).transpose();
-        let fence = fence.map_err(|error| match error {
+        let token = HolderToken::new(shared, wishes.action.is_fenced());
+        let mut token = token.map_err(|error| match error {
             NotProtected::Lost => AcquireErrorKind::lockspace_lost(lockspace),
             NotProtected::Watchdog(error) => AcquireErrorKind::Unprotected(error),
         })?;
-        let state = Self::new(leases, Vec::new(), Some(lockspace.clone()), fence, wishes)?;
+        let state = Self::new(leases, Vec::new(), Some(lockspace.clone()), wishes)?;
         let state = Arc::new(state);
         let holder: Arc<dyn Holder> = Arc::<Self>::clone(&state);
         let files = state.leases.iter().map(Lease::file).collect();
-        let subscription = shared.board.subscribe(&holder, files, clock::now());
-        state.protection.lock().0 = Some(subscription);
+        token.register(&holder, files);
+        *state.token.lock() = Some(token);
         lockspace.inner().watch_file_systems();
         let guard = Arc::downgrade(&state);
         let on_loss: OnLoss = Arc::new(move |reason| {
@@ -144,7 +141,6 @@ impl GuardState {
         leases: Unstarted,
         unprotected: Vec<Locked>,
         lockspace: Option<Lockspace>,
-        fence: Option<FenceHold>,
         wishes: Wishes,
     ) -> Result<Self, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -165,7 +161,7 @@ impl GuardState {
             leases: leases.started(),
             unprotected,
             lockspace,
-            protection: Mutex::new((None, fence)),
+            token: Mutex::new(None),
             owner: wishes.owner,
             given_back: Mutex::new(false),
             pid: std::process::id(),
@@ -192,8 +188,8 @@ impl GuardState {
 
     /// Only this guard's locks are lost, not all of the lockspace's.
     pub(super) fn lose(&self, reason: &LossReason) {
-        if let (Some(subscription), _) = &*self.protection.lock() {
-            subscription.lose(reason, clock::now());
+        if let Some(token) = &*self.token.lock() {
+            token.lose(reason);
         }
     }
 
@@ -201,7 +197,7 @@ impl GuardState {
         self.pending.lock().on_lost.push(callback);
         if let (true, Some(lockspace)) = (self.lost.load(Ordering::Acquire), &self.lockspace) {
             let holder: Arc<dyn Holder> = Arc::<Self>::clone(self);
-            lockspace.inner().shared.board.act_again(&holder);
+            lockspace.inner().shared.holders.act_again(&holder);
         }
     }
 
@@ -232,8 +228,8 @@ impl GuardState {
 
     /// Only while `given_back` is locked, once.
     fn give_back_leases(&self, leaving: Leaving) -> Result<(), ReleaseError> {
-        let protection = std::mem::take(&mut *self.protection.lock());
-        drop(protection);
+        let token = self.token.lock().take();
+        drop(token);
         let mut result = Ok(());
         for lease in self.leases.iter().rev() {
             let released = lease.release(leaving);
@@ -278,7 +274,7 @@ impl Holder for GuardState {
         self.tell(&mut self.pending.lock(), event);
     }
 
-    fn mark_lost(&self, reason: &LossReason) {
+    fn mark_lost(&self, reason: &LossReason) -> bool {
         let mut pending = self.pending.lock();
         if pending.reason.is_none() {
             pending.reason = Some(reason.clone());
@@ -294,10 +290,7 @@ impl Holder for GuardState {
                 tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks was sent SIGTERM");
             }
         }
-    }
-
-    /// A callback that comes after this sees the mark of the loss, and asks for itself.
-    fn has_actions(&self) -> bool {
+        // A callback that comes after this sees the mark of the loss, and asks for itself.
         let pending = self.pending.lock();
         pending.is_to_act() && (!pending.on_lost.is_empty() || pending.action.is_some())
     }
@@ -314,12 +307,12 @@ impl Holder for GuardState {
         }
     }
 
-    fn is_fenced(&self) -> bool {
-        self.is_fenced
-    }
-
-    fn is_foreign(&self) -> bool {
-        self.owner.is_some()
+    fn victim(&self) -> Victim {
+        match self.owner {
+            _ if !self.is_fenced => Victim::Nobody,
+            Some(_) => Victim::OtherProcess,
+            None => Victim::ThisProcess,
+        }
     }
 
     fn kill(&self) {

@@ -25,13 +25,11 @@ fn a_loss_that_is_found_after_the_owner_s_end_has_nothing_done() {
         };
         let state = GuardState::unprotected(Vec::new(), wishes).unwrap();
         if is_lost_first {
-            state.mark_lost(&LossReason::NotRenewed);
-            assert!(state.has_actions());
+            assert!(state.mark_lost(&LossReason::NotRenewed));
         }
         state.owner_ended();
         if !is_lost_first {
-            state.mark_lost(&LossReason::NotRenewed);
-            assert!(!state.has_actions());
+            assert!(!state.mark_lost(&LossReason::NotRenewed));
         }
         state.act();
         let told: Vec<_> = told.try_iter().collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::RenewError;
-use disklease::__sim::lockspace::keep_renewed;
+use disklease::__sim::host::keep_renewed;
 use disklease::__sim::world::{ReadError, WriteError};
 use disklease::LossReason;
 use disklease::format::{DeltaLeader, HostName, LockspaceName};

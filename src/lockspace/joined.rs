@@ -1,38 +1,29 @@
-//! The lockspaces that this process has joined. One life of a host id a process and lockspace, and
-//! no new one before the I/O of the old one has ended.
+//! The lockspaces that this process has joined. One generation of a host id a process and lockspace, and
+//! no new one before the I/O of the last one has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::life_lock::LifeLock;
+use super::process_lock::ProcessLock;
+use super::rules;
 use crate::disk::{Identity, IoWatch};
 use crate::format::HostId;
-use crate::probe::mutation;
 
 type Key = (Identity, u64);
 
 static JOINED: Mutex<BTreeMap<Key, Entry>> = Mutex::new(BTreeMap::new());
-static NEXT_ENTRY: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
-struct Entry {
-    id: u64,
-    host_id: HostId,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Being joined, or joined.
-    Alive,
+enum Entry {
+    /// Being joined, or joined, under this id.
+    Alive(HostId),
     /// Left, with I/O under way that the process cannot call back. Other processes of this host
-    /// are kept out by the life lock, which goes with the next life here, or with the process.
+    /// are kept out by the process lock, which goes with the next join here, or with the process.
     Ending(
         Vec<IoWatch>,
-        #[expect(dead_code, reason = "held, not used")] Option<Arc<LifeLock>>,
+        #[expect(dead_code, reason = "held, not used")] Option<Arc<ProcessLock>>,
     ),
 }
 
@@ -41,73 +32,48 @@ enum State {
 pub(super) enum NotEntered {
     /// It is joined already, under this id.
     Joined(HostId),
-    /// An earlier life of this process still has I/O under way.
+    /// An earlier join of this process still has I/O under way.
     IoInFlight,
 }
 
-/// One life of this process in one lockspace; taken off the register when dropped.
+/// One join of this process to one lockspace; taken off the register when dropped.
 #[derive(Debug)]
 pub(super) struct Joined {
     key: Key,
-    id: u64,
 }
 
 impl Joined {
-    /// Enters a new life, unless there is one.
+    /// Enters a new join, unless there is one.
     pub(super) fn enter(disk: Identity, offset: u64, host_id: HostId) -> Result<Self, NotEntered> {
         let key = (disk, offset);
         let mut joined = JOINED.lock();
         match joined.get(&key) {
-            Some(Entry {
-                state: State::Alive,
-                host_id,
-                ..
-            }) => {
-                return Err(NotEntered::Joined(*host_id));
-            }
-            Some(Entry {
-                state: State::Ending(io, _),
-                ..
-            }) if io.iter().any(IoWatch::is_busy) && !mutation!(RejoinedWithIoInFlight) => {
+            Some(Entry::Alive(host_id)) => return Err(NotEntered::Joined(*host_id)),
+            Some(Entry::Ending(io, _)) if !rules::may_rejoin(io.iter().any(IoWatch::is_busy)) => {
                 return Err(NotEntered::IoInFlight);
             }
-            _ => {}
+            Some(Entry::Ending(..)) | None => {}
         }
-        let id = NEXT_ENTRY.fetch_add(1, Ordering::Relaxed);
-        joined.insert(
-            key,
-            Entry {
-                id,
-                host_id,
-                state: State::Alive,
-            },
-        );
+        // The lock of an earlier join, if there was one, is given back without the register's.
+        let earlier = joined.insert(key, Entry::Alive(host_id));
         drop(joined);
-        Ok(Self { key, id })
+        drop(earlier);
+        Ok(Self { key })
     }
 
-    /// Ends the life, but keeps others out until the I/O that `io` watches has ended.
-    pub(super) fn end_after(self, io: Vec<IoWatch>, life_lock: Option<Arc<LifeLock>>) {
-        if io.is_empty() {
-            return;
-        }
-        if let Some(entry) = JOINED
-            .lock()
-            .get_mut(&self.key)
-            .filter(|entry| entry.id == self.id)
-        {
-            entry.state = State::Ending(io, life_lock);
+    /// Ends the join, but keeps others out until the I/O that `io` watches has ended.
+    pub(super) fn end_after(self, io: Vec<IoWatch>, lock: Option<Arc<ProcessLock>>) {
+        if !io.is_empty() {
+            JOINED.lock().insert(self.key, Entry::Ending(io, lock));
+            // From now on the entry may be replaced by that of another join.
+            std::mem::forget(self);
         }
     }
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        let mut joined = JOINED.lock();
-        let ours = |entry: &Entry| entry.id == self.id && matches!(entry.state, State::Alive);
-        if joined.get(&self.key).is_some_and(ours) {
-            joined.remove(&self.key);
-        }
+        JOINED.lock().remove(&self.key);
     }
 }
 
@@ -124,14 +90,14 @@ mod tests {
     use crate::world::executor::block_on;
     use crate::world::{SectorBuf, World, WriteError};
 
-    fn life_lock(dir: &Path) -> Option<Arc<LifeLock>> {
+    fn process_lock(dir: &Path) -> Option<Arc<ProcessLock>> {
         let name = LockspaceName::new("LS").unwrap();
-        let taken = LifeLock::take(Some(dir), Path::new("/a"), &name, HostId::FIRST);
+        let taken = ProcessLock::take(Some(dir), Path::new("/a"), &name, HostId::FIRST);
         taken.ok()?.map(Arc::new)
     }
 
     #[test]
-    fn a_life_that_ends_with_io_under_way_keeps_the_next_one_out() {
+    fn a_join_that_ends_with_io_under_way_keeps_the_next_one_out() {
         let dir = tempfile::tempdir().unwrap();
         let storage = HangingDisk::new(4096);
         storage.hang(0);
@@ -142,9 +108,9 @@ mod tests {
 
         let joined = enter().unwrap();
         assert_eq!(enter().unwrap_err(), NotEntered::Joined(HostId::FIRST));
-        let lock = life_lock(dir.path());
+        let lock = process_lock(dir.path());
         let sector = SectorBuf::zeroed(512);
-        // Long enough for the worker to begin it.
+        // Long enough for the worker to start it.
         let limit = Duration::from_millis(400);
         let written = block_on(StorageWorld.write(&disk, 0, sector, limit));
         assert_eq!(written, Err(WriteError::TimedOut(limit)));
@@ -153,7 +119,7 @@ mod tests {
         // Longer than a child of another test has a copy, between its fork and its exec.
         for _ in 0..3 {
             assert!(
-                life_lock(dir.path()).is_none(),
+                process_lock(dir.path()).is_none(),
                 "nor another process of this host"
             );
         }
@@ -166,6 +132,6 @@ mod tests {
             std::thread::yield_now();
         }
         drop(enter().unwrap());
-        assert!(life_lock(dir.path()).is_some());
+        assert!(process_lock(dir.path()).is_some());
     }
 }

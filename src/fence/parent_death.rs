@@ -1,4 +1,4 @@
-//! A child that does not outlive the one who holds its locks.
+//! A child that does not outlive the parent which holds its locks.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 /// has capabilities of its own.
 pub fn die_with_this_thread(command: &mut Command) -> &mut Command {
     let parent = getpid();
-    let tie = move || {
+    let end_with_parent = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // Had the parent ended before the call, nobody would be left to kill it for.
         if getppid() == Some(parent) {
@@ -27,7 +27,7 @@ pub fn die_with_this_thread(command: &mut Command) -> &mut Command {
     };
     // SAFETY: between fork and exec it makes two system calls and compares two numbers; it takes no
     // lock and allocates nothing, nor do the errors it makes.
-    unsafe { command.pre_exec(tie) }
+    unsafe { command.pre_exec(end_with_parent) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The host watchdog of a join: armed while there are holders, told of renewals, given up when there
+//! The host watchdog of a join: armed while there are holders, told of renewals, disarmed when there
 //! are none.
 
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use crate::fence::{HostWatchdog, WatchdogError};
 use crate::world::Timestamp;
 
-/// The watchdog, and who needs it. `None` of it where there is none.
+/// The watchdog, if there is one, and how many holders need it.
 #[derive(Debug)]
-pub(crate) struct HostFence {
+pub(crate) struct WatchdogUse {
     /// Locked while something is said to the watchdog, which takes microseconds, and two seconds at
     /// the worst: what is said must come in order. Nothing that decides about a lock waits for it;
     /// whoever drops a guard, or asks what is in force, may wait for so long.
@@ -37,11 +37,11 @@ pub(crate) enum NotProtected {
 
 /// One holder's need of the watchdog. Dropped, it says that the holder has stopped.
 #[derive(Debug)]
-pub(crate) struct FenceHold {
-    fence: Arc<HostFence>,
+pub(crate) struct WatchdogHold {
+    watchdog: Arc<WatchdogUse>,
 }
 
-impl HostFence {
+impl WatchdogUse {
     pub(super) fn new(watchdog: Option<Box<dyn HostWatchdog>>) -> Arc<Self> {
         // It has just been tried.
         let in_force = watchdog.is_some();
@@ -74,7 +74,7 @@ impl HostFence {
     pub(crate) fn hold(
         self: &Arc<Self>,
         deadline: impl FnOnce() -> Option<Timestamp>,
-    ) -> Result<FenceHold, NotProtected> {
+    ) -> Result<WatchdogHold, NotProtected> {
         let mut state = self.state.lock();
         let expires_at = deadline().ok_or(NotProtected::Lost)?;
         let must_arm = state.holders == 0 || !state.in_force;
@@ -92,8 +92,8 @@ impl HostFence {
         }
         state.holders = state.holders.saturating_add(1);
         drop(state);
-        Ok(FenceHold {
-            fence: Arc::clone(self),
+        Ok(WatchdogHold {
+            watchdog: Arc::clone(self),
         })
     }
 
@@ -135,9 +135,9 @@ impl State {
     }
 }
 
-impl Drop for FenceHold {
+impl Drop for WatchdogHold {
     fn drop(&mut self) {
-        let mut state = self.fence.state.lock();
+        let mut state = self.watchdog.state.lock();
         state.holders = state.holders.saturating_sub(1);
         if state.holders == 0 {
             state.disarm();
@@ -196,9 +196,9 @@ mod tests {
         Timestamp::from_nanos(nanos)
     }
 
-    fn fence() -> (Fake, Arc<HostFence>) {
+    fn fence() -> (Fake, Arc<WatchdogUse>) {
         let fake = Fake::default();
-        let fence = HostFence::new(Some(Box::new(fake.clone())));
+        let fence = WatchdogUse::new(Some(Box::new(fake.clone())));
         (fake, fence)
     }
 
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn where_there_is_none_nothing_is_refused() {
-        let fence = HostFence::new(None);
+        let fence = WatchdogUse::new(None);
         assert!(!fence.is_wanted() && !fence.is_in_force());
         let held = fence.hold(|| Some(at(1))).unwrap();
         assert_eq!(fence.extend(at(2)), None);

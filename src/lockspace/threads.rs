@@ -1,77 +1,63 @@
-//! The threads of a join: one renews, some watch the paths, one runs the callbacks of those who
+//! The threads of a join: one renews, some inspect the paths, one runs the callbacks of those who
 //! lost their leases.
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 use futures_util::pin_mut;
-use parking_lot::Mutex;
 
-use super::Shared;
-use super::board::Notice;
-use super::held::reread_held;
-use super::keep::keep_held;
-use super::loss::LossReason;
-use super::renewal::Upkeep;
-use super::settle::settle_debts;
-use super::signal::Signal;
-use super::watch::PathWatch;
+use super::inspection;
+use super::shared::{Death, Shared};
+use super::spawn::{builder, end_soon, run_apart};
 use crate::delta_lease::DeltaLease;
 use crate::disk::StorageWorld;
-use crate::fence::OwnerProcess;
+use crate::host::{Notify, reconcile, reread_held, serve_holders};
+use crate::world::clock;
 use crate::world::executor::block_on;
-use crate::world::{Timestamp, World, clock};
 
-/// Something that is taken out once, by whoever comes first.
-pub(super) type Slot<T> = Mutex<Option<T>>;
-
-/// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
-pub(super) const STACK_SIZE: usize = 512 * 1024;
-
-/// How long the end of a thread is waited for, and how often it is looked for.
+/// How long the end of a thread is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 const CALLBACKS_PATIENCE: Duration = Duration::from_secs(1);
-const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The running threads.
-pub(super) struct RenewalThread {
-    stop: Arc<Signal>,
-    renewal: JoinHandle<DeltaLease>,
+pub(super) struct Threads {
+    /// Ends the renewals.
+    stop: Arc<Notify>,
+    renewal: Option<JoinHandle<DeltaLease>>,
+    /// Ends the callbacks.
+    close: Arc<Notify>,
     callbacks: JoinHandle<()>,
 }
 
-impl RenewalThread {
+impl Threads {
     /// Starts all. `lease` is renewed from now on, and the path of the lockspace watched, if it has one.
     pub(super) fn start(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
-        let stop = Arc::new(Signal::default());
-        PathWatch::start_threads(shared)?;
-        let callbacks = {
-            let shared = Arc::clone(shared);
-            builder("dl-callbacks").spawn(move || shared.board.run())
-        };
-        let callbacks = match callbacks {
-            Ok(callbacks) => callbacks,
-            Err(error) => {
-                shared.watch.stop();
-                return Err(error);
-            }
-        };
-        let renewal = {
-            let (shared, stop) = (Arc::clone(shared), Arc::clone(&stop));
-            builder("dl-renewal").spawn(move || run(&shared, &stop, lease))
-        };
-        match renewal {
+        inspection::start_threads(shared)?;
+        let started = Self::start_with_callbacks(shared, lease);
+        if started.is_err() {
+            shared.watch.stop();
+        }
+        started
+    }
+
+    fn start_with_callbacks(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
+        let [stop, close] = [(); 2].map(|()| Arc::new(Notify::default()));
+        let (of_callbacks, closed) = (Arc::clone(shared), Arc::clone(&close));
+        let callbacks =
+            builder("dl-callbacks").spawn(move || run_callbacks(&of_callbacks, &closed))?;
+        let (of_renewal, stopped) = (Arc::clone(shared), Arc::clone(&stop));
+        match builder("dl-renewal").spawn(move || renew(&of_renewal, &stopped, lease)) {
             Ok(renewal) => Ok(Self {
                 stop,
-                renewal,
+                renewal: Some(renewal),
+                close,
                 callbacks,
             }),
             Err(error) => {
-                shared.watch.stop();
-                shared.board.close();
+                close.set();
                 drop(callbacks.join());
                 Err(error)
             }
@@ -80,28 +66,18 @@ impl RenewalThread {
 
     /// Ends the renewals, and gives the lease back, unless the thread has died, hangs, or is the one
     /// that dropped the last handle. Does not wait for I/O.
-    pub(super) fn stop_renewing(
-        self,
-        shared: &Shared,
-        limit: Duration,
-    ) -> (Option<DeltaLease>, Rest) {
+    pub(super) fn stop_renewing(&mut self, shared: &Shared, limit: Duration) -> Option<DeltaLease> {
         self.stop.set();
-        let lease = end_soon(self.renewal, limit.max(PATIENCE));
+        let renewal = self.renewal.take()?;
+        let lease = end_soon(renewal, limit.max(PATIENCE));
         // Only then: it may have left something to be done.
         shared.watch.stop();
-        let callbacks = self.callbacks;
-        (lease, Rest { callbacks })
+        lease
     }
-}
 
-/// The threads that nothing on the disk waits for.
-pub(super) struct Rest {
-    callbacks: JoinHandle<()>,
-}
-
-impl Rest {
+    /// Ends the threads that nothing on the disk waits for.
     pub(super) fn end(self, shared: &Shared) {
-        shared.board.close();
+        self.close.set();
         end_soon(self.callbacks, CALLBACKS_PATIENCE);
         let until = clock::now() + PATIENCE;
         for thread in shared.watch.threads() {
@@ -110,56 +86,24 @@ impl Rest {
     }
 }
 
-/// Waits a moment for a thread that ends soon, unless it hangs: in a look at a path, a log that is
-/// full, or a callback where no thread was to be had for it. Then it ends with that.
-///
-/// Whoever tells a holder keeps it alive for that long, and a holder keeps its join alive; so the last
-/// handle may be dropped on any of these threads. None can wait for itself.
-fn end_soon<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
-    if thread.thread().id() == std::thread::current().id() {
-        return None;
-    }
-    let until = clock::now() + limit;
-    block_on(async {
-        while !thread.is_finished() && clock::now() < until {
-            StorageWorld.sleep(LOOK_INTERVAL).await;
-        }
-    });
-    thread.is_finished().then(|| thread.join().ok()).flatten()
-}
-
-/// Runs `work` on a thread of its own; where none is to be had, here and now.
-pub(super) fn run_apart(name: &str, work: impl Fn() + Send + Sync + 'static) {
-    let work = Arc::new(work);
-    let apart = Arc::clone(&work);
-    let started = Builder::new().name(name.to_owned()).spawn(move || apart());
-    if let Err(error) = started {
-        tracing::warn!(name, %error, "no thread is to be had for what may take long: others wait for it");
-        work();
-    }
-}
-
-pub(super) fn builder(name: &str) -> Builder {
-    Builder::new().name(name.to_owned()).stack_size(STACK_SIZE)
-}
-
 /// The body of the renewal thread.
-fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
+fn renew(shared: &Shared, stop: &Notify, mut lease: DeltaLease) -> DeltaLease {
     let death = Death::of(shared);
     {
+        let (membership, leases) = (&shared.membership, &shared.leases);
         let work = async {
-            let kept = keep_held(
+            let served = serve_holders(
                 &StorageWorld,
-                &shared.membership,
+                membership,
                 &mut lease,
-                &shared.board,
+                &shared.holders,
                 shared,
             );
-            // Debts need a membership; they end with it.
-            let debts = settle_debts(&StorageWorld, &shared.membership, &shared.leases);
+            // Cleanups need a membership; they end with it.
+            let cleanups = reconcile(&StorageWorld, membership, leases);
             // The same is true of what is held.
-            let reread = reread_held(&StorageWorld, &shared.membership, &shared.leases);
-            join(kept, join(debts, reread)).await
+            let reread = reread_held(&StorageWorld, membership, leases);
+            join(served, join(cleanups, reread)).await
         };
         let stopped = stop.wait();
         pin_mut!(work, stopped);
@@ -174,101 +118,26 @@ fn run(shared: &Shared, stop: &Signal, mut lease: DeltaLease) -> DeltaLease {
     lease
 }
 
-/// A thread that dies, of those that keep the leases honest, must not leave them looking held.
-pub(super) struct Death<'a> {
-    shared: &'a Shared,
-    ended_well: bool,
-}
-
-impl<'a> Death<'a> {
-    pub(super) const fn of(shared: &'a Shared) -> Self {
-        Self {
-            shared,
-            ended_well: false,
+/// The body of the callbacks' thread: runs the actions of holders as losses come, until it is closed
+/// and nothing is left to be run.
+fn run_callbacks(shared: &Shared, closed: &Notify) {
+    block_on(async {
+        loop {
+            let (due, closed) = (shared.holders.take_actions(), closed.wait());
+            pin_mut!(due, closed);
+            let Either::Left((due, _)) = select(due, closed).await else {
+                return;
+            };
+            for holder in due {
+                // One action that hangs must not hold up another's.
+                run_apart("dl-action", move || {
+                    if let Some(holder) = holder.upgrade() {
+                        holder.act();
+                    }
+                });
+            }
         }
-    }
-
-    pub(super) fn ended_well(mut self) {
-        self.ended_well = true;
-    }
-}
-
-impl Drop for Death<'_> {
-    fn drop(&mut self) {
-        if !self.ended_well {
-            self.shared.membership.expiry().lose();
-            let reason = LossReason::ThreadDied;
-            self.shared.board.announce(&reason, clock::now());
-            tracing::error!("a thread of disklease has died: all leases are lost");
-        }
-    }
-}
-
-impl Upkeep for Shared {
-    fn renewed(&self, renewed_at: Timestamp, took: Duration) {
-        self.board.renewed(renewed_at);
-        if let Some(error) = self.board.unset() {
-            // As it stands the timer kills this process soon: whoever can stop has to do so before.
-            self.membership.expiry().lose();
-            let reason = LossReason::DeadmanUnset(error);
-            self.board.announce(&reason, clock::now());
-            return;
-        }
-        self.tell_watchdog();
-        let io_timeout = self.membership.timing().io();
-        if self.renewals.renewed(took, io_timeout) {
-            self.board.notice(Notice::Renewed);
-        }
-    }
-
-    fn missed(&self, missed: u32) {
-        self.renewals.missed(missed);
-    }
-
-    fn lost(&self, since: Timestamp) {
-        // Once more: its clock may have stood still in suspend.
-        if let Some(in_force) = self.host_fence.extend(since) {
-            self.board.notice(Notice::Watchdog { in_force });
-        }
-        if let Some(LossReason::Overwritten(_)) = self.board.reason() {
-            // Perhaps by a copy of this very process, on a machine that was cloned with it.
-            self.watch.revoke_proof();
-        }
-    }
-
-    fn warned(&self, missed: u32, left: Duration) {
-        self.renewals.warned();
-        self.board.notice(Notice::Warned { missed, left });
-    }
-}
-
-impl Shared {
-    /// Sees to it that no later join of this host id goes without a wait once this process is gone, if
-    /// `owner`, for which locks are to be held, may live on then unnoticed.
-    pub(crate) fn mind_owner(&self, owner: &OwnerProcess) {
-        let life_lock = self.life_lock.lock().clone();
-        if let Some(lock) = life_lock.filter(|lock| !lock.is_inherited_by(owner.pid())) {
-            lock.revoke();
-        }
-    }
-
-    /// May block as the file system of the runtime directory does.
-    pub(crate) fn revoke_proof(&self) {
-        let life_lock = self.life_lock.lock().clone();
-        if let Some(lock) = life_lock {
-            lock.revoke();
-        }
-    }
-
-    /// A renewal was good.
-    fn tell_watchdog(&self) {
-        let Some(deadline) = self.membership.expiry().deadline() else {
-            return;
-        };
-        if let Some(in_force) = self.host_fence.extend(deadline) {
-            self.board.notice(Notice::Watchdog { in_force });
-        }
-    }
+    });
 }
 
 #[cfg(test)]
@@ -276,11 +145,15 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::mpsc::{Sender, channel};
 
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
     use crate::format::HostId;
+    use crate::host::{Holder, LossReason, Notice, Victim};
     use crate::libvirt::LeaseDirectory;
-    use crate::lockspace::{Holder, Lockspace, Watchdog, WatchedFile};
+    use crate::lockspace::{HolderToken, Lockspace, Watchdog, WatchedFile};
+    use crate::world::World as _;
 
     #[test]
     fn a_thread_that_dies_loses_all_leases_and_one_that_ends_does_not() {
@@ -313,16 +186,12 @@ mod tests {
 
     impl Holder for LetGo {
         fn notice(&self, _: Notice) {}
-        fn mark_lost(&self, _: &LossReason) {}
-        fn has_actions(&self) -> bool {
+        fn mark_lost(&self, _: &LossReason) -> bool {
             false
         }
         fn act(&self) {}
-        fn is_fenced(&self) -> bool {
-            true
-        }
-        fn is_foreign(&self) -> bool {
-            false
+        fn victim(&self) -> Victim {
+            Victim::ThisProcess
         }
         fn kill(&self) {
             drop(self.owners.lock().take());
@@ -342,18 +211,12 @@ mod tests {
 
     impl Holder for Deadly {
         fn notice(&self, _: Notice) {}
-        fn mark_lost(&self, _: &LossReason) {
+        fn mark_lost(&self, _: &LossReason) -> bool {
             panic!("on purpose");
         }
-        fn has_actions(&self) -> bool {
-            false
-        }
         fn act(&self) {}
-        fn is_fenced(&self) -> bool {
-            false
-        }
-        fn is_foreign(&self) -> bool {
-            false
+        fn victim(&self) -> Victim {
+            Victim::Nobody
         }
         fn kill(&self) {}
     }
@@ -376,9 +239,9 @@ mod tests {
         let pool = IoPool::new("test", 1..=1).unwrap();
         let file = NamedFile::new(lease.clone(), Links::Refuse, Disk::new(opened, &pool));
         let holder: Arc<dyn Holder> = Arc::new(Deadly);
-        let board = &lockspace.inner().shared.board;
         let file = WatchedFile::new(file, None);
-        let subscription = board.subscribe(&holder, vec![file], clock::now());
+        let mut token = HolderToken::new(&lockspace.inner().shared, false).unwrap();
+        token.register(&holder, vec![file]);
         std::fs::remove_file(lease).unwrap();
         let end = clock::now() + Duration::from_secs(20);
         while lockspace.loss().is_none() && clock::now() < end {
@@ -386,7 +249,7 @@ mod tests {
         }
         assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
         assert!(!lockspace.is_held());
-        drop(subscription);
+        drop(token);
     }
 
     /// Says when it is killed.
@@ -394,16 +257,12 @@ mod tests {
 
     impl Holder for Stubborn {
         fn notice(&self, _: Notice) {}
-        fn mark_lost(&self, _: &LossReason) {}
-        fn has_actions(&self) -> bool {
+        fn mark_lost(&self, _: &LossReason) -> bool {
             false
         }
         fn act(&self) {}
-        fn is_fenced(&self) -> bool {
-            true
-        }
-        fn is_foreign(&self) -> bool {
-            false
+        fn victim(&self) -> Victim {
+            Victim::ThisProcess
         }
         fn kill(&self) {
             let _ = self.0.lock().send(());
@@ -434,9 +293,9 @@ mod tests {
         let (tell, killed) = channel();
         let holder: Arc<dyn Holder> = Arc::new(Stubborn(Mutex::new(tell)));
         let shared = &lockspace.inner().shared;
-        let subscription = shared.board.subscribe(&holder, Vec::new(), clock::now());
+        let registration = shared.holders.register(&holder, clock::now());
         // Whoever writes there hangs for as long as this is locked.
-        let hanging = shared.life_lock.lock();
+        let hanging = shared.process_lock.lock();
         let open = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&open, &[7; 512], 0).unwrap();
         let twice = [(); 2].map(|()| killed.recv_timeout(Duration::from_secs(30)));
@@ -446,9 +305,9 @@ mod tests {
         let end = clock::now() + Duration::from_secs(30);
         while is_recorded() {
             assert!(clock::now() < end, "the record is still there");
-            block_on(StorageWorld.sleep(LOOK_INTERVAL));
+            block_on(StorageWorld.sleep(Duration::from_millis(1)));
         }
-        drop(subscription);
+        drop(registration);
     }
 
     #[test]
@@ -465,7 +324,7 @@ mod tests {
             .runtime_dir(dir.path().join("run"))
             .join(path, HostId::FIRST)
             .unwrap();
-        let board = Arc::clone(&lockspace.inner().shared.board);
+        let holders = Arc::clone(&lockspace.inner().shared.holders);
         let (ended, told) = channel();
         let holder = Arc::new(LetGo {
             lockspace: Some(lockspace),
@@ -474,9 +333,9 @@ mod tests {
         });
         let as_holder: Arc<dyn Holder> = Arc::<LetGo>::clone(&holder);
         *holder.owners.lock() = Some(Arc::clone(&as_holder));
-        let subscription = board.subscribe(&as_holder, Vec::new(), clock::now());
+        let registration = holders.register(&as_holder, clock::now());
         drop((holder, as_holder));
-        subscription.lose(&LossReason::LeaseTaken, clock::now());
+        registration.lose(&LossReason::LeaseTaken, clock::now());
         // Only after that leave has come back.
         let thread = told.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(thread.as_deref(), Some("dl-renewal"));

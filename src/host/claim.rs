@@ -1,5 +1,5 @@
-//! Claiming a host id while the other hosts are watched, so that their life is known when the claim
-//! is won; and while a timer is kept that kills this process should it stand still.
+//! Claiming a host id while the other hosts are observed, so that it is known which of them live when
+//! the claim is won; and while a timer is kept from killing this process, should it not stand still.
 //!
 //! An `async fn` over the [`World`], like the algorithms.
 
@@ -10,22 +10,22 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
-use super::board::ProcessTimer;
+use super::process_timer::ProcessTimer;
+use super::rules;
 use crate::delta_lease::{
     ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, acquire,
 };
-use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::{OsError, World};
 
-/// How often the others are looked at while the host id is claimed.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the others are observed while the host id is claimed.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a process that claims a host id moves its timer on.
 const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Claims the host id, and watches all hosts until that is done. A process that stands still meanwhile is killed
-/// by `timer`, which stays armed.
+/// Claims the host id, and observes all hosts until that is done. A process that stands still meanwhile
+/// is killed by `timer`, which stays armed.
 ///
 /// # Errors
 ///
@@ -37,8 +37,8 @@ pub async fn claim_with_timer<W: World>(
     progress: &impl Fn(ClaimProgress),
     timer: Option<&dyn ProcessTimer>,
 ) -> Result<Result<(DeltaLease, HostTable), ClaimError>, OsError> {
-    let moved = move_on(world, timer, claimant.timing);
-    let claim = claim_watching(world, area, claimant, progress);
+    let moved = move_on(world, rules::timer_of_claim(timer), claimant.timing);
+    let claim = claim_observing(world, area, claimant, progress);
     pin_mut!(moved, claim);
     // The timer first: nothing is written before it is armed.
     match select(moved, claim).await {
@@ -49,7 +49,7 @@ pub async fn claim_with_timer<W: World>(
 
 /// Keeps `timer` from going off for as long as this is polled. Ends when it cannot be set.
 async fn move_on<W: World>(world: &W, timer: Option<&dyn ProcessTimer>, timing: Timing) -> OsError {
-    let Some(timer) = timer.filter(|_| !mutation!(DeadmanAfterClaim)) else {
+    let Some(timer) = timer else {
         return std::future::pending().await;
     };
     loop {
@@ -61,12 +61,7 @@ async fn move_on<W: World>(world: &W, timer: Option<&dyn ProcessTimer>, timing: 
     }
 }
 
-/// Claims the host id, and watches all hosts until that is done.
-///
-/// # Errors
-///
-/// [`ClaimError`].
-pub async fn claim_watching<W: World>(
+async fn claim_observing<W: World>(
     world: &W,
     area: &LockspaceArea<W::Disk>,
     claimant: &Claimant,
@@ -80,9 +75,9 @@ pub async fn claim_watching<W: World>(
     ));
     let claimed = {
         let claim = acquire(world, area, claimant, progress);
-        let watch = watch_others(world, area, claimant.timing.io(), &table);
-        pin_mut!(claim, watch);
-        match select(claim, watch).await {
+        let others = observe_others(world, area, claimant.timing.io(), &table);
+        pin_mut!(claim, others);
+        match select(claim, others).await {
             Either::Left((claimed, _)) => claimed,
             Either::Right((never, _)) => match never {},
         }
@@ -91,7 +86,7 @@ pub async fn claim_watching<W: World>(
 }
 
 /// Never ends by itself. A scan that fails is of no consequence: the claim has its own reads.
-async fn watch_others<W: World>(
+async fn observe_others<W: World>(
     world: &W,
     area: &LockspaceArea<W::Disk>,
     timeout: Duration,
@@ -102,6 +97,6 @@ async fn watch_others<W: World>(
         if let Ok(scan) = area.read_all(world, timeout).await {
             table.lock().observe(&scan, read_begun, world.now());
         }
-        world.sleep(WATCH_INTERVAL).await;
+        world.sleep(OBSERVE_INTERVAL).await;
     }
 }

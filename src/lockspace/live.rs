@@ -1,18 +1,45 @@
-//! Leaving a lockspace, on purpose or because the last handle is gone.
+//! One join, from the start of its threads to the leave, on purpose or because the last handle is gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::error::LeaveError;
-use super::keep::run_on;
-use super::{Inner, loss::LossReason};
+use super::inspection;
+use super::joined::Joined;
+use super::owners::OwnerWatch;
+use super::reread_pools::RereadPools;
+use super::rules;
+use super::shared::Shared;
+use super::threads::Threads;
+use super::watched_file::WatchedFile;
 use crate::delta_lease::{DeltaLease, release};
 use crate::disk::{IoPool, IoWatch, StorageWorld};
-use crate::probe::mutation;
+use crate::format::HostName;
+use crate::host::{LossReason, run_on};
 use crate::world::executor::block_on;
 use crate::world::{World, clock};
 
-/// How often the end of I/O under way is looked for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often to see whether I/O under way has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the handles of one join have in common.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(super) host_name: HostName,
+    pub(super) boot_id: [u8; 16],
+    pub(super) pid: u32,
+    pub(crate) owners: Arc<OwnerWatch>,
+    /// Dropped first: the threads use the pools.
+    pub(super) threads: Mutex<Option<Threads>>,
+    /// Workers for the lockspace alone: a lease on a hung disk must not delay a renewal.
+    pub(super) lockspace_pool: IoPool,
+    pub(super) lease_pool: IoPool,
+    /// Workers that read held leases again: those that hang take none away from an acquire or a release.
+    pub(super) reread_pools: RereadPools,
+    pub(super) joined: Mutex<Option<Joined>>,
+}
 
 impl Inner {
     /// Leaves, once: later calls have nothing left to do.
@@ -23,7 +50,7 @@ impl Inner {
         }
         let closed = self.shared.leases.close();
         closed.map_err(|leases| LeaveError::InUse { leases })?;
-        let Some(thread) = self.thread.lock().take() else {
+        let Some(mut threads) = self.threads.lock().take() else {
             return Ok(());
         };
         self.owners.close();
@@ -35,11 +62,9 @@ impl Inner {
             let held_for = deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()));
             membership.timing().io().min(held_for)
         };
-        let (lease, rest) = thread.stop_renewing(&self.shared, limit());
-        // A write of ours that lands after somebody else took the freed id could undo what that one
-        // wrote. So the id is freed only when nothing is under way.
-        let quiet = wait_for_io(&self.pools(), limit()).is_empty() || mutation!(LeftWithIoInFlight);
-        let left = match (lease, quiet) {
+        let lease = threads.stop_renewing(&self.shared, limit());
+        let in_flight = wait_for_io(&self.pools(), limit());
+        let left = match (lease, rules::may_free(!in_flight.is_empty())) {
             (None, _) => Err(LeaveError::RenewalThreadDied),
             (Some(_), false) => Err(LeaveError::IoInFlight),
             (Some(lease), true) => {
@@ -47,13 +72,15 @@ impl Inner {
             }
         };
         membership.expiry().lose();
-        self.shared.board.announce(&LossReason::Left, clock::now());
+        self.shared
+            .holders
+            .announce(&LossReason::Left, clock::now());
         if !busy(&self.pools()).is_empty() {
             block_on(run_on(&StorageWorld, membership.timing()));
         }
-        self.shared.board.end_writing();
-        rest.end(&self.shared);
-        self.end_life();
+        self.shared.holders.end_writing();
+        threads.end(&self.shared);
+        self.end_join();
         tracing::info!(
             lockspace = %membership.area().name,
             host_id = membership.host_id().get(),
@@ -70,20 +97,46 @@ impl Inner {
         if let Err(error) = block_on(release(&StorageWorld, &self.shared.membership, lease)) {
             tracing::warn!(%error, "a join that failed could not free its host id");
         }
-        // The write may still be under way: no next life before it has ended.
-        self.end_life();
+        // The write may still be under way: no next join before it has ended.
+        self.end_join();
+    }
+
+    pub(crate) const fn lease_pool(&self) -> &IoPool {
+        &self.lease_pool
+    }
+
+    pub(crate) const fn reread_pools(&self) -> &RereadPools {
+        &self.reread_pools
+    }
+
+    pub(crate) const fn boot_id(&self) -> [u8; 16] {
+        self.boot_id
+    }
+
+    /// Whether the path that was joined still names the lockspace. If not, other hosts may have
+    /// joined the new one, and neither sees the other. May block as the file system does.
+    pub(crate) fn is_still_named(&self) -> bool {
+        !self.shared.named.as_ref().is_some_and(WatchedFile::is_lost)
+    }
+
+    /// Sees to it that each file system with held leases is inspected by a thread of its own, as far as
+    /// threads are available.
+    pub(crate) fn watch_file_systems(&self) {
+        if let Err(error) = inspection::start_threads(&self.shared) {
+            tracing::warn!(%error, "no thread is available for a file system: another inspects its lease files");
+        }
     }
 
     fn pools(&self) -> [&IoPool; 2] {
         [&self.lockspace_pool, &self.lease_pool]
     }
 
-    /// Takes the life off the register, and gives its life lock back though handles to the join may
+    /// Takes the join off the register, and gives its process lock back though handles to the join may
     /// live on: at once when no I/O of it is left, else when none is.
-    fn end_life(&self) {
+    fn end_join(&self) {
         if let Some(joined) = self.joined.lock().take() {
-            let life_lock = self.shared.life_lock.lock().take();
-            joined.end_after(busy(&self.pools()), life_lock);
+            let lock = self.shared.process_lock.lock().take();
+            joined.end_after(busy(&self.pools()), lock);
         }
     }
 }
@@ -98,7 +151,7 @@ pub(super) fn wait_for_io(pools: &[&IoPool], limit: Duration) -> Vec<IoWatch> {
     let until = clock::now() + limit;
     block_on(async {
         while !busy(pools).is_empty() && clock::now() < until {
-            StorageWorld.sleep(LOOK_INTERVAL).await;
+            StorageWorld.sleep(POLL_INTERVAL).await;
         }
     });
     busy(pools)

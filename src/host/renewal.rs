@@ -10,16 +10,16 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 
 use super::loss::LossReason;
+use super::rules;
 use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
-use crate::probe::mutation;
 use crate::world::{Timestamp, World};
 
 /// The pause after a renewal that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Hears of renewals as they come. Must not block: it is called between one renewal and the next.
+/// Is notified of renewals as they come. Must not block: it is called between one renewal and the next.
 pub trait Upkeep {
-    /// A renewal was good, whose write was begun at `renewed_at`. Reading and writing took `took`.
+    /// A renewal was good, whose write was started at `renewed_at`. Reading and writing took `took`.
     fn renewed(&self, renewed_at: Timestamp, took: Duration);
     /// Another renewal was not good: `missed` in a row by now.
     fn missed(&self, missed: u32);
@@ -29,7 +29,7 @@ pub trait Upkeep {
     fn lost(&self, since: Timestamp);
 }
 
-/// The end of the leases of one life.
+/// The end of the leases of one generation.
 #[derive(Debug)]
 pub struct Loss {
     /// Why.
@@ -38,7 +38,7 @@ pub struct Loss {
     pub since: Timestamp,
 }
 
-/// Renews `lease` until the leases of this life are lost, and says why.
+/// Renews `lease` until the leases of this generation are lost, and says why.
 ///
 /// The loss is in the membership's expiry before this returns; there it may be noticed earlier.
 pub async fn keep_renewed<W: World>(
@@ -58,7 +58,7 @@ pub async fn keep_renewed<W: World>(
     };
     // Also where it is noticed late, as after the process stood still.
     let now = world.now();
-    let since = mutation!(LossSinceNotice, now, now.min(lease.expires_at()));
+    let since = rules::lost_since(now, lease.expires_at());
     Loss { reason, since }
 }
 
@@ -75,7 +75,7 @@ async fn renew_for_ever<W: World>(
         let retry = world.now() + RETRY_DELAY;
         let next = if failures.get() == 0 { due } else { retry };
         world.sleep_until(next).await;
-        let begun = world.now();
+        let started = world.now();
         match renew(world, membership, lease).await {
             Ok(()) => {
                 let now = world.now();
@@ -83,7 +83,7 @@ async fn renew_for_ever<W: World>(
                 if !membership.expiry().extend(now, lease.expires_at()) {
                     return LossReason::NotRenewed;
                 }
-                upkeep.renewed(lease.renewed_at(), now.since(begun));
+                upkeep.renewed(lease.renewed_at(), now.since(started));
                 if failures.get() > 0 {
                     tracing::info!(
                         host_id = lease.host_id().get(),
@@ -119,18 +119,16 @@ async fn wait_for_expiry<W: World>(
     let warned_before = timing.lost_after().saturating_sub(timing.warn_after());
     let mut warned_of = None;
     loop {
-        let Some(deadline) = membership.expiry().deadline() else {
+        let deadline = || membership.expiry().deadline().map(rules::awaited_deadline);
+        let Some(until) = deadline() else {
             return LossReason::NotRenewed;
         };
-        if mutation!(ExpiryNotWatched) {
-            std::future::pending::<()>().await;
-        }
-        let warn_at = deadline.before(warned_before);
-        if warned_of != Some(deadline) {
+        let warn_at = until.before(warned_before);
+        if warned_of != Some(until) {
             world.sleep_until(warn_at).await;
-            if membership.expiry().deadline() == Some(deadline) {
-                warned_of = Some(deadline);
-                let left = deadline.since(world.now());
+            if deadline() == Some(until) {
+                warned_of = Some(until);
+                let left = until.since(world.now());
                 tracing::warn!(
                     host_id = membership.host_id().get(),
                     failures = failures.get(),
@@ -141,14 +139,14 @@ async fn wait_for_expiry<W: World>(
             }
             continue;
         }
-        world.sleep_until(deadline).await;
+        world.sleep_until(until).await;
         if membership.expiry().expire(world.now()) {
             return LossReason::NotRenewed;
         }
     }
 }
 
-/// For where nobody wants to hear.
+/// For where nobody wants to be notified.
 impl Upkeep for () {
     fn renewed(&self, _: Timestamp, _: Duration) {}
     fn missed(&self, _: u32) {}
