@@ -12,8 +12,8 @@ use disklease::format::{HostName, LockspaceId};
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{
-    Access, AcquireError, AcquireErrorKind, CancelToken, FailureAction, HelperProgram, HostId, LeaseDirectory, LockRequest,
-    Lockspace, Owner, WaitLimit, Watchdog,
+    Access, AcquireError, AcquireErrorKind, CancelToken, FailureAction, HelperProgram, HostId,
+    LeaseDirectory, LockRequest, Lockspace, Owner, WaitLimit, Watchdog,
 };
 
 use crate::exit::Failure;
@@ -134,7 +134,9 @@ impl<'a> Plan<'a> {
         let fire_timeout = FireTimeout::new(Duration::from_secs(args.fire_timeout));
         let host_name = args.host_name.as_deref().map(HostName::new).transpose();
         if let OnLockFailure::Run(program) = &args.on_lock_failure {
-            HelperProgram::new(program).check().map_err(Failure::usage)?;
+            HelperProgram::new(program)
+                .check()
+                .map_err(Failure::usage)?;
         }
         for (at, disk) in args.disks.iter().enumerate() {
             let path = disk.clone();
