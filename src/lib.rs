@@ -73,9 +73,9 @@
 //! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
-//! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
-//! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
+//! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
+//! | `runtime` | the real world: clocks, an executor, direct I/O on worker threads with deadlines |
 //! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
@@ -103,14 +103,6 @@
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod delta_lease;
-#[allow(
-    unnameable_types,
-    unreachable_pub,
-    clippy::exhaustive_enums,
-    clippy::exhaustive_structs,
-    reason = "a layer of this crate: `pub` is its interface to the layers above"
-)]
-mod disk;
 #[allow(
     unreachable_pub,
     reason = "a layer of this crate: `pub` is its interface to the layers above"
@@ -142,6 +134,14 @@ mod paxos_lease;
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod probe;
+#[allow(
+    unnameable_types,
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod runtime;
 pub mod timing;
 #[allow(
     unreachable_pub,
@@ -151,8 +151,7 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, PutBack, RenewError};
-pub use disk::{FileKind, OpenError};
+pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
@@ -166,6 +165,7 @@ pub use manager::{
     VerifyError, VerifyErrorKind, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
+pub use runtime::disk::{FileKind, OpenError, OpenErrorKind};
 pub use world::{CancelToken, OsError, ReadError, WriteError};
 
 /// The README's example compiles.
@@ -178,11 +178,12 @@ struct Readme;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "documented where they are")]
 pub mod __cli {
-    pub use crate::disk::{NotLanded, await_writes, writes_end_with_process};
     pub use crate::fence::{
         Deadman, OwnerProcess, SignalFd, SignalMask, is_ignored, mount_proc, new_pid_namespace,
     };
-    pub use crate::world::{Timestamp, clock};
+    pub use crate::runtime::clock;
+    pub use crate::runtime::disk::{NotLanded, await_writes, writes_end_with_process};
+    pub use crate::world::Timestamp;
 
     /// Whether a disk may be known by `path`. No disk is looked at.
     ///
@@ -213,6 +214,10 @@ pub mod __sim {
     /// The trait under the algorithms.
     pub mod world {
         pub use crate::world::*;
+    }
+    /// The kernel's clocks.
+    pub mod runtime {
+        pub use crate::runtime::clock;
     }
     /// Leases on host ids.
     pub mod delta_lease {

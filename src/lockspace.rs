@@ -37,14 +37,14 @@ pub use crate::host::LossReason;
 pub use error::{JoinError, JoinErrorKind, LeaveError};
 pub use guarantee::{Guarantee, Peers, WatchdogState};
 pub use health::{Health, Latencies};
-pub use hosts::{HostInfo, HostLife};
+pub use hosts::HostInfo;
 pub use options::{JoinProgress, LockspaceOptions, Watchdog};
 
-use crate::delta_lease::Membership;
-use crate::disk::{Disk, StorageWorld};
+use crate::delta_lease::{Membership, ReadSpan};
 use crate::format::{Generation, HostId, HostName, LockspaceName};
-use crate::world::clock;
-use crate::world::executor::block_on;
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, StorageWorld};
+use crate::runtime::executor::block_on;
 use live::Inner;
 
 pub(crate) use holder::HolderToken;
@@ -179,7 +179,7 @@ impl Lockspace {
     /// Which other hosts may run, by a scan that is started now. What cannot be read may.
     pub(crate) fn others_now(&self) -> Others {
         let membership = self.membership();
-        let begun = clock::now();
+        let started = clock::now();
         let io = membership.timing().io();
         let Ok(area) = block_on(membership.area().read_all(&StorageWorld, io)) else {
             return Others {
@@ -189,7 +189,8 @@ impl Lockspace {
         };
         let mut table = membership.hosts(|table| table.clone());
         let now = clock::now();
-        table.observe(&area, begun, now);
+        let completed = now;
+        table.observe(&area, ReadSpan { started, completed });
         hosts::others(&table, membership.host_id(), now)
     }
 

@@ -19,7 +19,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use disklease::__sim::fence::{HostWatchdog as _, WatchdogDevice};
-use disklease::__sim::world::{Timestamp, clock};
+use disklease::__sim::runtime::clock;
+use disklease::__sim::world::Timestamp;
 use disklease::format::HostName;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{DeviceLack, JoinErrorKind, Lockspace, Watchdog, WatchdogError};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::process_timer::ProcessTimer;
 use super::rules;
 use crate::delta_lease::{
-    ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, acquire,
+    ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, ReadSpan, claim,
 };
 use crate::timing::Timing;
 use crate::world::{OsError, World};
@@ -74,7 +74,7 @@ async fn claim_observing<W: World>(
         Some(claimant.host_id),
     ));
     let claimed = {
-        let claim = acquire(world, area, claimant, progress);
+        let claim = claim(world, area, claimant, progress);
         let others = observe_others(world, area, claimant.timing.io(), &table);
         pin_mut!(claim, others);
         match select(claim, others).await {
@@ -93,9 +93,10 @@ async fn observe_others<W: World>(
     table: &Mutex<HostTable>,
 ) -> Infallible {
     loop {
-        let read_begun = world.now();
+        let started = world.now();
         if let Ok(scan) = area.read_all(world, timeout).await {
-            table.lock().observe(&scan, read_begun, world.now());
+            let completed = world.now();
+            table.lock().observe(&scan, ReadSpan { started, completed });
         }
         world.sleep(OBSERVE_INTERVAL).await;
     }

@@ -58,7 +58,7 @@ impl Notify {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::executor::block_on;
+    use crate::runtime::executor::block_on;
 
     #[test]
     fn all_that_wait_are_woken_and_the_flag_stays_set() {

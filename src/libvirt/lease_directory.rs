@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::create::{self, CreateError, CreateErrorKind, NewFile, Prepared, create_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use super::second_link::{LeaseNames, SecondLinks, holds_leases};
-use crate::disk::file_system_of_one_host;
 use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_image};
+use crate::runtime::clock;
+use crate::runtime::disk::file_system_of_one_host;
 use crate::timing::IoTimeout;
-use crate::world::clock;
 
 /// What an operator reads where no lockspace is. Nobody makes one unasked: on a host where the
 /// share is not mounted, it would be one that no other host sees.

@@ -24,9 +24,10 @@ use rustix::io::Errno;
 use super::create::{
     self, CreateError, CreateErrorKind, Found, inspect, make_name_durable, temporary_name,
 };
-use crate::disk::{Identity, Refreshed};
 use crate::format::ResourceName;
-use crate::world::{Timestamp, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{Identity, Refreshed};
+use crate::world::Timestamp;
 
 const OWN_DIRECTORY: &str = ".disklease";
 const LINKS: &str = "leases";
@@ -526,8 +527,8 @@ mod tests {
         assert_eq!(links.has_leases(), Ok(false));
         links.unsettled_for().unwrap();
         let pause = Duration::from_millis(30);
-        crate::world::executor::block_on(crate::world::World::sleep(
-            &crate::disk::StorageWorld,
+        crate::runtime::executor::block_on(crate::world::World::sleep(
+            &crate::runtime::disk::StorageWorld,
             pause,
         ));
         assert!(links.unsettled_for().unwrap() >= pause);

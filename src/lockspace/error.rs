@@ -6,11 +6,11 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
-use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
 use crate::host::LossReason;
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::{OpenError, OpenErrorKind};
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
 
@@ -287,9 +287,9 @@ pub enum JoinErrorKind {
 
 impl From<OpenError> for JoinErrorKind {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::NotFound { .. } => Self::Missing,
-            error => Self::Open(error),
+        match error.kind() {
+            OpenErrorKind::NotFound => Self::Missing,
+            _ => Self::Open(error),
         }
     }
 }

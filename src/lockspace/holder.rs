@@ -6,7 +6,7 @@ use super::shared::Shared;
 use super::watchdog_use::{NotProtected, WatchdogHold};
 use super::watched_file::WatchedFile;
 use crate::host::{Holder, LossReason, Registration};
-use crate::world::clock;
+use crate::runtime::clock;
 
 /// While this lives its owner holds leases: the host watchdog protects the owner, which is notified of what
 /// happens to them, and stopped when they are lost. Dropped, it says that the holder has stopped.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::shared::{Death, Shared};
 use super::spawn::builder;
 use super::watched_file::WatchedFile;
-use crate::disk::{Disk, FileSystem, Refreshed};
 use crate::host::LossReason;
-use crate::world::clock;
-use crate::world::executor::block_on;
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, FileSystem, Refreshed};
+use crate::runtime::executor::block_on;
 
 /// Starts a thread for each file system that has none, as far as there may be more.
 pub(super) fn start_threads(shared: &Arc<Shared>) -> io::Result<()> {

@@ -25,16 +25,19 @@ use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
-    LockspaceArea, Membership, agree,
+    LockspaceArea, Membership, agree_on_fire_timeout,
 };
-use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
 use crate::format::{Hex, HostId, HostName, Incarnation, LockspaceName};
 use crate::host::{HolderRegistry, LossReason, ProcessTimer, claim_with_timer};
 use crate::libvirt;
+use crate::runtime::clock;
+use crate::runtime::disk::{
+    Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld,
+};
+use crate::runtime::executor::block_on;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
-use crate::world::executor::block_on;
-use crate::world::{OsError, Timestamp, clock};
+use crate::world::{OsError, Timestamp};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
@@ -302,7 +305,7 @@ fn begin(
     // renewals are what the others are judged by. One reader at a time feeds their table: with
     // two the older scan could be taken in last.
     let report = |doubt| options.report_doubt(doubt);
-    let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &report);
+    let agreed = agree_on_fire_timeout(&StorageWorld, membership, lease.claimed_at(), &report);
     if let Err(error) = block_on(agreed) {
         return Err(give_up(&inner, error));
     }

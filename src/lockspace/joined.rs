@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::process_lock::ProcessLock;
 use super::rules;
-use crate::disk::{Identity, IoWatch};
 use crate::format::HostId;
+use crate::runtime::disk::{Identity, IoWatch};
 
 type Key = (Identity, u64);
 
@@ -83,11 +83,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::disk::testing::HangingDisk;
-    use crate::disk::{IoPool, StorageWorld};
     use crate::format::LockspaceName;
-    use crate::world::clock;
-    use crate::world::executor::block_on;
+    use crate::runtime::clock;
+    use crate::runtime::disk::testing::HangingDisk;
+    use crate::runtime::disk::{IoPool, StorageWorld};
+    use crate::runtime::executor::block_on;
     use crate::world::{SectorBuf, World, WriteError};
 
     fn process_lock(dir: &Path) -> Option<Arc<ProcessLock>> {

@@ -15,11 +15,12 @@ use super::shared::Shared;
 use super::threads::Threads;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::{DeltaLease, release};
-use crate::disk::{IoPool, IoWatch, StorageWorld};
 use crate::format::HostName;
 use crate::host::{LossReason, run_on};
-use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{IoPool, IoWatch, StorageWorld};
+use crate::runtime::executor::block_on;
+use crate::world::World;
 
 /// How often to see whether I/O under way has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

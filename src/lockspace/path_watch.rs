@@ -18,8 +18,8 @@ use futures_util::future::select;
 use futures_util::pin_mut;
 use parking_lot::Mutex;
 
-use crate::disk::{FileSystem, StorageWorld};
 use crate::host::Notify;
+use crate::runtime::disk::{FileSystem, StorageWorld};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 

@@ -33,10 +33,11 @@ use md5::{Digest, Md5};
 use rustix::fs::FlockOperation;
 
 use super::rules;
-use crate::disk::StorageWorld;
 use crate::format::{Hex, HostId, Incarnation, LockspaceName};
-use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::World;
 
 /// How long a lock that is held is asked for again: a process that was killed may be about to end, and
 /// a child of it between its fork and its exec has a copy for a moment.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::error::JoinErrorKind;
 use crate::delta_lease::LockspaceArea;
-use crate::disk::{Disk, StorageWorld};
 use crate::format::{FormatError, HostId, LockspaceId, LockspaceName, probe_lockspace};
-use crate::world::executor::block_on;
+use crate::runtime::disk::{Disk, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::world::{SectorBuf, World};
 
 /// How much is read to find out what a lockspace is.

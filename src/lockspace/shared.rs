@@ -13,12 +13,13 @@ use super::process_lock::ProcessLock;
 use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::Membership;
-use crate::disk::{Disk, FileSystem, Identity, Links, Refreshed};
 use crate::fence::OwnerProcess;
 use crate::host::{self, HolderId, HolderRegistry, LossReason, Notice, Upkeep};
 use crate::libvirt::SecondLinks;
+use crate::runtime::clock;
+use crate::runtime::disk::{Disk, FileSystem, Identity, Links, Refreshed};
 use crate::timing::Timing;
-use crate::world::{Timestamp, clock};
+use crate::world::Timestamp;
 
 /// Which lease on which disk.
 ///
@@ -88,8 +89,10 @@ impl Shared {
         let longest = self.membership.hosts(|table| {
             let may_run = table
                 .iter()
-                .filter(|&(id, _)| !table.state(id, now).is_over());
-            may_run.map(|(_, record)| record.io_timeout).max()
+                .filter(|&(id, _)| !table.state(id, now).has_ended());
+            may_run
+                .map(|(_, record)| record.silence.timing().io_timeout())
+                .max()
         });
         let own_timeout = own.io_timeout();
         let io_timeout = longest.map_or(own_timeout, |longest| longest.max(own_timeout));

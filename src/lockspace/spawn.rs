@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crate::disk::StorageWorld;
-use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::World;
 
 /// Plenty for the futures that run on it; a process that locks its memory pays for all of it.
 const STACK_SIZE: usize = 512 * 1024;

@@ -13,10 +13,10 @@ use super::inspection;
 use super::shared::{Death, Shared};
 use super::spawn::{builder, end_soon, run_apart};
 use crate::delta_lease::DeltaLease;
-use crate::disk::StorageWorld;
 use crate::host::{Notify, reconcile, reread_held, serve_holders};
-use crate::world::clock;
-use crate::world::executor::block_on;
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
 
 /// How long the end of a thread is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -148,11 +148,11 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
     use crate::format::HostId;
     use crate::host::{Holder, LossReason, Notice, Victim};
     use crate::libvirt::LeaseDirectory;
     use crate::lockspace::{HolderToken, Lockspace, Watchdog, WatchedFile};
+    use crate::runtime::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions};
     use crate::world::World as _;
 
     #[test]

@@ -12,14 +12,15 @@ use super::error::{
 use super::locked::Locked;
 use super::place::expect_named;
 use super::target::Target;
-use crate::disk::{Access, Disk, Identity, NamedFile, OpenError, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, OfferId};
 use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::Second;
 use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
 use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release_with_note, verify};
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{Access, Disk, Identity, NamedFile, OpenErrorKind, StorageWorld};
+use crate::runtime::executor::block_on;
+use crate::world::Timestamp;
 
 /// A lease that was acquired longer ago than this is read once more before it is given out.
 const CHECKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -95,12 +96,12 @@ impl Attempt<'_> {
         } = self;
         let opened = target.open(Access::ReadWrite).map_err(|error| {
             let is_ours = target.names.is_some() || matches!(target.locked, Locked::Disk(_));
-            target.error(match error {
+            target.error(match error.kind() {
                 // It was there a moment ago, and is made anew if it may be.
-                OpenError::NotFound { .. } if is_ours && holding.expected.is_none() => {
+                OpenErrorKind::NotFound if is_ours && holding.expected.is_none() => {
                     LeaseFault::Replaced
                 }
-                error => LeaseFault::Open(error),
+                _ => LeaseFault::Open(error),
             })
         })?;
         if !opened.info().may_begin_at(target.lease.offset) {
@@ -213,7 +214,10 @@ impl Lease {
         }
         match Identity::of_path(&target.lease.path, target.links()) {
             Ok(named) if named == locked => Ok(()),
-            Ok(_) | Err(OpenError::NotFound { .. }) => Err(target.error(LeaseFault::Replaced)),
+            Ok(_) => Err(target.error(LeaseFault::Replaced)),
+            Err(error) if error.kind() == OpenErrorKind::NotFound => {
+                Err(target.error(LeaseFault::Replaced))
+            }
             Err(error) => Err(target.error(LeaseFault::Open(error))),
         }
     }

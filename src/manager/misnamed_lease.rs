@@ -6,11 +6,11 @@ use super::error::{AcquireError, AcquireErrorKind, LeaseFault};
 use super::lease::{Attempt, Lease, Leaving};
 use super::request::LeaseSpec;
 use super::target::Target;
-use crate::disk::{Access, Disk, Identity, StorageWorld};
 use crate::libvirt::{CreateError, LeaseNames};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::has_ended_elsewhere;
-use crate::world::executor::block_on;
+use crate::runtime::disk::{Access, Disk, Identity, StorageWorld};
+use crate::runtime::executor::block_on;
 
 /// The file that was acquired, if it was not given out because its second name names another one.
 pub(super) fn file_beside_second_link(error: &AcquireError) -> Option<Identity> {

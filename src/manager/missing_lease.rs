@@ -14,9 +14,9 @@ use std::time::Duration;
 use super::error::{AcquireError, LeaseFault};
 use super::place::expect_named;
 use super::target::Target;
-use crate::disk::Refreshed;
 use crate::libvirt::{CreateError, LeaseDirectory, SecondLinks};
 use crate::lockspace::Lockspace;
+use crate::runtime::disk::Refreshed;
 
 /// Settles the directory of the second links, if it is not and that may be done at once.
 ///

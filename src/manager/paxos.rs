@@ -17,13 +17,14 @@ use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::spelling::warn_of_other_names;
 use super::suspended::SuspendedLocks;
 use super::target::Target;
-use crate::disk::StorageWorld;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::{Lockspace, LossReason};
 use crate::paxos_lease::{Expected, Holding, Patience};
-use crate::world::executor::block_on;
-use crate::world::{CancelToken, OsError, World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::{CancelToken, OsError, World};
 
 /// The pause before another try at what another host holds, at least; up to twice that, by chance.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::error::{AcquireError, AcquireErrorKind, LockError};
 use super::locked::Locked;
 use super::request::LeaseSpec;
-use crate::disk::{Access, Disk, Links, OpenError, OpenOptions, OpenedDisk};
 use crate::format::{LockspaceName, ResourceName};
 use crate::libvirt::{LeaseDirectory, LeaseNames};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{LeaseArea, LeaseShape};
+use crate::runtime::disk::{Access, Disk, Links, OpenError, OpenOptions, OpenedDisk};
 
 /// A lease to be acquired.
 #[derive(Clone, Debug)]

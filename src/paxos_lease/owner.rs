@@ -11,15 +11,12 @@ use std::time::Duration;
 use super::acquire::{AcquireError, Attempt, Patience};
 use super::area::{LeaseImage, Look};
 use super::{is_twins, names_us};
-use crate::delta_lease::rules::dead_after;
-use crate::delta_lease::{DeltaRecord, HostState};
+use crate::delta_lease::{DeltaRecord, HostState, ReadSpan, Silence, Watcher};
 use crate::format::{
-    Dblock, Generation, HolderNote, HostId, Incarnation, LeaseVersion, NameBytes, NoteState,
-    PaxosLeader, Tenure,
+    Dblock, Generation, HolderNote, HostId, LeaseVersion, NameBytes, NoteState, PaxosLeader, Tenure,
 };
 use crate::probe::{mutation, witness};
-use crate::timing::{IoTimeout, Timing};
-use crate::world::{Timestamp, World};
+use crate::world::World;
 
 /// How often the owner's sector is looked at while its death is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,49 +101,6 @@ pub(super) enum Ownership {
     Over { waited: bool },
     /// The leader changed while its owner was watched.
     Changed,
-}
-
-/// What is being compared while an owner is watched: its time in the sector, and since when that
-/// has not changed.
-struct Watch {
-    timestamp_secs: u64,
-    /// The longest that the sector showed with this time: the field has no checksum.
-    io_timeout: IoTimeout,
-    incarnation: Option<Incarnation>,
-    unchanged_since: Timestamp,
-    renewal_seen: bool,
-}
-
-impl Watch {
-    fn begin(found: &DeltaRecord, silent_from: Timestamp) -> Self {
-        Self {
-            timestamp_secs: found.leader.timestamp_secs(),
-            io_timeout: found.io_timeout(),
-            incarnation: found.incarnation(),
-            unchanged_since: silent_from,
-            renewal_seen: false,
-        }
-    }
-
-    /// Takes in what a read showed that ended at `silent_from`.
-    fn see(&mut self, found: &DeltaRecord, silent_from: Timestamp) {
-        if self.incarnation != found.incarnation() && !mutation!(OwnerIncarnationIgnored) {
-            // Another run under the same id: nobody knows yet whether that renews. Its claim may have
-            // landed late over the owner, which lives by its own N.
-            *self = Self {
-                io_timeout: self.io_timeout.max(found.io_timeout()),
-                ..Self::begin(found, silent_from)
-            };
-        }
-        let renewed = self.timestamp_secs != found.leader.timestamp_secs();
-        if renewed && !mutation!(OwnerRenewalIgnored) {
-            *self = Self {
-                renewal_seen: true,
-                ..Self::begin(found, silent_from)
-            };
-        }
-        self.io_timeout = self.io_timeout.max(found.io_timeout());
-    }
 }
 
 impl<W: World> Attempt<'_, W> {
@@ -240,12 +194,15 @@ impl<W: World> Attempt<'_, W> {
         owner: HostId,
     ) -> Result<Ownership, AcquireError> {
         let leader = &image.leader;
-        if mutation!(TableBelieved) && self.state_in_table(owner).is_over() {
+        if mutation!(TableBelieved) && self.state_in_table(owner).has_ended() {
             return Ok(Ownership::Over { waited: true });
         }
-        let mut watch = self.watch_from_table(leader, owner);
+        // The watch goes on where the scans of the lockspace are.
+        let by = Watcher::Acquirer(self.membership.timing());
+        let in_table = self.membership.observed(owner);
+        let mut silence = in_table.map(|record| record.silence.watched_by(by));
         loop {
-            let read_begun = self.world.now();
+            let started = self.world.now();
             let sector = self
                 .membership
                 .area()
@@ -274,28 +231,21 @@ impl<W: World> Attempt<'_, W> {
                 witness!(OwnerRejoinedTakeover);
                 return Ok(Ownership::Over { waited: true });
             }
-            // Silence counts from the end of the read that showed this content first. It counts up
-            // to the beginning of the last one: a read may take as long as our own io timeout
-            // allows, and has seen nothing that came after its beginning.
-            let silent_from = mutation!(OwnerSilenceFromReadBegin, read_begun, now);
-            let silent_to = mutation!(OwnerSilenceToReadEnd, now, read_begun);
-            let watch = watch.get_or_insert_with(|| Watch::begin(&found, silent_from));
-            watch.see(&found, silent_from);
+            let completed = now;
+            let read = ReadSpan { started, completed };
+            if let Some(silence) = &mut silence {
+                silence.observe(&found, read);
+            }
+            let silence = silence.get_or_insert_with(|| Silence::first(by, &found, read));
             if self.owner_has_released(image, owner).await? && !mutation!(ReleasedNotBelieved) {
                 witness!(ReleasedBelieved);
                 return Ok(Ownership::Over { waited: true });
             }
-            // N is the owner's, from its own sector; never a default, never ours.
-            let own = self.membership.timing();
-            let io_timeout = mutation!(OwnerTimeoutIsOwn, own.io_timeout(), watch.io_timeout);
-            let fire_timeout = found.timing(own.fire_timeout()).fire_timeout();
-            let timing = Timing::new(io_timeout, fire_timeout);
-            let silent_for = now.since(watch.unchanged_since);
-            if silent_to.since(watch.unchanged_since) > dead_after(timing) {
+            if silence.is_dead() {
                 witness!(TakeoverOfDead);
                 return Ok(Ownership::Over { waited: true });
             }
-            let alive = watch.renewal_seen && silent_for <= timing.lost_after();
+            let alive = silence.state(now) == HostState::Live;
             let out_of_patience = match self.holding.patience {
                 Patience::Refuse => true,
                 // Of one that is dead and has not handed over, nothing is taken anyway.
@@ -306,12 +256,12 @@ impl<W: World> Attempt<'_, W> {
                 witness!(OwnerRefused);
                 let seen = if alive {
                     OwnerSeen::Alive {
-                        renewed_ago: silent_for,
+                        renewed_ago: now.since(silence.changed_at()),
                     }
                 } else {
                     OwnerSeen::Silent {
-                        for_at_least: silent_for,
-                        takeable_in: dead_after(timing).saturating_sub(silent_for),
+                        for_at_least: silence.unchanged_for(),
+                        takeable_in: silence.dead_at().since(now),
                     }
                 };
                 return Err(self.held_by(image, owner, &found, seen).await);
@@ -327,20 +277,6 @@ impl<W: World> Attempt<'_, W> {
                 return Ok(Ownership::Changed);
             }
         }
-    }
-
-    /// The watch goes on where the scans of the lockspace are, if they have seen this very life of
-    /// the owner.
-    fn watch_from_table(&self, leader: &PaxosLeader, owner: HostId) -> Option<Watch> {
-        let record = self.membership.observed(owner)?;
-        let is_this_life = record.generation == leader.generation() || mutation!(TableOfOtherLife);
-        (is_this_life && record.damage.is_none()).then_some(Watch {
-            timestamp_secs: record.timestamp_secs,
-            io_timeout: record.io_timeout,
-            incarnation: record.incarnation(),
-            unchanged_since: record.changed_at,
-            renewal_seen: record.renewal_seen,
-        })
     }
 
     /// Whether the owner released, and the leader looks owned only because another host committed

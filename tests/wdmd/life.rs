@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use disklease::__sim::fence::HostWatchdog as _;
-use disklease::__sim::world::clock;
+use disklease::__sim::runtime::clock;
 use disklease::format::HostName;
 use disklease::{
     AcquireErrorKind, FailureAction, JoinErrorKind, LeaseDirectory, LockManager as _, Lockspace,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::disk::{Identity, OpenError};
 use crate::format::{FormatError, Generation, HostId, LeaseVersion, NameBytes};
 use crate::paxos_lease::LeaseIoError;
+use crate::runtime::disk::{Identity, OpenError};
 use crate::world::{ReadError, WriteError};
 
 /// What is wrong with a lease. Offsets are bytes from the start of the file or device.

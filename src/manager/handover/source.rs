@@ -10,8 +10,8 @@ use crate::manager::lock_manager::LockManager;
 use crate::manager::request::LockRequest;
 use crate::manager::suspended::SuspendedLocks;
 use crate::paxos_lease::{HandoverEnd, hand_over};
-use crate::world::clock;
-use crate::world::executor::block_on;
+use crate::runtime::clock;
+use crate::runtime::executor::block_on;
 
 /// Locks that are offered to another host, and held until they are handed over.
 #[derive(Debug)]

@@ -190,7 +190,7 @@ fn a_sector_that_was_cleared_or_put_back_is_said_to_be() {
         ),
         (
             first,
-            "shows an earlier life, of host \"me\" (generation 1)",
+            "shows an earlier generation, of host \"me\" (generation 1)",
         ),
         (
             first.released(),
