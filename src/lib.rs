@@ -9,8 +9,8 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use disklease::{
-//!     Access, AcquireError, HostId, LeaseDirectory, LockManager, LockRequest, Lockspace, Owner, PaxosManager,
-//!     WaitLimit, Watchdog,
+//!     Access, HostId, LeaseDirectory, LockManager, LockRequest, Lockspace, Owner, PaxosManager, WaitLimit,
+//!     Watchdog,
 //! };
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,8 +29,10 @@
 //!         .on_lost(|reason| eprintln!("stop the guest at once: {reason}"));
 //!     let guard = match manager.acquire(request) {
 //!         Ok(guard) => guard,
-//!         Err(AcquireError::Held { holder, .. }) => return Err(format!("held by {holder}").into()),
-//!         Err(error) => return Err(error.into()),
+//!         Err(error) => match error.holder() {
+//!             Some(holder) => return Err(format!("held by {holder}").into()),
+//!             None => return Err(error.into()),
+//!         },
 //!     };
 //!
 //!     // While it runs: put `guard.event_fd()` into the event loop, and ask before each write.
@@ -77,7 +79,7 @@
 //! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
-//! | [`manager`] | lock managers and guards: what an embedder uses |
+//! | `manager` | lock managers and guards: what an embedder uses |
 //! | [`inspect`] | looks without a lock: what a lockspace or lease holds, and who holds what |
 //!
 //! # Features
@@ -118,7 +120,7 @@ mod host;
 pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
-pub mod manager;
+mod manager;
 #[allow(
     unreachable_pub,
     unused_imports,
@@ -155,10 +157,12 @@ pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Accepted, Access, AcquireError, Callback, DirectoryError, FailureAction, HandedOver,
-    HandoverAnswer, HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent,
-    LockGuard, LockManager, LockRequest, LockState, Means, NopManager, Offer, OfferError, Owner,
-    PaxosManager, ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
+    Accepted, Access, AcquireError, AcquireErrorKind, DirectoryError, FailureAction, FailureMeans,
+    HandedOver, HandoverAnswer, HandoverError, HandoverOutcome, HandoverToken, HelperProgram,
+    LeaseFault, LeaseSpec, LockError, LockEvent, LockGuard, LockInfo, LockManager, LockRequest,
+    Locked, LossCallback, ManagerKind, NopManager, Offer, OfferError, Owner, PaxosManager,
+    ReleaseError, ReleaseErrorKind, SuspendError, SuspendedLocks, TokenError, UnknownManager,
+    VerifyError, VerifyErrorKind, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use runtime::disk::{FileKind, OpenError, OpenErrorKind};

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use disklease::format::HostName;
 use disklease::{
-    AcquireError, LeaseDirectory, LockEvent, LockManager as _, Lockspace, PaxosManager, Watchdog,
-    WatchdogError,
+    AcquireErrorKind, LeaseDirectory, LockEvent, LockManager as _, Lockspace, PaxosManager,
+    Watchdog, WatchdogError,
 };
 
 use disklease_fixtures::fuse_storage::Mount;
@@ -93,10 +93,8 @@ fn no_lock_is_handed_out_without_the_watchdog_and_none_is_kept_back() {
     let error = manager.acquire(disks(&["/disk/1"])).unwrap_err();
     assert!(
         matches!(
-            error,
-            AcquireError::Unprotected {
-                error: WatchdogError::DeviceBusy { .. }
-            }
+            error.kind(),
+            AcquireErrorKind::Unprotected(WatchdogError::DeviceBusy { .. })
         ),
         "{error}"
     );
@@ -125,10 +123,8 @@ fn a_wdmd_that_goes_is_told_of_and_no_lock_is_handed_out_until_it_is_back() {
     let error = manager.acquire(disks(&["/disk/2"])).unwrap_err();
     assert!(
         matches!(
-            error,
-            AcquireError::Unprotected {
-                error: WatchdogError::WdmdUnreachable { .. }
-            }
+            error.kind(),
+            AcquireErrorKind::Unprotected(WatchdogError::WdmdUnreachable { .. })
         ),
         "{error}"
     );

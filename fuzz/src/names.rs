@@ -9,7 +9,7 @@ use disklease::format::{
     HolderNote, HostId, HostName, LeaseVersion, LockspaceName, NameBytes, NameError, ResourceName,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
-use disklease::manager::ManagerKind;
+use disklease::ManagerKind;
 
 use crate::input::Input;
 use crate::shown;

@@ -75,7 +75,8 @@ pub enum Settled {
     Void,
 }
 
-/// Releases `held`. The holder must have stopped writing before.
+/// Releases `held`. The holder must have stopped writing before. `note` stays beside the block: how the
+/// lease was left.
 ///
 /// Four dependent I/Os: the leader and the own block are read, the own block is marked, the leader
 /// is read again and freed.
@@ -84,20 +85,6 @@ pub enum Settled {
 ///
 /// [`GiveBackError`]. After [`GiveBackError::Lease`] the caller has to [clean up](retract()).
 pub async fn release<W: World>(
-    world: &W,
-    membership: &Membership<W::Disk>,
-    lease: &LeaseArea<W::Disk>,
-    held: &HeldLease,
-) -> Result<(), GiveBackError> {
-    release_with_note(world, membership, lease, held, None).await
-}
-
-/// The same, with a note that stays beside the block: how the lease was left.
-///
-/// # Errors
-///
-/// [`GiveBackError`], as [`release()`].
-pub async fn release_with_note<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,

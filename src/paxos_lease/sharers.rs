@@ -4,7 +4,7 @@
 use super::area::LeaseIo;
 use super::attempt::Attempt;
 use super::error::AcquireError;
-use super::give_back::release_with_note;
+use super::give_back::release;
 use super::held::HeldLease;
 use super::image::{LeaseImage, sharer, sharers};
 use super::rules;
@@ -70,7 +70,7 @@ pub(super) async fn respect_or_clear<W: World>(
     };
     let note = attempt.note_for(io, held.version());
     let note = note.and_then(|note| held.unused_note(note));
-    let released = release_with_note(io.world, io.membership, io.area, &held, note.as_ref());
+    let released = release(io.world, io.membership, io.area, &held, note.as_ref());
     if released.await.is_ok() {
         attempt.written = None;
     }

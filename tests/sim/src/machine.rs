@@ -584,7 +584,7 @@ impl Host {
             reservation.give_back();
         }
         let _work = field.referee.begins(lease);
-        let released = paxos_lease::release(world, membership, area, &held).await;
+        let released = paxos_lease::release(world, membership, area, &held, None).await;
         self.note(|| format!("has released the lease: {released:?}"));
         if let Err(GiveBackError::Lease(_)) = released {
             self.owes();
