@@ -10,7 +10,7 @@ use super::held::{HeldLeases, OnLoss};
 use super::notify::Notify;
 use super::rules;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, HeldLease, LeaseArea, LeaseIoError, RetractError};
+use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
@@ -64,7 +64,7 @@ pub(super) struct Cleanup<D> {
     /// way. Until the next try.
     is_aside: bool,
     /// Why the last try failed.
-    failure: Option<RetractError>,
+    failure: Option<GiveBackError>,
 }
 
 /// A lease that is observed for some time: see `came_back`.
@@ -268,13 +268,13 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     }
 
     /// The try has failed. Whether the one before it failed otherwise, if at all.
-    pub(super) fn failed(&self, key: &K, error: &RetractError) -> bool {
+    pub(super) fn failed(&self, key: &K, error: &GiveBackError) -> bool {
         let mut state = self.state.lock();
         let Some(cleanup) = state.pending.get_mut(key) else {
             return false;
         };
         cleanup.is_under_way = false;
-        cleanup.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
+        cleanup.is_damaged = matches!(error, GiveBackError::Lease(LeaseIoError::Format { .. }));
         let before = cleanup.failure.replace(*error);
         before.is_none_or(|before| kind_of(&before) != kind_of(error))
     }
@@ -362,10 +362,10 @@ impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
 }
 
 /// What is the same for two failures that differ in a limit or a place alone.
-fn kind_of(error: &RetractError) -> impl PartialEq + use<> {
+fn kind_of(error: &GiveBackError) -> impl PartialEq + use<> {
     let io = match error {
-        RetractError::Lease(error) => Some(discriminant(error)),
-        RetractError::WriteInFlight | RetractError::LockspaceLost => None,
+        GiveBackError::Lease(error) => Some(discriminant(error)),
+        _ => None,
     };
     (discriminant(error), io)
 }

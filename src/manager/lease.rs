@@ -16,7 +16,7 @@ use crate::format::{HolderNote, LeaseVersion, OfferId};
 use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::Second;
 use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
-use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release_with_note, verify};
+use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release, verify};
 use crate::runtime::clock;
 use crate::runtime::disk::{Access, Disk, Identity, NamedFile, OpenErrorKind, StorageWorld};
 use crate::runtime::executor::block_on;
@@ -272,7 +272,7 @@ impl Lease {
             Leaving::Unused => self.held.unused_note(note),
             Leaving::HandedOver(offer) => Some(self.held.handed_over_note(note, offer)),
         });
-        let released = block_on(release_with_note(
+        let released = block_on(release(
             &StorageWorld,
             self.lockspace.membership(),
             &self.area,

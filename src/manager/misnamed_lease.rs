@@ -159,3 +159,130 @@ fn replace_first(
     held.release_quietly(Leaving::Unused);
     replaced.map_err(|error| attempt.target.error(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::format::{DeltaLeader, Geometry, HostId, HostName};
+    use crate::libvirt::lease_name;
+    use crate::manager::locked::Locked;
+    use crate::manager::testing::{at_once, joined};
+    use crate::paxos_lease::Holding;
+    use crate::runtime::disk::Links;
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        lockspace: Lockspace,
+        target: Target,
+        names: LeaseNames,
+        holding: Holding,
+    }
+
+    impl Place {
+        /// A host, and a lease whose second name names a copy of it.
+        fn new() -> Self {
+            let (dir, directory, lockspace) = joined();
+            let disk = Path::new("/a");
+            let name = lease_name(disk);
+            let locked = Locked::Disk(disk.to_owned());
+            let target = Target::in_directory(locked, *lockspace.name(), name, &directory);
+            let names = directory.lease_names(&name);
+            let geometry = lockspace.membership().area().geometry;
+            directory.create_lease(&name, geometry).unwrap();
+            put_copy(names.first(), names.second());
+            Self {
+                _dir: dir,
+                lockspace,
+                target,
+                names,
+                holding: at_once(),
+            }
+        }
+
+        fn attempt(&self) -> Attempt<'_> {
+            Attempt {
+                lockspace: &self.lockspace,
+                target: &self.target,
+                holding: &self.holding,
+            }
+        }
+    }
+
+    fn put_copy(from: &Path, to: &Path) {
+        let copy = to.with_extension("copy");
+        fs::copy(from, &copy).unwrap();
+        fs::rename(copy, to).unwrap();
+    }
+
+    fn identity(path: &Path) -> Identity {
+        Identity::of_path(path, Links::Refuse).unwrap()
+    }
+
+    /// Nobody has asked for the lease in a third file that the first name has got meanwhile.
+    #[test]
+    fn the_second_name_gets_the_very_file_that_was_acquired() {
+        let place = Place::new();
+        let names = &place.names;
+        let refused = place.attempt().acquire().unwrap_err();
+        let acquired = file_beside_second_link(&refused).unwrap();
+        assert_eq!(acquired, identity(names.first()));
+        let second = identity(names.second());
+        let aside = names.first().with_extension("aside");
+        fs::hard_link(names.first(), &aside).unwrap();
+        put_copy(&aside, names.first());
+        let put_right = || put_second_right(place.attempt(), acquired);
+        put_right().unwrap();
+        assert_eq!(identity(names.second()), second);
+        fs::rename(aside, names.first()).unwrap();
+        put_right().unwrap();
+        assert_eq!(identity(names.second()), acquired);
+    }
+
+    /// To acquire the lease by its second name may have taken long.
+    #[test]
+    fn all_is_asked_again_right_before_a_first_name_is_replaced() {
+        let place = Place::new();
+        let (names, lockspace) = (&place.names, &place.lockspace);
+        let (first, second) = (identity(names.first()), identity(names.second()));
+        let replace = |may_replace: &dyn Fn() -> bool| {
+            replace_first(place.attempt(), names, || Ok(may_replace()))
+        };
+        // A sanlock host has joined: it writes no note.
+        let mut sector = [0; 512];
+        let free = DeltaLeader::free(Geometry::S512_A1M, lockspace.name(), 1);
+        let name = HostName::new("sanlock").unwrap();
+        let joined = free.acquired(HostId::new(2).unwrap(), &name, 7, 1).unwrap();
+        joined.write_to(&mut sector);
+        let sectors = File::options().write(true).open(lockspace.path()).unwrap();
+        sectors.write_all_at(&sector, 512).unwrap();
+        assert_eq!(replace(&|| true), Ok(false), "a sanlock host may hold it");
+        free.write_to(&mut sector);
+        sectors.write_all_at(&sector, 512).unwrap();
+
+        assert_eq!(replace(&|| false), Ok(false), "it is not to be replaced");
+        let other = names.first().with_extension("other");
+        fs::copy(names.first(), &other).unwrap();
+        let by_another = || {
+            fs::rename(&other, names.first()).unwrap();
+            true
+        };
+        assert_eq!(replace(&by_another), Ok(false), "it is another by now");
+        assert_ne!(identity(names.first()), first);
+        assert_eq!(replace(&|| true), Ok(true));
+        assert_eq!(identity(names.first()), second);
+
+        put_copy(names.second(), names.first());
+        let lease = File::options().write(true).open(names.second()).unwrap();
+        let overwrite = || lease.write_all_at(&[0; 512], 0).is_ok();
+        assert_eq!(
+            replace(&overwrite),
+            Ok(false),
+            "the lease is not held any more"
+        );
+        lockspace.membership().expiry().lose();
+    }
+}

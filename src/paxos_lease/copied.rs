@@ -2,8 +2,9 @@
 //!
 //! Nobody gives a copy back. It names its owner for as long as that host lives, and is in everybody's way.
 
-use super::area::BlockSeen;
-use super::{LeaseArea, LeaseIoError};
+use super::area::{LeaseArea, LeaseIo};
+use super::error::LeaseIoError;
+use super::image::{BlockSeen, owner_of, sharers};
 use crate::delta_lease::Membership;
 use crate::format::{PaxosLeader, Tenure};
 use crate::world::World;
@@ -25,19 +26,18 @@ pub async fn has_ended_elsewhere<W: World>(
     copy: &LeaseArea<W::Disk>,
     lease: &LeaseArea<W::Disk>,
 ) -> Result<bool, LeaseIoError> {
-    let (io, me) = (membership.timing().io(), membership.host_id());
-    let shown = copy.read_image(world, copy.expected_shape, me, io).await?;
+    let me = membership.host_id();
+    let copy = LeaseIo::new(world, membership, copy, copy.expected_shape);
+    let shown = copy.read_all().await?;
     let leader = &shown.leader;
-    let owner = leader.owner_id().filter(|_| !leader.is_free());
-    let Some(owner) = owner.filter(|&owner| owner != me) else {
+    let Some(owner) = owner_of(leader).filter(|&owner| owner != me) else {
         return Ok(false);
     };
-    if shown.max_version() > leader.version() || shown.sharers().next().is_some() {
+    if shown.newest_version() > leader.version() || sharers(&shown.blocks).next().is_some() {
         return Ok(false);
     }
-    let image = lease
-        .read_image(world, lease.expected_shape, me, io)
-        .await?;
+    let lease = LeaseIo::new(world, membership, lease, lease.expected_shape);
+    let image = lease.read_all().await?;
     let seen = image.blocks.iter().find(|seen| seen.host == owner);
     Ok(seen.is_some_and(|seen| ends(seen, leader)))
 }

@@ -46,12 +46,13 @@ pub enum ReleaseErrorKind {
 }
 
 impl ReleaseErrorKind {
-    pub(in crate::manager) fn of_algorithm(error: paxos_lease::ReleaseError) -> Self {
-        use paxos_lease::ReleaseError as E;
+    pub(in crate::manager) fn of_algorithm(error: paxos_lease::GiveBackError) -> Self {
+        use paxos_lease::GiveBackError as E;
         match error {
             E::Lease(error) => Self::Lease(LeaseFault::of_io(error)),
             E::NotOurs { version, writer } => Self::NotOurs { version, writer },
             E::NotThere { version } => Self::NotThere { version },
+            E::WriteInFlight => Self::Lease(LeaseFault::WriteInFlight),
             E::LockspaceLost => Self::LockspaceLost,
         }
     }

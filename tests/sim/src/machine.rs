@@ -18,7 +18,7 @@ use disklease::__sim::host::{
     reread_held, run_on, serve_holders,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
+    self, AcquireError, Debt, GiveBackError, HeldLease, Holding, LeaseArea, LeaseIoError, Patience,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{Generation, HolderNote, HostName, Incarnation, LeaseVersion};
@@ -584,9 +584,9 @@ impl Host {
             reservation.give_back();
         }
         let _work = field.referee.begins(lease);
-        let released = paxos_lease::release(world, membership, area, &held).await;
+        let released = paxos_lease::release(world, membership, area, &held, None).await;
         self.note(|| format!("has released the lease: {released:?}"));
-        if let Err(ReleaseError::Lease(_)) = released {
+        if let Err(GiveBackError::Lease(_)) = released {
             self.owes();
             if let Some(reservation) = reservation {
                 reservation.clean_up(area.clone(), Debt::of_release(&held));

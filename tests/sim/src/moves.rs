@@ -12,7 +12,7 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::Membership;
 use disklease::__sim::host::Reservation;
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, Expected, HandoverEnd, HeldLease, Passage, ReleaseError, hand_over,
+    self, AcquireError, Debt, Expected, GiveBackError, HandoverEnd, HeldLease, Passage, hand_over,
 };
 use disklease::__sim::world::World;
 use disklease::format::{HolderNote, LeaseVersion, OfferId};
@@ -135,9 +135,8 @@ impl Host {
         self.field.referee.count(|tally| tally.declined += 1);
         let note = held.unused_note(bare_note(membership));
         let area = &self.field.leases[lease];
-        let released =
-            paxos_lease::release_with_note(&self.world, membership, area, held, note.as_ref());
-        if let Err(ReleaseError::Lease(_)) = released.await {
+        let released = paxos_lease::release(&self.world, membership, area, held, note.as_ref());
+        if let Err(GiveBackError::Lease(_)) = released.await {
             let debt = Debt::of_release(held).with_note(note);
             if let Some(reservation) = reservation.take() {
                 reservation.clean_up(area.clone(), debt);
@@ -249,7 +248,7 @@ impl Host {
         if let Some(reservation) = reservation {
             reservation.give_back();
         }
-        let release = paxos_lease::release_with_note(world, membership, area, held, Some(&note));
+        let release = paxos_lease::release(world, membership, area, held, Some(&note));
         match hand_over(flush, stop, release).await {
             HandoverEnd::Kept(()) => {
                 self.note(|| "goes on with its guest: the flush failed".to_owned());
@@ -258,7 +257,7 @@ impl Host {
             HandoverEnd::Gone(released) => {
                 self.note(|| format!("has handed its guest over: {released:?}"));
                 field.referee.count(|tally| tally.handed_over += 1);
-                if let Err(ReleaseError::Lease(_)) = released {
+                if let Err(GiveBackError::Lease(_)) = released {
                     let debt = Debt::of_release(held).with_note(Some(note));
                     if let Some(reservation) = reservation.take() {
                         reservation.clean_up(area.clone(), debt);

@@ -9,8 +9,8 @@ use disklease::__sim::delta_lease::{
     LockspaceArea, Membership,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, HeldLease, Holding, LeaseArea, LeaseShape, Patience,
-    ReleaseError,
+    self, AcquireError, AcquireFailure, GiveBackError, HeldLease, Holding, LeaseArea, LeaseShape,
+    Patience,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::CancelToken;
@@ -363,14 +363,14 @@ impl Member {
         failure.error
     }
 
-    pub fn start_release(&self, held: &HeldLease) -> Task<Result<(), ReleaseError>> {
+    pub fn start_release(&self, held: &HeldLease) -> Task<Result<(), GiveBackError>> {
         let (me, held) = (self.clone(), held.clone());
         self.world.sim.spawn(self.host, async move {
-            paxos_lease::release(&me.world, &me.membership, &me.lease, &held).await
+            paxos_lease::release(&me.world, &me.membership, &me.lease, &held, None).await
         })
     }
 
-    pub fn release(&self, held: &HeldLease) -> Result<(), ReleaseError> {
+    pub fn release(&self, held: &HeldLease) -> Result<(), GiveBackError> {
         self.world.sim.run(&self.start_release(held))
     }
 

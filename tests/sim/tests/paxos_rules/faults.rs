@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disklease::__sim::host::{LeaseTable, NotReserved, reconcile};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, LeaseShape, Patience, ReleaseError, RetractError, Settled, retract,
+    AcquireError, Debt, GiveBackError, LeaseShape, Patience, Settled, retract,
 };
 use disklease::format::LeaseVersion;
 use tracing::span::{Attributes, Id, Record};
@@ -19,7 +19,7 @@ use super::shared::share;
 use disklease_sim::rig::{LEASE, LEASE_AT, host_id, secs};
 use disklease_sim::{Hold, Member, Rig, nth};
 
-fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<Settled, RetractError> {
+fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<Settled, GiveBackError> {
     let (me, debt) = (member.clone(), debt.clone());
     rig.sim.run_on(member.host, async move {
         retract(&me.world, &me.membership, &me.lease, &debt).await
@@ -85,7 +85,7 @@ fn a_timeout_anywhere_is_retracted_sooner_or_later() {
             let is_write = step % 2 == 0;
             assert_eq!(failure.debt.is_some(), is_write, "step {step}");
             if let Some(debt) = failure.debt {
-                assert_eq!(settle(&rig, &a, &debt), Err(RetractError::WriteInFlight));
+                assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::WriteInFlight));
                 finish(&rig, &held, lands);
                 settle(&rig, &a, &debt).unwrap();
                 settle(&rig, &a, &debt).unwrap();
@@ -171,7 +171,7 @@ fn a_failed_release_is_settled_as_a_debt() {
             let task = a.start_release(&held);
             rig.sim
                 .fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
-            assert!(matches!(rig.sim.run(&task), Err(ReleaseError::Lease(_))));
+            assert!(matches!(rig.sim.run(&task), Err(GiveBackError::Lease(_))));
             settle(&rig, &a, &Debt::of_release(&held)).unwrap();
             nothing_is_left(&rig, &b);
         }
@@ -196,7 +196,7 @@ fn without_the_lockspace_nothing_is_written() {
         assert_eq!(failure.error, AcquireError::LockspaceLost);
         assert_eq!(failure.debt.is_some(), step > 1, "step {step}");
         if let Some(debt) = failure.debt {
-            assert_eq!(settle(&rig, &a, &debt), Err(RetractError::LockspaceLost));
+            assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::LockspaceLost));
         }
         assert_eq!(lease_writes(&rig, &a, from).len(), 0, "step {step}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use disklease::__sim::host::{LeaseTable, NotReserved, reconcile, reread_held};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, HeldLease, LeaseArea, LeaseIoError, Patience, ReleaseError, Settled,
+    AcquireError, Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError, Patience, Settled,
     VerifyError, has_ended_elsewhere, release, retract, verify,
 };
 use disklease::LossReason;
@@ -122,7 +122,7 @@ fn what_is_owed_is_void_where_something_else_lies() {
         let released = a.release(&held).unwrap_err();
         assert!(matches!(
             released,
-            ReleaseError::Lease(LeaseIoError::Format { .. })
+            GiveBackError::Lease(LeaseIoError::Format { .. })
         ));
         assert!(matches!(look(&a, &held), Err(VerifyError::NotThere(_))));
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
@@ -150,7 +150,7 @@ fn a_lease_that_was_put_back_is_not_written_by_its_release() {
         let theirs = b.acquire().unwrap();
         let from = rig.sim.log_len();
         let version = theirs.version();
-        assert_eq!(a.release(&held), Err(ReleaseError::NotThere { version }));
+        assert_eq!(a.release(&held), Err(GiveBackError::NotThere { version }));
         assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::Void);
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
         assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
@@ -193,7 +193,7 @@ fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
     let writer = 1;
     assert_eq!(
         a.release(&held),
-        Err(ReleaseError::NotOurs { version, writer })
+        Err(GiveBackError::NotOurs { version, writer })
     );
     assert_eq!(rig.leader(), old);
     assert!(b.acquire().unwrap().version() > held.version());
@@ -252,7 +252,7 @@ fn a_newer_block_of_this_host_is_not_written_over_by_a_release() {
         rig.put_block(1, &of_twin);
         let from = rig.sim.log_len();
         let version = held.version();
-        assert_eq!(a.release(&held), Err(ReleaseError::NotThere { version }));
+        assert_eq!(a.release(&held), Err(GiveBackError::NotThere { version }));
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
         assert_eq!(rig.block(1), of_twin);
     }
@@ -320,7 +320,7 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     let hung = rig.sim.hold_next(a.host, is_block_write);
     let (me, of) = (a.clone(), held.clone());
     rig.sim.spawn(a.host, async move {
-        let _ = release(&me.world, &me.membership, &me.lease, &of).await;
+        let _ = release(&me.world, &me.membership, &me.lease, &of, None).await;
     });
     rig.sim.run_until_held(&hung);
     let owing = table.reserve(1, name).unwrap();
@@ -417,10 +417,10 @@ fn a_release_is_not_repeated_while_its_mark_is_under_way() {
     let held = a.acquire().unwrap();
     let hung = rig.sim.hold_next(a.host, is_block_write);
     let first = rig.sim.run(&a.start_release(&held));
-    assert!(matches!(first, Err(ReleaseError::Lease(_))));
+    assert!(matches!(first, Err(GiveBackError::Lease(_))));
     let from = rig.sim.log_len();
     let second = rig.sim.run(&a.start_release(&held));
-    assert!(matches!(second, Err(ReleaseError::Lease(_))), "{second:?}");
+    assert!(matches!(second, Err(GiveBackError::Lease(_))), "{second:?}");
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     rig.sim.release_held(&hung);
     a.release(&held).unwrap();
