@@ -95,6 +95,7 @@ impl Attempt<'_> {
             holding,
         } = self;
         let opened = target.open(Access::ReadWrite).map_err(|error| {
+            // One of a lease directory, by either name.
             let is_ours = target.names.is_some() || matches!(target.locked, Locked::Disk(_));
             target.error(match error.kind() {
                 // It was there a moment ago, and is made anew if it may be.

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use disklease::{HostState, LeaseDirectory};
 use disklease::format::{DblockSector, DeltaLeader, Geometry, HostId, PaxosLeader};
 use disklease::inspect::{
     Holding, LeaseDirectoryStatus, LeaseProblemKind, StatusError, StatusOptions, Watch,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
+use disklease::{HostState, LeaseDirectory};
 
 use super::{Template, directory};
 use crate::edits::{self, Site};

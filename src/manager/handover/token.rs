@@ -392,7 +392,7 @@ mod tests {
 
     fn sealed(change: impl FnOnce(&mut Vec<u8>)) -> Result<HandoverToken, TokenError> {
         let mut bytes = HandoverToken(ticket(1)).to_bytes();
-        bytes.truncate(bytes.len() - 4);
+        bytes.truncate(bytes.len().saturating_sub(4));
         change(&mut bytes);
         let sum = checksum(&bytes);
         bytes.extend(sum.to_le_bytes());
