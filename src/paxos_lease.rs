@@ -54,11 +54,20 @@ pub use retract::{Debt, RetractError, Settled, came_back, retract};
 
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, Incarnation, LeaseVersion, OfferId, PaxosLeader, Tenure};
+use crate::probe::mutation;
 
 /// Whether `leader` names this host in this life, for whatever acquire.
 fn names_us<D>(leader: &PaxosLeader, membership: &Membership<D>) -> bool {
     leader.owner_id() == Some(membership.host_id())
         && leader.generation() == membership.generation()
+}
+
+/// **INV-INCARNATION**: whether `note`, which stands in this host's own sector of a lease, is of a twin: another
+/// run that has this host's id and generation by mistake.
+fn is_twins<D>(note: &HolderNote, membership: &Membership<D>) -> bool {
+    note.generation == membership.generation()
+        && note.incarnation != Some(membership.incarnation())
+        && !mutation!(LeaseOfTwinTaken)
 }
 
 /// A lease that this host holds: what was written to win it, which is also what must be there to

@@ -18,7 +18,7 @@ use crate::world::{Timestamp, World, WriteError};
 /// The version of the protocol that this crate speaks, as hosts tell it to each other in their notes.
 const PROTOCOL: u16 = 1;
 
-/// The pause before a claim that could not be read back is looked at again.
+/// The pause before a claim that could not be written, or not be read back, is tried again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Who claims a host id.
@@ -346,9 +346,7 @@ impl<W: World> Claim<'_, W> {
         };
 
         let limit = write_limit_of(found, self.claimant);
-        let written = self
-            .write_sector(&lease, &lease.leader, timing.io().min(limit))
-            .await;
+        let written = self.write_claim(&lease, read_begun, limit).await;
         lease.claimed_at = self.world.now();
         let took = lease.claimed_at.since(read_begun);
         match written {
@@ -366,6 +364,40 @@ impl<W: World> Claim<'_, W> {
                 })
             }
             Ok(()) => Ok(lease),
+        }
+    }
+
+    /// Writes the claim; where that fails, again, until `limit` has passed since the sector was read, and
+    /// 2N of our own, by which others may count since the first write.
+    ///
+    /// Up to then nobody else can have been confirmed, however many writes it takes: it is as if one had
+    /// been slow. What counts is a write that was reported as done, not a look that shows what a failed
+    /// one wrote: storage of several legs may show that to one host and not to another.
+    async fn write_claim(
+        &self,
+        lease: &DeltaLease,
+        read_begun: Timestamp,
+        limit: Duration,
+    ) -> Result<(), WriteError> {
+        let timing = self.claimant.timing;
+        let limit_again = mutation!(
+            ClaimWrittenAgainLate,
+            limit,
+            limit.min(timing.short_delay())
+        );
+        let mut timeout = timing.io().min(limit);
+        loop {
+            let written = self.write_sector(lease, &lease.leader, timeout).await;
+            if written.is_ok() {
+                return written;
+            }
+            self.world.sleep(RETRY_DELAY).await;
+            let left = limit_again.saturating_sub(self.world.now().since(read_begun));
+            if left.is_zero() {
+                return written;
+            }
+            witness!(ClaimWrittenAgain);
+            timeout = timing.io().min(left);
         }
     }
 
@@ -398,7 +430,11 @@ impl<W: World> Claim<'_, W> {
         let until = mutation!(ShortDelaySkipped, begun, begun + delay);
         progress(ClaimProgress::Confirming { until });
         let pause = self.claimant.timing.renewal_interval();
-        let mut next_look = (begun + pause).min(until);
+        let mut next_look = until;
+        if delay > pause {
+            // As by others counted from the first write, of possibly several.
+            next_look = next_look.min(lease.renewed_at + pause);
+        }
         loop {
             let give_up_at = lease.renewed_at + self.claimant.timing.warn_after();
             self.world.sleep_until(next_look).await;

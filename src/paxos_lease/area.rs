@@ -121,6 +121,13 @@ pub(super) struct LeaseImage {
     pub(super) blocks: Vec<BlockSeen>,
 }
 
+/// One read of all blocks, checked; and of the leader, which is not looked at where it is damaged.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) leader: Option<PaxosLeader>,
+    pub(super) blocks: Vec<BlockSeen>,
+}
+
 /// What one read showed of one host's sector, where it showed anything.
 #[derive(Clone, Debug)]
 pub(super) struct BlockSeen {
@@ -354,13 +361,13 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
         Ok(blocks)
     }
 
-    /// Reads all blocks in use; the leader that comes along in the same read is not looked at.
+    /// Reads all blocks in use, with the leader, which comes along in the same read.
     pub(super) async fn read_blocks<W: World<Disk = D>>(
         &self,
         world: &W,
         shape: LeaseShape,
         timeout: Duration,
-    ) -> Result<Vec<BlockSeen>, LeaseIoError> {
+    ) -> Result<Look, LeaseIoError> {
         let area = self
             .read_at(
                 world,
@@ -369,7 +376,10 @@ impl<D: Clone + fmt::Debug> LeaseArea<D> {
                 timeout,
             )
             .await?;
-        self.decode_blocks(&area, shape)
+        Ok(Look {
+            leader: self.decode_leader(&area).ok(),
+            blocks: self.decode_blocks(&area, shape)?,
+        })
     }
 
     /// Reads the sector of one host.

@@ -56,7 +56,7 @@ pub(super) enum BallotEnd {
 }
 
 /// What one look at all blocks says about our ballot.
-enum Look {
+enum Outlook {
     /// Nobody overtook us. The accepted input with the highest ballot, if any host accepted one.
     Clear { accepted: Option<Input> },
     /// Someone began a higher ballot for the same version: this is its number.
@@ -144,7 +144,7 @@ impl<W: World> Attempt<'_, W> {
     /// Reads the leader again, which another host may have written since `image`, even with our own
     /// input.
     async fn reread_leader(
-        &self,
+        &mut self,
         image: &LeaseImage,
         next: LeaseVersion,
     ) -> Result<LeaderNow, AcquireError> {
@@ -158,6 +158,9 @@ impl<W: World> Attempt<'_, W> {
         // INV-INPUT: this acquire's own input for this very version, or no success.
         let is_ours = self.own_input == Some((next, leader.input()))
             || mutation!(LeaderNamesUsSuffices) && names_us(&leader, self.membership);
+        if is_ours && self.is_twins_commit(&leader, next) {
+            return Err(self.held_by_twin());
+        }
         match &self.left_behind {
             Some(debt) if is_ours && leader.version() == next && !leader.is_free() => {
                 Ok(LeaderNow::NamesOurInput(HeldLease {
@@ -192,9 +195,9 @@ impl<W: World> Attempt<'_, W> {
             witness!(KeptValue);
         }
         let accepted = match self.phase_1(image, announced).await? {
-            Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
-            Look::NewerVersion => return Ok(Round::Restart),
-            Look::Clear { accepted } => accepted,
+            Outlook::HigherBallot(by) => return Ok(Round::Overtaken(by)),
+            Outlook::NewerVersion => return Ok(Round::Restart),
+            Outlook::Clear { accepted } => accepted,
         };
 
         // Phase 2: accept a value ourselves, then see that nobody overtook us meanwhile.
@@ -217,9 +220,9 @@ impl<W: World> Attempt<'_, W> {
             (self.unchanged_since, self.passed_over),
         );
         match self.phase_2(image, accepting).await? {
-            Look::HigherBallot(by) => return Ok(Round::Overtaken(by)),
-            Look::NewerVersion => return Ok(Round::Restart),
-            Look::Clear { .. } => {}
+            Outlook::HigherBallot(by) => return Ok(Round::Overtaken(by)),
+            Outlook::NewerVersion => return Ok(Round::Restart),
+            Outlook::Clear { .. } => {}
         }
         waypoint!(
             (image.leader, image.shape, accepting),
@@ -249,15 +252,13 @@ impl<W: World> Attempt<'_, W> {
         &mut self,
         image: &LeaseImage,
         announced: Dblock,
-    ) -> Result<Look, AcquireError> {
+    ) -> Result<Outlook, AcquireError> {
         if mutation!(Phase1Skipped) {
-            return Ok(Look::Clear { accepted: None });
+            return Ok(Outlook::Clear { accepted: None });
         }
         self.write_own_block(image, announced).await?;
-        let blocks = self
-            .lease
-            .read_blocks(self.world, image.shape, self.io())
-            .await?;
+        let look_at = self.lease.read_blocks(self.world, image.shape, self.io());
+        let blocks = look_at.await?.blocks;
         self.sharers = blocks
             .iter()
             .filter_map(|seen| Some((seen.host, seen.shared?)))
@@ -270,16 +271,17 @@ impl<W: World> Attempt<'_, W> {
         &mut self,
         image: &LeaseImage,
         accepting: Dblock,
-    ) -> Result<Look, AcquireError> {
+    ) -> Result<Outlook, AcquireError> {
         self.write_own_block(image, accepting).await?;
         if mutation!(Phase2ReadSkipped) {
-            return Ok(Look::Clear { accepted: None });
+            return Ok(Outlook::Clear { accepted: None });
         }
-        let blocks = self
+        let seen = self
             .lease
             .read_blocks(self.world, image.shape, self.io())
             .await?;
-        Ok(look(&blocks, accepting.mbal, accepting.version))
+        self.refuse_twin_in_ballot(&seen, accepting.version)?;
+        Ok(look(&seen.blocks, accepting.mbal, accepting.version))
     }
 
     async fn write_own_block(
@@ -380,7 +382,7 @@ pub(super) fn accepted_of(block: Dblock) -> Option<(u64, Input)> {
 }
 
 /// Judges all blocks, our own among them, for the ballot `mbal` for version `next`.
-fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Look {
+fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Outlook {
     let of_interest = || {
         blocks
             .iter()
@@ -391,20 +393,20 @@ fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Look {
         witness!(NewerVersion);
         return mutation!(
             NewerVersionRetried,
-            Look::HigherBallot(mbal),
-            Look::NewerVersion
+            Outlook::HigherBallot(mbal),
+            Outlook::NewerVersion
         );
     }
     match of_interest().map(|block| block.mbal).max() {
         Some(highest) if highest > mbal && !mutation!(MbalIgnored) => {
             witness!(Overtaken);
-            Look::HigherBallot(highest)
+            Outlook::HigherBallot(highest)
         }
         _ => {
             let accepted = of_interest()
                 .filter_map(accepted_of)
                 .max_by_key(|&(bal, _)| mutation!(HighestBalIgnored, 0, bal));
-            Look::Clear {
+            Outlook::Clear {
                 accepted: accepted.map(|(_, input)| input),
             }
         }

@@ -9,8 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::acquire::{AcquireError, Attempt, Patience};
-use super::area::LeaseImage;
-use super::names_us;
+use super::area::{LeaseImage, Look};
+use super::{is_twins, names_us};
 use crate::delta_lease::rules::dead_after;
 use crate::delta_lease::{DeltaRecord, HostState};
 use crate::format::{
@@ -169,25 +169,56 @@ impl<W: World> Attempt<'_, W> {
     /// host id and name by mistake, and may be at work. Its note stands in our block. It may hold the
     /// lease when the leader names us; or the block does, which is newer than a leader that one of us
     /// wrote late.
-    pub(super) fn refuse_twin(&self, image: &LeaseImage) -> Result<(), AcquireError> {
+    pub(super) fn refuse_twin(&mut self, image: &LeaseImage) -> Result<(), AcquireError> {
         let me = self.membership.host_id();
-        let (leader, in_lockspace) = (&image.leader, self.membership.generation());
-        let ours = Some(self.membership.incarnation());
-        let twin = image.note_of(me).filter(|note| {
-            note.generation == in_lockspace
-                && note.incarnation != ours
-                && !mutation!(LeaseOfTwinTaken)
-        });
+        let leader = &image.leader;
+        let note = image.note_of(me);
+        let has_twin = note.is_some_and(|note| is_twins(note, self.membership));
         let names_us = names_us(leader, self.membership) && !leader.is_free();
         let may_hold = |block: Dblock| block.version > leader.version() && !block.released;
-        if twin.is_none() || !names_us && !image.block_of(me).is_some_and(may_hold) {
-            return Ok(());
+        if has_twin && (names_us || image.block_of(me).is_some_and(may_hold)) {
+            return Err(self.held_by_twin());
         }
+        Ok(())
+    }
+
+    /// The same once this host has proposed a value for `version`, and not committed it: what `look` shows of a
+    /// twin came since. Its block lies over ours; or it has committed, and ours lies over its block.
+    pub(super) fn refuse_twin_in_ballot(
+        &mut self,
+        look: &Look,
+        version: LeaseVersion,
+    ) -> Result<(), AcquireError> {
+        let me = self.membership.host_id();
+        let mut own = look.blocks.iter().filter(|seen| seen.host == me);
+        let note = own.find_map(|seen| seen.note.as_ref());
+        let leader = look.leader.as_ref();
+        if note.is_some_and(|note| is_twins(note, self.membership))
+            || leader.is_some_and(|leader| self.is_twins_commit(leader, version))
+        {
+            return Err(self.held_by_twin());
+        }
+        Ok(())
+    }
+
+    /// Whether a leader that names this host for `version`, which this acquire has not committed, was written by
+    /// a twin.
+    pub(super) fn is_twins_commit(&self, leader: &PaxosLeader, version: LeaseVersion) -> bool {
+        leader.version() == version
+            && leader.write_id() == u64::from(self.membership.host_id())
+            && names_us(leader, self.membership)
+            && !leader.is_free()
+            && !mutation!(CommitOfTwinTaken)
+    }
+
+    /// Nothing is taken back: what this host has left there may be what its twin holds the lease by.
+    pub(super) fn held_by_twin(&mut self) -> AcquireError {
         witness!(LeaseOfTwin);
-        Err(AcquireError::HeldByTwin {
-            host_id: me,
-            generation: in_lockspace,
-        })
+        self.left_behind = None;
+        AcquireError::HeldByTwin {
+            host_id: self.membership.host_id(),
+            generation: self.membership.generation(),
+        }
     }
 
     /// The leader names this host: of an earlier life, or of this one without a holder.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HeldLease, LeaseArea, LeaseIoError};
+use super::{HeldLease, LeaseArea, LeaseIoError, is_twins};
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, Generation, HolderNote, HostId, LeaseVersion, PaxosLeader};
 use crate::probe::{mutation, witness};
@@ -148,6 +148,11 @@ async fn check_as_written<W: World>(
         return Err(ReleaseError::NotThere {
             version: leader.version(),
         });
+    }
+    // INV-INCARNATION: a twin has the values of ours, and a mark would say that it does not hold the lease.
+    let note = sector.note.present();
+    if note.is_some_and(|note| is_twins(&note, membership)) {
+        return Err(not_ours(&leader));
     }
     match Standing::of(&leader, held, me) {
         Standing::Taken if !mutation!(ReleaseOverTaken) => Err(not_ours(&leader)),

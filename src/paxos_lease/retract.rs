@@ -10,7 +10,7 @@
 //! is not there any more needs no settling.
 
 use super::release::released;
-use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape, names_us};
+use super::{HeldLease, LeaseArea, LeaseIoError, LeaseShape, is_twins, names_us};
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, LeaseVersion};
 use crate::probe::{mutation, witness};
@@ -137,6 +137,12 @@ pub async fn retract<W: World>(
         }
         found => found?,
     };
+    // INV-INCARNATION: a mark would say that our twin does not hold the lease.
+    let note = sector.note.present();
+    if note.is_some_and(|note| is_twins(&note, membership)) {
+        witness!(RetractOfTwin);
+        return Ok(Settled::Void);
+    }
     let at = debt.shape.geometry.dblock_offset(me);
     let block = sector
         .block

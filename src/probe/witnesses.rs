@@ -35,6 +35,8 @@ witnesses! {
     ClaimTooSlow,
     /// A claim was renewed before it was confirmed.
     ClaimRenewed,
+    /// A claim whose write failed was written again.
+    ClaimWrittenAgain,
     /// A claim was written and not confirmed.
     ClaimFailed,
     /// A renewal's write failed, or timed out.
@@ -71,6 +73,8 @@ witnesses! {
     OwnLeftover,
     /// The leader named this host in this generation, and its block was another run's.
     LeaseOfTwin,
+    /// What was owed on a lease was found to be a twin's.
+    RetractOfTwin,
     /// The owner was alive, or out of patience.
     OwnerRefused,
     /// The owner's sector could not be read or believed.

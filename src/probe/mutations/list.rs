@@ -87,6 +87,9 @@ mutations! {
     /// From the read to the end of the write it may take any time: the write lands over a claim that
     /// was confirmed in between.
     TooSlowIgnored,
+    /// A claim whose write failed is written again for as long as the sector's N allows: others count its
+    /// silence since the first write, by its own N.
+    ClaimWrittenAgainLate,
     /// A claim with a long way to its confirmation is not renewed: it looks dead, or is expired, when
     /// it is confirmed.
     ClaimNotRenewed,
@@ -191,8 +194,10 @@ mutations! {
     OwnerNotJudged,
     /// A lease of an own earlier life is not known as own: with no other host, it is lost for ever.
     OwnEarlierLifeRefused,
-    /// A lease of a twin in the own generation is taken for own: both hold it.
+    /// A lease of a twin in the own generation is taken for own, in a ballot and after: both hold it.
     LeaseOfTwinTaken,
+    /// A leader that a twin has committed with our very input is taken for our own commit: both hold the lease.
+    CommitOfTwinTaken,
     /// A lease of an own generation to come is taken for own: the lockspace was made anew, and the owner
     /// may run.
     FutureLifeTaken,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::{
     ClaimError, ClaimProgress, Claimant, DeltaReleaseError, DeltaSectorError, EarlierLife, release,
 };
-use disklease::__sim::world::{ReadError, WriteError};
+use disklease::__sim::world::{ReadError, World, WriteError};
 use disklease::format::{DeltaLeader, FormatError, Generation, HostName, LockspaceName};
 use disklease::timing::{IoTimeout, Timing};
 
@@ -83,7 +83,7 @@ fn a_claim_with_a_short_n_is_renewed_until_it_is_confirmed() {
         "one write, then one every 2 s before the last look"
     );
     let member = rig.member(&world, delta);
-    let now = disklease::__sim::world::World::now(&world);
+    let now = world.now();
     assert!(member.membership.expiry().is_held(now));
     assert_eq!(member.membership.generation(), Generation::new(1));
 }
@@ -392,8 +392,11 @@ fn a_claim_that_fails_after_its_write_leaves_the_id_as_it_is() {
                 rig.sim.fail_next(host, false, |io| io.is_read());
             }
         } else {
-            // The write fails, though it has landed.
-            rig.sim.fail_next(host, true, |io| io.is_write());
+            // All writes fail, though they have landed.
+            let begun = rig.sim.now();
+            while rig.sim.now().since(begun) < Duration::from_millis(19_500) {
+                rig.sim.fail_next(host, true, |io| io.is_write());
+            }
         }
         let error = rig.sim.run(&claim).unwrap_err();
         match error {
@@ -404,12 +407,73 @@ fn a_claim_that_fails_after_its_write_leaves_the_id_as_it_is() {
             } if !look_fails => {}
             other => panic!("{other}"),
         }
+        let from = rig.sim.log_len();
         rig.sim.run_for(secs(1000));
-        let log = rig.sim.log_since(0);
-        let writes = log.iter().filter(|io| io.kind == IoKind::Write);
-        assert_eq!(writes.count(), 1);
+        assert_eq!(writes_since(&rig, from), 0);
         assert!(!rig.delta(1).leader.is_free());
     }
+}
+
+/// A claim whose write fails, and has landed or not, is written again: the join takes so much longer, and
+/// nobody has to wait for its death.
+#[test]
+fn a_claim_whose_write_fails_is_written_again() {
+    for (fails, lands) in [(1, false), (1, true), (3, true)] {
+        let rig = rig();
+        let (host, world) = rig.add_host();
+        let claim = rig.claim(&world, rig.claimant(1, "me", 10));
+        let begun = world.now();
+        for _ in 0..fails {
+            rig.sim.fail_next(host, lands, |io| io.is_write());
+        }
+        let delta = rig.sim.run(&claim).unwrap();
+        assert_eq!(delta.generation(), Generation::new(1));
+        let took = world.now().since(begun);
+        assert_eq!(took, secs(20) + fails * Duration::from_millis(500));
+        assert_eq!(delta.renewed_at(), begun, "others may count from the first");
+    }
+}
+
+/// One that times out is written again when it has ended, and not before: it could land over what comes
+/// later.
+#[test]
+fn a_claim_whose_write_times_out_is_written_again_when_it_has_ended() {
+    for ends_after in [15, 18, 21].map(secs) {
+        let rig = rig();
+        let (host, world) = rig.add_host();
+        let write = rig.sim.hold_next(host, |io| io.is_write());
+        let claim = rig.claim(&world, rig.claimant(1, "me", 10));
+        rig.sim.run_for(ends_after);
+        assert_eq!(writes_since(&rig, 0), 1);
+        rig.sim.release_held(&write);
+        let claimed = rig.sim.run(&claim);
+        if ends_after < secs(20) {
+            assert_eq!(claimed.unwrap().generation(), Generation::new(1));
+            assert_eq!(writes_since(&rig, 0), 2);
+        } else {
+            assert!(matches!(claimed, Err(ClaimError::Write { .. })));
+            assert_eq!(writes_since(&rig, 0), 1);
+        }
+    }
+}
+
+/// Others count the silence of a claim since its first write, by its own N: it is not written again for as
+/// long as the N allows that stood in the sector.
+#[test]
+fn a_claim_is_written_again_for_2_n_of_its_own_at_most() {
+    let rig = rig();
+    let (host, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "me", 1));
+    let begun = rig.sim.now();
+    rig.sim.fail_next(host, true, |io| io.is_write());
+    rig.sim.hang_io(host);
+    let error = rig.sim.run(&claim).unwrap_err();
+    assert!(matches!(error, ClaimError::Write { .. }), "{error}");
+    assert!(rig.sim.now().since(begun) <= secs(3));
+    rig.sim.unhang_io(host);
+    let from = rig.sim.log_len();
+    rig.sim.run_for(secs(30));
+    assert_eq!(writes_since(&rig, from), 0);
 }
 
 /// A release writes the record with no time and all else kept; it says nothing to others but that

@@ -7,9 +7,10 @@ use disklease::format::{Generation, HostNote, Incarnation};
 
 use super::hosts::{Watch, at};
 use disklease_sim::clock::HostClock;
-use disklease_sim::rig::{formatted, host_id, host_now, incarnation, secs, timing};
+use disklease_sim::io::IoRecord;
+use disklease_sim::rig::{LEASE_AT, formatted, host_id, host_now, incarnation, secs, timing};
 use disklease_sim::world::SimWorld;
-use disklease_sim::{First, Member, Paths, Rig, Sim, Task};
+use disklease_sim::{First, IoKind, Member, Paths, Rig, Seeded, Sim, Task};
 
 fn rig() -> Rig {
     Rig::new(Sim::new(First), 3)
@@ -191,12 +192,84 @@ fn a_lease_of_a_twin_is_not_our_own() {
             "{error}"
         );
         let log = rig.sim.log_since(from);
-        let in_lease = |offset| offset >= disklease_sim::rig::LEASE_AT;
+        let in_lease = |offset| offset >= LEASE_AT;
         let written = log
             .iter()
-            .filter(|io| io.kind == disklease_sim::IoKind::Write && in_lease(io.offset));
+            .filter(|io| io.kind == IoKind::Write && in_lease(io.offset));
         assert_eq!(written.count(), 0);
     }
+}
+
+/// Two runs of one host id, name, generation and clock that are both members, as by themselves they never are: an
+/// operator has put the sector of the first back.
+fn both_members(rig: &Rig) -> [Member; 2] {
+    let worlds = [twin(rig), twin(rig)];
+    let before = rig.delta(1).leader;
+    let first = rig.join_on(&worlds[0], rig.claimant(1, "me", 10));
+    rig.put_delta(1, &before);
+    [first, rig.join_on(&worlds[1], rig.claimant(1, "me", 10))]
+}
+
+/// Twins that propose the same input for one version at the same time, in many orders of their reads and
+/// writes: both hold the lease only where both have read their proposal back before either has made its own
+/// known. Whoever is refused takes nothing back, and a third host gets nothing.
+#[test]
+fn of_twins_that_acquire_at_once_the_second_to_come_is_refused() {
+    let disk = formatted(3);
+    let (mut both, mut one) = (0, 0);
+    for seed in 0..5000 {
+        let rig = Rig::on(Sim::new(First), 3, disk.clone());
+        let members = both_members(&rig);
+        let other = rig.join_on(&twin(&rig), rig.claimant(2, "other", 10));
+        rig.sim.core.borrow_mut().chooser = Box::new(Seeded::new(seed));
+        let from = rig.sim.log_len();
+        let acquires = [0, 1].map(|n: usize| members[n].start_acquire(Patience::Refuse));
+        let results = acquires.map(|acquire| rig.sim.run(&acquire));
+        rig.sim.core.borrow_mut().chooser = Box::new(First);
+        let log = rig.sim.log_since(from);
+        let of_lease = |io: &&IoRecord| io.offset >= LEASE_AT && io.host != other.host;
+        let is_commit = |io: &IoRecord| io.kind == IoKind::Write && io.offset == LEASE_AT;
+        let ios: Vec<_> = log.iter().filter(of_lease).collect();
+        let first_commit = ios
+            .iter()
+            .filter(|io| is_commit(io))
+            .map(|io| io.order)
+            .min();
+        let read_back = members.iter().map(|member| {
+            let reads = ios
+                .iter()
+                .filter(|io| io.host == member.host && io.kind == IoKind::Read);
+            reads.map(|io| io.order).max()
+        });
+        match &results {
+            [Ok(_), Ok(_)] => {
+                both += 1;
+                let last = read_back.max().unwrap();
+                assert!(last < first_commit, "{}", rig.sim.log_text());
+            }
+            [Ok(_), Err(refused)] | [Err(refused), Ok(_)] => {
+                one += 1;
+                let is_told = matches!(refused.error, AcquireError::HeldByTwin { .. });
+                assert!(is_told && refused.debt.is_none(), "{refused:?}");
+            }
+            [Err(_), Err(_)] => {}
+        }
+        if results.iter().any(Result::is_ok) {
+            assert!(matches!(other.acquire_error(), AcquireError::Held(_)));
+        }
+        // Of two holders the one whose note was written over gives nothing back.
+        let note = rig.block_sector(1).note.present();
+        let there = note.and_then(|note| note.incarnation);
+        for (member, held) in members.iter().zip(&results) {
+            if let Ok(held) = held
+                && there != Some(member.membership.incarnation())
+            {
+                assert!(member.release(held).is_err());
+                assert!(matches!(other.acquire_error(), AcquireError::Held(_)));
+            }
+        }
+    }
+    assert!(both > 0 && one > 10 * both, "{both} {one}");
 }
 
 /// Each claim and each renewal carries the incarnation, and the next join has another.

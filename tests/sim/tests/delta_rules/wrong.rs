@@ -10,6 +10,10 @@ const TABLE: &[(Mutation, &str)] = &[
         "join::a_damaged_io_timeout_makes_the_wait_longer_never_shorter",
     ),
     (
+        Mutation::ClaimWrittenAgainLate,
+        "join::a_claim_is_written_again_for_2_n_of_its_own_at_most",
+    ),
+    (
         Mutation::ClaimNotRenewed,
         "fire_timeouts::a_host_that_leaves_is_not_waited_for",
     ),
@@ -150,6 +154,14 @@ const TABLE: &[(Mutation, &str)] = &[
     (
         Mutation::LeaseOfTwinTaken,
         "twins::a_lease_of_a_twin_is_not_our_own",
+    ),
+    (
+        Mutation::LeaseOfTwinTaken,
+        "twins::of_twins_that_acquire_at_once_the_second_to_come_is_refused",
+    ),
+    (
+        Mutation::CommitOfTwinTaken,
+        "twins::of_twins_that_acquire_at_once_the_second_to_come_is_refused",
     ),
     (
         Mutation::StampReused,
