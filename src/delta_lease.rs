@@ -21,6 +21,7 @@ mod area;
 mod expiry;
 mod liveness;
 mod membership;
+mod put_back;
 mod release;
 mod renew;
 pub(crate) mod rules;
@@ -31,6 +32,7 @@ pub use area::{DeltaRecord, DeltaSectorError, LockspaceArea};
 pub use expiry::Expiry;
 pub use liveness::{HostRecord, HostState, HostTable};
 pub use membership::Membership;
+pub use put_back::PutBack;
 pub use release::{DeltaReleaseError, release};
 pub use renew::{RenewError, renew};
 

@@ -103,7 +103,7 @@ impl Disk {
         &self.inner.info
     }
 
-    /// The file system of the file.
+    /// The file system of the file, or the device.
     #[must_use]
     pub fn file_system(&self) -> FileSystem {
         self.info().identity().file_system()

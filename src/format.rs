@@ -15,8 +15,8 @@
 //!     each host:     Dblock 0..56, ModeBlock 128..144, HolderNote 256..512
 //! ```
 //!
-//! Every sector is written whole, so a writer fills a zeroed buffer with all the records that the
-//! sector is to hold. The `write_to` functions leave the bytes that are not theirs alone. Integers
+//! Every sector is written whole, so a writer fills a zeroed [`SectorHead`] with all the records that
+//! the sector is to hold. The `write_to` functions leave the bytes that are not theirs alone. Integers
 //! are little-endian.
 //!
 //! # Examples
@@ -24,8 +24,7 @@
 //! ```
 //! use disklease::format::{Geometry, LockspaceName, lockspace_image, probe_lockspace};
 //!
-//! let mut area = vec![0; Geometry::S512_A1M.area_size()];
-//! lockspace_image(&mut area, Geometry::S512_A1M, &LockspaceName::new("LS")?, 10)?;
+//! let area = lockspace_image(Geometry::S512_A1M, &LockspaceName::new("LS")?, 10, None);
 //! assert_eq!(probe_lockspace(&area)?, Geometry::S512_A1M);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -67,4 +66,5 @@ pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};
 pub use note::NoteState;
 pub use paxos_leader::{Commit, PaxosLeader};
 pub use probe::{PROBE_LEN, probe_lease, probe_lockspace};
+pub use record::SectorHead;
 pub use request::RequestRecord;

@@ -141,7 +141,7 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, RenewError};
+pub use delta_lease::{DeltaReleaseError, DeltaSectorError, PutBack, RenewError};
 pub use disk::{FileKind, OpenError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
@@ -171,6 +171,21 @@ pub mod __cli {
         Deadman, OwnerProcess, SignalFd, SignalMask, is_ignored, mount_proc, new_pid_namespace,
     };
     pub use crate::world::{Timestamp, clock};
+
+    /// Whether a disk may be known by `path`. No disk is looked at.
+    ///
+    /// # Errors
+    ///
+    /// Those with which an acquire refuses it.
+    pub fn check_disk_path(path: &std::path::Path) -> Result<(), crate::AcquireError> {
+        crate::manager::spelling::check_disk_path(path)
+    }
+
+    /// No later join of this host id counts this one as over before its leases are: see
+    /// [`holds_for_others`](crate::lockspace::LockspaceOptions::holds_for_others).
+    pub fn leave_no_proof(lockspace: &crate::Lockspace) {
+        lockspace.inner().shared.revoke_proof();
+    }
 
     /// When the leases are lost should no renewal succeed from now on; `None` when they are lost.
     #[must_use]

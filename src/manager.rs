@@ -15,6 +15,7 @@ mod paxos;
 mod place;
 mod repair;
 mod request;
+pub(crate) mod spelling;
 mod state;
 
 use std::fmt;

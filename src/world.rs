@@ -150,10 +150,16 @@ impl Sub for Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OsError(pub i32);
 
-impl From<std::io::Error> for OsError {
+impl From<&std::io::Error> for OsError {
     /// What has no number of the system's counts as an I/O error.
-    fn from(error: std::io::Error) -> Self {
+    fn from(error: &std::io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<std::io::Error> for OsError {
+    fn from(error: std::io::Error) -> Self {
+        Self::from(&error)
     }
 }
 

@@ -32,10 +32,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod host;
-mod kit;
-mod storage;
-
 #[path = "chaos_sanlock/control.rs"]
 mod control;
 #[path = "chaos_sanlock/counter.rs"]
@@ -161,8 +157,10 @@ fn two_machines_with_sanlock_and_three_of_ours() {
 #[test]
 #[ignore = "not a test: a host of ours that tests start as a process of its own"]
 fn host_process() {
-    host::child::serve(|_, command| match host::child::text(command, "do") {
-        "chaos" => Ok(guest::run(command)),
-        other => Err(format!("not a command: {other}")),
+    disklease_fixtures::host_process::child::serve(|_, command| {
+        match disklease_fixtures::host_process::child::text(command, "do") {
+            "chaos" => Ok(guest::run(command)),
+            other => Err(format!("not a command: {other}")),
+        }
     });
 }

@@ -7,19 +7,16 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod cli;
-mod kit;
-
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cli::{Ended, golden, put, run, scratch, write};
 use disklease::format::{
     Geometry, HostId, LockspaceName, ResourceName, lease_image, lockspace_image,
 };
-use kit::ScratchLease;
+use disklease_fixtures::command::{Ended, golden, put, run, scratch, write};
+use disklease_fixtures::sanlock::ScratchLease;
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -139,7 +136,7 @@ fn people_read_the_same() {
 fn every_geometry_as_sanlock_initialises_it() {
     for (sector, mib) in [(512, 1), (4096, 1), (4096, 2), (4096, 4), (4096, 8)] {
         let dir = ScratchLease::new();
-        let geometry = kit::Geometry::new(sector, mib);
+        let geometry = disklease_fixtures::sanlock::Geometry::new(sector, mib);
         let lockspace = dir.lockspace_of(geometry, "LS", 1);
         let resource = dir.resource(&lockspace, "RES");
         for (path, kind) in [(&lockspace.path, "lockspace"), (&resource.path, "lease")] {
@@ -416,10 +413,9 @@ fn a_look_writes_nothing_and_follows_links() {
 #[test]
 fn hostile_names_do_not_reach_the_terminal() {
     let dir = scratch();
-    let mut area = vec![0; MIB];
     let space = LockspaceName::new("\u{1b}[2Jspace\n").unwrap();
     let name = ResourceName::new("res\u{202e}ource").unwrap();
-    lease_image(&mut area, Geometry::S512_A1M, &space, &name, 0).unwrap();
+    let area = lease_image(Geometry::S512_A1M, &space, &name, 0);
     let path = write(dir.path(), "hostile\u{1b}[1m", &area);
     let ended = dump(&path);
     let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
@@ -469,7 +465,10 @@ fn a_reader_that_goes_away_is_no_failure() {
     let args = [OsStr::new("dump"), path.as_os_str()];
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = cli::command(&args).stdout(writer).output().unwrap();
+    let output = disklease_fixtures::command::command(&args)
+        .stdout(writer)
+        .output()
+        .unwrap();
     let ended = Ended::of(output);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
@@ -478,9 +477,8 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn our_own_images_are_whole() {
     let dir = scratch();
     for geometry in Geometry::ALL {
-        let mut area = vec![0; geometry.area_size()];
         let name = LockspaceName::new("LS").unwrap();
-        lockspace_image(&mut area, geometry, &name, 10).unwrap();
+        let mut area = lockspace_image(geometry, &name, 10, None);
         let path = write(dir.path(), "image", &area);
         let found = &dump_json(&path)["areas"][0];
         assert_eq!(found["name"], "LS");
@@ -488,8 +486,7 @@ fn our_own_images_are_whole() {
         assert_eq!(found["hosts"], serde_json::json!([]));
         // A sector of another lockspace among them.
         let other = LockspaceName::new("other").unwrap();
-        let mut foreign = vec![0; geometry.area_size()];
-        lockspace_image(&mut foreign, geometry, &other, 10).unwrap();
+        let foreign = lockspace_image(geometry, &other, 10, None);
         let host = HostId::new(7).unwrap();
         let at = usize::try_from(geometry.delta_offset(host)).unwrap();
         area[at..][..512].copy_from_slice(&foreign[at..][..512]);

@@ -11,15 +11,13 @@
     reason = "the hosts are real processes in real time"
 )]
 
-mod cli;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use cli::{Ended, run, scratch};
 use disklease::format::{DeltaLeader, HostId};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
+use disklease_fixtures::command::{Ended, run, scratch};
 
 const HINT: &str = "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";
 

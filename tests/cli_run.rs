@@ -12,10 +12,6 @@
     reason = "the hosts are real processes in real time"
 )]
 
-mod cli;
-mod fake_watchdog;
-mod storage;
-
 #[path = "cli_run/basics.rs"]
 mod basics;
 #[path = "cli_run/daemons.rs"]

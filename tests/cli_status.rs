@@ -11,22 +11,21 @@
     reason = "the hosts are real processes in real time"
 )]
 
-mod cli;
-mod kit;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use cli::{Ended, command, put, run, scratch};
 use disklease::LeaseDirectory;
 use disklease::format::{
     Commit, Dblock, Generation, Geometry, HostId, HostNote, LeaseVersion, PaxosLeader, lease_image,
 };
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name, lockspace_name};
-use kit::{SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until};
+use disklease_fixtures::command::{Ended, command, put, run, scratch};
+use disklease_fixtures::sanlock::{
+    SanlockClient, SanlockDaemon, ScratchLease, init_lockspace, init_resource, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -80,9 +79,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        disklease_fixtures::command::end(&mut self.0);
     }
 }
 
@@ -178,8 +175,7 @@ fn a_holder_is_shown_alive_and_then_silent() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
 
-    holder.0.kill().unwrap();
-    holder.0.wait().unwrap();
+    disklease_fixtures::command::end(&mut holder.0);
     let before = files(&dir);
     let shown = status_json(&dir, &[]);
     assert!(files(&dir) == before, "a look wrote something");
@@ -250,9 +246,9 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();
             let leader = free.renewed(stamp, io_timeout);
-            leader.write_to(&mut area).unwrap();
+            leader.write_to(area.first_chunk_mut().unwrap());
             note.io_timeout_secs = io_timeout;
-            note.write_to(&mut area).unwrap();
+            note.write_to(area.first_chunk_mut().unwrap());
             fs::write(&path, &area).unwrap();
             let shown = status_json(dir, &["--no-wait"]);
             let host = &shown["hosts"][0];
@@ -286,7 +282,7 @@ fn one_look_knows_nothing_of_life_and_dead_is_dead() {
 fn a_sanlock_host_is_shown_without_a_note() {
     let scratch = ScratchLease::new();
     let file = scratch.file(LOCKSPACE_NAME, 1);
-    let lockspace = kit::Lockspace::new(LOCKSPACE_NAME, file);
+    let lockspace = disklease_fixtures::sanlock::Lockspace::new(LOCKSPACE_NAME, file);
     init_lockspace(&lockspace, 1);
     let name = lease_name(Path::new(DISK)).to_string();
     let resource = lockspace.resource(&name, scratch.file(&name, 1), 0);
@@ -330,8 +326,7 @@ fn a_sanlock_host_is_shown_without_a_note() {
 /// A lease that `owner` of generation 1 holds by a leader that `writer` wrote.
 fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
     let name = lease_name(Path::new(DISK));
-    let mut area = vec![0; 1 << 20];
-    lease_image(&mut area, Geometry::S512_A1M, &lockspace_name(), &name, 0).unwrap();
+    let mut area = lease_image(Geometry::S512_A1M, &lockspace_name(), &name, 0);
     let host = |id| HostId::new(id).unwrap();
     let leader = PaxosLeader::decode(&area).unwrap().committed(Commit {
         version: LeaseVersion::new(5),
@@ -343,12 +338,12 @@ fn lease_of(owner: u64, writer: u64, released: bool) -> Vec<u8> {
         writer_clock_secs: 100,
         clear_short_hold: false,
     });
-    leader.write_to(&mut area).unwrap();
+    leader.write_to(area.first_chunk_mut().unwrap());
     let at = usize::try_from(Geometry::S512_A1M.dblock_offset(host(owner))).unwrap();
     let mut block = Dblock::for_version(LeaseVersion::new(5));
     block.mbal = owner;
     block.released = released;
-    block.write_to(&mut area[at..]).unwrap();
+    block.write_to(area[at..].first_chunk_mut().unwrap());
     area
 }
 
@@ -365,7 +360,7 @@ fn directory_with_host_1(dir: &Path) {
     let free = disklease::format::DeltaLeader::decode(&area, HostId::FIRST).unwrap();
     let name = disklease::format::HostName::new("h1").unwrap();
     let used = free.acquired(HostId::FIRST, &name, 50, 1).unwrap();
-    used.write_to(&mut area).unwrap();
+    used.write_to(area.first_chunk_mut().unwrap());
     fs::write(path, area).unwrap();
 }
 

@@ -15,9 +15,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod host;
-mod kit;
-
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,11 +25,13 @@ use disklease::{
 };
 use serde_json::{Value, json};
 
-use host::child::{Host, text};
-use host::process::HostProcess;
-use host::turns::{Counter, Party, Turn, judge, lease_version, random};
-use host::{IO_TIMEOUT, IO_TIMEOUT_SECS, disk};
-use kit::{HostState, Lockspace, Resource, SanlockClient, SanlockDaemon, ScratchLease};
+use disklease_fixtures::host_process::child::{Host, text};
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::host_process::turns::{Counter, Party, Turn, judge, lease_version, random};
+use disklease_fixtures::host_process::{IO_TIMEOUT, IO_TIMEOUT_SECS, disk};
+use disklease_fixtures::sanlock::{
+    HostState, Lockspace, Resource, SanlockClient, SanlockDaemon, ScratchLease,
+};
 
 /// For what waits for no dead host.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -311,7 +310,7 @@ fn the_judge_sees_a_counter_that_misses_the_last_turn() {
 #[test]
 #[ignore = "not a test: a host of ours that tests start as a process of its own"]
 fn host_process() {
-    host::child::serve(|host, command| match text(command, "do") {
+    disklease_fixtures::host_process::child::serve(|host, command| match text(command, "do") {
         "make" => {
             let guard = host.manager().acquire(disk(text(command, "disk")));
             let released = guard.map_err(|error| error.to_string())?.release();

@@ -17,9 +17,6 @@
     reason = "a test, of real processes in real time"
 )]
 
-mod storage;
-mod support;
-
 #[path = "fencing/crowd.rs"]
 mod crowd;
 #[path = "fencing/endings.rs"]

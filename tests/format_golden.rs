@@ -91,9 +91,9 @@ fn dblocks_and_mode_blocks() {
         assert_eq!(stored(&sector, 48), checksum, "{file}");
 
         let mut again = vec![0; sector.len()];
-        block.write_to(&mut again).unwrap();
+        block.write_to(again.first_chunk_mut().unwrap());
         if let Some(shared) = read.shared {
-            ModeBlock { shared }.write_to(&mut again).unwrap();
+            ModeBlock { shared }.write_to(again.first_chunk_mut().unwrap());
         }
         assert_eq!(again, sector, "{file}");
     }
@@ -113,7 +113,7 @@ fn request_records() {
         let sector = golden(file);
         assert_eq!(RequestRecord::decode(&sector), Ok(want), "{file}");
         let mut again = vec![0; sector.len()];
-        want.write_to(&mut again).unwrap();
+        want.write_to(again.first_chunk_mut().unwrap());
         assert_eq!(again, sector, "{file}");
     }
 }

@@ -13,9 +13,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod host;
-mod kit;
-
 #[path = "handover/party.rs"]
 mod party;
 #[path = "handover/steps.rs"]

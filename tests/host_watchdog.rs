@@ -16,13 +16,6 @@
     reason = "a test, of real devices and sockets in real time"
 )]
 
-mod fake_watchdog;
-mod storage;
-mod support;
-
-#[path = "wdmd/double.rs"]
-mod double;
-
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -34,11 +27,13 @@ use disklease::{
     WatchdogError,
 };
 
-use double::{Answer, Double, new};
-use fake_watchdog::{Event, FakeWatchdog, Model, Traits};
-use storage::Mount;
-use storage::gate::{Fault, Mode, Target};
-use support::{Child, N, SOON, child_role, disks, host_id, lockspace_in, say, scratch, wait_until};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{
+    Child, N, SOON, child_role, disks, host_id, lockspace_in, say, scratch, wait_until,
+};
+use disklease_fixtures::watchdog_device::{Event, FakeWatchdog, Model, Traits};
+use disklease_fixtures::wdmd::{Answer, Double, new};
 
 /// The same for all hosts of these tests.
 const F: Duration = Duration::from_secs(10);

@@ -12,8 +12,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod support;
-
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -27,7 +25,7 @@ use disklease::{
     Watchdog,
 };
 
-use support::{N, bytes_of, copy_dir, disks, host_id, lockspace_in, scratch};
+use disklease_fixtures::host::{N, bytes_of, copy_dir, disks, host_id, lockspace_in, scratch};
 
 const DISK: &str = "/hostile/disk";
 const SECTOR: usize = 512;
@@ -70,15 +68,7 @@ impl Scene {
         let dirs = [scratch(), scratch()];
         let [held, copied] = dirs.each_ref().map(tempfile::TempDir::path);
         let name = lease_name(Path::new(DISK));
-        let mut area = vec![0; Geometry::S512_A1M.area_size()];
-        lease_image(
-            &mut area,
-            Geometry::S512_A1M,
-            &lockspace_name(),
-            &name,
-            num_hosts,
-        )
-        .unwrap();
+        let area = lease_image(Geometry::S512_A1M, &lockspace_name(), &name, num_hosts);
         // No lockspace is made beside leases.
         lockspace_in(held);
         std::fs::write(held.join(name.to_string()), area).unwrap();

@@ -84,9 +84,8 @@ fn lockspaces() {
             let disk = scratch.disk();
             let spec = format!("{name}:0:{}:{}", disk.display(), geometry.area_size());
             scratch.init(&["-s", &spec, "-o", &io_timeout.to_string()]);
-            let mut ours = vec![0xff; geometry.area_size()];
             let space = LockspaceName::new(name).unwrap();
-            lockspace_image(&mut ours, geometry, &space, io_timeout).unwrap();
+            let ours = lockspace_image(geometry, &space, io_timeout, None);
             scratch.assert_second_area_is(&ours, &format!("lockspace {name}, {geometry}"));
         }
     }
@@ -113,18 +112,10 @@ fn leases() {
                 Some(count) => scratch.init(&["-r", &spec, "-n", count]),
                 None => scratch.init(&["-r", &spec]),
             }
-            let mut ours = vec![0xff; geometry.area_size()];
             let what = format!("lease {space}:{resource} for {num_hosts:?} hosts, {geometry}");
             let space = LockspaceName::new(space).unwrap();
             let resource = ResourceName::new(resource).unwrap();
-            lease_image(
-                &mut ours,
-                geometry,
-                &space,
-                &resource,
-                num_hosts.unwrap_or(0),
-            )
-            .unwrap();
+            let ours = lease_image(geometry, &space, &resource, num_hosts.unwrap_or(0));
             scratch.assert_second_area_is(&ours, &what);
         }
     }

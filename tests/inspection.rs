@@ -13,9 +13,6 @@
     reason = "a test, of real processes in real time"
 )]
 
-mod storage;
-mod support;
-
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -26,9 +23,9 @@ use disklease::{LeaseSpec, LockGuard, LockManager as _};
 
 use tempfile::TempDir;
 
-use storage::Mount;
-use storage::gate::{Fault, Mode, Target};
-use support::{
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{
     Child, SOON, child_role, disks, manager, request, say, scratch, wait_for_parent, wait_until,
 };
 

@@ -11,9 +11,6 @@
     reason = "a test in real time: it fails by panicking, and tells the times that it measured"
 )]
 
-mod host;
-mod kit;
-
 #[path = "interop_sanlock/exchange.rs"]
 mod exchange;
 #[path = "interop_sanlock/geometries.rs"]
@@ -30,8 +27,8 @@ use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::libvirt::LOCKSPACE_NAME;
 use disklease::{LockManager as _, OwnerSeen, PaxosManager};
 
+use disklease_fixtures::sanlock::{Lockspace, ScratchLease, init_lockspace};
 use exchange::{owner_on_disk, refusal, to_and_fro};
-use kit::{Lockspace, ScratchLease, init_lockspace};
 use setup::{Directory, LIMIT, Lease, Maker, OUR_ID, OUR_NAME, Sanlock};
 
 const DISK: &str = "/var/lib/libvirt/images/demo.img";
@@ -76,7 +73,7 @@ fn right_after_joining_we_know_who_holds_a_lease() {
     let lease = directory.lease(DISK);
     let mut sanlock = Sanlock::join(&directory.lockspace);
     assert_eq!(sanlock.client.acquire(&lease.resource, LIMIT), Ok(()));
-    let ours = host::join(&directory.leases, OUR_ID, OUR_NAME);
+    let ours = disklease_fixtures::host_process::join(&directory.leases, OUR_ID, OUR_NAME);
     // Seen to renew while we joined, or not yet: in both cases there is a refusal, at once.
     match refusal(&lease, &ours) {
         OwnerSeen::Alive { .. } | OwnerSeen::Silent { .. } => {}
@@ -90,11 +87,14 @@ fn lockspace_and_leases_lie_in_one_file() {
     let scratch = ScratchLease::new();
     let file = scratch.file("everything", 4);
     let lockspace = Lockspace::new(LOCKSPACE_NAME, &file);
-    init_lockspace(&lockspace, host::IO_TIMEOUT_SECS);
+    init_lockspace(
+        &lockspace,
+        disklease_fixtures::host_process::IO_TIMEOUT_SECS,
+    );
     let first = Lease::at(&lockspace, "first", file.clone(), MIB);
     let second = Lease::at(&lockspace, "second", file.clone(), 2 * MIB);
     let (mut sanlock, ours) = setup::hosts(&lockspace, || {
-        let joined = host::options(scratch.path(), OUR_NAME)
+        let joined = disklease_fixtures::host_process::options(scratch.path(), OUR_NAME)
             .join(&file, disklease::HostId::new(OUR_ID).unwrap())
             .unwrap();
         PaxosManager::without_directory(joined)
@@ -115,5 +115,7 @@ fn lockspace_and_leases_lie_in_one_file() {
 #[test]
 #[ignore = "not a test: a host of ours that tests start as a process of its own"]
 fn host_process() {
-    host::child::serve(|_, command| Err(format!("not a command: {command}")));
+    disklease_fixtures::host_process::child::serve(|_, command| {
+        Err(format!("not a command: {command}"))
+    });
 }

@@ -12,8 +12,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod support;
-
 #[path = "lease_directory/leftovers.rs"]
 mod leftovers;
 #[path = "lease_directory/second_links.rs"]
@@ -34,7 +32,7 @@ use disklease::{
     PaxosManager,
 };
 
-use support::{
+use disklease_fixtures::host::{
     Child, N, SOON, bytes_of, child_role, disks, lockspace_in, manager, say, scratch, try_join,
     wait_for_parent,
 };
@@ -43,7 +41,7 @@ use support::{
 fn shared_dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let dir = support::shared_dir("lease_directory");
+        let dir = disklease_fixtures::host::shared_dir("lease_directory");
         lockspace_in(&dir);
         dir
     })

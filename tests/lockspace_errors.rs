@@ -14,9 +14,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod storage;
-mod support;
-
 #[path = "lockspace_errors/devices.rs"]
 mod devices;
 #[path = "lockspace_errors/files.rs"]

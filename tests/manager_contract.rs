@@ -12,8 +12,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod support;
-
 #[path = "manager_contract/as_left.rs"]
 mod as_left;
 #[path = "manager_contract/both.rs"]
@@ -35,11 +33,11 @@ use disklease::PaxosManager;
 /// The directory of the host that the tests share.
 fn shared_dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| support::shared_dir("manager_contract"))
+    DIR.get_or_init(|| disklease_fixtures::host::shared_dir("manager_contract"))
 }
 
 /// One host for all tests that lose nothing: a join takes seconds. Each test has disks of its own.
 fn shared_host() -> &'static PaxosManager {
     static HOST: OnceLock<PaxosManager> = OnceLock::new();
-    HOST.get_or_init(|| support::manager(shared_dir(), 1, "alpha"))
+    HOST.get_or_init(|| disklease_fixtures::host::manager(shared_dir(), 1, "alpha"))
 }

@@ -9,13 +9,11 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use disklease::{LockManager as _, Lockspace, PaxosManager, WaitLimit};
 
-use support::{SOON, disks, manager, scratch, try_join};
+use disklease_fixtures::host::{SOON, disks, manager, scratch, try_join};
 
 /// What this process has at the moment.
 #[derive(Clone, Copy, Debug)]

@@ -17,9 +17,6 @@
     reason = "a test, of real processes in real time"
 )]
 
-mod storage;
-mod support;
-
 #[path = "seccomp/enough.rs"]
 mod enough;
 #[path = "seccomp/filter.rs"]

@@ -17,10 +17,6 @@
     reason = "test code: a panic is how it fails"
 )]
 
-mod host;
-mod kit;
-mod storage;
-
 #[path = "takeover_sanlock/deaths.rs"]
 mod deaths;
 #[path = "takeover_sanlock/renewals.rs"]
@@ -34,10 +30,10 @@ use disklease::{LeaseDirectory, LockManager as _, WaitLimit};
 use serde_json::json;
 
 use deaths::{Blow, is_waited_out_by_sanlock, run_a_guest};
-use host::child::text;
-use host::process::HostProcess;
-use host::{IO_TIMEOUT, IO_TIMEOUT_SECS, disk, timed};
-use kit::{
+use disklease_fixtures::host_process::child::text;
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::host_process::{IO_TIMEOUT, IO_TIMEOUT_SECS, disk, timed};
+use disklease_fixtures::sanlock::{
     HostState, Lockspace, Resource, SanlockClient, SanlockDaemon, ScratchLease,
     read_lockspace_leader, read_resource_leader,
 };
@@ -146,7 +142,7 @@ fn sanlock_takes_over(client: &mut SanlockClient, resource: &Resource) -> Instan
 fn a_crash_of_sanlock_is_waited_out_by_us() {
     let directory = Directory::new();
     let mut daemon = directory.sanlock();
-    let ours = host::join(&directory.leases, OUR_ID, "beta");
+    let ours = disklease_fixtures::host_process::join(&directory.leases, OUR_ID, "beta");
     // The lease file is made by us.
     ours.acquire(disk(DISK)).unwrap().release().unwrap();
     let mut client = SanlockClient::register(&daemon);
@@ -205,7 +201,7 @@ fn a_holder_that_stood_still_knows_at_once_that_it_is_lost() {
 /// Sanlock finds our host id in use, waits for our death as it does, and gives up.
 fn sanlock_does_not_get_the_host_id_that_we_renew() {
     let directory = Directory::new();
-    let ours = host::join(&directory.leases, OUR_ID, "beta");
+    let ours = disklease_fixtures::host_process::join(&directory.leases, OUR_ID, "beta");
     let daemon = SanlockDaemon::start("alpha");
     let (refused, took) = timed(|| {
         let limit = Duration::from_secs(100);
@@ -222,7 +218,7 @@ fn sanlock_does_not_get_the_host_id_that_we_renew() {
 #[test]
 #[ignore = "not a test: a host of ours that tests start as a process of its own"]
 fn host_process() {
-    host::child::serve(|host, command| match text(command, "do") {
+    disklease_fixtures::host_process::child::serve(|host, command| match text(command, "do") {
         "run a guest" => run_a_guest(host, command),
         _ => Err(format!("not a command: {command}")),
     });

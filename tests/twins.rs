@@ -13,9 +13,6 @@
 )]
 #![allow(dead_code, reason = "it uses a part of what it includes")]
 
-mod cli;
-mod storage;
-
 #[path = "cli_run/place.rs"]
 mod place;
 
@@ -28,10 +25,10 @@ use std::time::Duration;
 use disklease::LeaseDirectory;
 use tempfile::TempDir;
 
-use cli::{Ended, command, scratch};
+use disklease_fixtures::command::{Ended, command, scratch};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
 use place::{DISK, Running};
-use storage::Mount;
-use storage::gate::{Fault, Mode, Target};
 
 /// Notes that it runs, and whether another does; with what is in `$0` for all of a pair.
 const JOB: &str = "

@@ -15,9 +15,6 @@
     reason = "a test, of a real device in real time"
 )]
 
-mod fake_watchdog;
-mod support;
-
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,11 +26,13 @@ use disklease::{DeviceLack, JoinError, Lockspace, Watchdog, WatchdogError};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use fake_watchdog::Event::{Disabled, Fed, Magic, Opened, SetTimeout, Stopped};
-use fake_watchdog::{FakeWatchdog, Traits};
-use support::{
+use disklease_fixtures::host::{
     Child, N, SOON, child_role, host_id, lockspace_in, say, scratch, wait_for_parent, wait_until,
 };
+use disklease_fixtures::watchdog_device::Event::{
+    Disabled, Fed, Magic, Opened, SetTimeout, Stopped,
+};
+use disklease_fixtures::watchdog_device::{FakeWatchdog, Traits};
 
 fn timing(fire: u64) -> Timing {
     Timing::new(
@@ -73,7 +72,10 @@ fn a_look_leaves_it_stopped_and_an_armed_one_is_fed_until_it_is_disarmed() {
     assert_eq!(events[events.len() - 3..], [Magic, Disabled, Stopped]);
     let feedings = events.iter().filter(|&&event| event == Fed).count();
     assert!((3..=12).contains(&feedings), "every 0.75 s: {events:?}");
-    assert_eq!(fake.with(fake_watchdog::Model::fired_at), None);
+    assert_eq!(
+        fake.with(disklease_fixtures::watchdog_device::Model::fired_at),
+        None
+    );
 
     // Once more.
     watchdog.arm(in_secs(8)).unwrap();
@@ -326,7 +328,10 @@ fn a_device_is_stopped_though_a_forked_child_has_it_open() {
     assert!(user.ended_well());
     assert!(is_stopped, "{:?}", fake.events());
     fake.wait_for_stop();
-    assert_eq!(fake.with(fake_watchdog::Model::fired_at), None);
+    assert_eq!(
+        fake.with(disklease_fixtures::watchdog_device::Model::fired_at),
+        None
+    );
 }
 
 /// A child's side; does nothing in the test run itself.

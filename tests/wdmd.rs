@@ -17,13 +17,8 @@
     reason = "a test, of a real socket in real time"
 )]
 
-mod fake_watchdog;
-mod support;
-
 #[path = "wdmd/answers.rs"]
 mod answers;
-#[path = "wdmd/double.rs"]
-mod double;
 #[path = "wdmd/life.rs"]
 mod life;
 #[path = "wdmd/real.rs"]

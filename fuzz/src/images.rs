@@ -34,10 +34,10 @@ fn index(offset: u64) -> usize {
 /// Never.
 #[must_use]
 pub fn lockspace(geometry: Geometry, name: &LockspaceName) -> Vec<u8> {
-    let mut area = vec![0; geometry.area_size()];
-    lockspace_image(&mut area, geometry, name, 10).unwrap();
+    let mut area = lockspace_image(geometry, name, 10, None);
     for (id, host_name) in (1..=USED).zip(["alpha", "beta", "gamma", "delta"]) {
-        let sector = &mut area[index(geometry.delta_offset(host(id)))..];
+        let at = index(geometry.delta_offset(host(id)));
+        let sector = area[at..].first_chunk_mut().unwrap();
         let host_name = HostName::new(host_name).unwrap();
         let free = DeltaLeader::free(geometry, name, 10);
         let first = free.acquired(host(id), &host_name, 50, 10).unwrap();
@@ -52,16 +52,16 @@ pub fn lockspace(geometry: Geometry, name: &LockspaceName) -> Vec<u8> {
                 note.io_timeout_secs = 10;
                 note.fire_timeout_secs = 60;
                 note.boot = [7; 8];
-                note.write_to(sector).unwrap();
-                second.write_to(sector).unwrap();
+                note.write_to(sector);
+                second.write_to(sector);
             }
-            2 => second.released().write_to(sector).unwrap(),
-            3 => second.write_to(sector).unwrap(),
+            2 => second.released().write_to(sector),
+            3 => second.write_to(sector),
             _ => {
                 let mut calls = HostBitmap::new();
                 calls.set(host(3));
-                calls.write_to(sector).unwrap();
-                second.write_to(sector).unwrap();
+                calls.write_to(sector);
+                second.write_to(sector);
             }
         }
     }
@@ -81,8 +81,7 @@ pub fn lease(
     resource: &ResourceName,
     is_shared: bool,
 ) -> Vec<u8> {
-    let mut area = vec![0; geometry.area_size()];
-    lease_image(&mut area, geometry, space, resource, 0).unwrap();
+    let mut area = lease_image(geometry, space, resource, 0);
     let (version, generation) = (LeaseVersion::new(5), Generation::new(2));
     let owner = if is_shared { 3 } else { 1 };
     let free = PaxosLeader::free(geometry, space, resource, 0);
@@ -101,13 +100,12 @@ pub fn lease(
     } else {
         held
     };
-    leader.write_to(&mut area).unwrap();
+    leader.write_to(area.first_chunk_mut().unwrap());
     let mut request = RequestRecord::empty();
     request.version = LeaseVersion::new(6);
     request.force_mode = RequestRecord::GRACEFUL;
-    request
-        .write_to(&mut area[index(geometry.request_offset())..])
-        .unwrap();
+    let at = index(geometry.request_offset());
+    request.write_to(area[at..].first_chunk_mut().unwrap());
 
     let put_block = |area: &mut [u8], id: u64, version: u64, released: bool| {
         let at = index(geometry.dblock_offset(host(id)));
@@ -124,7 +122,7 @@ pub fn lease(
             released,
             other_flags: 0,
         };
-        block.write_to(&mut area[at..]).unwrap();
+        block.write_to(area[at..].first_chunk_mut().unwrap());
         at
     };
     put_block(&mut area, 2, 4, true);
@@ -132,12 +130,12 @@ pub fn lease(
         for id in [3, 4] {
             let at = put_block(&mut area, id, 5, id == 4);
             let mode = ModeBlock { shared: generation };
-            mode.write_to(&mut area[at..]).unwrap();
+            mode.write_to(area[at..].first_chunk_mut().unwrap());
         }
     } else {
         let at = put_block(&mut area, 1, 5, false);
         let note = HolderNote::new(host(1), generation, version).with_guest_name("guest-1");
-        note.write_to(&mut area[at..]).unwrap();
+        note.write_to(area[at..].first_chunk_mut().unwrap());
     }
     area
 }

@@ -60,13 +60,3 @@ fn generation_after(generation: Generation) -> Option<Generation> {
 fn name_at(record: &[u8], at: usize) -> NameBytes {
     NameBytes::new(record[at..at + 48].try_into().unwrap())
 }
-
-/// `record` written to a sector that has room for `len` bytes of it only: it is refused whole.
-fn is_refused_where_it_does_not_fit<E: std::fmt::Debug>(
-    len: usize,
-    write: impl Fn(&mut [u8]) -> Result<(), E>,
-) {
-    let mut short = vec![0xa5; len - 1];
-    assert!(write(&mut short).is_err(), "{len}");
-    assert!(short.iter().all(|&byte| byte == 0xa5));
-}

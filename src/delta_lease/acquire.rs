@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea, rules};
+use super::{DeltaLease, DeltaRecord, DeltaSectorError, LockspaceArea, PutBack, rules};
 use crate::format::{
     DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
 };
@@ -93,6 +93,9 @@ pub enum ClaimError {
         /// Which life of it.
         generation: Generation,
     },
+    /// After the claim was written the sector shows what was there before.
+    #[error("{0}")]
+    PutBack(PutBack),
     /// Another run under the same name claims or renews the id.
     #[error(
         "host id {host_id} is claimed or renewed by another host with the same name \"{owner}\" (generation {generation})"
@@ -453,6 +456,12 @@ impl<W: World> Claim<'_, W> {
             let ours = found.leader == lease.leader
                 && (lease.wrote(&found) || mutation!(ConfirmIncarnationUnchecked));
             if !ours && !mutation!(ConfirmUnchecked) {
+                let generation = lease.leader.generation();
+                if found.leader.generation() < generation
+                    && let Some(put_back) = PutBack::of(lease.host_id, &found.leader, generation)
+                {
+                    return Err(ClaimError::PutBack(put_back));
+                }
                 return Err(self.in_use(&found));
             }
             if begun >= until {

@@ -210,13 +210,13 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
         bitmap: &HostBitmap,
         timeout: Duration,
     ) -> Result<(), WriteError> {
-        let mut sector = SectorBuf::zeroed(self.geometry.sector_size());
-        // None of the three can fail: a sector has room for each of them.
-        let _ = leader.write_to(&mut sector);
-        let _ = bitmap.write_to(&mut sector);
+        let mut head = [0; 512];
+        leader.write_to(&mut head);
+        bitmap.write_to(&mut head);
         if let Some(note) = note {
-            let _ = note.write_to(&mut sector);
+            note.write_to(&mut head);
         }
+        let sector = SectorBuf::sector(self.geometry, &head);
         world
             .write(&self.disk, self.sector_offset(host), sector, timeout)
             .await

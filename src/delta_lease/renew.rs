@@ -1,6 +1,6 @@
 //! Keeping a host id: read, check that it is still ours, write with a new time.
 
-use super::{DeltaLease, DeltaSectorError, Membership};
+use super::{DeltaLease, DeltaSectorError, Membership, PutBack};
 use crate::format::{Generation, HostBitmap, HostId, NameBytes};
 use crate::probe::{mutation, witness};
 use crate::world::{ReadError, World, WriteError};
@@ -29,6 +29,9 @@ pub enum RenewError {
         /// The generation that now stands there.
         generation: Generation,
     },
+    /// Our sector shows what was there before this join, or that nobody has the id. The leases are lost.
+    #[error("{0}")]
+    PutBack(PutBack),
     /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases
     /// are lost.
     #[error("the delta lease of host {host_id} was changed by somebody else")]
@@ -61,6 +64,7 @@ impl RenewError {
             Self::Read(_) | Self::Write(_) => false,
             Self::Damaged(_)
             | Self::TakenOver { .. }
+            | Self::PutBack(_)
             | Self::Changed { .. }
             | Self::Twin { .. } => !mutation!(TakenOverNotFatal),
             Self::Expired { .. } => true,
@@ -173,6 +177,9 @@ fn check_own_sector<D: Clone + std::fmt::Debug>(
         && !found.is_free();
     if !is_ours && !mutation!(RenewalOwnerUnchecked) {
         witness!(RenewalTakenOver);
+        if let Some(put_back) = PutBack::of(host_id, found, ours.generation()) {
+            return Err(RenewError::PutBack(put_back));
+        }
         return Err(RenewError::TakenOver {
             host_id,
             owner: found.host_name(),

@@ -29,9 +29,17 @@ enum Key {
     Test(u64),
 }
 
-/// Where the looks at a file hang, should they. All block devices are at one place: their names are below `/dev`.
+/// What hangs as one: the files of one file system, or one block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileSystem(Option<(u32, u32)>);
+pub struct FileSystem(Place);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Files((u32, u32)),
+    BlockDevice((u32, u32)),
+    #[cfg(test)]
+    Test(u64),
+}
 
 impl Identity {
     /// Of what `path` names at this moment.
@@ -68,13 +76,13 @@ impl Identity {
         }
     }
 
-    /// The file system of the file.
+    /// The file system of the file, or the device.
     pub(crate) const fn file_system(self) -> FileSystem {
         FileSystem(match self.0 {
-            Key::File { device, .. } => Some(device),
-            Key::BlockDevice { .. } => None,
+            Key::File { device, .. } => Place::Files(device),
+            Key::BlockDevice { number } => Place::BlockDevice(number),
             #[cfg(test)]
-            Key::Test(_) => None,
+            Key::Test(number) => Place::Test(number),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::{FormatError, Structure};
 use super::ids::HostId;
-use super::record;
+use super::record::{self, SectorHead};
 
 /// Where the bitmap is in a delta sector, of either sector size.
 const OFFSET: usize = 256;
@@ -73,12 +73,8 @@ impl HostBitmap {
     }
 
     /// Copies the bits to their place in a delta sector. The rest is left alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if they do not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
-        record::write(Structure::HostBitmap, sector, OFFSET, &self.0)
+    pub fn write_to(&self, sector: &mut SectorHead) {
+        record::write::<OFFSET, _>(sector, &self.0);
     }
 }
 
@@ -109,7 +105,7 @@ mod tests {
             bitmap.set(host(id));
         }
         let mut sector = [0; 512];
-        bitmap.write_to(&mut sector).unwrap();
+        bitmap.write_to(&mut sector);
         assert_eq!(
             (sector[256], sector[257], sector[256 + 249]),
             (0x81, 0x01, 0x80)
@@ -138,6 +134,5 @@ mod tests {
             found: 511,
         };
         assert_eq!(HostBitmap::read_from(&[0; 511]), Err(short));
-        assert_eq!(HostBitmap::new().write_to(&mut [0; 511]), Err(short));
     }
 }

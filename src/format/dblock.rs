@@ -9,7 +9,7 @@ use super::holder_note::HolderNote;
 use super::ids::{Generation, HostId, LeaseVersion};
 use super::le::{Le32, Le64};
 use super::note::NoteState;
-use super::record;
+use super::record::{self, SectorHead};
 
 /// Bytes that the checksum covers: all before it.
 const CHECKED: usize = 48;
@@ -86,14 +86,7 @@ impl Dblock {
         if raw.is_empty() {
             return Ok(None);
         }
-        let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
-        if stored != computed {
-            return Err(FormatError::Checksum {
-                structure,
-                stored,
-                computed,
-            });
-        }
+        record::expect_checksum(structure, raw.checksum.get(), raw.computed_checksum())?;
         let input = Input {
             owner: raw.inp.get(),
             generation: raw.inp2.get(),
@@ -131,11 +124,7 @@ impl Dblock {
 
     /// Copies the dblock to the start of `sector`, which the caller has zeroed. The rest, where
     /// mode block and note belong, is left alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+    pub fn write_to(&self, sector: &mut SectorHead) {
         let mut raw = RawDblock {
             mbal: Le64::new(self.mbal),
             bal: Le64::new(self.bal),
@@ -151,7 +140,7 @@ impl Dblock {
             raw.inp3 = Le64::new(input.timestamp);
         }
         raw.checksum = Le32::new(raw.computed_checksum());
-        record::write(Structure::DblockSector, sector, 0, &raw)
+        record::write::<0, _>(sector, &raw);
     }
 }
 
@@ -206,17 +195,13 @@ impl ModeBlock {
 
     /// Copies the mode block to its place in a host's sector. The rest is left alone. A host that
     /// does not hold the lease shared leaves these bytes zero.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+    pub fn write_to(&self, sector: &mut SectorHead) {
         let raw = RawModeBlock {
             flags: Le32::new(SHARED),
             padding: [0; 4],
             generation: Le64::new(self.shared.get()),
         };
-        record::write(Structure::DblockSector, sector, MODE_OFFSET, &raw)
+        record::write::<MODE_OFFSET, _>(sector, &raw);
     }
 }
 
@@ -282,7 +267,7 @@ mod tests {
 
     fn decode(block: Dblock) -> DblockSector {
         let mut sector = [0; 512];
-        block.write_to(&mut sector).unwrap();
+        block.write_to(&mut sector);
         DblockSector::decode(&sector, host())
     }
 
@@ -351,13 +336,12 @@ mod tests {
     fn a_damaged_block_does_not_hide_mode_and_note() {
         let mut sector = [0; 512];
         let note = HolderNote::new(host(), Generation::new(9), LeaseVersion::new(2));
-        block().write_to(&mut sector).unwrap();
+        block().write_to(&mut sector);
         ModeBlock {
             shared: Generation::new(9),
         }
-        .write_to(&mut sector)
-        .unwrap();
-        note.write_to(&mut sector).unwrap();
+        .write_to(&mut sector);
+        note.write_to(&mut sector);
         sector[0] ^= 1;
         sector[132..136].fill(0xaa);
         let read = DblockSector::decode(&sector, host());
@@ -392,17 +376,6 @@ mod tests {
         assert_eq!(
             read.block,
             Err(short(Structure::ModeBlock(host()), 144, 143))
-        );
-        assert_eq!(
-            block().write_to(&mut [0; 55]),
-            Err(short(Structure::DblockSector, 56, 55))
-        );
-        assert_eq!(
-            ModeBlock {
-                shared: Generation::new(1)
-            }
-            .write_to(&mut [0; 143]),
-            Err(short(Structure::DblockSector, 144, 143))
         );
     }
 }

@@ -6,7 +6,7 @@ use super::ids::{Generation, HostId};
 use super::le::{Le16, Le64};
 use super::leader::{Kind, RawLeader};
 use super::name::{HostName, LockspaceName, NameBytes};
-use super::record;
+use super::record::{self, SectorHead};
 
 #[cfg(test)]
 mod tests;
@@ -213,12 +213,8 @@ impl DeltaLeader {
 
     /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
     /// alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
-        record::write(self.structure(), sector, 0, &self.raw)
+    pub fn write_to(&self, sector: &mut SectorHead) {
+        record::write::<0, _>(sector, &self.raw);
     }
 
     fn changed(&self, change: impl FnOnce(&mut RawLeader)) -> Self {

@@ -16,8 +16,6 @@ pub enum Structure {
     DeltaLeader(Option<HostId>),
     /// A host's part in the ballots of a lease.
     Dblock(HostId),
-    /// The sector of a dblock, when it is written.
-    DblockSector,
     /// Our note on who holds a lease.
     HolderNote(HostId),
     /// The bits by which a host calls others.
@@ -41,7 +39,6 @@ impl fmt::Display for Structure {
             Self::DeltaLeader(None) => f.write_str("delta lease"),
             Self::DeltaLeader(Some(host)) => write!(f, "delta lease of host {host}"),
             Self::Dblock(host) => write!(f, "dblock of host {host}"),
-            Self::DblockSector => f.write_str("sector of a dblock"),
             Self::HolderNote(host) => write!(f, "holder note of host {host}"),
             Self::HostBitmap => f.write_str("host bitmap"),
             Self::HostNote => f.write_str("host note"),

@@ -4,12 +4,11 @@ use std::str;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::checksum::checksum;
 use super::error::{FormatError, Structure};
 use super::ids::{Generation, HostId, Incarnation, LeaseVersion, OfferId};
 use super::le::{Le16, Le32, Le64};
-use super::note::NoteState;
-use super::record;
+use super::note::{self, NoteState};
+use super::record::SectorHead;
 
 /// Where the note is in a dblock's sector, of either sector size.
 const OFFSET: usize = 256;
@@ -18,8 +17,6 @@ const VERSION: u16 = 1;
 const STATE_HELD: u16 = 1;
 const STATE_HANDED_OVER: u16 = 2;
 const STATE_UNUSED: u16 = 3;
-/// Bytes of the note before those that the checksum covers: magic number and checksum.
-const UNCHECKED: usize = 8;
 const GUEST_NAME_LEN: usize = 128;
 
 /// What a holder note says of the lease at its version.
@@ -69,11 +66,10 @@ pub struct HolderNote {
     pub acquired_unix_secs: u64,
 }
 
+/// The note as it is on the disk, behind magic number and checksum.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct RawHolderNote {
-    magic: Le32,
-    checksum: Le32,
     version: Le16,
     state: Le16,
     pid: Le32,
@@ -91,7 +87,7 @@ struct RawHolderNote {
     unused: [u8; 24],
 }
 
-const _: () = assert!(size_of::<RawHolderNote>() == 256 && align_of::<RawHolderNote>() == 1);
+const _: () = assert!(size_of::<RawHolderNote>() == 248 && align_of::<RawHolderNote>() == 1);
 
 impl HolderNote {
     /// Bytes of a guest's name that are kept.
@@ -136,26 +132,9 @@ impl HolderNote {
 
     fn decode(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
         let structure = Structure::HolderNote(host);
-        let raw: RawHolderNote = record::read(structure, sector, OFFSET)?;
-        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawHolderNote::zeroed()) {
+        let Some(raw) = note::read::<RawHolderNote>(structure, sector, OFFSET, MAGIC)? else {
             return Ok(None);
-        }
-        let found = raw.magic.get();
-        if found != MAGIC {
-            return Err(FormatError::Magic {
-                structure,
-                expected: MAGIC,
-                found,
-            });
-        }
-        let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
-        if stored != computed {
-            return Err(FormatError::Checksum {
-                structure,
-                stored,
-                computed,
-            });
-        }
+        };
         let found = raw.version.get();
         if found != VERSION {
             return Err(FormatError::Version {
@@ -205,18 +184,13 @@ impl HolderNote {
 
     /// Copies the note to its place in the sector of a dblock. The rest is left alone. The guest's
     /// name is cut as [`HolderNote::with_guest_name`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+    pub fn write_to(&self, sector: &mut SectorHead) {
         let (state, of_state) = match self.tenure {
             Tenure::Held => (STATE_HELD, 0),
             Tenure::HandedOver(offer) => (STATE_HANDED_OVER, offer.get()),
             Tenure::Unused { since } => (STATE_UNUSED, since.get()),
         };
         let mut raw = RawHolderNote {
-            magic: Le32::new(MAGIC),
             version: Le16::new(VERSION),
             state: Le16::new(state),
             of_state: Le64::new(of_state),
@@ -237,18 +211,7 @@ impl HolderNote {
         {
             *to = from;
         }
-        raw.checksum = Le32::new(raw.computed_checksum());
-        record::write(Structure::HolderNote(self.host_id), sector, OFFSET, &raw)
-    }
-}
-
-impl RawHolderNote {
-    fn computed_checksum(&self) -> u32 {
-        checksum(
-            bytemuck::bytes_of(self)
-                .get(UNCHECKED..)
-                .unwrap_or_default(),
-        )
+        note::write::<OFFSET, _>(sector, MAGIC, &raw);
     }
 }
 
@@ -288,17 +251,18 @@ mod tests {
 
     fn sector_of(note: &HolderNote) -> [u8; 512] {
         let mut sector = [0; 512];
-        note.write_to(&mut sector).unwrap();
+        note.write_to(&mut sector);
         sector
     }
 
     /// What is said of a note after a change that the checksum covers.
     fn damage_of(change: impl FnOnce(&mut RawHolderNote)) -> FormatError {
         let mut sector = sector_of(&note());
-        let mut raw: RawHolderNote = record::read(structure(), &sector, OFFSET).unwrap();
+        let mut raw = note::read(structure(), &sector, OFFSET, MAGIC)
+            .unwrap()
+            .unwrap();
         change(&mut raw);
-        raw.checksum = Le32::new(raw.computed_checksum());
-        record::write(structure(), &mut sector, OFFSET, &raw).unwrap();
+        note::write::<OFFSET, _>(&mut sector, MAGIC, &raw);
         match HolderNote::read_from(&sector, host()) {
             NoteState::Damaged(error) => error,
             other => panic!("not damaged: {other:?}"),
@@ -367,14 +331,15 @@ mod tests {
             HolderNote::read_from(&[0; 511], host()),
             NoteState::Damaged(short)
         );
-        assert_eq!(note().write_to(&mut [0; 511]), Err(short));
+        let mut other = sector_of(&note());
+        other[256..260].copy_from_slice(&[1, 0, 0, 0]);
         assert_eq!(
-            damage_of(|raw| raw.magic = Le32::new(1)),
-            FormatError::Magic {
+            HolderNote::read_from(&other, host()),
+            NoteState::Damaged(FormatError::Magic {
                 structure,
                 expected: MAGIC,
                 found: 1
-            }
+            })
         );
         assert_eq!(
             damage_of(|raw| raw.version = Le16::new(2)),

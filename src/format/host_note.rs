@@ -2,12 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::checksum::checksum;
 use super::error::{FormatError, Structure};
 use super::ids::{Generation, HostId, Incarnation};
 use super::le::{Le16, Le32, Le64};
-use super::note::NoteState;
-use super::record;
+use super::note::{self, NoteState};
+use super::record::SectorHead;
 
 /// Where the note is in a delta sector, of either sector size.
 const OFFSET: usize = 200;
@@ -17,8 +16,6 @@ const MAGIC: u32 = 0x3264_6e68;
 const OLD_MAGIC: u32 = 0x6c64_6e68;
 /// Bytes of the boot id that a note keeps: the first half.
 const BOOT_LEN: usize = 8;
-/// Bytes of the note before those that the checksum covers: magic number and checksum.
-const UNCHECKED: usize = 8;
 
 /// What a host of ours says of itself, bytes 200 to 256 of its delta sector.
 ///
@@ -47,11 +44,10 @@ pub struct HostNote {
     pub incarnation: Option<Incarnation>,
 }
 
+/// The note as it is on the disk, behind magic number and checksum.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct RawHostNote {
-    magic: Le32,
-    checksum: Le32,
     protocol: Le16,
     io_timeout: Le16,
     pid: Le32,
@@ -63,13 +59,11 @@ struct RawHostNote {
     fire_timeout: Le16,
 }
 
-const _: () = assert!(size_of::<RawHostNote>() == 56 && align_of::<RawHostNote>() == 1);
+const _: () = assert!(size_of::<RawHostNote>() == 48 && align_of::<RawHostNote>() == 1);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct OldRawHostNote {
-    magic: Le32,
-    checksum: Le32,
     protocol: Le16,
     io_timeout: Le16,
     pid: Le32,
@@ -88,8 +82,6 @@ const _: () = assert!(size_of::<OldRawHostNote>() == size_of::<RawHostNote>());
 impl From<OldRawHostNote> for RawHostNote {
     fn from(old: OldRawHostNote) -> Self {
         Self {
-            magic: old.magic,
-            checksum: old.checksum,
             protocol: old.protocol,
             io_timeout: old.io_timeout,
             pid: old.pid,
@@ -137,29 +129,14 @@ impl HostNote {
 
     fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
         let structure = Structure::HostNote;
-        let mut raw: RawHostNote = record::read(structure, sector, OFFSET)?;
-        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawHostNote::zeroed()) {
-            return Ok(None);
-        }
-        let found = raw.magic.get();
-        if found != MAGIC && found != OLD_MAGIC {
-            return Err(FormatError::Magic {
-                structure,
-                expected: MAGIC,
-                found,
-            });
-        }
-        let (stored, computed) = (raw.checksum.get(), raw.computed_checksum());
-        if stored != computed {
-            return Err(FormatError::Checksum {
-                structure,
-                stored,
-                computed,
-            });
-        }
-        if found == OLD_MAGIC {
-            raw = record::read::<OldRawHostNote>(structure, sector, OFFSET)?.into();
-        }
+        let raw = match note::read(structure, sector, OFFSET, MAGIC) {
+            Err(FormatError::Magic {
+                found: OLD_MAGIC, ..
+            }) => note::read::<OldRawHostNote>(structure, sector, OFFSET, OLD_MAGIC)?
+                .map(RawHostNote::from),
+            read => read?,
+        };
+        let Some(raw) = raw else { return Ok(None) };
         let host_id =
             HostId::new(u64::from(raw.host_id.get())).map_err(|error| FormatError::OwnerRange {
                 structure,
@@ -180,13 +157,8 @@ impl HostNote {
     }
 
     /// Copies the note to its place in a delta sector. The rest is left alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
-        let mut raw = RawHostNote {
-            magic: Le32::new(MAGIC),
+    pub fn write_to(&self, sector: &mut SectorHead) {
+        let raw = RawHostNote {
             protocol: Le16::new(self.protocol),
             io_timeout: Le16::new(self.io_timeout_secs),
             pid: Le32::new(self.pid),
@@ -196,20 +168,8 @@ impl HostNote {
             incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
             host_id: Le16::new(self.host_id.get()),
             fire_timeout: Le16::new(self.fire_timeout_secs),
-            ..RawHostNote::zeroed()
         };
-        raw.checksum = Le32::new(raw.computed_checksum());
-        record::write(Structure::HostNote, sector, OFFSET, &raw)
-    }
-}
-
-impl RawHostNote {
-    fn computed_checksum(&self) -> u32 {
-        checksum(
-            bytemuck::bytes_of(self)
-                .get(UNCHECKED..)
-                .unwrap_or_default(),
-        )
+        note::write::<OFFSET, _>(sector, MAGIC, &raw);
     }
 }
 
@@ -235,7 +195,7 @@ mod tests {
 
     fn sector() -> [u8; 512] {
         let mut sector = [0; 512];
-        note().write_to(&mut sector).unwrap();
+        note().write_to(&mut sector);
         sector
     }
 
@@ -251,8 +211,8 @@ mod tests {
                 .all(|&byte| byte == 0)
         );
         let new = HostNote::new(HostId::FIRST, Generation::new(1));
-        let mut other = [0; 256];
-        new.write_to(&mut other).unwrap();
+        let mut other = [0; 512];
+        new.write_to(&mut other);
         assert_eq!(HostNote::read_from(&other).present(), Some(new));
         assert_eq!(HostNote::read_from(&[0; 256]), NoteState::Absent);
     }
@@ -265,7 +225,6 @@ mod tests {
             found: 255,
         };
         assert_eq!(HostNote::read_from(&[0; 255]), NoteState::Damaged(short));
-        assert_eq!(note().write_to(&mut [0; 255]), Err(short));
         let mut other = sector();
         other[200] = 0;
         assert_eq!(
@@ -276,11 +235,10 @@ mod tests {
                 found: 0x3264_6e00
             })
         );
-        let mut nobody: RawHostNote = record::read(S, &sector(), OFFSET).unwrap();
-        nobody.host_id = Le16::new(2001);
-        nobody.checksum = Le32::new(nobody.computed_checksum());
-        let mut of_nobody = [0; 512];
-        record::write(S, &mut of_nobody, OFFSET, &nobody).unwrap();
+        let mut of_nobody = sector();
+        let mut raw: RawHostNote = note::read(S, &of_nobody, OFFSET, MAGIC).unwrap().unwrap();
+        raw.host_id = Le16::new(2001);
+        note::write::<OFFSET, _>(&mut of_nobody, MAGIC, &raw);
         assert_eq!(
             HostNote::read_from(&of_nobody),
             NoteState::Damaged(FormatError::OwnerRange {
@@ -314,7 +272,7 @@ mod tests {
         note.boot = HostNote::boot_of(&counted);
         note.incarnation = Incarnation::new(counted.map(|n| 0xf0 + n));
         let mut sector = [0; 512];
-        note.write_to(&mut sector).unwrap();
+        note.write_to(&mut sector);
         assert_eq!(
             crate::format::Hex(&sector[200..256]).to_string(),
             concat!(
@@ -329,8 +287,7 @@ mod tests {
     /// As they were written before there were incarnations: all else is read of them.
     #[test]
     fn notes_of_the_old_layout_are_read() {
-        let mut old = OldRawHostNote {
-            magic: Le32::new(OLD_MAGIC),
+        let old = OldRawHostNote {
             protocol: Le16::new(1),
             io_timeout: Le16::new(10),
             pid: Le32::new(4711),
@@ -343,9 +300,8 @@ mod tests {
             fire_timeout: Le16::new(60),
             ..OldRawHostNote::zeroed()
         };
-        old.checksum = Le32::new(checksum(&bytemuck::bytes_of(&old)[UNCHECKED..]));
         let mut sector = [0; 512];
-        record::write(S, &mut sector, OFFSET, &old).unwrap();
+        note::write::<OFFSET, _>(&mut sector, OLD_MAGIC, &old);
         let expected = HostNote {
             incarnation: None,
             ..note()

@@ -97,27 +97,12 @@ impl RawLeader {
     }
 
     pub(super) fn expect_kind(&self, structure: Structure, kind: Kind) -> Result<(), FormatError> {
-        let (expected, found) = (kind.magic, self.magic.get());
-        if found != expected {
-            return Err(FormatError::Magic {
-                structure,
-                expected,
-                found,
-            });
-        }
+        record::expect_magic(structure, kind.magic, self.magic.get())?;
         record::expect_major(structure, kind.version, self.version.get())
     }
 
     pub(super) fn expect_checksum(&self, structure: Structure) -> Result<(), FormatError> {
-        let (stored, computed) = (self.checksum.get(), self.computed_checksum());
-        if stored != computed {
-            return Err(FormatError::Checksum {
-                structure,
-                stored,
-                computed,
-            });
-        }
-        Ok(())
+        record::expect_checksum(structure, self.checksum.get(), self.computed_checksum())
     }
 
     /// Sector size and area size. Leaders of before the flags have none: their area is the default
@@ -160,17 +145,18 @@ impl RawLeader {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::format::SectorHead;
 
     /// The sector of `raw` after a change, with the checksum that belongs to it.
     pub(in crate::format) fn sector_with(
-        write: impl FnOnce(&mut [u8]) -> Result<(), FormatError>,
+        write: impl FnOnce(&mut SectorHead),
         change: impl FnOnce(&mut RawLeader),
-    ) -> Vec<u8> {
-        let mut sector = vec![0; 512];
-        write(&mut sector).unwrap();
+    ) -> SectorHead {
+        let mut sector = [0; 512];
+        write(&mut sector);
         let mut raw: RawLeader = record::read(Structure::Area, &sector, 0).unwrap();
         change(&mut raw);
-        record::write(Structure::Area, &mut sector, 0, &raw.sealed()).unwrap();
+        record::write::<0, _>(&mut sector, &raw.sealed());
         sector
     }
 

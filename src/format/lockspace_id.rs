@@ -3,14 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytemuck::{Pod, Zeroable};
-
-use super::checksum::checksum;
-use super::error::{FormatError, Structure};
+use super::error::Structure;
 use super::hex::Hex;
-use super::le::Le32;
-use super::note::NoteState;
-use super::record;
+use super::note::{self, NoteState};
+use super::record::SectorHead;
 
 const MAGIC: u32 = 0x6c64_6964;
 
@@ -28,16 +24,6 @@ pub struct LockspaceId([u8; 16]);
 #[non_exhaustive]
 pub struct LockspaceIdError;
 
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RawLockspaceId {
-    magic: Le32,
-    checksum: Le32,
-    id: [u8; 16],
-}
-
-const _: () = assert!(size_of::<RawLockspaceId>() == 24 && align_of::<RawLockspaceId>() == 1);
-
 impl LockspaceId {
     /// The id of these bytes.
     #[must_use]
@@ -54,46 +40,13 @@ impl LockspaceId {
     /// The id in the last sector of a lockspace. A lockspace that sanlock made has none.
     #[must_use]
     pub fn read_from(sector: &[u8]) -> NoteState<Self> {
-        NoteState::from_result(Self::decode(sector))
-    }
-
-    fn decode(sector: &[u8]) -> Result<Option<Self>, FormatError> {
-        let structure = Structure::LockspaceId;
-        let raw: RawLockspaceId = record::read(structure, sector, 0)?;
-        if bytemuck::bytes_of(&raw) == bytemuck::bytes_of(&RawLockspaceId::zeroed()) {
-            return Ok(None);
-        }
-        let found = raw.magic.get();
-        if found != MAGIC {
-            return Err(FormatError::Magic {
-                structure,
-                expected: MAGIC,
-                found,
-            });
-        }
-        let (stored, computed) = (raw.checksum.get(), checksum(&raw.id));
-        if stored != computed {
-            return Err(FormatError::Checksum {
-                structure,
-                stored,
-                computed,
-            });
-        }
-        Ok(Some(Self(raw.id)))
+        let read = note::read(Structure::LockspaceId, sector, 0, MAGIC);
+        NoteState::from_result(read.map(|id| id.map(Self)))
     }
 
     /// Copies the id to the start of the last sector of a lockspace. The rest is left alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
-        let raw = RawLockspaceId {
-            magic: Le32::new(MAGIC),
-            checksum: Le32::new(checksum(&self.0)),
-            id: self.0,
-        };
-        record::write(Structure::LockspaceId, sector, 0, &raw)
+    pub fn write_to(&self, sector: &mut SectorHead) {
+        note::write::<0, _>(sector, MAGIC, &self.0);
     }
 
     /// What a lockspace is by its id, in words.
@@ -168,7 +121,7 @@ mod tests {
             assert!(at >= hosts && at + sector_size == end, "{geometry}");
         }
         let mut sector = [0; 512];
-        id().write_to(&mut sector).unwrap();
+        id().write_to(&mut sector);
         assert_eq!(sector[..4], *b"didl");
         assert!(sector[24..].iter().all(|&byte| byte == 0));
         assert_eq!(LockspaceId::read_from(&sector), NoteState::Present(id()));
@@ -183,6 +136,5 @@ mod tests {
             LockspaceId::read_from(&sector[..23]),
             NoteState::Damaged(_)
         ));
-        assert!(id().write_to(&mut [0; 23]).is_err());
     }
 }

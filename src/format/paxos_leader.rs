@@ -7,7 +7,7 @@ use super::ids::{Generation, HostId, LeaseVersion};
 use super::le::{Le32, Le64};
 use super::leader::{Kind, RawLeader};
 use super::name::{LockspaceName, NameBytes, ResourceName};
-use super::record;
+use super::record::{self, SectorHead};
 
 #[cfg(test)]
 mod tests;
@@ -336,12 +336,8 @@ impl PaxosLeader {
 
     /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
     /// alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
-        record::write(Self::STRUCTURE, sector, 0, &self.raw)
+    pub fn write_to(&self, sector: &mut SectorHead) {
+        record::write::<0, _>(sector, &self.raw);
     }
 
     fn changed(&self, change: impl FnOnce(&mut RawLeader)) -> Self {

@@ -48,19 +48,15 @@ mod tests {
         let space = LockspaceName::new("LS").unwrap();
         let resource = ResourceName::new("RES").unwrap();
         for g in Geometry::ALL {
-            let mut first = [0; PROBE_LEN];
-            DeltaLeader::free(g, &space, 10)
-                .write_to(&mut first)
-                .unwrap();
+            let mut first = [0; 512];
+            DeltaLeader::free(g, &space, 10).write_to(&mut first);
             first[168] ^= 1;
             assert_eq!(probe_lockspace(&first), Ok(g));
             assert!(matches!(
                 probe_lease(&first),
                 Err(FormatError::Magic { .. })
             ));
-            PaxosLeader::free(g, &space, &resource, 0)
-                .write_to(&mut first)
-                .unwrap();
+            PaxosLeader::free(g, &space, &resource, 0).write_to(&mut first);
             first[168] ^= 1;
             assert_eq!(probe_lease(&first), Ok(g));
             assert!(matches!(

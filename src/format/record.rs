@@ -1,9 +1,15 @@
-//! A record at its place in a sector.
+//! A record at its place in a sector, and the checks that all records have in common.
 
 use bytemuck::Pod;
 
 use super::error::{FormatError, Structure};
 use super::le::Le32;
+
+/// The part of a sector in which all records lie: the first 512 bytes, which are all of a small one.
+///
+/// Each record has room in it, so writing one cannot fail. What lies behind, in a sector of 4096
+/// bytes, is zero.
+pub type SectorHead = [u8; 512];
 
 /// The record at byte `offset` of `sector`.
 pub(super) fn read<T: Pod>(
@@ -22,21 +28,27 @@ pub(super) fn read<T: Pod>(
         })
 }
 
-/// Copies `record` to byte `offset` of `sector`.
-pub(super) fn write<T: Pod>(
+/// Copies `record` to byte `OFFSET` of the sector. The rest is left alone.
+pub(super) fn write<const OFFSET: usize, T: Pod>(sector: &mut SectorHead, record: &T) {
+    const { assert!(OFFSET + size_of::<T>() <= size_of::<SectorHead>()) };
+    let place = sector.iter_mut().skip(OFFSET);
+    for (to, from) in place.zip(bytemuck::bytes_of(record)) {
+        *to = *from;
+    }
+}
+
+pub(super) fn expect_magic(
     structure: Structure,
-    sector: &mut [u8],
-    offset: usize,
-    record: &T,
+    expected: u32,
+    found: u32,
 ) -> Result<(), FormatError> {
-    let needed = offset.saturating_add(size_of::<T>());
-    let found = sector.len();
-    let place = sector.get_mut(offset..needed).ok_or(FormatError::Short {
-        structure,
-        needed,
-        found,
-    })?;
-    place.copy_from_slice(bytemuck::bytes_of(record));
+    if found != expected {
+        return Err(FormatError::Magic {
+            structure,
+            expected,
+            found,
+        });
+    }
     Ok(())
 }
 
@@ -58,25 +70,40 @@ pub(super) fn expect_major(
     Ok(())
 }
 
+pub(super) fn expect_checksum(
+    structure: Structure,
+    stored: u32,
+    computed: u32,
+) -> Result<(), FormatError> {
+    if stored != computed {
+        return Err(FormatError::Checksum {
+            structure,
+            stored,
+            computed,
+        });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_does_not_fit_is_neither_read_nor_written() {
+    fn a_record_that_ends_early_is_not_read() {
         let short = Err(FormatError::Short {
             structure: Structure::Request,
             needed: 12,
             found: 11,
         });
         assert_eq!(read::<[u8; 4]>(Structure::Request, &[1; 11], 8), short);
-        let mut sector = [1; 11];
-        assert_eq!(
-            write(Structure::Request, &mut sector, 8, &[2u8; 4]),
-            short.map(|_| ())
-        );
-        assert_eq!(sector, [1; 11]);
-        assert_eq!(write(Structure::Request, &mut sector, 7, &[2u8; 4]), Ok(()));
-        assert_eq!(sector, [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn a_record_is_written_to_its_own_bytes() {
+        let mut sector = [1; 512];
+        write::<508, _>(&mut sector, &[2u8; 4]);
+        assert_eq!(sector[..508], [1; 508]);
+        assert_eq!(sector[508..], [2; 4]);
     }
 }

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::error::{FormatError, Structure};
 use super::ids::LeaseVersion;
 use super::le::{Le32, Le64};
-use super::record;
+use super::record::{self, SectorHead};
 
 const MAGIC: u32 = 0x0829_2011;
 const VERSION: u32 = 0x0001_0001;
@@ -64,14 +64,7 @@ impl RequestRecord {
     pub fn decode(sector: &[u8]) -> Result<Self, FormatError> {
         let structure = Structure::Request;
         let raw: RawRequest = record::read(structure, sector, 0)?;
-        let found = raw.magic.get();
-        if found != MAGIC {
-            return Err(FormatError::Magic {
-                structure,
-                expected: MAGIC,
-                found,
-            });
-        }
+        record::expect_magic(structure, MAGIC, raw.magic.get())?;
         record::expect_major(structure, VERSION, raw.version.get())?;
         Ok(Self {
             version: LeaseVersion::new(raw.lver.get()),
@@ -81,11 +74,7 @@ impl RequestRecord {
 
     /// Copies the record to the start of `sector`, which the caller has zeroed. The rest is left
     /// alone.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Short`] if it does not fit; nothing is written then.
-    pub fn write_to(&self, sector: &mut [u8]) -> Result<(), FormatError> {
+    pub fn write_to(&self, sector: &mut SectorHead) {
         let raw = RawRequest {
             magic: Le32::new(MAGIC),
             version: Le32::new(VERSION),
@@ -93,7 +82,7 @@ impl RequestRecord {
             force_mode: Le32::new(self.force_mode),
             unused: Le32::new(0),
         };
-        record::write(Structure::Request, sector, 0, &raw)
+        record::write::<0, _>(sector, &raw);
     }
 }
 
@@ -103,7 +92,7 @@ mod tests {
 
     fn sector(request: RequestRecord) -> [u8; 512] {
         let mut sector = [0; 512];
-        request.write_to(&mut sector).unwrap();
+        request.write_to(&mut sector);
         sector
     }
 

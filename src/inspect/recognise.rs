@@ -117,20 +117,18 @@ mod tests {
     };
 
     fn lockspace(geometry: Geometry) -> Vec<u8> {
-        let mut area = vec![0; geometry.area_size()];
         let name = LockspaceName::new("LS").unwrap();
-        lockspace_image(&mut area, geometry, &name, 10).unwrap();
+        let mut area = lockspace_image(geometry, &name, 10, None);
         area.truncate(WINDOW);
         area
     }
 
     fn lease(geometry: Geometry) -> Vec<u8> {
-        let mut area = vec![0; geometry.area_size()];
         let (space, name) = (
             LockspaceName::new("LS").unwrap(),
             ResourceName::new("R").unwrap(),
         );
-        lease_image(&mut area, geometry, &space, &name, 0).unwrap();
+        let mut area = lease_image(geometry, &space, &name, 0);
         area.truncate(WINDOW);
         area
     }
@@ -164,8 +162,8 @@ mod tests {
                 }
             );
             let block = Dblock::for_version(LeaseVersion::new(3));
-            block.write_to(&mut area[2 * size..]).unwrap();
-            block.write_to(&mut area[3 * size..]).unwrap();
+            block.write_to(area[2 * size..].first_chunk_mut().unwrap());
+            block.write_to(area[3 * size..].first_chunk_mut().unwrap());
             assert_eq!(recognise(&area), guessed);
         }
     }

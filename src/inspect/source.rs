@@ -184,14 +184,13 @@ mod tests {
     }
 
     fn lease(storage: &HangingDisk) {
-        let mut area = vec![0; 1 << 20];
         let space = LockspaceName::new("LS").unwrap();
         let name = ResourceName::new("R").unwrap();
-        lease_image(&mut area, Geometry::S512_A1M, &space, &name, 0).unwrap();
+        let mut area = lease_image(Geometry::S512_A1M, &space, &name, 0);
         // Of hosts 1, 999 and 2000.
         for at in [1024, 512_000, 1_024_512] {
             let block = Dblock::for_version(LeaseVersion::new(1));
-            block.write_to(&mut area[at..]).unwrap();
+            block.write_to(area[at..].first_chunk_mut().unwrap());
         }
         storage.fill(0, &area);
     }

@@ -79,7 +79,7 @@ pub enum CreateError {
 
 impl CreateError {
     pub(super) fn io(action: &'static str, path: &Path, error: &io::Error) -> Self {
-        let error = OsError(error.raw_os_error().unwrap_or(0));
+        let error = OsError::from(error);
         Self::Io {
             action,
             path: path.to_owned(),
@@ -126,13 +126,13 @@ impl Drop for Temporary {
     }
 }
 
-/// Creates `file` with what `put` puts into its area, unless it exists.
+/// Creates `file` with the `image` of its area, unless it exists.
 ///
 /// What is linked into place is complete and durable. A crash leaves a temporary file at the worst,
 /// whose name nobody looks for.
 pub(super) fn create_whole(
     file: &NewFile<'_>,
-    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    image: impl Fn(Geometry) -> Vec<u8>,
 ) -> Result<Outcome, CreateError> {
     match std::fs::symlink_metadata(file.path) {
         Ok(_) => return Ok(Outcome::Existed),
@@ -140,7 +140,7 @@ pub(super) fn create_whole(
         Err(error) => return Err(CreateError::io("look at", file.path, &error)),
     }
     let (temporary, handle) = open_temporary(file)?;
-    write_area(file, &temporary, put)?;
+    write_area(file, &temporary, image)?;
     handle
         .sync_all()
         .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
@@ -181,18 +181,17 @@ impl Found {
     }
 }
 
-/// Replaces `file` by one with what `put` puts into its area, if `may_replace` says so at the last
-/// moment.
+/// Replaces `file` by one with the `image` of its area, if `may_replace` says so at the last moment.
 ///
 /// `may_replace` is told what is there, and how long ago it was last touched, by the clock of the
 /// storage. Returns whether it was replaced.
 pub(super) fn replace_whole<E>(
     file: &NewFile<'_>,
-    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    image: impl Fn(Geometry) -> Vec<u8>,
     may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
 ) -> Result<Result<bool, CreateError>, E> {
     let prepared = open_temporary(file).and_then(|(temporary, handle)| {
-        write_area(file, &temporary, put)?;
+        write_area(file, &temporary, image)?;
         handle
             .sync_all()
             .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
@@ -300,7 +299,7 @@ fn open_temporary(file: &NewFile<'_>) -> Result<(Temporary, File), CreateError> 
 fn write_area(
     file: &NewFile<'_>,
     temporary: &Temporary,
-    put: impl Fn(&mut [u8], Geometry) -> Result<(), FormatError>,
+    image: impl Fn(Geometry) -> Vec<u8>,
 ) -> Result<(), CreateError> {
     let path = file.path.to_owned();
     let opened = OpenDisk::new(Access::ReadWrite)
@@ -314,11 +313,7 @@ fn write_area(
         path: path.clone(),
         error,
     })?;
-    let mut area = SectorBuf::zeroed(geometry.area_size());
-    put(&mut area, geometry).map_err(|error| CreateError::Format {
-        path: path.clone(),
-        error,
-    })?;
+    let area = SectorBuf::from(&image(geometry)[..]);
     let pool = IoPool::new("dl-create", 1..=1)
         .map_err(|error| CreateError::io("start a thread for", &path, &error))?;
     let disk = Disk::new(opened, &pool);
@@ -346,11 +341,8 @@ mod tests {
         tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap()
     }
 
-    fn fill_with(byte: u8) -> impl Fn(&mut [u8], Geometry) -> Result<(), FormatError> {
-        move |area, _| {
-            area.fill(byte);
-            Ok(())
-        }
+    fn fill_with(byte: u8) -> impl Fn(Geometry) -> Vec<u8> {
+        move |geometry| vec![byte; geometry.area_size()]
     }
 
     #[test]

@@ -129,10 +129,8 @@ impl LeaseDirectory {
         }
         let secs = u16::from(io_timeout.as_secs());
         let id = random_id();
-        let outcome = create_whole(&self.new_file(&path, self.geometry), |area, geometry| {
-            lockspace_image(area, geometry, &lockspace_name(), secs)?;
-            let at = usize::try_from(geometry.lockspace_id_offset()).unwrap_or(usize::MAX);
-            id.write_to(area.get_mut(at..).unwrap_or_default())
+        let outcome = create_whole(&self.new_file(&path, self.geometry), |geometry| {
+            lockspace_image(geometry, &lockspace_name(), secs, Some(id))
         })?;
         if outcome == Outcome::Created {
             tracing::info!(?path, %id, "created the lockspace");
@@ -182,15 +180,7 @@ impl LeaseDirectory {
     ) -> Result<(), CreateError> {
         let names = self.lease_names(name);
         let new = self.new_file(names.second(), Some(geometry));
-        let outcome = create_whole(&new, |area, geometry| {
-            lease_image(
-                area,
-                geometry,
-                &lockspace_name(),
-                name,
-                geometry.max_hosts(),
-            )
-        })?;
+        let outcome = create_whole(&new, |geometry| new_lease(name, geometry))?;
         if outcome == Outcome::Created {
             tracing::debug!(path = ?names.first(), "created a lease file");
         }
@@ -211,16 +201,8 @@ impl LeaseDirectory {
         may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
     ) -> Result<Result<bool, CreateError>, E> {
         let path = self.path.join(name.to_string());
-        let fill = |area: &mut [u8], geometry: Geometry| {
-            lease_image(
-                area,
-                geometry,
-                &lockspace_name(),
-                name,
-                geometry.max_hosts(),
-            )
-        };
-        replace_whole(&self.new_file(&path, Some(geometry)), fill, may_replace)
+        let image = |geometry| new_lease(name, geometry);
+        replace_whole(&self.new_file(&path, Some(geometry)), image, may_replace)
     }
 
     const fn new_file<'a>(&self, path: &'a Path, geometry: Option<Geometry>) -> NewFile<'a> {
@@ -246,6 +228,11 @@ impl LeaseDirectory {
             }
         }
     }
+}
+
+/// A lease that nobody ever held, for all hosts of a lockspace.
+fn new_lease(name: &ResourceName, geometry: Geometry) -> Vec<u8> {
+    lease_image(geometry, &lockspace_name(), name, geometry.max_hosts())
 }
 
 fn random_id() -> LockspaceId {

@@ -219,6 +219,11 @@ impl LeaseNames {
         &self.links
     }
 
+    /// The file that the first name names, if any.
+    pub(crate) fn find_first(&self) -> Result<Option<Identity>, CreateError> {
+        named(&self.first)
+    }
+
     /// The file that the second name names, if any. Each error leaves that open, so it is never taken
     /// for "none".
     pub(crate) fn find_second(&self) -> Result<Option<Identity>, CreateError> {
@@ -274,8 +279,9 @@ impl LeaseNames {
     }
 
     /// Lets the second name name the file `lease`, which the first one names, whatever it named
-    /// before. Only for a holder of `lease`, or of what the second one names.
-    pub(crate) fn replace_second(&self, lease: Identity) -> Result<(), CreateError> {
+    /// before. Only for a holder of `lease`, or of what the second one names. Returns whether it does: the
+    /// first one may name another file by now.
+    pub(crate) fn replace_second(&self, lease: Identity) -> Result<bool, CreateError> {
         replace(&self.second, &self.first, lease)
     }
 
@@ -286,8 +292,8 @@ impl LeaseNames {
     }
 
     /// Lets the first name name the file `lease`, which the second one names, whatever it named before.
-    /// Only for a holder of `lease`.
-    pub(crate) fn replace_first(&self, lease: Identity) -> Result<(), CreateError> {
+    /// Only for a holder of `lease`. Returns whether it does.
+    pub(crate) fn replace_first(&self, lease: Identity) -> Result<bool, CreateError> {
         replace(&self.first, &self.second, lease)
     }
 
@@ -315,8 +321,10 @@ impl LeaseNames {
         let kept = self.keep_second(lease).and_then(|second| match second {
             Second::Same | Second::Unsupported => Ok(()),
             Second::Other => {
-                tracing::warn!(path = ?self.second, "the second link of a held lease was replaced: it is put right");
-                self.replace_second(lease)
+                if self.replace_second(lease)? {
+                    tracing::warn!(path = ?self.second, "the second link of a held lease was replaced: it is put right");
+                }
+                Ok(())
             }
         });
         if let Err(error) = kept {
@@ -347,18 +355,20 @@ impl LeaseNames {
     }
 }
 
-/// Lets `name` name the file `lease`, which `other` names: in one step, and no other file.
-fn replace(name: &Path, other: &Path, lease: Identity) -> Result<(), CreateError> {
+/// Lets `name` name the file `lease`, if `other` names that: in one step, and no other file. Returns whether
+/// it does.
+fn replace(name: &Path, other: &Path, lease: Identity) -> Result<bool, CreateError> {
     let file_name = name.file_name().unwrap_or_default().to_string_lossy();
     let tag = clock::random(u64::MAX);
     let temporary = name.with_file_name(format!(".{file_name}.{tag:016x}.tmp"));
     let replaced = link(other, &temporary).and_then(|()| {
         if named(&temporary)? != Some(lease) {
-            return Ok(());
+            return Ok(false);
         }
         std::fs::rename(&temporary, name)
             .map_err(|error| CreateError::io("put the lease in the place of", name, &error))?;
-        make_name_durable(name)
+        make_name_durable(name)?;
+        Ok(true)
     });
     // A rename onto another link of the same file leaves both.
     let _ = std::fs::remove_file(&temporary);
@@ -489,7 +499,7 @@ mod tests {
         // The first name is another's by now: its file must not get the second one.
         fs::remove_file(names.first()).unwrap();
         fs::write(names.first(), "a third").unwrap();
-        names.replace_second(held).unwrap();
+        assert_eq!(names.replace_second(held), Ok(false));
         assert_eq!(content(names.second()).as_deref(), Some("the lease"));
     }
 

@@ -384,11 +384,12 @@ impl HolderBoard {
             held.map(|entry| (entry.id, Arc::clone(&entry.files)))
                 .collect()
         };
-        for (id, files) in &entries {
-            let here = || files.iter().filter(|file| file.file_system() == on);
-            if let Some(lost) = here().find(|file| file.is_lost_in(round))
-                && self.announce_one(*id, &LossReason::LeaseReplaced, now())
-            {
+        let all = entries
+            .iter()
+            .flat_map(|(id, files)| files.iter().map(move |file| (*id, file)));
+        let here = all.filter(|(_, file)| file.file_system() == on).collect();
+        for (id, lost) in WatchedFile::lost_of(here, round) {
+            if self.announce_one(id, &LossReason::LeaseReplaced, now()) {
                 tracing::error!(path = ?lost.file().path(), "a lease file was removed, replaced or cut short: its lock is lost");
             }
         }

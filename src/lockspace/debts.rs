@@ -1,6 +1,7 @@
 //! The leases that this join has to do with: taken ones, and ones that must be settled still.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::loss::LossReason;
 use super::signal::Signal;
 use crate::disk::Identity;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, HeldLease, LeaseArea, LeaseIoError, RetractError};
+use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
 use crate::probe::mutation;
 use crate::world::{Timestamp, World};
 
@@ -84,6 +85,8 @@ pub struct Owed<D> {
     /// Its path names another file, or none, and nothing of this host is written to it: it is in nobody's
     /// way. Until the next try.
     is_aside: bool,
+    /// Why the last try failed.
+    failure: Option<GiveBackError>,
 }
 
 impl<D> Owed<D> {
@@ -94,6 +97,7 @@ impl<D> Owed<D> {
             is_being_settled: false,
             is_damaged: false,
             is_aside: false,
+            failure: None,
         }
     }
 }
@@ -413,12 +417,16 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         }
     }
 
-    /// The try has failed.
-    pub(super) fn stands(&self, key: &K, error: &RetractError) {
-        if let Some(State::Owing(owed)) = self.leases.lock().get_mut(key) {
-            owed.is_being_settled = false;
-            owed.is_damaged = matches!(error, RetractError::Lease(LeaseIoError::Format { .. }));
-        }
+    /// The try has failed. Whether the one before it failed otherwise, if at all.
+    pub(super) fn stands(&self, key: &K, error: &GiveBackError) -> bool {
+        let mut leases = self.leases.lock();
+        let Some(State::Owing(owed)) = leases.get_mut(key) else {
+            return false;
+        };
+        owed.is_being_settled = false;
+        owed.is_damaged = matches!(error, GiveBackError::Lease(LeaseIoError::Format { .. }));
+        let before = owed.failure.replace(*error);
+        before.is_none_or(|before| kind_of(&before) != kind_of(error))
     }
 
     /// Nothing is owed any more. Whether anything was until now.
@@ -451,4 +459,13 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             })
             .collect()
     }
+}
+
+/// What is the same for two failures that differ in a limit or a place alone.
+fn kind_of(error: &GiveBackError) -> impl PartialEq + use<> {
+    let io = match error {
+        GiveBackError::Lease(error) => Some(discriminant(error)),
+        _ => None,
+    };
+    (discriminant(error), io)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::loss::LossReason;
-use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
+use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
 use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
@@ -211,6 +211,14 @@ pub enum JoinError {
         /// Which life of it.
         generation: Generation,
     },
+    /// After the host id was claimed its sector was cleared or put back.
+    #[error("{path:?}: {found}; try again when nobody does that any more")]
+    PutBack {
+        /// The file or device.
+        path: PathBuf,
+        /// What the sector shows.
+        found: PutBack,
+    },
     /// Another process of this machine has joined with this host id, or what one of them has started
     /// lives on.
     #[error(
@@ -339,6 +347,7 @@ impl JoinError {
                 owner,
                 generation,
             },
+            ClaimError::PutBack(found) => Self::PutBack { path: owned, found },
             ClaimError::Twin {
                 host_id,
                 owner,

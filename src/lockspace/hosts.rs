@@ -148,9 +148,7 @@ mod tests {
         let seen = |edit: &dyn Fn(&mut [u8])| {
             let mut area = vec![0; geometry.area_size()];
             for sector in area.chunks_exact_mut(512) {
-                DeltaLeader::free(geometry, &name, 1)
-                    .write_to(sector)
-                    .unwrap();
+                DeltaLeader::free(geometry, &name, 1).write_to(sector.first_chunk_mut().unwrap());
             }
             let held = |id| {
                 let name = HostName::new("other").unwrap();
@@ -158,8 +156,8 @@ mod tests {
                 free.acquired(host(id), &name, 7, 1).unwrap()
             };
             // Our own sector never counts.
-            held(1).write_to(&mut area[..512]).unwrap();
-            held(2).write_to(&mut area[512..1024]).unwrap();
+            held(1).write_to(area[..512].first_chunk_mut().unwrap());
+            held(2).write_to(area[512..1024].first_chunk_mut().unwrap());
             edit(&mut area[512..1024]);
             let mut table = HostTable::new(geometry, name, FireTimeout::DEFAULT, Some(host(1)));
             let now = crate::world::clock::now();
@@ -174,7 +172,7 @@ mod tests {
             move |sector: &mut [u8]| {
                 let mut note = HostNote::new(host(2), generation);
                 note.incarnation = incarnation;
-                note.write_to(sector).unwrap();
+                note.write_to(sector.first_chunk_mut().unwrap());
             }
         };
         let of_a_run = noted(Incarnation::new([1; 16]));
@@ -182,9 +180,7 @@ mod tests {
         assert_eq!(seen(&noted(None)), (true, true), "of an old version");
         let free = |sector: &mut [u8]| {
             sector.fill(0);
-            DeltaLeader::free(geometry, &name, 1)
-                .write_to(sector)
-                .unwrap();
+            DeltaLeader::free(geometry, &name, 1).write_to(sector.first_chunk_mut().unwrap());
         };
         assert_eq!(seen(&free), (false, false));
     }

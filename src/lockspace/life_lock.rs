@@ -284,7 +284,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -341,6 +341,51 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         mark_soon(dir.path(), 1);
+    }
+
+    /// A process that sleeps, with this file or nothing as its input. Killed when dropped.
+    struct Sleeper(std::process::Child);
+
+    impl Sleeper {
+        fn start(input: Stdio) -> Self {
+            let mut sleep = Command::new("sleep");
+            Self(sleep.arg("60").stdin(input).spawn().unwrap())
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_has_inherited_the_lock_if_it_has_that_very_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |lock: &LifeLock| {
+            let fd = lock.life.as_ref().unwrap().file.as_raw_fd();
+            std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap()
+        };
+        let lock = take_soon(dir.path(), 1);
+        let life = path(&lock);
+        drop(lock);
+        // One that has nothing of it, and one that has a file of the same name.
+        let stranger = Sleeper::start(Stdio::null());
+        let namesake = Sleeper::start(File::open(&life).unwrap().into());
+        std::fs::remove_file(&life).unwrap();
+        let lock = take_soon(dir.path(), 1);
+        let child = Sleeper::start(Stdio::null());
+        for is_removed in [false, true] {
+            if is_removed {
+                std::fs::remove_file(&life).unwrap();
+                let its = std::fs::read_link(format!("/proc/{}/fd/0", namesake.0.id()));
+                assert_eq!(its.unwrap(), path(&lock));
+            }
+            assert!(lock.is_inherited_by(child.0.id()));
+            assert!(!lock.is_inherited_by(stranger.0.id()));
+            assert!(!lock.is_inherited_by(namesake.0.id()));
+        }
     }
 
     #[test]

@@ -46,8 +46,12 @@ pub async fn settle_debts<W: World, K: Copy + Ord>(
                         }
                     }
                     Err(error) => {
-                        table.stands(&key, &error);
-                        tracing::warn!(%resource, %error, "a lease that was left half-way is not settled yet");
+                        // A device that is gone is tried for as long as the join lives.
+                        if table.stands(&key, &error) {
+                            tracing::warn!(%resource, %error, "a lease that was left half-way is not settled yet: it is tried again and again");
+                        } else {
+                            tracing::debug!(%resource, %error, "a lease that was left half-way is still not settled");
+                        }
                     }
                 }
             }

@@ -86,8 +86,9 @@ impl RenewalThread {
         limit: Duration,
     ) -> (Option<DeltaLease>, Rest) {
         self.stop.set();
-        shared.watch.stop();
         let lease = end_soon(self.renewal, limit.max(PATIENCE));
+        // Only then: it may have left something to be done.
+        shared.watch.stop();
         let callbacks = self.callbacks;
         (lease, Rest { callbacks })
     }
@@ -231,7 +232,7 @@ impl Upkeep for Shared {
         }
         if let Some(LossReason::Overwritten(_)) = self.board.reason() {
             // Perhaps by a copy of this very process, on a machine that was cloned with it.
-            self.revoke_proof();
+            self.watch.revoke_proof();
         }
     }
 
@@ -251,7 +252,8 @@ impl Shared {
         }
     }
 
-    fn revoke_proof(&self) {
+    /// May block as the file system of the runtime directory does.
+    pub(crate) fn revoke_proof(&self) {
         let life_lock = self.life_lock.lock().clone();
         if let Some(lock) = life_lock {
             lock.revoke();
@@ -384,6 +386,68 @@ mod tests {
         }
         assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
         assert!(!lockspace.is_held());
+        drop(subscription);
+    }
+
+    /// Says when it is killed.
+    struct Stubborn(Mutex<Sender<()>>);
+
+    impl Holder for Stubborn {
+        fn notice(&self, _: Notice) {}
+        fn mark_lost(&self, _: &LossReason) {}
+        fn has_actions(&self) -> bool {
+            false
+        }
+        fn act(&self) {}
+        fn is_fenced(&self) -> bool {
+            true
+        }
+        fn is_foreign(&self) -> bool {
+            false
+        }
+        fn kill(&self) {
+            let _ = self.0.lock().send(());
+        }
+    }
+
+    #[test]
+    fn a_runtime_directory_that_hangs_keeps_nobody_from_being_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let second = Duration::from_secs(1);
+        let path = LeaseDirectory::new(dir.path())
+            .create_lockspace(second)
+            .unwrap();
+        let run = dir.path().join("run");
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(second)
+            .fire_timeout(second)
+            .without_deadman()
+            .runtime_dir(&run)
+            .join(&path, HostId::FIRST)
+            .unwrap();
+        let files = std::fs::read_dir(&run).unwrap();
+        let mut files = files.map(|entry| entry.unwrap().path());
+        let record = files.find(|path| path.extension().is_some_and(|end| end == "life"));
+        let record = record.unwrap();
+        let is_recorded = || std::fs::metadata(&record).unwrap().len() > 0;
+        assert!(is_recorded());
+        let (tell, killed) = channel();
+        let holder: Arc<dyn Holder> = Arc::new(Stubborn(Mutex::new(tell)));
+        let shared = &lockspace.inner().shared;
+        let subscription = shared.board.subscribe(&holder, Vec::new(), clock::now());
+        // Whoever writes there hangs for as long as this is locked.
+        let hanging = shared.life_lock.lock();
+        let open = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&open, &[7; 512], 0).unwrap();
+        let twice = [(); 2].map(|()| killed.recv_timeout(Duration::from_secs(30)));
+        assert_eq!(twice, [Ok(()); 2]);
+        assert!(is_recorded());
+        drop(hanging);
+        let end = clock::now() + Duration::from_secs(30);
+        while is_recorded() {
+            assert!(clock::now() < end, "the record is still there");
+            block_on(StorageWorld.sleep(LOOK_INTERVAL));
+        }
         drop(subscription);
     }
 

@@ -25,8 +25,8 @@ use crate::disk::{Disk, FileSystem, Refreshed};
 use crate::timing::Timing;
 use crate::world::{Timestamp, clock};
 
-/// Threads of a join at most. More file systems than that share them, and none of those is inspected
-/// while so many hang.
+/// Threads of a join at most. More file systems and block devices than that share them, and none of
+/// those is inspected while so many hang.
 const THREADS_MAX: usize = 16;
 
 /// What the watching threads of a join have agreed on.
@@ -46,6 +46,8 @@ struct State {
     begun: BTreeSet<FileSystem>,
     /// Those at which a look is under way.
     under_way: BTreeSet<FileSystem>,
+    /// The proof that this life is over is to be taken away.
+    is_proof_void: bool,
 }
 
 impl PathWatch {
@@ -67,6 +69,13 @@ impl PathWatch {
         Ok(())
     }
 
+    /// Has one of the threads take away the proof of this life: its file may lie where writes hang. After
+    /// the loss they have nothing else to do.
+    pub(super) fn revoke_proof(&self) {
+        self.state.lock().is_proof_void = true;
+        self.changed.notify_all();
+    }
+
     /// Ends the watch; a look that hangs goes on.
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
@@ -83,9 +92,13 @@ impl PathWatch {
 fn watch_paths(shared: &Shared) {
     let PathWatch { state, changed } = &shared.watch;
     let mut state = state.lock();
-    while !state.stopped {
+    loop {
         let now = clock::now();
-        if !shared.membership.expiry().is_held(now) {
+        if std::mem::take(&mut state.is_proof_void) {
+            MutexGuard::unlocked(&mut state, || shared.revoke_proof());
+        } else if state.stopped {
+            return;
+        } else if !shared.membership.expiry().is_held(now) {
             // Nothing is left to look at; but the end of a thread takes system calls that nothing
             // else does.
             changed.wait(&mut state);
@@ -141,9 +154,9 @@ fn file_systems(shared: &Shared) -> BTreeSet<FileSystem> {
 /// One look at all paths on one file system.
 fn look(shared: &Shared, on: FileSystem) {
     let mut round = Refreshed::default();
-    let is_replaced =
-        |lockspace: &WatchedFile| lockspace.file_system() == on && lockspace.is_lost_in(&mut round);
-    if shared.named.as_ref().is_some_and(is_replaced) {
+    let lockspace = shared.named.iter().filter(|file| file.file_system() == on);
+    let lockspace = lockspace.map(|file| ((), file)).collect();
+    if !WatchedFile::lost_of(lockspace, &mut round).is_empty() {
         // First the reason, which marks all guards: the renewal thread would have another one to tell.
         shared
             .board

@@ -35,15 +35,21 @@ impl WatchedFile {
     /// Whether whoever comes next would open another file than this, or none, or a part of it. What
     /// can be mended is mended. May block as the file system does.
     pub(crate) fn is_lost(&self) -> bool {
-        self.is_lost_in(&mut Refreshed::default())
+        !Self::lost_of(vec![((), self)], &mut Refreshed::default()).is_empty()
     }
 
-    /// The same, as one of a round of looks.
-    pub(super) fn is_lost_in(&self, round: &mut Refreshed) -> bool {
-        self.looks_lost(round) && {
+    /// Those of `files` that are lost, as in [`is_lost`](Self::is_lost): one pause for all of them.
+    pub(super) fn lost_of<'a, T>(
+        mut files: Vec<(T, &'a Self)>,
+        round: &mut Refreshed,
+    ) -> Vec<(T, &'a Self)> {
+        files.retain(|(_, file)| file.looks_lost(round));
+        if !files.is_empty() {
             block_on(StorageWorld.sleep(SECOND_LOOK));
-            self.looks_lost(&mut Refreshed::default())
+            let mut again = Refreshed::default();
+            files.retain(|(_, file)| file.looks_lost(&mut again));
         }
+        files
     }
 
     fn looks_lost(&self, round: &mut Refreshed) -> bool {
@@ -67,6 +73,7 @@ mod tests {
     use super::*;
     use crate::disk::testing::answering;
     use crate::disk::{Access, Disk, FileNow, IoPool, Links, OpenOptions};
+    use crate::world::clock;
 
     /// A watched file of 4096 bytes, and the pool that its disk is on.
     fn watched(path: &std::path::Path) -> (WatchedFile, IoPool) {
@@ -145,6 +152,27 @@ mod tests {
         fs::rename(&lease, &aside).unwrap();
         assert!(file.is_lost());
     }
+    #[test]
+    fn many_that_are_lost_at_once_are_found_with_one_pause() {
+        const FILES: u32 = 100;
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..FILES)
+            .map(|number| dir.path().join(number.to_string()))
+            .collect();
+        let watched: Vec<_> = paths.iter().map(|path| watched(path)).collect();
+        for path in &paths {
+            fs::remove_file(path).unwrap();
+        }
+        fs::write(&paths[0], "").unwrap();
+        let begun = clock::now();
+        let files = watched.iter().zip(0..).map(|((file, _), at)| (at, file));
+        let lost = WatchedFile::lost_of(files.collect(), &mut Refreshed::default());
+        let took = clock::now().since(begun);
+        let lost: Vec<u32> = lost.into_iter().map(|(at, _)| at).collect();
+        assert!(lost.into_iter().eq(0..FILES));
+        assert!(took < SECOND_LOOK * (FILES / 2), "{took:?}");
+    }
+
     #[test]
     fn a_file_that_is_cut_short_is_lost() {
         let dir = tempfile::tempdir().unwrap();

@@ -172,6 +172,7 @@ impl LockGuard {
 
     /// Calls `callback` should the locks be lost, as
     /// [`LockRequest::on_lost`](super::LockRequest::on_lost) does; soon, if they are lost already.
+    /// Never where they are given back because the owner has ended.
     pub fn on_lost(&self, callback: impl FnOnce(&LossReason) + Send + 'static) {
         self.core.on_lost(Box::new(callback));
     }

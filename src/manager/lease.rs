@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenOptions, StorageWorld};
+use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenError, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
 use crate::libvirt::{LeaseNames, Second};
 use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
-    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, release, release_with_note, verify,
+    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, has_ended_elsewhere, release,
+    release_with_note, verify,
 };
 use crate::world::executor::block_on;
 use crate::world::{Timestamp, clock};
@@ -74,12 +75,39 @@ impl Target {
         }
     }
 
+    /// Whether its file is one of a lease directory, by either name.
+    const fn is_in_directory(&self) -> bool {
+        self.names.is_some() || matches!(self.locked, Locked::Disk(_))
+    }
+
     pub(super) fn fault(&self, fault: LeaseFault) -> AcquireError {
         AcquireError::Lease {
             locked: self.locked.clone(),
             path: self.path.clone(),
             fault,
         }
+    }
+
+    /// Whether this file names an owner that has ended its ownership in `lease`. Where that cannot be told it
+    /// has not.
+    pub(super) fn is_outlived_by(&self, lease: &Self, lockspace: &Lockspace) -> bool {
+        let area = |target: &Self| {
+            let opened = OpenOptions::new(Access::ReadOnly).links(target.links());
+            let opened = opened.open(&target.path).ok()?;
+            Some(LeaseArea {
+                disk: Disk::new(opened, lockspace.inner().lease_pool()),
+                offset: target.offset,
+                lockspace: target.lockspace,
+                resource: target.name,
+                expected_shape: expected_shape(lockspace),
+            })
+        };
+        let (Some(copy), Some(lease)) = (area(self), area(lease)) else {
+            return false;
+        };
+        let membership = lockspace.membership();
+        let ended = has_ended_elsewhere(&StorageWorld, membership, &copy, &lease);
+        block_on(ended).unwrap_or(false)
     }
 
     /// Tries once to acquire it. What an attempt that failed leaves on the disk is settled, or owed
@@ -92,7 +120,15 @@ impl Target {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(self.links())
             .open(&self.path)
-            .map_err(|error| self.fault(LeaseFault::Open(error)))?;
+            .map_err(|error| match error {
+                // It was there a moment ago, and is made anew if it may be.
+                OpenError::NotFound { .. }
+                    if self.is_in_directory() && holding.expected.is_none() =>
+                {
+                    self.fault(LeaseFault::Replaced)
+                }
+                error => self.fault(LeaseFault::Open(error)),
+            })?;
         if !opened.info().may_begin_at(self.offset) {
             return Err(self.fault(LeaseFault::Misaligned {
                 offset: self.offset,
@@ -123,7 +159,7 @@ impl Target {
             offset: self.offset,
             lockspace: self.lockspace,
             resource: self.name,
-            expected_shape: LeaseShape::of_lockspace(lockspace.membership().area().geometry),
+            expected_shape: expected_shape(lockspace),
         };
         match block_on(acquire(
             &StorageWorld,
@@ -159,6 +195,10 @@ impl Target {
             }
         }
     }
+}
+
+fn expected_shape(lockspace: &Lockspace) -> LeaseShape {
+    LeaseShape::of_lockspace(lockspace.membership().area().geometry)
 }
 
 impl Lease {
@@ -239,7 +279,9 @@ impl Lease {
         }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == locked => None,
-            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+            Ok(_) | Err(OpenError::NotFound { .. }) => {
+                Some(self.target.fault(LeaseFault::Replaced))
+            }
             Err(error) => Some(self.target.fault(LeaseFault::Open(error))),
         }
     }
@@ -313,7 +355,7 @@ impl Lease {
                 ))
             }
         };
-        if let Err(paxos_lease::ReleaseError::Lease(_)) = released {
+        if let Err(paxos_lease::GiveBackError::Lease(_)) = released {
             let debt = Debt::of_release(&self.held).with_note(note);
             reservation.owe(self.area.clone(), debt);
         }
@@ -370,7 +412,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::disk::OpenError;
     use crate::format::HostId;
     use crate::libvirt::{LeaseDirectory, lease_name, lockspace_name};
     use crate::lockspace::Watchdog;
@@ -416,13 +457,7 @@ mod tests {
                 fs::copy(&aside, &target.path).unwrap();
             }
             let refused = lease.check_name().unwrap_err();
-            let path = target.path.clone();
-            let fault = if is_replaced {
-                LeaseFault::Replaced
-            } else {
-                LeaseFault::Open(OpenError::NotFound { path })
-            };
-            assert_eq!(refused, target.fault(fault));
+            assert_eq!(refused, target.fault(LeaseFault::Replaced));
             fs::rename(&aside, &target.path).unwrap();
         }
         // Each time it was given back.

@@ -12,9 +12,9 @@
 use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
-use super::lease::{Leaving, Target};
+use super::lease::{Lease, Leaving, Target};
 use crate::disk::{Identity, Refreshed};
-use crate::libvirt::{CreateError, LeaseDirectory, SecondLinks};
+use crate::libvirt::{CreateError, LeaseDirectory, LeaseNames, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::Holding;
 
@@ -100,20 +100,17 @@ pub(super) fn put_second_right(
     let Some(names) = &target.names else {
         return Ok(());
     };
-    let old = Target {
-        path: names.second().to_owned(),
-        names: None,
-        ..target.clone()
-    };
-    let held = old.try_acquire(lockspace, holding)?;
+    let held = at_second_name(target, names).try_acquire(lockspace, holding)?;
     // What has its place now may be empty, or anything.
     let replaced = names.replace_second(first);
     held.release_quietly(Leaving::Unused);
-    replaced.map_err(|error| AcquireError::Create {
+    let replaced = replaced.map_err(|error| AcquireError::Create {
         locked: target.locked.clone(),
         error,
     })?;
-    tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
+    if replaced {
+        tracing::warn!(path = ?target.path, "the lease file was replaced since it was last used: nobody holds the old one");
+    }
     Ok(())
 }
 
@@ -134,25 +131,83 @@ pub(super) fn put_first_right(
         return Err(error);
     }
     let names = directory.lease_names(&target.name);
-    let lease = Target {
+    let held = at_second_name(target, &names).try_acquire(lockspace, holding)?;
+    let replaced = replace_first(lockspace, target, &names, &held, || {
+        Ok(directory.look_at_lease(&target.name)?.is_empty())
+    });
+    held.release_quietly(Leaving::Unused);
+    if replaced? {
+        tracing::warn!(path = ?target.path, "an empty file was in the place of the lease: the lease is put back there from its second link");
+    }
+    Ok(())
+}
+
+/// Puts the first name of `target` right, which names a lease that another host holds, by what stands there,
+/// while the second one names another file: a held lease was replaced by a copy of itself, which nobody gives
+/// back.
+///
+/// The lease that the second name leads to tells whether the owner whom the copy names has ended its ownership:
+/// see [`has_ended_elsewhere`]. Only who holds that lease puts it in the place of the copy. Not while a sanlock
+/// host may run, which knows of no second names, and takes what the first one leads to.
+///
+/// # Errors
+///
+/// `refused`, unless the copy gave way.
+///
+/// [`has_ended_elsewhere`]: crate::paxos_lease::has_ended_elsewhere
+pub(super) fn replace_copy(
+    lockspace: &Lockspace,
+    target: &Target,
+    holding: &Holding,
+    refused: AcquireError,
+) -> Result<(), AcquireError> {
+    let names = target.names.as_ref();
+    let Some(names) = names.filter(|names| names.is_second_another() == Ok(true)) else {
+        return Err(refused);
+    };
+    let lease = at_second_name(target, names);
+    let is_copy = || target.is_outlived_by(&lease, lockspace);
+    if !is_copy() || lockspace.others_now().without_second_links {
+        return Err(refused);
+    }
+    let held = lease.try_acquire(lockspace, holding)?;
+    let replaced = replace_first(lockspace, target, names, &held, || Ok(is_copy()));
+    held.release_quietly(Leaving::Unused);
+    if !replaced? {
+        return Err(refused);
+    }
+    tracing::warn!(path = ?target.path, "a copy was in the place of the lease: the lease is put back there from its second link");
+    Ok(())
+}
+
+/// The lease that the second name of `target` leads to.
+fn at_second_name(target: &Target, names: &LeaseNames) -> Target {
+    Target {
         path: names.second().to_owned(),
         names: None,
         ..target.clone()
-    };
-    let held = lease.try_acquire(lockspace, holding)?;
-    let replaced = directory.look_at_lease(&target.name).and_then(|found| {
-        let is_to_be = found.is_empty()
+    }
+}
+
+/// Lets the first name of `target` name the lease `held`, which was acquired by the second one, if
+/// `may_replace` says so of the file that the first one names. Returns whether it does.
+fn replace_first(
+    lockspace: &Lockspace,
+    target: &Target,
+    names: &LeaseNames,
+    held: &Lease,
+    may_replace: impl FnOnce() -> Result<bool, CreateError>,
+) -> Result<bool, AcquireError> {
+    let replaced = names.find_first().and_then(|found| {
+        let is_to_be = found.is_some()
+            && may_replace()?
             && held.verify().is_ok()
-            && lockspace.is_held()
             // Again: to acquire it may have taken long.
-            && !lockspace.others_now().without_second_links;
-        if is_to_be {
-            names.replace_first(held.identity())?;
-            tracing::warn!(path = ?target.path, "an empty file was in the place of the lease: the lease is put back there from its second link");
-        }
-        Ok(())
+            && !lockspace.others_now().without_second_links
+            && names.find_first()? == found
+            && lockspace.is_held();
+        Ok(is_to_be && names.replace_first(held.identity())?)
     });
-    held.release_quietly(Leaving::Unused);
     replaced.map_err(|error| AcquireError::Create {
         locked: target.locked.clone(),
         error,

@@ -7,6 +7,7 @@ use super::guard::{LockGuard, Locked};
 use super::handover::{Accepted, HandoverToken};
 use super::lease::{Lease, Leaving, Target, Unstarted};
 use super::request::{Access, LockRequest, Owner, WaitLimit};
+use super::spelling::warn_of_other_names;
 use super::state::LockState;
 use super::{LockManager, new_lease, place, repair};
 use crate::disk::StorageWorld;
@@ -279,6 +280,9 @@ impl PaxosManager {
         if let Some(first) = new_lease::file_beside_second_link(&error) {
             return new_lease::put_second_right(&self.lockspace, target, holding, first);
         }
+        if matches!(error, AcquireError::Held { .. }) {
+            return new_lease::replace_copy(&self.lockspace, target, holding, error);
+        }
         match &self.directory {
             Some(directory) => {
                 repair::replace_leftover(&self.lockspace, directory, target, holding, error)
@@ -289,7 +293,10 @@ impl PaxosManager {
 }
 
 fn may_mend(target: &Target, error: &AcquireError) -> bool {
-    new_lease::file_beside_second_link(error).is_some() || repair::may_mend(target, error)
+    let may_be_copy = matches!(error, AcquireError::Held { .. }) && target.names.is_some();
+    may_be_copy
+        || new_lease::file_beside_second_link(error).is_some()
+        || repair::may_mend(target, error)
 }
 
 /// The request's limit as an instant, for all its leases together.
@@ -382,6 +389,7 @@ impl PaxosManager {
             self.check_place(directory)?;
             new_lease::settle_if_alone(&self.lockspace, directory);
         }
+        warn_of_other_names(request.disks.iter().map(|(disk, _)| disk.clone()));
         // All or nothing.
         let leases = loop {
             let mut leases = Unstarted::default();

@@ -306,11 +306,11 @@ mod tests {
         let free = DeltaLeader::free(Geometry::S512_A1M, lockspace.name(), 1);
         let name = HostName::new("sanlock").unwrap();
         let joined = free.acquired(sanlock, &name, 7, 1).unwrap();
-        joined.write_to(&mut sector).unwrap();
+        joined.write_to(&mut sector);
         let sectors = File::options().write(true).open(lockspace.path()).unwrap();
         sectors.write_all_at(&sector, 512).unwrap();
         assert_eq!(asked_after(100), Ok(false), "a sanlock host may hold it");
-        free.write_to(&mut sector).unwrap();
+        free.write_to(&mut sector);
         sectors.write_all_at(&sector, 512).unwrap();
         assert_eq!(asked_after(100), Ok(true));
 

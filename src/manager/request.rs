@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::AcquireError;
 use super::failure::FailureAction;
 use super::guard::Wishes;
+use super::spelling::{check_absolute, check_disk_path};
 use crate::fence::OwnerProcess;
 use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
@@ -159,8 +160,10 @@ impl LockRequest {
         }
     }
 
-    /// Also the disk at `path`. The path must be absolute, and **the same on every host**: it is
-    /// what the disk is known by, taken as it is, with no link resolved.
+    /// Also the disk at `path`. The path must be absolute, in normal form, and **the same on every host**:
+    /// it is what the disk is known by, taken as it is, with no link resolved. A disk with two paths has two
+    /// leases, and two guests. So one with a symbolic link in it, but for links below `/dev`, is
+    /// warned of when it is acquired.
     pub fn disk(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
         self.disks.push((path.into(), access));
         self
@@ -203,8 +206,9 @@ impl LockRequest {
 
     /// Calls `callback` should the locks be lost: once, on a thread of its own, before what
     /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it ends there. It is
-    /// not called after a release, but may still be running when one returns; nor when the locks are
-    /// given back because their [owner](Owner::process) has ended.
+    /// not called after a release, but may still be running when one returns. Nor is it, or anything
+    /// done, for what happens after the [owner](Owner::process) has ended, by which its locks are given
+    /// back; a loss that came first is told and acted upon though the owner has ended since.
     pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
         self.on_lost.push(Box::new(callback));
         self
@@ -216,10 +220,10 @@ impl LockRequest {
             return Err(AcquireError::NothingToLock);
         }
         for (path, _) in &self.disks {
-            check_path(path)?;
+            check_disk_path(path)?;
         }
         for lease in &self.leases {
-            check_path(&lease.path)?;
+            check_absolute(&lease.path)?;
         }
         let disks = self.disks.iter().map(|(path, _)| (path, None));
         let leases = self.leases.iter().map(|at| (&at.path, Some(at.offset)));
@@ -247,16 +251,6 @@ impl LockRequest {
             action: std::mem::take(&mut self.action),
             on_owner_end: std::mem::take(&mut self.on_owner_end),
             owner,
-        })
-    }
-}
-
-fn check_path(path: &Path) -> Result<(), AcquireError> {
-    if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
-        Ok(())
-    } else {
-        Err(AcquireError::PathNotAbsolute {
-            path: path.to_owned(),
         })
     }
 }

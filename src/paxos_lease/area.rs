@@ -1,17 +1,23 @@
 //! Where a lease lies, and reading and writing its sectors. The only file that knows how many disks
-//! it lies on.
+//! it lies on, and the only one that writes.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::rules::decode_block;
+use super::error::{AcquireError, LeaseIoError, NotWritten};
+use super::image::{BlockSeen, LeaseImage, PhaseRead};
+use super::rules;
+use crate::delta_lease::Membership;
 use crate::delta_lease::rules::decode_leader;
 use crate::format::{
-    Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LeaseVersion,
-    LockspaceName, PaxosLeader, ResourceName,
+    Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LockspaceName,
+    PaxosLeader, ResourceName, Structure,
 };
-use crate::probe::mutation;
-use crate::world::{OsError, ReadError, SectorBuf, World, WriteError};
+use crate::probe::witness;
+use crate::world::{SectorBuf, Timestamp, World};
+
+/// A record that changes its shape at each of so many reads is not believed.
+const SHAPES_MAX: u32 = 3;
 
 /// How a lease is laid out: its geometry, and how many hosts take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,10 @@ impl LeaseShape {
     pub(super) fn covers(self, other: Self) -> bool {
         self.geometry == other.geometry && other.num_hosts <= self.num_hosts
     }
+
+    fn len(self) -> usize {
+        self.geometry.lease_len(self.num_hosts)
+    }
 }
 
 /// Where a lease lies and what it is called.
@@ -53,401 +63,253 @@ pub struct LeaseArea<D> {
     pub expected_shape: LeaseShape,
 }
 
-/// Why a sector of a lease could not be read, believed or written. Offsets are bytes from the start
-/// of the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LeaseIoError {
-    /// The storage did not give it.
-    #[error("the lease cannot be read at byte {offset}: {error}")]
-    Read {
-        /// Where the read began.
-        offset: u64,
-        /// Why.
-        error: ReadError,
-    },
-    /// The storage gave something that is not this lease.
-    #[error("the lease at byte {offset} is not valid: {error}")]
-    Format {
-        /// Where the sector begins.
-        offset: u64,
-        /// What is wrong with it.
-        error: FormatError,
-    },
-    /// The storage did not report the write as done.
-    #[error("the lease cannot be written at byte {offset}: {error}")]
-    Write {
-        /// Where the sector begins.
-        offset: u64,
-        /// Why.
-        error: WriteError,
-    },
-}
-
-impl LeaseIoError {
-    /// Whether something else than this lease lies there, or nothing: the file was cut off, cleared
-    /// or overwritten, or is gone on its server. Damage within a record is none of these: no host
-    /// can take a lease that is damaged.
-    pub(super) const fn shows_other_content(self) -> bool {
-        match self {
-            Self::Read { error, .. } => match error {
-                ReadError::EndOfFile { .. } => true,
-                ReadError::Failed(OsError(errno)) => errno == libc::ESTALE,
-                ReadError::TimedOut(_) => false,
-            },
-            Self::Format { error, .. } => matches!(
-                error,
-                FormatError::Magic { .. }
-                    | FormatError::Cleared { .. }
-                    | FormatError::LockspaceName { .. }
-                    | FormatError::ResourceName { .. }
-            ),
-            Self::Write { .. } => false,
-        }
-    }
-}
-
-/// Whether two blocks have the same part in the same ballot. The flags are left out: no checksum
-/// covers them.
-pub(super) fn same_values(a: Dblock, b: Dblock) -> bool {
-    (a.version, a.mbal, a.bal, a.input) == (b.version, b.mbal, b.bal, b.input)
-}
-
-/// One read of a lease: the leader and all blocks in use, checked.
-#[derive(Clone, Debug)]
-pub(super) struct LeaseImage {
+/// I/O of one member host on one lease.
+pub(super) struct LeaseIo<'a, W: World> {
+    pub(super) world: &'a W,
+    pub(super) membership: &'a Membership<W::Disk>,
+    pub(super) area: &'a LeaseArea<W::Disk>,
+    /// How the lease is laid out, as far as is known.
     pub(super) shape: LeaseShape,
-    pub(super) leader: PaxosLeader,
-    pub(super) blocks: Vec<BlockSeen>,
-}
-
-/// One read of all blocks, checked; and of the leader, which is not looked at where it is damaged.
-#[derive(Clone, Debug)]
-pub(super) struct Look {
-    pub(super) leader: Option<PaxosLeader>,
-    pub(super) blocks: Vec<BlockSeen>,
-}
-
-/// What one read showed of one host's sector, where it showed anything.
-#[derive(Clone, Debug)]
-pub(super) struct BlockSeen {
-    pub(super) host: HostId,
-    pub(super) block: Option<Dblock>,
-    pub(super) shared: Option<Generation>,
-    pub(super) note: Option<HolderNote>,
-}
-
-impl LeaseImage {
-    pub(super) fn block_of(&self, host: HostId) -> Option<Dblock> {
-        self.blocks
-            .iter()
-            .find(|seen| seen.host == host)
-            .and_then(|seen| seen.block)
-    }
-
-    pub(super) fn note_of(&self, host: HostId) -> Option<&HolderNote> {
-        let seen = self.blocks.iter().find(|seen| seen.host == host)?;
-        seen.note.as_ref()
-    }
-
-    /// The largest ballot number that any host ever used here.
-    pub(super) fn max_mbal(&self) -> u64 {
-        self.blocks
-            .iter()
-            .filter_map(|seen| seen.block)
-            .map(|block| block.mbal)
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// The newest version that any host ever balloted for.
-    pub(super) fn max_version(&self) -> LeaseVersion {
-        let versions = self
-            .blocks
-            .iter()
-            .filter_map(|seen| seen.block)
-            .map(|block| block.version);
-        versions.max().unwrap_or(LeaseVersion::new(0))
-    }
-
-    /// Who holds the lease in shared mode, by what stands there.
-    pub(super) fn sharers(&self) -> impl Iterator<Item = (HostId, Generation)> {
-        self.blocks
-            .iter()
-            .filter_map(|seen| Some((seen.host, seen.shared?)))
-    }
-}
-
-/// In which generation `host` holds the lease shared, if it does.
-///
-/// The mark has no checksum. The block beside it has, and was written by the same host in the same
-/// life: where that proposes a later generation, the mark's own is damaged, and would make a live
-/// sharer look dead.
-pub(super) fn sharer(sector: &DblockSector, host: HostId) -> Option<Generation> {
-    let marked = sector.shared?;
-    let block = sector.block.ok().flatten();
-    let proposed = block
-        .and_then(|block| block.input)
-        .filter(|input| input.owner == u64::from(host))
-        .map(|input| Generation::new(input.generation));
-    let proposed = proposed.filter(|_| !mutation!(SharerMarkTrusted));
-    Some(proposed.map_or(marked, |proposed| proposed.max(marked)))
 }
 
 impl<D: Clone + fmt::Debug> LeaseArea<D> {
-    fn at(&self, offset_in_area: u64) -> u64 {
-        self.offset.saturating_add(offset_in_area)
-    }
-
-    /// The error that says what is wrong at `offset_in_area`.
-    pub(super) fn format_error(&self, offset_in_area: u64, error: FormatError) -> LeaseIoError {
-        LeaseIoError::Format {
-            offset: self.at(offset_in_area),
-            error,
-        }
-    }
-
-    async fn read_at<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        offset: u64,
-        len: usize,
-        timeout: Duration,
-    ) -> Result<SectorBuf, LeaseIoError> {
-        let read = world
-            .read(&self.disk, offset, SectorBuf::zeroed(len), timeout)
-            .await;
-        read.map_err(|error| LeaseIoError::Read { offset, error })
-    }
-
-    fn decode_leader(&self, sector: &[u8]) -> Result<PaxosLeader, LeaseIoError> {
-        decode_leader(sector, PaxosLeader::decode)
-            .and_then(|leader| leader.expect_names(&self.lockspace, &self.resource))
-            .map_err(|error| LeaseIoError::Format {
-                offset: self.offset,
-                error,
-            })
-    }
-
-    /// Whether a write of this host to any sector of the lease has not ended yet, from whatever
+    /// Whether a write of this host to any sector of the lease has not completed yet, from whatever
     /// acquire or release.
     ///
-    /// What is read meanwhile may still be overwritten by it, so nothing may be decided on such a
-    /// read.
+    /// What is read meanwhile may still be overwritten by that write, so nothing may be decided on
+    /// such a read.
     pub(super) fn has_write_in_flight<W: World<Disk = D>>(
         &self,
         world: &W,
         shape: LeaseShape,
     ) -> bool {
-        world.is_write_in_flight(
-            &self.disk,
-            self.offset,
-            shape.geometry.lease_len(shape.num_hosts),
-        )
+        world.is_write_in_flight(&self.disk, self.offset, shape.len())
+    }
+}
+
+impl<'a, W: World> LeaseIo<'a, W> {
+    pub(super) const fn new(
+        world: &'a W,
+        membership: &'a Membership<W::Disk>,
+        area: &'a LeaseArea<W::Disk>,
+        shape: LeaseShape,
+    ) -> Self {
+        Self {
+            world,
+            membership,
+            area,
+            shape,
+        }
     }
 
-    /// The same for the leader's sector alone.
-    pub(super) fn has_leader_write_in_flight<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-    ) -> bool {
-        world.is_write_in_flight(&self.disk, self.offset, shape.geometry.sector_size())
+    /// This host.
+    pub(super) const fn me(&self) -> HostId {
+        self.membership.host_id()
     }
 
-    /// The same for the sector of `host` alone.
-    pub(super) fn has_block_write_in_flight<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        host: HostId,
-    ) -> bool {
-        let offset = self.at(shape.geometry.dblock_offset(host));
-        world.is_write_in_flight(&self.disk, offset, shape.geometry.sector_size())
+    /// This host in this generation.
+    pub(super) const fn us(&self) -> (HostId, Generation) {
+        (self.membership.host_id(), self.membership.generation())
     }
 
-    /// Reads the leader and the sector of `host`, with all that lies between, in one read.
-    pub(super) async fn read_leader_and_block<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        host: HostId,
-        timeout: Duration,
-    ) -> Result<(PaxosLeader, DblockSector), LeaseIoError> {
-        let geometry = shape.geometry;
-        let len = geometry.lease_len(host.get());
-        let area = self.read_at(world, self.offset, len, timeout).await?;
-        let leader = self.decode_leader(&area)?;
-        let at = geometry.dblock_offset(host);
-        let sector = geometry.sector(&area, at);
-        let sector = sector.map_err(|error| self.format_error(at, error))?;
-        Ok((leader, decode_block(sector, host)))
+    pub(super) fn now(&self) -> Timestamp {
+        self.world.now()
     }
+
+    /// How long one read may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.membership.timing().io()
+    }
+
+    /// INV-INCARNATION: whether `note`, which stands in the own sector, is of a twin.
+    pub(super) fn is_twins(&self, note: Option<&HolderNote>) -> bool {
+        let (generation, ours) = (self.membership.generation(), self.membership.incarnation());
+        note.is_some_and(|note| rules::is_of_twin(note, generation, ours))
+    }
+
+    /// Whether this host still is a member; to be asked where there is nothing to write.
+    pub(super) fn check_member(&self) -> Result<(), AcquireError> {
+        if rules::is_member(self.membership.expiry().is_held(self.now())) {
+            return Ok(());
+        }
+        witness!(LostInAcquire);
+        Err(AcquireError::LockspaceLost)
+    }
+
+    // Writes in flight.
+
+    pub(super) fn is_lease_in_flight(&self) -> bool {
+        self.area.has_write_in_flight(self.world, self.shape)
+    }
+
+    pub(super) fn is_leader_in_flight(&self) -> bool {
+        self.is_sector_in_flight(0)
+    }
+
+    pub(super) fn is_own_block_in_flight(&self) -> bool {
+        self.is_sector_in_flight(self.shape.geometry.dblock_offset(self.me()))
+    }
+
+    fn is_sector_in_flight(&self, at: u64) -> bool {
+        let len = self.shape.geometry.sector_size();
+        self.world
+            .is_write_in_flight(&self.area.disk, self.on_disk(at), len)
+    }
+
+    // Reading.
 
     /// Reads the leader and all blocks in one read. Where the record tells of another shape than
     /// was expected, that shape is adopted and the lease read again.
     ///
     /// A sector that is wrong in any way is an error: nothing is decided on the rest.
-    pub(super) async fn read_image<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        expected: LeaseShape,
-        host: HostId,
-        timeout: Duration,
-    ) -> Result<LeaseImage, LeaseIoError> {
-        let mut shape = expected;
-        // Twice at most with other shapes: a record that changes its shape at each read is not
-        // believed.
-        for _ in 0..3 {
-            let len = shape.geometry.lease_len(shape.num_hosts);
-            let area = self.read_at(world, self.offset, len, timeout).await?;
-            let leader = self.decode_leader(&area)?;
+    pub(super) async fn read_all(&self) -> Result<LeaseImage, LeaseIoError> {
+        let mut shape = self.shape;
+        for _ in 0..SHAPES_MAX {
+            let bytes = self.read(0, shape.len()).await?;
+            let leader = self.decode_leader(&bytes)?;
             let found = LeaseShape {
                 geometry: leader.geometry(),
                 num_hosts: leader.num_hosts(),
             };
             if shape.covers(found) {
-                let leader = leader
-                    .expect_host(host)
-                    .map_err(|error| LeaseIoError::Format {
-                        offset: self.offset,
-                        error,
-                    })?;
-                let blocks = self.decode_blocks(&area, found)?;
+                let leader = leader.expect_host(self.me());
                 return Ok(LeaseImage {
                     shape: found,
-                    leader,
-                    blocks,
+                    leader: leader.map_err(|error| self.invalid(0, error))?,
+                    blocks: self.decode_blocks(&bytes, found)?,
                 });
             }
             shape = found;
         }
-        Err(LeaseIoError::Format {
-            offset: self.offset,
-            error: FormatError::Unstable {
-                structure: crate::format::Structure::PaxosLeader,
-            },
+        let structure = Structure::PaxosLeader;
+        Err(self.invalid(0, FormatError::Unstable { structure }))
+    }
+
+    /// Reads all blocks in use, with the leader, which comes along in the same read.
+    pub(super) async fn read_blocks(&self) -> Result<PhaseRead, LeaseIoError> {
+        let bytes = self.read(0, self.shape.len()).await?;
+        Ok(PhaseRead {
+            leader: self.decode_leader(&bytes).ok(),
+            blocks: self.decode_blocks(&bytes, self.shape)?,
         })
+    }
+
+    /// Reads and checks the leader record.
+    pub(super) async fn read_leader(&self) -> Result<PaxosLeader, LeaseIoError> {
+        let sector = self.read(0, self.shape.geometry.sector_size()).await?;
+        self.decode_leader(&sector)
+    }
+
+    /// Reads the sector of one host.
+    pub(super) async fn read_block(&self, host: HostId) -> Result<DblockSector, LeaseIoError> {
+        let geometry = self.shape.geometry;
+        let at = geometry.dblock_offset(host);
+        let sector = self.read(at, geometry.sector_size()).await?;
+        Ok(rules::decode_block(&sector, host))
+    }
+
+    /// Reads the leader and the own block, with all that lies between, in one read.
+    pub(super) async fn read_leader_and_own_block(
+        &self,
+    ) -> Result<(PaxosLeader, DblockSector), LeaseIoError> {
+        let (geometry, me) = (self.shape.geometry, self.me());
+        let bytes = self.read(0, geometry.lease_len(me.get())).await?;
+        let leader = self.decode_leader(&bytes)?;
+        let at = geometry.dblock_offset(me);
+        let sector = geometry.sector(&bytes, at);
+        let sector = sector.map_err(|error| self.invalid(at, error))?;
+        Ok((leader, rules::decode_block(sector, me)))
+    }
+
+    /// The own block in its sector, which must be undamaged.
+    pub(super) fn own_block(&self, sector: &DblockSector) -> Result<Option<Dblock>, LeaseIoError> {
+        let at = self.shape.geometry.dblock_offset(self.me());
+        sector.block.map_err(|error| self.invalid(at, error))
+    }
+
+    /// The error that says what is wrong with the sector at `at` in the area.
+    pub(super) fn invalid(&self, at: u64, error: FormatError) -> LeaseIoError {
+        LeaseIoError::Format {
+            offset: self.on_disk(at),
+            error,
+        }
+    }
+
+    async fn read(&self, at: u64, len: usize) -> Result<SectorBuf, LeaseIoError> {
+        let (offset, buf) = (self.on_disk(at), SectorBuf::zeroed(len));
+        let timeout = self.timeout();
+        let read = self.world.read(&self.area.disk, offset, buf, timeout).await;
+        read.map_err(|error| LeaseIoError::Read { offset, error })
+    }
+
+    fn on_disk(&self, at: u64) -> u64 {
+        self.area.offset.saturating_add(at)
+    }
+
+    fn decode_leader(&self, sector: &[u8]) -> Result<PaxosLeader, LeaseIoError> {
+        decode_leader(sector, PaxosLeader::decode)
+            .and_then(|leader| leader.expect_names(&self.area.lockspace, &self.area.resource))
+            .map_err(|error| self.invalid(0, error))
     }
 
     fn decode_blocks(
         &self,
-        area: &[u8],
+        bytes: &[u8],
         shape: LeaseShape,
     ) -> Result<Vec<BlockSeen>, LeaseIoError> {
-        let mut blocks = Vec::new();
-        for id in 1..=u64::from(shape.num_hosts) {
-            let Ok(host) = HostId::new(id) else { break };
-            let in_area = shape.geometry.dblock_offset(host);
-            let format = |error| LeaseIoError::Format {
-                offset: self.at(in_area),
-                error,
-            };
-            let sector = shape.geometry.sector(area, in_area).map_err(format)?;
-            let found = decode_block(sector, host);
-            let block = match found.block {
-                Err(_) if mutation!(DamagedBlockSkipped) => None,
-                block => block.map_err(format)?,
-            };
-            if block.is_some() || found.shared.is_some() {
-                blocks.push(BlockSeen {
-                    host,
-                    block,
-                    shared: sharer(&found, host),
-                    note: found.note.present(),
-                });
-            }
-        }
-        Ok(blocks)
+        let hosts = (1..=u64::from(shape.num_hosts)).map_while(|id| HostId::new(id).ok());
+        let blocks = hosts.map(|host| {
+            let at = shape.geometry.dblock_offset(host);
+            let sector = shape.geometry.sector(bytes, at);
+            sector
+                .and_then(|sector| BlockSeen::decode(sector, host))
+                .map_err(|error| self.invalid(at, error))
+        });
+        blocks.filter_map(Result::transpose).collect()
     }
 
-    /// Reads all blocks in use, with the leader, which comes along in the same read.
-    pub(super) async fn read_blocks<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        timeout: Duration,
-    ) -> Result<Look, LeaseIoError> {
-        let area = self
-            .read_at(
-                world,
-                self.offset,
-                shape.geometry.lease_len(shape.num_hosts),
-                timeout,
-            )
-            .await?;
-        Ok(Look {
-            leader: self.decode_leader(&area).ok(),
-            blocks: self.decode_blocks(&area, shape)?,
-        })
-    }
-
-    /// Reads the sector of one host.
-    pub(super) async fn read_block<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        host: HostId,
-        timeout: Duration,
-    ) -> Result<DblockSector, LeaseIoError> {
-        let offset = self.at(shape.geometry.dblock_offset(host));
-        let sector = self
-            .read_at(world, offset, shape.geometry.sector_size(), timeout)
-            .await?;
-        Ok(decode_block(&sector, host))
-    }
-
-    /// Reads and checks the leader record.
-    pub(super) async fn read_leader<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        timeout: Duration,
-    ) -> Result<PaxosLeader, LeaseIoError> {
-        let sector = self
-            .read_at(world, self.offset, shape.geometry.sector_size(), timeout)
-            .await?;
-        self.decode_leader(&sector)
-    }
+    // Writing.
 
     /// Writes the leader record.
-    pub(super) async fn write_leader<W: World<Disk = D>>(
-        &self,
-        world: &W,
-        shape: LeaseShape,
-        leader: &PaxosLeader,
-        timeout: Duration,
-    ) -> Result<(), LeaseIoError> {
-        let mut sector = SectorBuf::zeroed(shape.geometry.sector_size());
-        // A sector has room for the record.
-        let _ = leader.write_to(&mut sector);
-        let written = world.write(&self.disk, self.offset, sector, timeout).await;
-        written.map_err(|error| LeaseIoError::Write {
-            offset: self.offset,
-            error,
-        })
+    pub(super) async fn write_leader(&self, leader: &PaxosLeader) -> Result<(), NotWritten> {
+        let mut head = [0; 512];
+        leader.write_to(&mut head);
+        self.write(0, SectorBuf::sector(self.shape.geometry, &head))
+            .await
     }
 
-    /// Writes the sector of `host`: its block, our note beside it, and no shared lock. `None`
-    /// empties the sector.
-    pub(super) async fn write_block<W: World<Disk = D>>(
+    /// Writes the own sector: block, note, and no shared mark.
+    pub(super) async fn write_own_block(
         &self,
-        world: &W,
-        shape: LeaseShape,
-        host: HostId,
-        content: Option<(&Dblock, Option<&HolderNote>)>,
-        timeout: Duration,
-    ) -> Result<(), LeaseIoError> {
-        let offset = self.at(shape.geometry.dblock_offset(host));
-        let mut sector = SectorBuf::zeroed(shape.geometry.sector_size());
-        if let Some((block, note)) = content {
-            // A sector has room for both.
-            let _ = block.write_to(&mut sector);
-            if let Some(note) = note {
-                let _ = note.write_to(&mut sector);
-            }
+        block: &Dblock,
+        note: Option<&HolderNote>,
+    ) -> Result<(), NotWritten> {
+        let geometry = self.shape.geometry;
+        let mut head = [0; 512];
+        block.write_to(&mut head);
+        if let Some(note) = note {
+            note.write_to(&mut head);
         }
-        let written = world.write(&self.disk, offset, sector, timeout).await;
-        written.map_err(|error| LeaseIoError::Write { offset, error })
+        let sector = SectorBuf::sector(geometry, &head);
+        self.write(geometry.dblock_offset(self.me()), sector).await
+    }
+
+    /// Empties the sector of a host that is dead.
+    pub(super) async fn clear_sector_of(&self, host: HostId) -> Result<(), NotWritten> {
+        let geometry = self.shape.geometry;
+        let sector = SectorBuf::zeroed(geometry.sector_size());
+        self.write(geometry.dblock_offset(host), sector).await
+    }
+
+    /// INV-MEMBER: no write is asked for unless this host's delta lease is held at this instant, and none
+    /// is started later than it is.
+    async fn write(&self, at: u64, sector: SectorBuf) -> Result<(), NotWritten> {
+        let limit = self.membership.write_limit(self.now());
+        let limit = limit.ok_or(NotWritten::LockspaceLost)?;
+        let offset = self.on_disk(at);
+        let written = self.world.write(&self.area.disk, offset, sector, limit);
+        written
+            .await
+            .map_err(|error| NotWritten::Unknown(LeaseIoError::Write { offset, error }))
     }
 }

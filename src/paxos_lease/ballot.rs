@@ -1,414 +1,247 @@
-//! One instance of Disk Paxos: the two phases and the commit, with the retries of a ballot that was
-//! overtaken.
+//! Disk Paxos: one instance for each version of the lease, after figure 1 of Gafni and Lamport.
 //!
 //! | paper | here |
 //! | --- | --- |
-//! | processor p | host id |
-//! | `dblock[p]` | the block in the sector of that host |
-//! | `mbal`, `bal`, `inp` | the fields of those names; `inp` is owner, generation and stamp |
-//! | commit | the leader record is written with the chosen input |
+//! | processor *p*, disk *d* | host id; there is one disk, so the own block is a majority |
+//! | `dblock[p]`: `mbal`, `bal`, `inp` | [`Dblock`]: `mbal`, `bal`, `input` |
+//! | `NotAnInput` | `input` is `None` |
+//! | `input[p]` | `Attempt::input_for` |
+//! | `blocksSeen`, `nonInitBlks` | the blocks of one read of all; those of this version that have accepted a value |
+//! | `StartBallot` | [`decide()`] |
+//! | `Phase1or2Write`, `Phase1or2Read` | [`write_and_read()`] |
+//! | `EndPhase1or2` | [`ballot()`] |
+//! | `output[p]` | the leader record: [`commit()`] |
+//!
+//! Three things are not in the paper. A version that others have left behind is given up
+//! ([`Abort::BeginAnew`]). The chosen value is written to the leader, by whoever got it chosen; so a host
+//! can find its own input committed by another, and must tell it from an older one of its own
+//! (INV-INPUT). And `dblock[p]` is not kept in memory from one acquire to the next, but taken from the
+//! disk (INV-KEEP).
 
 use std::time::Duration;
 
-use super::acquire::{AcquireError, Attempt};
-use super::area::{BlockSeen, LeaseImage};
-use super::{HeldLease, names_us};
+use super::area::LeaseIo;
+use super::attempt::Attempt;
+use super::continuity;
+use super::error::{AcquireError, LeaseIoError, NotWritten};
+use super::give_back::Debt;
+use super::held::HeldLease;
+use super::image::{BlockSeen, LeaseImage, PhaseRead, dblocks, sharers};
+use super::judge;
+use super::rules::{self, Overtaken};
 use crate::format::{
     Commit, Dblock, FormatError, Generation, HostId, Input, LeaseVersion, PaxosLeader, Structure,
 };
-use crate::probe::{mutation, waypoint, witness};
+use crate::probe::{waypoint, witness};
 use crate::world::World;
 
-/// How many ballot numbers one acquire uses for one version before it gives up.
-const ROUNDS_MAX: u32 = 64;
+/// How many ballots one acquire starts for one version before it gives up.
+const BALLOTS_MAX: u32 = 64;
 
-/// A ballot that was overtaken waits for less than this before it tries again, so that someone gets
-/// through.
+/// After a ballot that was overtaken a host waits for less than this before it starts the next, so that
+/// some host gets through.
 const RETRY_DELAY_MILLIS: u64 = 1000;
 
-/// What the leader is when it is read again.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once for each round and moved on at once"
-)]
-enum LeaderNow {
-    /// What it was at first.
-    Unchanged,
-    /// Another host committed this acquire's own input: the lease is won.
-    NamesOurInput(HeldLease),
-    /// Anything else.
-    Moved,
-}
-
-/// How a ballot ended.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once for each acquire and moved on at once"
-)]
-pub(super) enum BallotEnd {
-    /// This acquire's own input is committed.
-    Won {
-        held: HeldLease,
-        sharers: Vec<(HostId, Generation)>,
-    },
-    /// Everything must be read again: the version went to somebody else, or newer ones exist.
-    Restart,
-}
-
-/// What one look at all blocks says about our ballot.
-enum Outlook {
-    /// Nobody overtook us. The accepted input with the highest ballot, if any host accepted one.
-    Clear { accepted: Option<Input> },
-    /// Someone began a higher ballot for the same version: this is its number.
-    HigherBallot(u64),
-    /// Someone ballots for a newer version.
-    NewerVersion,
-}
-
-impl<W: World> Attempt<'_, W> {
-    /// Ballots for version `next`. `reread_leader`: time has passed since `image` was read.
-    pub(super) async fn ballot(
-        &mut self,
-        image: &LeaseImage,
-        next: LeaseVersion,
-        reread_leader: bool,
-    ) -> Result<BallotEnd, AcquireError> {
-        let me = self.membership.host_id();
-        let mut mbal = self.number_above(image, image.max_mbal())?;
-        // INV-KEEP: what we accepted for this version, in whatever earlier acquire, stays accepted.
-        let mut kept = image
-            .block_of(me)
-            .filter(|block| block.version == next && !mutation!(EarlierAcceptForgotten))
-            .and_then(accepted_of);
-        for round in 0..ROUNDS_MAX {
-            waypoint!(
-                (image.leader, image.shape, next, mbal, kept),
-                round > 0 || reread_leader,
-                (self.own_input, &self.left_behind, &self.sharers),
-                (self.unchanged_since, self.passed_over),
-            );
-            if (round > 0 || reread_leader) && !mutation!(LeaderNotReread) {
-                match self.reread_leader(image, next).await? {
-                    LeaderNow::Unchanged => {}
-                    LeaderNow::NamesOurInput(held) => {
-                        witness!(NamesOurInput);
-                        self.check_member()?;
-                        return Ok(BallotEnd::Won {
-                            held,
-                            sharers: std::mem::take(&mut self.sharers),
-                        });
-                    }
-                    LeaderNow::Moved => {
-                        witness!(RestartLeaderMoved);
-                        return Ok(BallotEnd::Restart);
-                    }
-                }
-            }
-            let overtaken_by = match self.one_round(image, next, mbal, &mut kept).await? {
-                Round::Won(held) => {
-                    return Ok(BallotEnd::Won {
-                        held,
-                        sharers: std::mem::take(&mut self.sharers),
-                    });
-                }
-                Round::Restart => return Ok(BallotEnd::Restart),
-                Round::Overtaken(by) => by,
-            };
-            let pause = self.world.random(RETRY_DELAY_MILLIS);
-            self.world.sleep(Duration::from_millis(pause)).await;
-            if !mutation!(BallotNumberKept) {
-                mbal = self.number_above(image, overtaken_by.max(mbal))?;
-            }
-        }
-        Err(AcquireError::Contended { rounds: ROUNDS_MAX })
-    }
-
-    /// The next ballot number of this host above `seen`. Equal to the host id modulo the number of
-    /// hosts, so no two hosts ever use the same.
-    fn number_above(&self, image: &LeaseImage, seen: u64) -> Result<u64, AcquireError> {
-        if mutation!(BallotNumberShared) {
-            return seen.checked_add(1).ok_or(AcquireError::NumbersUsedUp);
-        }
-        let me = u64::from(self.membership.host_id());
-        let hosts = u64::from(image.shape.geometry.max_hosts());
-        let number = match seen.checked_rem(hosts) {
-            _ if seen == 0 => Some(me),
-            Some(rest) => seen
-                .checked_sub(rest)
-                .and_then(|base| base.checked_add(hosts)?.checked_add(me)),
-            None => None,
-        };
-        number.ok_or(AcquireError::NumbersUsedUp)
-    }
-
-    /// Reads the leader again, which another host may have written since `image`, even with our own
-    /// input.
-    async fn reread_leader(
-        &mut self,
-        image: &LeaseImage,
-        next: LeaseVersion,
-    ) -> Result<LeaderNow, AcquireError> {
-        let leader = self
-            .lease
-            .read_leader(self.world, image.shape, self.io())
-            .await?;
-        if leader == image.leader {
-            return Ok(LeaderNow::Unchanged);
-        }
-        // INV-INPUT: this acquire's own input for this very version, or no success.
-        let is_ours = self.own_input == Some((next, leader.input()))
-            || mutation!(LeaderNamesUsSuffices) && names_us(&leader, self.membership);
-        if is_ours && self.is_twins_commit(&leader, next) {
-            return Err(self.held_by_twin());
-        }
-        match &self.left_behind {
-            Some(debt) if is_ours && leader.version() == next && !leader.is_free() => {
-                Ok(LeaderNow::NamesOurInput(HeldLease {
-                    shape: image.shape,
-                    leader,
-                    block: debt.block(),
-                    unchanged_since: self.unchanged_since.map(|(_, since)| since),
-                    incarnation: self.membership.incarnation(),
-                }))
-            }
-            _ => Ok(LeaderNow::Moved),
-        }
-    }
-
-    async fn one_round(
-        &mut self,
-        image: &LeaseImage,
-        next: LeaseVersion,
-        mbal: u64,
-        kept: &mut Option<(u64, Input)>,
-    ) -> Result<Round, AcquireError> {
-        // Phase 1: announce the ballot, then see what others accepted.
-        let kept_now = kept.filter(|_| !mutation!(AcceptedForgotten));
-        let (bal, input) = kept_now.map_or((0, None), |(bal, input)| (bal, Some(input)));
-        let announced = Dblock {
-            mbal,
-            bal,
-            input,
-            ..Dblock::for_version(next)
-        };
-        if input.is_some() {
-            witness!(KeptValue);
-        }
-        let accepted = match self.phase_1(image, announced).await? {
-            Outlook::HigherBallot(by) => return Ok(Round::Overtaken(by)),
-            Outlook::NewerVersion => return Ok(Round::Restart),
-            Outlook::Clear { accepted } => accepted,
-        };
-
-        // Phase 2: accept a value ourselves, then see that nobody overtook us meanwhile.
-        let own_input = self.input_for(next);
-        let chosen = accepted
-            .filter(|_| !mutation!(AcceptedIgnored))
-            .unwrap_or(own_input);
-        if chosen != own_input {
-            witness!(AdoptedValue);
-        }
-        *kept = Some((mbal, chosen));
-        let accepting = Dblock {
-            bal: mbal,
-            input: Some(chosen),
-            ..announced
-        };
-        waypoint!(
-            (image.leader, image.shape, accepting),
-            (self.own_input, &self.left_behind, &self.sharers),
-            (self.unchanged_since, self.passed_over),
-        );
-        match self.phase_2(image, accepting).await? {
-            Outlook::HigherBallot(by) => return Ok(Round::Overtaken(by)),
-            Outlook::NewerVersion => return Ok(Round::Restart),
-            Outlook::Clear { .. } => {}
-        }
-        waypoint!(
-            (image.leader, image.shape, accepting),
-            (self.own_input, &self.left_behind, &self.sharers),
-            (self.unchanged_since, self.passed_over),
-        );
-
-        // The value is chosen. Make it known.
-        let leader = self.commit(image, next, chosen).await?;
-        let names_us = chosen.owner == own_input.owner;
-        if chosen != own_input && !(names_us && mutation!(CommitNamesUsSuffices)) {
-            witness!(CommittedOther);
-            return Ok(Round::Restart);
-        }
-        self.check_member()?;
-        witness!(CommittedOwn);
-        Ok(Round::Won(HeldLease {
-            shape: image.shape,
-            leader,
-            block: accepting,
-            unchanged_since: self.unchanged_since.map(|(_, since)| since),
-            incarnation: self.membership.incarnation(),
-        }))
-    }
-
-    async fn phase_1(
-        &mut self,
-        image: &LeaseImage,
-        announced: Dblock,
-    ) -> Result<Outlook, AcquireError> {
-        if mutation!(Phase1Skipped) {
-            return Ok(Outlook::Clear { accepted: None });
-        }
-        self.write_own_block(image, announced).await?;
-        let look_at = self.lease.read_blocks(self.world, image.shape, self.io());
-        let blocks = look_at.await?.blocks;
-        self.sharers = blocks
-            .iter()
-            .filter_map(|seen| Some((seen.host, seen.shared?)))
-            .collect();
-        self.check_expected_blocks(&image.leader, &blocks).await?;
-        Ok(look(&blocks, announced.mbal, announced.version))
-    }
-
-    async fn phase_2(
-        &mut self,
-        image: &LeaseImage,
-        accepting: Dblock,
-    ) -> Result<Outlook, AcquireError> {
-        self.write_own_block(image, accepting).await?;
-        if mutation!(Phase2ReadSkipped) {
-            return Ok(Outlook::Clear { accepted: None });
-        }
-        let seen = self
-            .lease
-            .read_blocks(self.world, image.shape, self.io())
-            .await?;
-        self.refuse_twin_in_ballot(&seen, accepting.version)?;
-        Ok(look(&seen.blocks, accepting.mbal, accepting.version))
-    }
-
-    async fn write_own_block(
-        &mut self,
-        image: &LeaseImage,
-        block: Dblock,
-    ) -> Result<(), AcquireError> {
-        let limit = self.write_limit()?;
-        self.leave_behind(image.shape, block);
-        let own = self.own_input.map(|(_, input)| input);
-        // The note speaks for our own input only: we do not hold what we accept for another host.
-        let note = (block.input.is_some() && block.input == own)
-            .then(|| self.note_for(block.version))
-            .flatten();
-        let content = Some((&block, note.as_ref()));
-        let me = self.membership.host_id();
-        let written = self
-            .lease
-            .write_block(self.world, image.shape, me, content, limit)
-            .await;
-        if written.is_err() && mutation!(FailedWriteForgotten) {
-            self.left_behind = None;
-        }
-        Ok(written?)
-    }
-
-    /// The owner that an input proposes. A block is any host's bytes: what would make a leader that
-    /// no host can read is not committed.
-    fn checked_owner(&self, image: &LeaseImage, chosen: Input) -> Result<HostId, AcquireError> {
-        let me = self.membership.host_id();
-        let bad = |error| {
-            self.lease
-                .format_error(image.shape.geometry.dblock_offset(me), error)
-        };
-        let structure = Structure::Dblock(me);
-        if chosen.timestamp == 0 {
-            return Err(bad(FormatError::InputWithoutTime { structure }).into());
-        }
-        let owner = HostId::new(chosen.owner)
-            .ok()
-            .filter(|owner| owner.get() <= image.shape.num_hosts);
-        let max = image.shape.num_hosts;
-        Ok(owner.ok_or_else(|| {
-            bad(FormatError::OwnerRange {
-                structure,
-                max,
-                found: chosen.owner,
-            })
-        })?)
-    }
-
-    async fn commit(
-        &self,
-        image: &LeaseImage,
-        version: LeaseVersion,
-        chosen: Input,
-    ) -> Result<PaxosLeader, AcquireError> {
-        let me = self.membership.host_id();
-        let owner = self.checked_owner(image, chosen)?;
-        let leader = image.leader.committed(Commit {
-            version,
-            owner,
-            generation: Generation::new(chosen.generation),
-            timestamp_secs: chosen.timestamp,
-            writer: me,
-            writer_generation: self.membership.generation(),
-            writer_clock_secs: self.world.clock_secs(),
-            clear_short_hold: owner == me,
-        });
-        let written = self
-            .lease
-            .write_leader(self.world, image.shape, &leader, self.write_limit()?)
-            .await;
-        if !mutation!(CommitErrorIgnored) {
-            written?;
-        }
-        Ok(leader)
-    }
-}
-
-/// How one ballot number fared.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once for each round and moved on at once"
-)]
-enum Round {
-    Won(HeldLease),
-    Restart,
+/// Why a ballot came to no success.
+pub(super) enum Abort {
+    /// A host has started a ballot with this larger number: to be tried again, with a still larger one.
     Overtaken(u64),
+    /// The version went to another host, or newer ones exist: all is to be read again.
+    BeginAnew,
+    /// The acquire has failed.
+    Failed(AcquireError),
 }
 
-/// What a block says was accepted, and in which ballot.
-pub(super) fn accepted_of(block: Dblock) -> Option<(u64, Input)> {
-    block
-        .input
-        .filter(|_| block.bal != 0)
-        .map(|input| (block.bal, input))
-}
-
-/// Judges all blocks, our own among them, for the ballot `mbal` for version `next`.
-fn look(blocks: &[BlockSeen], mbal: u64, next: LeaseVersion) -> Outlook {
-    let of_interest = || {
-        blocks
-            .iter()
-            .filter_map(|seen| seen.block)
-            .filter(|block| block.version >= next || mutation!(OlderVersionAdopted))
-    };
-    if of_interest().any(|block| block.version > next) && !mutation!(NewerVersionIgnored) {
-        witness!(NewerVersion);
-        return mutation!(
-            NewerVersionRetried,
-            Outlook::HigherBallot(mbal),
-            Outlook::NewerVersion
-        );
+impl<E: Into<AcquireError>> From<E> for Abort {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
-    match of_interest().map(|block| block.mbal).max() {
-        Some(highest) if highest > mbal && !mutation!(MbalIgnored) => {
-            witness!(Overtaken);
-            Outlook::HigherBallot(highest)
-        }
-        _ => {
-            let accepted = of_interest()
-                .filter_map(accepted_of)
-                .max_by_key(|&(bal, _)| mutation!(HighestBalIgnored, 0, bal));
-            Outlook::Clear {
-                accepted: accepted.map(|(_, input)| input),
+}
+
+/// Ballots for `version` until it is decided. `time_has_passed`: since `image` was read.
+pub(super) async fn decide<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    image: &LeaseImage,
+    version: LeaseVersion,
+    mut time_has_passed: bool,
+) -> Result<HeldLease, Abort> {
+    let (me, hosts) = (io.me(), io.shape.geometry.max_hosts());
+    let mut dblock = rules::own_dblock(image.block_of(me), version);
+    let mut largest_seen = image.max_mbal();
+    for _ in 0..BALLOTS_MAX {
+        let mbal = rules::next_mbal(me, hosts, dblock.mbal, largest_seen);
+        dblock = rules::start_ballot(dblock, mbal.ok_or(AcquireError::NumbersUsedUp)?);
+        waypoint!(image.leader, dblock, time_has_passed, attempt);
+        if rules::rereads_leader(time_has_passed) {
+            let leader = io.read_leader().await?;
+            if leader != image.leader {
+                return won_by_another(io, attempt, leader, version);
             }
         }
+        match ballot(io, attempt, &image.leader, &mut dblock).await {
+            Err(Abort::Overtaken(mbal)) => largest_seen = mbal.max(dblock.mbal),
+            decided => return decided,
+        }
+        let pause = io.world.random(RETRY_DELAY_MILLIS);
+        io.world.sleep(Duration::from_millis(pause)).await;
+        time_has_passed = true;
     }
+    let rounds = BALLOTS_MAX;
+    Err(AcquireError::Contended { rounds }.into())
+}
+
+/// One ballot, `dblock.mbal`, for the version after `leader`.
+async fn ballot<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    leader: &PaxosLeader,
+    dblock: &mut Dblock,
+) -> Result<HeldLease, Abort> {
+    // Phase 1: announce mbal, and see what others have accepted. Our own bal and inp stay (INV-KEEP).
+    if dblock.input.is_some() {
+        witness!(KeptValue);
+    }
+    let blocks_seen = write_and_read(io, attempt, dblock).await?.blocks;
+    attempt.sharers = sharers(&blocks_seen).collect();
+    continuity::check_blocks(io, attempt, leader, &blocks_seen).await?;
+    abort_if_overtaken(dblock, &blocks_seen)?;
+
+    // Phase 2: accept the value of the largest bal, or our own input where there is none.
+    let input = attempt.input_for(io, dblock.version);
+    let accepted = rules::value_of_largest_bal(dblock.version, dblocks(&blocks_seen));
+    let chosen = accepted.unwrap_or(input);
+    if chosen != input {
+        witness!(AdoptedValue);
+    }
+    dblock.input = Some(chosen);
+    dblock.bal = dblock.mbal;
+    waypoint!(leader, dblock, attempt);
+    let read = write_and_read(io, attempt, dblock).await?;
+    judge::refuse_twin_in_ballot(io, attempt, &read, dblock.version)?;
+    abort_if_overtaken(dblock, &read.blocks)?;
+    waypoint!(leader, dblock, attempt);
+
+    // The value is chosen. Make it known, whosever it is.
+    let leader = commit(io, leader, dblock.version, chosen).await?;
+    if !rules::has_won(&leader, dblock.version, attempt.own_input, io.us()) {
+        witness!(CommittedOther);
+        return Err(Abort::BeginAnew);
+    }
+    io.check_member()?;
+    witness!(CommittedOwn);
+    Ok(held(io, attempt, leader, *dblock))
+}
+
+/// The write of a phase, and then its read of all blocks.
+async fn write_and_read<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    dblock: &Dblock,
+) -> Result<PhaseRead, Abort> {
+    // The note speaks for our own input only: we do not hold what we accept for another host.
+    let note = attempt
+        .is_own(dblock.input)
+        .then(|| attempt.note_for(io, dblock.version))
+        .flatten();
+    let written = io.write_own_block(dblock, note.as_ref()).await;
+    if written != Err(NotWritten::LockspaceLost) {
+        let left = Debt::of_acquire(io.shape, *dblock);
+        attempt.written = rules::may_be_on_disk(left, written.is_ok());
+    }
+    written.map_err(AcquireError::from)?;
+    let mut read = io.read_blocks().await?;
+    read.blocks = rules::blocks_seen(dblock, read.blocks);
+    Ok(read)
+}
+
+/// Whether a phase has seen that its ballot must not go on.
+fn abort_if_overtaken(dblock: &Dblock, blocks_seen: &[BlockSeen]) -> Result<(), Abort> {
+    match rules::overtaken(dblock, dblocks(blocks_seen)) {
+        None => Ok(()),
+        Some(Overtaken::ByBallot(mbal)) => {
+            witness!(Overtaken);
+            Err(Abort::Overtaken(mbal))
+        }
+        Some(Overtaken::ByVersion) => {
+            witness!(NewerVersion);
+            Err(Abort::BeginAnew)
+        }
+    }
+}
+
+/// The leader was written since it was first read: with our own input, or the version is lost.
+fn won_by_another<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    leader: PaxosLeader,
+    version: LeaseVersion,
+) -> Result<HeldLease, Abort> {
+    let has_won = rules::has_won(&leader, version, attempt.own_input, io.us());
+    if has_won && rules::is_twins_commit(&leader, version, io.us()) {
+        return Err(judge::held_by_twin(io, attempt).into());
+    }
+    let Some(written) = attempt.written.as_ref().filter(|_| has_won) else {
+        witness!(RestartLeaderMoved);
+        return Err(Abort::BeginAnew);
+    };
+    witness!(NamesOurInput);
+    io.check_member()?;
+    Ok(held(io, attempt, leader, written.block()))
+}
+
+fn held<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &Attempt<'_>,
+    leader: PaxosLeader,
+    block: Dblock,
+) -> HeldLease {
+    HeldLease {
+        shape: io.shape,
+        leader,
+        block,
+        unchanged_since: attempt.unchanged_since.map(|(_, since)| since),
+        incarnation: io.membership.incarnation(),
+    }
+}
+
+/// `output[p]`: makes the chosen value known in the leader.
+async fn commit<W: World>(
+    io: &LeaseIo<'_, W>,
+    leader: &PaxosLeader,
+    version: LeaseVersion,
+    chosen: Input,
+) -> Result<PaxosLeader, AcquireError> {
+    let owner = proposed_owner(io, chosen)?;
+    let (me, generation) = io.us();
+    let leader = leader.committed(Commit {
+        version,
+        owner,
+        generation: Generation::new(chosen.generation),
+        timestamp_secs: chosen.timestamp,
+        writer: me,
+        writer_generation: generation,
+        writer_clock_secs: io.world.clock_secs(),
+        clear_short_hold: owner == me,
+    });
+    rules::committed(io.write_leader(&leader).await)?;
+    Ok(leader)
+}
+
+/// The owner that an input proposes. A block is any host's bytes: what would make a leader that no host
+/// can read is not committed.
+fn proposed_owner<W: World>(io: &LeaseIo<'_, W>, chosen: Input) -> Result<HostId, LeaseIoError> {
+    let (structure, max) = (Structure::Dblock(io.me()), io.shape.num_hosts);
+    let found = chosen.owner;
+    let owner = HostId::new(found).ok();
+    let error = match owner.filter(|owner| owner.get() <= max) {
+        _ if chosen.timestamp == 0 => FormatError::InputWithoutTime { structure },
+        None => FormatError::OwnerRange {
+            structure,
+            max,
+            found,
+        },
+        Some(owner) => return Ok(owner),
+    };
+    Err(io.invalid(io.shape.geometry.dblock_offset(io.me()), error))
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use crate::format::{Geometry, SectorHead};
+
 /// The strictest alignment that direct I/O asks for on any disk of this format.
 const ALIGNMENT: usize = 4096;
 
@@ -27,17 +29,34 @@ impl SectorBuf {
         Self { bytes, start, len }
     }
 
+    /// One sector of such an area, as it is to be written: `head`, and zeros behind it.
+    #[must_use]
+    pub fn sector(geometry: Geometry, head: &SectorHead) -> Self {
+        let mut sector = Self::zeroed(geometry.sector_size());
+        for (to, from) in sector.iter_mut().zip(head) {
+            *to = *from;
+        }
+        sector
+    }
+
     /// Keeps the first `len` bytes, if there are as many.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 }
 
+impl From<&[u8]> for SectorBuf {
+    /// A copy of these bytes.
+    fn from(bytes: &[u8]) -> Self {
+        let mut copy = Self::zeroed(bytes.len());
+        copy.copy_from_slice(bytes);
+        copy
+    }
+}
+
 impl Clone for SectorBuf {
     fn clone(&self) -> Self {
-        let mut copy = Self::zeroed(self.len);
-        copy.copy_from_slice(self);
-        copy
+        Self::from(&**self)
     }
 }
 
@@ -71,6 +90,16 @@ impl fmt::Debug for SectorBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sector_has_the_size_of_its_geometry_and_zeros_behind_the_head() {
+        let small = SectorBuf::sector(Geometry::S512_A1M, &[7; 512]);
+        assert_eq!(*small, [7; 512]);
+        let large = SectorBuf::sector(Geometry::S4K_A1M, &[7; 512]);
+        assert_eq!(large.len(), 4096);
+        assert_eq!(large[..512], [7; 512]);
+        assert_eq!(large[512..], [0; 3584]);
+    }
 
     #[test]
     fn is_aligned_zeroed_and_of_the_length_asked_for() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::history::Event;
 use super::holds::Story;
-use super::host::IO_TIMEOUT;
 use super::judge::{Rules, takeovers};
+use disklease_fixtures::host_process::IO_TIMEOUT;
 
 /// Names and counts, by name.
 #[derive(Debug, Default)]

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::control::{Control, State, Wish};
 use super::counter::Counter;
 use super::history::{History, now};
-use super::host::child::text;
-use super::host::turns::random;
-use super::host::{disk, options};
+use disklease_fixtures::host_process::child::text;
+use disklease_fixtures::host_process::turns::random;
+use disklease_fixtures::host_process::{disk, options};
 
 /// Pauses after a turn, after a refusal, after an error: up to that many ms.
 const REST: u64 = 50;

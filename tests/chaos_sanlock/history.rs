@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::host::boottime;
+use disklease_fixtures::host_process::boottime;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::control::{Control, State, Wish};
 use super::history::now;
-use super::host::process::HostProcess;
-use super::kit::SanlockDaemon;
 use super::peer::PeerGuest;
 use super::place::Place;
-use super::storage::Mount;
-use super::storage::gate::{Ended, Fate};
 use super::watchdog::Pulse;
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Ended, Fate};
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::sanlock::SanlockDaemon;
 
 /// So many host ids are each machine's own.
 const HOST_IDS: u64 = 300;

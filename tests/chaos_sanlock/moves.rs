@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::control::{State, Wish};
 use super::history::{nothing, now};
-use super::host::turns::random;
 use super::machine::{Body, Kind, Machine, Next, send};
 use super::peer::PeerGuest;
 use super::place::{LOST_AFTER, Stage};
 use super::plan::{
     Chance, HELD_ANSWERS, HELD_LOCKSPACE, HELD_WRITES, Long, Move, Part, Plan, When,
 };
-use super::storage::gate::{Fault, Mode};
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode};
+use disklease_fixtures::host_process::turns::random;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// How long a moment is waited for.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::control::{Control, State, Wish};
-use super::kit::SanlockDaemon;
+use disklease_fixtures::sanlock::{SanlockDaemon, end};
 
 /// Debian's module is of the system's Python.
 const PYTHON: &str = "/usr/bin/python3";
@@ -68,9 +68,7 @@ impl PeerGuest {
     }
 
     pub(crate) fn end(&mut self) {
-        // Both fail only for a process that has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
 }
 

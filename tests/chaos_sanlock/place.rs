@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::counter::Counter;
 use super::history::History;
-use super::host::IO_TIMEOUT;
-use super::kit::ScratchLease;
+use disklease_fixtures::host_process::IO_TIMEOUT;
+use disklease_fixtures::sanlock::ScratchLease;
 
 /// Where the counters, the history and the words of the processes lie. Memory, if there is some: nothing there may
 /// hang.
@@ -77,8 +77,7 @@ impl Place {
                 path,
             };
             let geometry = Geometry::S512_A1M;
-            let mut image = vec![0; geometry.area_size()];
-            lease_image(&mut image, geometry, &lockspace_name(), &disk.lease, 0).expect("a lease");
+            let image = lease_image(geometry, &lockspace_name(), &disk.lease, 0);
             let file = leases.lease_path(&disk.path);
             std::fs::write(&file, image).expect("a lease file");
             File::open(&file)

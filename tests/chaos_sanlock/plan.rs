@@ -2,8 +2,8 @@
 
 use super::control::State;
 use super::machine::{Kind, Next};
-use super::storage::gate::{Fault, Mode, Target};
 use disklease::libvirt::LOCKSPACE_NAME;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
 
 /// Numbers from one seed (splitmix64).
 pub(crate) struct Chance(u64);

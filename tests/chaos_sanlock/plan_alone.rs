@@ -6,7 +6,7 @@ use super::plan::{
     Chance, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
     some_pause, some_time, stop,
 };
-use super::storage::gate::Target;
+use disklease_fixtures::fuse_storage::gate::Target;
 
 pub(crate) const DISKS: usize = 4;
 

@@ -18,7 +18,7 @@ use super::plan::{
     Chance, LEASES, LOCKSPACE, Long, Move, Part, Plan, When, delayed, failing, held, kill,
     some_pause, some_time, stop,
 };
-use super::storage::gate::Target;
+use disklease_fixtures::fuse_storage::gate::Target;
 
 pub(crate) const DISKS: usize = 8;
 /// Pauses, in ms at most: a lease of a dead owner is out of use for more than a minute, and some must be left.

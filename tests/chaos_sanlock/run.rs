@@ -10,13 +10,13 @@ use super::counter::{Counter, Record};
 use super::figures::Figures;
 use super::history::{self, Event};
 use super::holds::Story;
-use super::host::turns::random;
 use super::judge::{Rules, violations};
 use super::machine::{Kind, Machine};
 use super::moves::play;
 use super::place::{LOST_AFTER, Place, Stage};
 use super::plan::Plan;
 use super::watchdog::watch;
+use disklease_fixtures::host_process::turns::random;
 
 /// How much longer a run may go on until all has happened that has to.
 const OVERTIME: Duration = Duration::from_secs(120);

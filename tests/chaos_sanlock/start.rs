@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::control::Control;
 use super::history::now;
-use super::host::process::HostProcess;
-use super::host::{IO_TIMEOUT, IO_TIMEOUT_SECS};
-use super::kit::{Lockspace, SanlockDaemon};
 use super::machine::{Body, Identity, Kind, Machine, Next};
 use super::peer::PeerGuest;
 use super::watchdog::Sectors;
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::host_process::{IO_TIMEOUT, IO_TIMEOUT_SECS};
+use disklease_fixtures::sanlock::{Lockspace, SanlockDaemon};
 
 /// A machine that does not come up within so long beyond the longest wait of a join is broken.
 const SLACK: Duration = Duration::from_secs(50);

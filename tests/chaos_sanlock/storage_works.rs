@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kit::{ScratchLease, wait_until};
-use super::storage::Mount;
-use super::storage::gate::{Ended, Fate, Fault, Mode, Target};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Ended, Fate, Fault, Mode, Target};
+use disklease_fixtures::sanlock::{ScratchLease, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// For so long it is looked that nothing happens.

@@ -1,6 +1,7 @@
 //! Exit codes, refusals and usage.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use disklease::libvirt::LOCKSPACE_NAME;
 use rustix::process::Signal;
 
-use super::cli::{Ended, run};
 use super::place::{DISK, Place, Running};
-use super::storage::Mount;
-use super::storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::command::{Ended, run};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
 
 #[test]
 fn the_exit_code_is_that_of_the_command() {
@@ -120,6 +121,12 @@ fn storage_that_fails_and_wrong_usage() {
         &["--host-id", "1", "--disk", "d", "--", "true"],
         "no absolute path",
     );
+    for odd in ["//srv/a", "/srv/./a", "/srv/b/../a", "/srv/a/"] {
+        usage(
+            &["--host-id", "1", "--disk", odd, "--", "true"],
+            "name it \"/srv/a\"",
+        );
+    }
     let twice = [
         "--host-id",
         "1",
@@ -178,6 +185,31 @@ fn storage_that_fails_and_wrong_usage() {
     ];
     let args = [&args[..], &[nowhere.to_str().unwrap(), "--", "true"]].concat();
     run(&args).expect_failure(69, "/proc/leases");
+}
+
+#[test]
+fn a_disk_that_is_likely_to_have_another_name_is_warned_of() {
+    let place = Place::new();
+    fs::create_dir(place.path().join("real")).unwrap();
+    symlink("real", place.path().join("link")).unwrap();
+    let disk = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let over_link = "leads over a symbolic link";
+    for (disk, warning) in [
+        (disk("real/a"), None),
+        (disk("link/a"), Some(over_link)),
+        ("/dev/mapper/vg0-a".to_owned(), None),
+        ("/dev/sdzz".to_owned(), Some("a link in /dev/disk/by-id")),
+    ] {
+        let ended = place.run(1, &["--disk", &disk], &["true"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        match warning {
+            Some(text) => {
+                assert!(ended.stderr.contains(text), "{ended:?}");
+                assert!(ended.stderr.contains(&disk), "{ended:?}");
+            }
+            None => assert!(!ended.stderr.contains("WARN"), "{ended:?}"),
+        }
+    }
 }
 
 /// As on NFS in the first minute of its server.

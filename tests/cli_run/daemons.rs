@@ -35,6 +35,59 @@ fn the_process_that_a_pid_file_names_is_followed_to_its_end() {
     }
 }
 
+/// A daemon forks twice as a rule, and the process in between ends at once, as the command does: just when
+/// it is looked for.
+#[test]
+fn a_daemon_is_found_whose_parents_end_while_it_is_looked_for() {
+    let one = |at: usize| {
+        let place = Place::new();
+        let (options, daemon, code): (&[_], _, _) = if at.is_multiple_of(2) {
+            let daemon = "sh -c 'echo $$ > new; mv new pid; sleep 1; exit 5'";
+            (&["--pid-file", "pid"], daemon, 5)
+        } else {
+            (&[], "sleep 300", 70)
+        };
+        let turns = at * 250;
+        let in_between =
+            format!("i=0; while [ $i -lt {turns} ]; do i=$((i+1)); done; {daemon} & exit 0");
+        let script = format!("({in_between}) & exit 0");
+        let options = [&["--contain", "none"], options].concat();
+        let ended = place.run(1, &options, &["sh", "-c", &script]);
+        assert_eq!(ended.code, Some(code), "{at}: {ended:?}");
+        let is_told = ended.stderr.contains("was left behind");
+        assert_eq!(is_told, code == 70, "{at}: {ended:?}");
+        place.assert_free();
+    };
+    std::thread::scope(|scope| {
+        for at in 0..16 {
+            scope.spawn(move || one(at));
+        }
+    });
+}
+
+/// Who started it lives, and is told how it ended. Its number is written without an end of the line.
+#[test]
+fn the_end_of_a_daemon_that_its_own_parent_waits_for_counts_as_a_success() {
+    let place = Place::new();
+    let script = "setsid sh -c '(trap \"exit 5\" TERM; sh -c \"echo \\$PPID\" > new; \
+        printf %s $(cat new) > pid; echo ready; cat new; while :; do sleep 0.05; done) & \
+        wait; while :; do sleep 0.05; done' & exit 0";
+    let running = place.start_with(1, &["--contain", "none", "--pid-file", "pid"], script);
+    let daemon = running.processes(&running.line());
+    std::thread::sleep(Duration::from_secs(3));
+    place.assert_held_by(1);
+    running.send(Signal::TERM);
+    let ended = running.ended();
+    let said = format!(
+        "process {} has ended; how it did is known to its parent alone: it counts as a success",
+        daemon[0]
+    );
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+    // The parent was left behind.
+    assert_eq!(ended.code, Some(70), "{ended:?}");
+    place.assert_free();
+}
+
 #[test]
 fn a_pid_file_that_names_another_process_is_not_believed() {
     let place = Place::new();
@@ -77,13 +130,13 @@ fn the_last_process_below_a_command_is_followed() {
 
 /// It may have closed what would show that it lives, and nobody is left who ends it for certain.
 #[test]
-fn the_next_run_after_one_that_may_have_left_a_daemon_waits_unless_it_was_contained() {
+fn the_next_run_after_one_that_may_have_left_anything_waits_unless_it_was_contained() {
     let pid_file = ["--pid-file", "pid"];
     for (contain, option, waits) in [
         ("none", &pid_file[..], true),
-        ("auto", &["--follow"], true),
+        ("auto", &["--follow"], false),
         ("pidns", &["--follow"], false),
-        ("none", &[], false),
+        ("none", &[], true),
     ] {
         let place = Place::new();
         let options = [&["--contain", contain, "--fire-timeout", "4"], option].concat();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 
 use super::place::{AT_ONCE, FAMILY, LIMIT, Place, ended_within, wait_until};
-use super::storage;
+use disklease_fixtures::fuse_storage as storage;
 
 #[test]
 fn a_command_that_is_killed_frees_its_disk_at_once_and_what_it_left_behind_is_ended() {
@@ -79,7 +79,10 @@ fn whichever_of_the_chain_is_killed_takes_the_command_along_with_all_below_it() 
                 assert!(ended.stderr.contains("was killed, and the command with it"));
                 place.assert_free();
             }
-            // The next run of this host id need not wait for it.
+            if contain == "none" {
+                continue;
+            }
+            // The next run of this host id need not wait for it: all of it has ended for certain.
             let ended = place.run(1, &[], &["echo", "mine"]);
             assert_eq!(
                 (ended.code, &*ended.stdout),

@@ -47,8 +47,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        disklease_fixtures::command::end(&mut self.0);
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::place::{below, ended_within, wait_until};
+use super::place::{Place, Running, below, children, ended_within, wait_until};
 
 const GUARD: u64 = 1;
 const DEADLINE: u64 = 2;
@@ -22,6 +22,32 @@ const START: u64 = 9;
 
 /// As `run/control.rs` has it.
 const LEN: usize = 40;
+
+/// It holds the disk by then, and nothing would end its command.
+#[test]
+fn a_keeper_that_stands_still_before_it_is_armed_is_not_waited_for() {
+    let place = Place::new();
+    let other = place.start(2, "echo ready; sleep 300");
+    let options = ["--wait", "100", "--contain", "none"];
+    let running = Running::spawn(&mut place.command(1, &options, &["echo", "started"]));
+    wait_until("the guardian is there", || {
+        let keeper = children(running.pid());
+        keeper
+            .first()
+            .is_some_and(|keeper| !children(*keeper).is_empty())
+    });
+    let [keeper, _] = running.chain();
+    // Plenty for it to say so: then the run waits for the lock.
+    std::thread::sleep(Duration::from_secs(2));
+    kill_process(keeper, Signal::STOP).unwrap();
+    other.send(Signal::TERM);
+    assert_ne!(other.ended().code, Some(0));
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert!(ended.stderr.contains("cannot be guarded"), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+    place.assert_free();
+}
 
 struct Keeper {
     child: Child,
@@ -90,8 +116,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        disklease_fixtures::command::end(&mut self.child);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use super::place::{Place, Running, wait_until};
-use super::storage;
+use disklease_fixtures::fuse_storage as storage;
 
 const HELD: storage::gate::Fault = storage::gate::Fault {
     target: storage::gate::Target::All,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use super::place::{Place, Running, ended_within};
-use super::storage::Mount;
+use disklease_fixtures::fuse_storage::Mount;
 
 #[test]
 fn a_command_whose_locks_are_lost_is_told_to_end() {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::cli::{Ended, command, run, scratch};
+use disklease_fixtures::command::{Ended, command, end, run, scratch};
 
 pub(crate) const DISK: &str = "/dev/disk/by-id/guest-1";
 
@@ -304,12 +304,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
         // One that hangs in its storage ends when that is healed, by what is dropped after this.
-        let end = Instant::now() + Duration::from_secs(5);
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
+        end(&mut self.child);
     }
 }
 

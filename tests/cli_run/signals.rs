@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::cli::Ended;
 use super::place::{DEFAULT_SIGNALS, Place, Running, lives, wait_until};
+use disklease_fixtures::command::Ended;
 
 #[test]
 fn signals_are_the_commands() {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
-use super::fake_watchdog::{Event, FakeWatchdog, Traits};
 use super::place::{LIMIT, Place, Running};
+use disklease_fixtures::watchdog_device::{Event, FakeWatchdog, Traits};
 
 /// How far the run has come when it is sent a signal: so often its watchdog was opened.
 const STEPS: [(&str, usize); 3] = [

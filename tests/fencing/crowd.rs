@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::holder::{WROTE, disk, hear_until, is_dead, pid_of, start};
 use super::place::{ALL_OVER, Place, patiently};
-use crate::support::{Child, disks};
+use disklease_fixtures::host::{Child, disks};
 
 const CROWD: u64 = 50;
 

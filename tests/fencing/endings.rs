@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::holder::disk;
 use super::place::{ALL_OVER, Place, join};
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, SOON, child_role, disks, host_id, say, wait_for_life_mark, wait_for_parent,
 };
 

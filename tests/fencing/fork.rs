@@ -7,7 +7,7 @@ use rustix::process::{WaitOptions, waitpid};
 
 use super::holder::disk;
 use super::place::{Place, join};
-use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent, wait_until};
+use disklease_fixtures::host::{Child, SOON, child_role, disks, say, wait_for_parent, wait_until};
 
 /// A child's side; does nothing in the test run itself.
 #[test]

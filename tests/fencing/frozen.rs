@@ -10,9 +10,9 @@ use rustix::process::{Signal, kill_process};
 
 use super::holder::{is_dead, pid_of};
 use super::place::{ALL_OVER, F, LOST, Place};
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{
     AT_ONCE, Child, SOON, child_role, disks, host_id, lockspace_in, options, say, scratch,
     wait_for_parent, wait_until,
 };

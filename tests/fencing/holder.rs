@@ -12,7 +12,7 @@ use disklease::{
 use rustix::process::Pid;
 
 use super::place::{join, patiently};
-use crate::support::{Child, SOON, child_role, disks, say, wait_for_parent};
+use disklease_fixtures::host::{Child, SOON, child_role, disks, say, wait_for_parent};
 
 /// How often the guest of a holder writes.
 pub(crate) const TICK: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::holder::{WROTE, disk, hear_until, start};
 use super::place::{ALL_OVER, KILLED, LOST, Place, WARNED};
-use crate::support::{Child, N, SOON, wait_until};
+use disklease_fixtures::host::{Child, N, SOON, wait_until};
 
 /// What is measured from outside may be this much off on a busy machine; the next step is due 2 s later.
 const OFF: Duration = Duration::from_millis(1500);

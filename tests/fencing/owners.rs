@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use super::holder::{disk, hear_until, start};
 use super::place::{ALL_OVER, KILLED, LOST, Place};
-use crate::support::{AT_ONCE, Child, SOON, child_role, disks, wait_until};
+use disklease_fixtures::host::{AT_ONCE, Child, SOON, child_role, disks, wait_until};
 
 /// The process that the disk is held for, once it is and that runs.
 fn owner_of(holder: &Child) -> Pid {
@@ -181,7 +181,7 @@ fn orphaned_before_it_is_tied() {
 /// The kernel tells nobody of a death that was before it was asked to.
 #[test]
 fn a_child_whose_parent_died_before_it_was_tied_does_not_run() {
-    let dir = crate::support::scratch();
+    let dir = disklease_fixtures::host::scratch();
     let mut parent = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",

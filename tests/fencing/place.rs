@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use disklease::{LeaseDirectory, LockManager as _, PaxosManager};
 use tempfile::TempDir;
 
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
 
 /// F of all hosts in these tests.
 pub(crate) const F: Duration = Duration::from_secs(4);

@@ -146,8 +146,8 @@ fn delta_sectors() {
         assert_eq!(bitmap.is_empty(), want.called.is_empty(), "{file}");
 
         let mut again = vec![0; sector.len()];
-        leader.write_to(&mut again).unwrap();
-        bitmap.write_to(&mut again).unwrap();
+        leader.write_to(again.first_chunk_mut().unwrap());
+        bitmap.write_to(again.first_chunk_mut().unwrap());
         assert_eq!(again, sector, "{file}");
     }
 }
@@ -157,7 +157,7 @@ fn delta_sectors() {
 fn the_steps_of_a_delta_lease_are_those_of_sanlock() {
     let sector_of = |leader: DeltaLeader| {
         let mut sector = vec![0; leader.geometry().sector_size()];
-        leader.write_to(&mut sector).unwrap();
+        leader.write_to(sector.first_chunk_mut().unwrap());
         sector
     };
     let free = DeltaLeader::free(Geometry::S512_A1M, &LockspaceName::new("LS").unwrap(), 1);

@@ -154,7 +154,7 @@ fn leader_records() {
 
 fn sector_of(leader: PaxosLeader) -> Vec<u8> {
     let mut sector = vec![0; leader.geometry().sector_size()];
-    leader.write_to(&mut sector).unwrap();
+    leader.write_to(sector.first_chunk_mut().unwrap());
     sector
 }
 

@@ -10,10 +10,10 @@ use disklease::{
 };
 use serde_json::{Value, json};
 
-use super::host::child::{self, Host, text};
-use super::host::process::HostProcess;
-use super::host::{IO_TIMEOUT, disk};
-use super::kit::ScratchLease;
+use disklease_fixtures::host_process::child::{self, Host, text};
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::host_process::{IO_TIMEOUT, disk};
+use disklease_fixtures::sanlock::ScratchLease;
 
 /// The guest's disk.
 pub(crate) const DISK: &str = "/srv/guest.img";

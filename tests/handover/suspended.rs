@@ -6,8 +6,8 @@ use std::time::Duration;
 use disklease::format::{HostNote, NoteState};
 use serde_json::json;
 
-use super::kit::wait_until;
 use super::party::{LIMIT, Place};
+use disklease_fixtures::sanlock::wait_until;
 
 /// More than 8N.
 const LOST: Duration = Duration::from_secs(10);

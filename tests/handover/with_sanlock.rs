@@ -5,9 +5,9 @@ use std::process::Command;
 use disklease::libvirt::{HoldState, lease_name, parse_state};
 use disklease::{LockManager as _, LockState};
 
-use super::host::{IO_TIMEOUT_SECS, disk, join};
-use super::kit::{Lockspace, SanlockClient, SanlockDaemon};
 use super::party::{DISK, LIMIT, Place};
+use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, disk, join};
+use disklease_fixtures::sanlock::{Lockspace, SanlockClient, SanlockDaemon};
 
 /// sanlock's own number for a version that is not the lease's.
 const ACQUIRE_LVER: &str = "-240";

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use disklease::format::LeaseVersion;
 use disklease::{AcquireError, LockGuard, LockManager as _, OwnerSeen, PaxosManager, WaitLimit};
 
-use crate::host::{monotonic_secs, timed};
-use crate::kit::{DumpLine, HostState, Lockspace, Owner, dump};
 use crate::setup::{LIMIT, Lease, OUR_ID, SANLOCK_ID, SANLOCK_NAME, Sanlock};
+use disklease_fixtures::host_process::{monotonic_secs, timed};
+use disklease_fixtures::sanlock::{DumpLine, HostState, Lockspace, Owner, dump};
 
 /// What sanlock says of a lease that a live host holds: the second where it saw the owner change meanwhile.
 const REFUSED: [i32; 2] = [-243, -244];

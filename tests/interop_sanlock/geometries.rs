@@ -8,9 +8,11 @@ use disklease::libvirt::LOCKSPACE_NAME;
 use disklease::{HostId, PaxosManager};
 
 use crate::exchange::to_and_fro;
-use crate::host::{IO_TIMEOUT_SECS, options};
-use crate::kit::{Geometry, Lockspace, ScratchLease, init_lockspace, read_resource_leader};
 use crate::setup::{Directory, Lease, Maker, OUR_ID, OUR_NAME, hosts};
+use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, options};
+use disklease_fixtures::sanlock::{
+    Geometry, Lockspace, ScratchLease, init_lockspace, read_resource_leader,
+};
 
 const ALL: [Geometry; 5] = [
     Geometry::new(512, 1),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use disklease::{HostId, JoinError, Lockspace};
 
-use crate::host::{IO_TIMEOUT_SECS, options, timed};
-use crate::kit::{SanlockDaemon, read_lockspace_leader, wait_until};
 use crate::setup::{Directory, LIMIT, Maker, OUR_NAME, SANLOCK_NAME, Sanlock};
+use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, options, timed};
+use disklease_fixtures::sanlock::{SanlockDaemon, read_lockspace_leader, wait_until};
 
 const HOST_ID: u64 = 7;
 /// `sanlock` while a host id is being won.

@@ -9,8 +9,8 @@ use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
 use disklease::lockspace::HostLife;
 use disklease::{LeaseDirectory, LeaseSpec, LockRequest, Owner, PaxosManager};
 
-use crate::host::{self, IO_TIMEOUT, IO_TIMEOUT_SECS, timed};
-use crate::kit::{
+use disklease_fixtures::host_process::{self, IO_TIMEOUT, IO_TIMEOUT_SECS, timed};
+use disklease_fixtures::sanlock::{
     Geometry, HostState, Lockspace, Resource, SanlockClient, SanlockDaemon, ScratchLease,
     init_lockspace, init_resource, wait_until,
 };
@@ -92,7 +92,7 @@ impl Directory {
     /// Both hosts, joined at the same time and knowing each other live.
     pub(crate) fn hosts(&self) -> (Sanlock, PaxosManager) {
         hosts(&self.lockspace, || {
-            host::join(&self.leases, OUR_ID, OUR_NAME)
+            host_process::join(&self.leases, OUR_ID, OUR_NAME)
         })
     }
 }
@@ -170,7 +170,7 @@ impl Lease {
     /// Our request for it, which would not wait.
     pub(crate) fn request(&self) -> LockRequest {
         match &self.what {
-            What::Disk(disk) => host::disk(disk),
+            What::Disk(disk) => host_process::disk(disk),
             What::Lease(spec) => LockRequest::new(Owner::this_process("guest")).lease(spec.clone()),
         }
     }

@@ -4,8 +4,8 @@ use disklease::{AcquireError, LockManager as _};
 
 use crate::DISK;
 use crate::exchange::{HANDOVER, REFUSAL, owner_on_disk};
-use crate::host::timed;
 use crate::setup::{Directory, LIMIT, Maker, OUR_ID, SANLOCK_ID};
+use disklease_fixtures::host_process::timed;
 
 #[test]
 fn a_sharer_keeps_us_out_until_it_releases() {

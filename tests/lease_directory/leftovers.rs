@@ -6,8 +6,8 @@ use std::time::Duration;
 use disklease::libvirt::lease_name;
 use disklease::{AcquireError, LeaseFault, LockManager as _, WaitLimit};
 
-use crate::support::{bytes_of, disks, overwrite, set_age, timed};
 use crate::{lease_of, shared_dir, shared_host};
+use disklease_fixtures::host::{bytes_of, disks, overwrite, set_age, timed};
 
 const AREA: usize = 1 << 20;
 const OLD: Duration = Duration::from_secs(100);

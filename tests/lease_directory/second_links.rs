@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::libvirt::lease_name;
 use disklease::{
-    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, PaxosManager, WaitLimit,
+    AcquireError, LeaseDirectory, LeaseFault, LockManager as _, LossReason, PaxosManager, WaitLimit,
 };
 
-use crate::support::{
+use crate::{lease_of, mode_of};
+use disklease_fixtures::host::{
     Child, N, SOON, child_role, disks, host_id, manager, options, overwrite, say, scratch,
     wait_for_parent, wait_until,
 };
-use crate::{lease_of, mode_of};
 
 fn second_of(dir: &Path, disk: &str) -> PathBuf {
     let name = lease_name(Path::new(disk)).to_string();
@@ -56,6 +56,34 @@ fn a_host_that_holds_a_lease_is_not_alone() {
     guard.release().unwrap();
     drop(host.acquire(disks(&["/new"])).unwrap());
     assert!(is_one_file(dir.path(), "/new"));
+}
+
+/// At whatever step the one who waits is.
+#[test]
+fn who_waits_for_a_disk_is_not_disturbed_by_removals() {
+    let dir = scratch();
+    let host = manager(dir.path(), 1, "alpha");
+    let until = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < until {
+                let _ = fs::remove_file(lease_of(dir.path(), "/d"));
+                let _ = fs::remove_file(second_of(dir.path(), "/d"));
+                let _ = fs::remove_dir_all(dir.path().join(".disklease"));
+            }
+        });
+        while Instant::now() < until {
+            let request = disks(&["/d"]).wait(WaitLimit::For(Duration::from_secs(30)));
+            let guard = host
+                .acquire(request)
+                .unwrap_or_else(|error| panic!("{error}"));
+            // It may be lost already.
+            let _ = guard.release();
+        }
+    });
+    let missing = disks(&["/d"]).wait(WaitLimit::For(Duration::from_secs(30)));
+    drop(host.acquire(missing).unwrap());
+    assert!(is_one_file(dir.path(), "/d"));
 }
 
 /// As a copy of the directory has them.
@@ -160,7 +188,7 @@ fn an_empty_file_in_the_place_of_a_lease_gives_way_to_its_second_link() {
         let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
         let write = |leader: &DeltaLeader| {
             let mut sector = [0; 512];
-            leader.write_to(&mut sector).unwrap();
+            leader.write_to(&mut sector);
             overwrite(host.lockspace().path(), 2 * 512, &sector);
         };
         let sanlock = HostName::new("sanlock").unwrap();
@@ -231,4 +259,62 @@ fn who_may_use_the_directory_may_use_the_second_links() {
     for made in [".disklease", ".disklease/leases"] {
         assert_eq!(mode_of(&dir.path().join(made)), mode);
     }
+}
+
+/// The holder of a disk, which gives it back when it has lost it, and stays.
+#[test]
+fn child_that_stays() {
+    let Some((disk, dir)) = child_role() else {
+        return;
+    };
+    let host = manager(&dir, 2, "beta");
+    let guard = host.acquire(disks(&[&disk])).unwrap();
+    say("held");
+    wait_until("the loss", SOON, || (!guard.is_held()).then_some(()));
+    assert_eq!(guard.loss(), Some(LossReason::LeaseReplaced));
+    guard.release().unwrap();
+    say("given back");
+    wait_for_parent();
+    host.lockspace().clone().leave().unwrap();
+}
+
+/// As `cp X Y; mv Y X` does, or `rsync`: the copy names its owner, and nobody gives it back.
+#[test]
+fn a_copy_in_the_place_of_a_held_lease_gives_way_when_that_was_given_back() {
+    let dir = scratch();
+    let (dir, disk) = (dir.path(), "/copied");
+    let host = manager(dir, 1, "alpha");
+    let mut holder = Child::start("second_links::child_that_stays", disk, dir);
+    assert_eq!(holder.hear(SOON), "held");
+    let copy = fs::read(lease_of(dir, disk)).unwrap();
+    replace_by(dir, disk, &copy);
+    match host.acquire(disks(&[disk])) {
+        Err(error) => assert!(error.is_held(), "{error}"),
+        // On a machine that was busy for as long as the holder took to give it back.
+        Ok(guard) => drop(guard),
+    }
+    assert_eq!(holder.hear(SOON), "given back");
+    let mut versions = vec![0];
+    // Also a copy that is put there once more, or later on.
+    for _ in 0..2 {
+        replace_by(dir, disk, &copy);
+        let guard = host.acquire(disks(&[disk])).unwrap();
+        assert!(guard.is_held() && is_one_file(dir, disk));
+        versions.push(guard.locks().next().unwrap().version.unwrap().get());
+        guard.release().unwrap();
+    }
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+
+    // A sanlock host would take what the first name leads to.
+    replace_by(dir, disk, &copy);
+    let free = DeltaLeader::free(Geometry::S512_A1M, host.lockspace().name(), 1);
+    let sanlock = HostName::new("sanlock").unwrap();
+    let mut sector = [0; 512];
+    let joined = free.acquired(host_id(3), &sanlock, 7, 1).unwrap();
+    joined.write_to(&mut sector);
+    overwrite(host.lockspace().path(), 2 * 512, &sector);
+    let error = host.acquire(disks(&[disk])).unwrap_err();
+    assert!(error.is_held(), "{error}");
+    assert_eq!(fs::read(lease_of(dir, disk)).unwrap(), copy);
+    assert!(holder.ended_well());
 }

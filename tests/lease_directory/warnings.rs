@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::support::{N, host_id, options, scratch};
+use disklease_fixtures::host::{N, host_id, options, scratch};
 
 /// Collects the text of warnings.
 #[derive(Clone, Default)]

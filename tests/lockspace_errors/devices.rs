@@ -7,7 +7,9 @@ use std::thread;
 
 use disklease::LossReason;
 
-use crate::support::{N, SOON, bytes_of, host_id, lockspace_in, options, scratch, wait_until};
+use disklease_fixtures::host::{
+    N, SOON, bytes_of, host_id, lockspace_in, options, scratch, wait_until,
+};
 
 /// A block device over a file; detached when dropped.
 struct LoopDevice(PathBuf);

@@ -10,15 +10,12 @@ use disklease::format::{
 };
 use disklease::{FileKind, HostId, JoinError, LeaseDirectory, OpenError};
 
-use crate::support::{N, bytes_of, host_id, options, scratch};
+use disklease_fixtures::host::{N, bytes_of, host_id, options, scratch};
 
 const AREA: usize = 1 << 20;
 
 fn image(geometry: Geometry, name: &str) -> Vec<u8> {
-    let mut area = vec![0; geometry.area_size()];
-    let name = LockspaceName::new(name).unwrap();
-    lockspace_image(&mut area, geometry, &name, 1).unwrap();
-    area
+    lockspace_image(geometry, &LockspaceName::new(name).unwrap(), 1, None)
 }
 
 fn good() -> Vec<u8> {
@@ -102,10 +99,9 @@ fn what_is_no_lockspace_is_told_from_one_that_was_never_made_and_one_that_is_dam
         "{error}"
     );
 
-    let mut lease = vec![0; AREA];
     let space = LockspaceName::new("__LIBVIRT__DISKS__").unwrap();
     let resource = ResourceName::new("lease").unwrap();
-    lease_image(&mut lease, Geometry::S512_A1M, &space, &resource, 0).unwrap();
+    let lease = lease_image(Geometry::S512_A1M, &space, &resource, 0);
     let error = refusal(&lease);
     assert!(
         matches!(error, JoinError::NotALockspace { offset: 0, .. }),

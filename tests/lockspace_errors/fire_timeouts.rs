@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use disklease::lockspace::{JoinProgress, LockspaceOptions};
 use disklease::{JoinError, LossReason};
 
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, timed,
     try_join, wait_for_parent, wait_until,
 };

@@ -9,9 +9,9 @@ use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, Lockspa
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{SOON, disks, host_id, lockspace_in, options, scratch, wait_until};
 
 const WRITES_HANG: Fault = Fault {
     target: Target::All,
@@ -111,6 +111,8 @@ fn an_id_is_not_freed_while_a_write_to_a_lease_is_under_way() {
     guard.release().unwrap_err();
     let left = manager.lockspace().clone().leave().unwrap_err();
     assert!(matches!(left, LeaveError::IoInFlight), "{left}");
+    // Its time is not over, and nobody renews it any more.
+    assert!(!manager.lockspace().is_held());
     drop(manager);
     mount.gate().go_on();
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use disklease::lockspace::{JoinError, JoinProgress};
 use disklease::{Access, LockManager as _, LockRequest, Owner};
 
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, manager, options, say, scratch,
     try_join, wait_for_life_mark, wait_for_parent, wait_until,
 };
@@ -62,7 +62,8 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
         life.kill();
     }
     // In this process, too: it is the same host, with the same directory for its life locks.
-    let (took, joined) = crate::support::timed(|| try_join(dir.path(), 1, "alpha").unwrap());
+    let (took, joined) =
+        disklease_fixtures::host::timed(|| try_join(dir.path(), 1, "alpha").unwrap());
     assert_eq!(joined.generation().get(), 3);
     assert!(took < 2 * N + AT_ONCE, "{took:?}");
     joined.leave().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use disklease::format::{DeltaLeader, Geometry, HostName};
 use disklease::{AcquireError, LockGuard, LockManager as _, LossReason, ReleaseError, VerifyError};
 
-use crate::support::{
+use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
     wait_for_life_mark, wait_until,
 };
@@ -92,7 +92,7 @@ fn overwrite_own_sector(path: &Path, sector: &[u8]) {
 
 fn sealed(leader: DeltaLeader) -> Vec<u8> {
     let mut sector = vec![0; Geometry::S512_A1M.sector_size()];
-    leader.write_to(&mut sector).unwrap();
+    leader.write_to(sector.first_chunk_mut().unwrap());
     sector
 }
 
@@ -110,7 +110,7 @@ fn a_sector_that_another_host_took() {
 
     // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to be over.
     let record = std::fs::read(crate::lives::life_file(dir.path())).unwrap();
-    assert_eq!(record, []);
+    assert!(record.is_empty(), "{record:?}");
 }
 
 #[test]

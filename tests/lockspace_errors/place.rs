@@ -5,8 +5,10 @@ use std::path::Path;
 
 use disklease::{AcquireError, DirectoryError, LeaseDirectory, LockManager as _, PaxosManager};
 
-use crate::storage::Mount;
-use crate::support::{N, copy_dir, disks, host_id, lockspace_in, manager, options, scratch};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::host::{
+    N, copy_dir, disks, host_id, lockspace_in, manager, options, scratch,
+};
 
 const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 

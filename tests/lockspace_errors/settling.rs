@@ -12,9 +12,9 @@ use disklease::{
 };
 use tempfile::TempDir;
 
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
-use crate::support::{
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, lockspace_in, manager, options, overwrite, scratch,
     wait_until,
 };
@@ -160,7 +160,7 @@ fn a_lease_that_was_taken_back_is_looked_at_for_a_while() {
     let mut late = block();
     late.released = false;
     let mut sector = [0; 512];
-    late.write_to(&mut sector).unwrap();
+    late.write_to(&mut sector);
     overwrite(&lease_of(&dir, DISK), 2 * 512, &sector);
     wait_until("that it is taken back again", SOON, || {
         block().released.then_some(())

@@ -2,13 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disklease::{JoinError, LeaseDirectory, LeaveError, LockManager as _, PaxosManager};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, bytes_of, child_role, disks, host_id, lockspace_in, manager, options,
     say, scratch, timed, try_join, wait_for_parent, wait_until,
 };
@@ -136,7 +136,9 @@ fn no_guard_is_ever_held_by_a_host_that_has_left() {
                             rounds += 1;
                         }
                     });
+                    let until = Instant::now() + 2 * SOON;
                     while host.lockspace().clone().leave().is_err() {
+                        assert!(Instant::now() < until, "it cannot leave");
                         // Time for the others, and for other tests.
                         std::thread::sleep(Duration::from_micros(100));
                     }

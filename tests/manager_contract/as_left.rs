@@ -3,7 +3,7 @@
 use disklease::{AcquireError, LeaseFault, LockManager as _, TokenError};
 
 use super::{shared_dir, shared_host};
-use crate::support::{disks, request};
+use disklease_fixtures::host::{disks, request};
 
 /// All or nothing, also in what is left for the next try.
 #[test]

@@ -13,7 +13,7 @@ use disklease::{
 };
 
 use super::shared_host;
-use crate::support::{disks, is_readable, request};
+use disklease_fixtures::host::{disks, is_readable, request};
 
 /// Runs `test` with each manager. What it must hold of them, it holds of their trait objects.
 fn with_each(test: impl Fn(&dyn LockManager)) {
@@ -117,6 +117,20 @@ fn a_path_that_depends_on_who_asks_is_refused() {
                 matches!(error, AcquireError::PathNotAbsolute { .. }),
                 "{error}"
             );
+        }
+        // Each would have a lease of its own beside that of "/both/a".
+        for bad in [
+            "//both/a",
+            "/both//a",
+            "/both/./a",
+            "/both/b/../a",
+            "/both/a/",
+            "/both/a/.",
+        ] {
+            let error = manager.acquire(disks(&[bad])).unwrap_err();
+            let named = format!("{bad:?} is not in normal form");
+            assert!(error.to_string().starts_with(&named), "{error}");
+            assert!(error.to_string().contains("\"/both/a\""), "{error}");
         }
         // Among good ones, and before anything is locked.
         let good = format!("/both/relative/{}", manager.name());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use disklease::{AcquireError, CancelToken, LockManager as _, WaitLimit};
 
 use super::shared_host;
-use crate::support::{AT_ONCE, SOON, disks, timed};
+use disklease_fixtures::host::{AT_ONCE, SOON, disks, timed, wait_until};
 
 const DISKS: [&str; 3] = ["/exclusion/all/1", "/exclusion/all/2", "/exclusion/all/3"];
 
@@ -90,26 +90,22 @@ fn who_waits_gets_the_disk_when_it_is_dropped() {
         ("/exclusion/wait/forever", WaitLimit::Forever),
     ] {
         let guard = manager.acquire(disks(&[disk])).unwrap();
-        thread::scope(|scope| {
-            let (tell, begins) = channel();
-            let waiter = scope.spawn(move || {
-                timed(|| {
-                    tell.send(()).unwrap();
-                    manager.acquire(disks(&[disk]).wait(limit))
-                })
-            });
-            begins.recv().unwrap();
-            thread::sleep(Duration::from_millis(200));
-            assert!(!waiter.is_finished());
-            assert!(guard.is_held());
-            drop(guard);
-            let (took, guard) = waiter.join().unwrap();
-            assert!(guard.unwrap().is_held());
-            assert!(
-                took >= Duration::from_millis(200) && took < SOON,
-                "{took:?}"
-            );
+        let (tell, begins) = channel();
+        let waiter = thread::spawn(move || {
+            timed(|| {
+                tell.send(()).unwrap();
+                manager.acquire(disks(&[disk]).wait(limit))
+            })
         });
+        begins.recv_timeout(SOON).unwrap();
+        thread::sleep(Duration::from_millis(200));
+        assert!(!waiter.is_finished());
+        assert!(guard.is_held());
+        drop(guard);
+        wait_until("the disk", SOON, || waiter.is_finished().then_some(()));
+        let (took, guard) = waiter.join().unwrap();
+        assert!(guard.unwrap().is_held());
+        assert!(took >= Duration::from_millis(200), "{took:?}");
     }
 }
 
@@ -130,7 +126,7 @@ fn requests_in_opposite_order_do_not_wait_for_each_other() {
             scope.spawn(move || {
                 for _ in 0..10 {
                     let guard = manager
-                        .acquire(disks(order).wait(WaitLimit::Forever))
+                        .acquire(disks(order).wait(WaitLimit::For(2 * SOON)))
                         .unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "alone in here");
                     assert!(guard.is_held());
@@ -155,7 +151,10 @@ fn a_wait_can_be_cancelled() {
         thread::sleep(Duration::from_millis(300));
         assert!(!waiting.is_finished());
         token.cancel();
-        let (took, waited) = timed(|| waiting.join().unwrap());
+        let (took, ()) = timed(|| {
+            wait_until("its end", SOON, || waiting.is_finished().then_some(()));
+        });
+        let waited = waiting.join().unwrap();
         assert!(matches!(waited, Err(AcquireError::Cancelled { .. })));
         assert!(took < AT_ONCE, "{took:?}");
         guard.release().unwrap();

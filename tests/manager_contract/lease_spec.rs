@@ -6,7 +6,7 @@ use disklease::format::{Geometry, LockspaceName, ResourceName, lease_image};
 use disklease::{AcquireError, LeaseFault, LeaseSpec, LockManager as _, OpenError, WaitLimit};
 
 use super::{shared_dir, shared_host};
-use crate::support::{bytes_of, disks, overwrite, request};
+use disklease_fixtures::host::{bytes_of, disks, overwrite, request};
 
 const MIB: u64 = 1 << 20;
 
@@ -20,18 +20,7 @@ fn resource(name: &str) -> ResourceName {
 
 /// A file with the leases `names`, one behind the other.
 fn file_of_leases(path: &Path, names: &[&str]) {
-    let image = |name: &&str| {
-        let mut area = vec![0; Geometry::S512_A1M.area_size()];
-        lease_image(
-            &mut area,
-            Geometry::S512_A1M,
-            &space(),
-            &resource(name),
-            2000,
-        )
-        .unwrap();
-        area
-    };
+    let image = |name: &&str| lease_image(Geometry::S512_A1M, &space(), &resource(name), 2000);
     std::fs::write(path, names.iter().flat_map(image).collect::<Vec<_>>()).unwrap();
 }
 

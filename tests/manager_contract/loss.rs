@@ -13,7 +13,7 @@ use disklease::{
 };
 
 use super::{shared_dir, shared_host};
-use crate::support::{
+use disklease_fixtures::host::{
     Child, SOON, bytes_of, child_role, disks, is_readable, manager, overwrite, say, scratch,
     wait_for_parent, wait_until,
 };
@@ -349,7 +349,7 @@ fn a_callback_may_drop_the_last_handle_of_the_lockspace() {
         slot.lock().unwrap().is_none().then_some(())
     });
     let next = wait_until("the end of the old life", SOON, || {
-        crate::support::try_join(dir.path(), 1, "beta").ok()
+        disklease_fixtures::host::try_join(dir.path(), 1, "beta").ok()
     });
     assert_eq!(next.generation().get(), 2);
     next.leave().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use disklease::{AcquireError, LockManager as _, OwnerSeen, WaitLimit};
 
-use crate::support::{
+use disklease_fixtures::host::{
     AT_ONCE, Child, SOON, child_role, disks, manager, say, scratch, timed, wait_for_parent,
     wait_until,
 };

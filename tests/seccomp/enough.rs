@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::holder::{Holder, disks_of};
 use super::place::{ALL_OVER, Place};
-use crate::support::{Child, SOON, disks, wait_until};
+use disklease_fixtures::host::{Child, SOON, disks, wait_until};
 
 /// Hears up to a word that begins with `until`, and gives that.
 pub(crate) fn hear_until(child: &Child, until: &str) -> String {

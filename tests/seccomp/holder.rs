@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::lists::of_words;
 use super::{filter, place};
-use crate::support::{Child, child_role, options, say};
+use disklease_fixtures::host::{Child, child_role, options, say};
 
 /// What a holder is to be, and under which filter.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use rustix::process::{Signal, kill_process};
 use super::enough::{Healed, is_dead, pid_of, place_of, wait_for_death};
 use super::holder::Holder;
 use super::lists::List;
-use crate::support::{Child, SOON, wait_until};
+use disklease_fixtures::host::{Child, SOON, wait_until};
 
 /// Called in every holder that renews, is stopped for a moment, releases from two threads at once, and leaves.
 const WELL: [&str; 12] = [

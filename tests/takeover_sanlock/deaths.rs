@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use disklease::{Access, LockManager as _, LockRequest, Owner};
 use serde_json::{Value, json};
 
-use crate::host::boottime;
-use crate::host::child::{Host, text};
-use crate::host::process::HostProcess;
-use crate::kit::{HostState, SanlockClient, init_resource, read_resource_leader};
 use crate::renewals::LastRenewal;
-use crate::storage::Mount;
-use crate::storage::gate::{Fault, Mode, Target};
 use crate::{DEAD_AFTER, DISK, Directory, LIMIT, OUR_ID, SANLOCK_ID, sanlock_takes_over};
+use disklease_fixtures::fuse_storage::Mount;
+use disklease_fixtures::fuse_storage::gate::{Fault, Mode, Target};
+use disklease_fixtures::host_process::boottime;
+use disklease_fixtures::host_process::child::{Host, text};
+use disklease_fixtures::host_process::process::HostProcess;
+use disklease_fixtures::sanlock::{HostState, SanlockClient, init_resource, read_resource_leader};
 
 /// How often the guest of a holder writes.
 const TICK: Duration = Duration::from_millis(20);

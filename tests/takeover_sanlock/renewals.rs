@@ -5,9 +5,9 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::IO_TIMEOUT;
-use crate::kit::Lockspace;
 use crate::{DEAD_AFTER, LIMIT, SLACK};
+use disklease_fixtures::host_process::IO_TIMEOUT;
+use disklease_fixtures::sanlock::Lockspace;
 
 /// How often a sector is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use disklease::__sim::fence::HostWatchdog as _;
 use disklease::WatchdogError;
 
-use crate::double::{Answer, Double, Kind, OLD, new};
-use crate::support::{scratch, timed};
 use crate::{in_secs, probe};
+use disklease_fixtures::host::{scratch, timed};
+use disklease_fixtures::wdmd::{Answer, Double, Kind, OLD, new};
 
 fn refused(kind: Kind, io: u64, fire: u64) -> WatchdogError {
     let dir = scratch();

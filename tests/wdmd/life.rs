@@ -10,9 +10,9 @@ use disklease::{
     PaxosManager, Watchdog, WatchdogError,
 };
 
-use crate::double::{Answer, Double, Kind, Message, OLD, new};
-use crate::support::{N, SOON, disks, host_id, lockspace_in, scratch, timed, wait_until};
 use crate::{in_secs, probe};
+use disklease_fixtures::host::{N, SOON, disks, host_id, lockspace_in, scratch, timed, wait_until};
+use disklease_fixtures::wdmd::{Answer, Double, Kind, Message, OLD, new};
 
 const LOOK: [&str; 4] = ["connected", "open 60?", "status?", "closed"];
 const BEGIN: [&str; 7] = [

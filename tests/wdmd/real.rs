@@ -11,9 +11,9 @@ use disklease::__sim::fence::HostWatchdog as _;
 use disklease::WatchdogError;
 use rustix::process::{Signal, kill_process};
 
-use crate::fake_watchdog::{Event, FakeWatchdog, Traits};
-use crate::support::{self, SOON, child_role, say, scratch, wait_for_parent, wait_until};
 use crate::{in_secs, probe};
+use disklease_fixtures::host::{self, SOON, child_role, say, scratch, wait_for_parent, wait_until};
+use disklease_fixtures::watchdog_device::{Event, FakeWatchdog, Traits};
 
 /// The smallest that goes with a fire timeout of 60 s.
 const N: u64 = 3;
@@ -77,7 +77,7 @@ impl RealWdmd {
 impl Drop for RealWdmd {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.has_ended(Duration::from_secs(10));
     }
 }
 
@@ -196,7 +196,7 @@ fn the_death_of_the_client_resets_the_host() {
     let real = RealWdmd::start(device.path());
     std::fs::write(dir.path().join("socket"), real.socket.to_str().unwrap()).unwrap();
     let entry = "real::the_death_of_the_client_resets_the_host";
-    let mut child = support::Child::start(entry, "holder", dir.path());
+    let mut child = host::Child::start(entry, "holder", dir.path());
     assert_eq!(child.hear(SOON), "armed");
     child.kill();
     wait_until("the end", Duration::from_secs(40), || {

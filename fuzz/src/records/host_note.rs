@@ -4,7 +4,7 @@ use disklease::format::{
     FormatError, Generation, HostId, HostNote, Incarnation, NoteState, Structure,
 };
 
-use super::{Case, is_refused_where_it_does_not_fit};
+use super::Case;
 use crate::bytes::{self, HOST_NOTE, u16_at, u32_at, u64_at};
 use crate::shown;
 
@@ -85,13 +85,15 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
 }
 
 fn goes_back(note: &HostNote, bytes: &[u8]) {
-    let mut sector = vec![0; END];
-    note.write_to(&mut sector).unwrap();
+    let mut sector = [0; 512];
+    note.write_to(&mut sector);
     assert!(sector[..OFFSET].iter().all(|&byte| byte == 0));
     assert_eq!(HostNote::read_from(&sector), NoteState::Present(*note));
     // A note of the old layout is not written again.
-    assert_eq!(sector[OFFSET..] == *bytes, u32_at(bytes, 0) == 0x3264_6e68);
-    is_refused_where_it_does_not_fit(END, |sector| note.write_to(sector));
+    assert_eq!(
+        sector[OFFSET..END] == *bytes,
+        u32_at(bytes, 0) == 0x3264_6e68
+    );
 }
 
 /// A note of ours, as it is and sealed anew.
@@ -107,9 +109,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     note.fire_timeout_secs = 60;
     note.boot = [7; 8];
     note.incarnation = Incarnation::new([9; 16]);
-    let mut sector = vec![0; END];
-    note.write_to(&mut sector).unwrap();
-    let seed = Case::seed(1, OFFSET, &sector);
+    let mut sector = [0; 512];
+    note.write_to(&mut sector);
+    let seed = Case::seed(1, OFFSET, &sector[..END]);
     let mut sealed = seed.clone();
     sealed[0] = 1;
     vec![seed, sealed]

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{self, EarlierLife};
-use disklease::__sim::paxos_lease::{self, Debt, HeldLease, Patience, ReleaseError};
+use disklease::__sim::paxos_lease::{self, Debt, GiveBackError, HeldLease, Patience};
 use disklease::__sim::world::World;
 use disklease::format::{DblockSector, DeltaLeader, PaxosLeader};
 
@@ -191,7 +191,7 @@ async fn use_lease(member: Member, judge: Judge, mut held: Option<HeldLease>) {
                 pause(20).await;
                 judge.no_longer_holds(&member);
                 match paxos_lease::release(world, &member.membership, &member.lease, &held).await {
-                    Err(ReleaseError::Lease(_)) => Some(Debt::of_release(&held)),
+                    Err(GiveBackError::Lease(_)) => Some(Debt::of_release(&held)),
                     _ => None,
                 }
             }

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use crate::exit::Failure;
 use crate::output::complain;
 use crate::run;
-use crate::run::control::{Message, hear, say};
+use crate::run::control::{ANSWERS_WITHIN, Message, hear, hear_within, say};
 use crate::run::deadlines::{Deadlines, Ends};
 use crate::session::{self, Plan, not_locked};
 use crate::signals::{Phase, Signals};
@@ -254,10 +254,11 @@ impl Hold<'_> {
         let mut child = warden.spawn().map_err(|error| failed(&error))?;
         drop(warden);
         // By now it has opened the process, and as ours has not ended it is the same.
-        if !matches!(hear(&control), Some(Message::Ready)) || self.process.has_ended() {
+        let said = hear_within(&control, ANSWERS_WITHIN);
+        if !matches!(said, Ok(Message::Ready)) || self.process.has_ended() {
             let _ = child.kill();
             return Err(failed(&io::Error::other(
-                "the process or the warden has ended",
+                "the process or the warden has ended, or the warden does not answer",
             )));
         }
         let control = Arc::new(control);
@@ -266,7 +267,11 @@ impl Hold<'_> {
             std::slice::from_ref(&control),
             ends,
         );
-        let deadlines = deadlines.map_err(|error| failed(&error))?;
+        let deadlines = deadlines.map_err(|error| {
+            // Should it only stand still: it is to end nothing later on.
+            let _ = child.kill();
+            failed(&error)
+        })?;
         *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&control));
         let tell = self.tell.clone();
         let listen = move || {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 
+use disklease::__cli::leave_no_proof;
 use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager};
 use rustix::process::Signal;
 
@@ -58,9 +59,10 @@ pub(crate) struct Args {
     /// What holds all that the command starts, so that it can be ended for certain
     ///
     /// `pidns` is a PID namespace of its own, with its own /proc, in which the command is not process
-    /// 1; it takes the rights of root. `none` goes by who is whose child: a process that runs as
-    /// another user, or was frozen, may then outlive this program if that is killed. `auto` is the
-    /// first where it can be had.
+    /// 1; it takes the rights of root. `none` goes by who is whose child: what the command has started
+    /// may then outlive this program should that, its keeper and its guardian be killed at once, and so
+    /// may a process that runs as another user or was frozen; the next run with this host id after a kill
+    /// waits until that cannot hold locks any more. `auto` is the first where it can be had.
     #[arg(
         long,
         value_enum,
@@ -126,10 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
     let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
     let landing = Arc::new(plan.landing());
-    // A daemon may have closed what shows that it lives.
-    let may_live_on =
-        (args.pid_file.is_some() || args.follow) && args.contain != Containment::Pidns;
-    let lockspace = plan.join(&signals, may_live_on || !landing.ends_with_process());
+    let lockspace = plan.join(&signals, !landing.ends_with_process());
     let lockspace = lockspace.map_err(|error| signals.cause(error))?;
     signals.enter(Phase::Locking);
     let manager = PaxosManager::new(lockspace.clone(), plan.directory());
@@ -180,6 +179,11 @@ impl Start<'_> {
             command: args.command.clone(),
         };
         let child = Child::prepare(guardian, args.contain)?;
+        if !child.is_contained() {
+            // What the command starts may live on when all of us are killed at once, and may have closed
+            // what shows that it lives.
+            leave_no_proof(manager.lockspace());
+        }
         let ends = Ends::of(plan.timing());
         let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
         let is_fenced = plan.is_fenced();
@@ -239,7 +243,7 @@ impl Job<'_> {
             ));
         }
         self.child.start_command()?;
-        let (mut is_left, mut is_told) = (false, false);
+        let (mut is_left, mut is_told, mut is_known) = (false, false, true);
         let done = loop {
             // The threads that tell of signals and of the guardian live for as long as this does.
             match told.recv().unwrap_or(Event::Vanished) {
@@ -252,6 +256,11 @@ impl Job<'_> {
                     return Err(self.child.not_started(error));
                 }
                 Event::Said(Message::Exited(code)) => break u8::try_from(code).unwrap_or(u8::MAX),
+                Event::Said(Message::Ended(process)) => {
+                    is_known = false;
+                    complain(&end_of_another(process, guard));
+                    break if is_lost(guard) { KILLED } else { 0 };
+                }
                 Event::Said(Message::Killed(signal)) => {
                     break u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX);
                 }
@@ -265,7 +274,7 @@ impl Job<'_> {
         if let (false, true, Some(reason)) = (is_told, is_lost(guard), guard.loss()) {
             self.tell_loss(&reason.to_string());
         }
-        if done == KILLED && is_lost(guard) {
+        if done == KILLED && is_lost(guard) && is_known {
             complain(&end_of_the_guardian(guard));
         }
         let code = if done == 0 && is_left {
@@ -346,6 +355,16 @@ impl Job<'_> {
 /// Whether the locks were lost before their holder had ended.
 pub(crate) fn is_lost(guard: &LockGuard) -> bool {
     !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
+}
+
+/// Of a daemon that is no child of the guardian.
+fn end_of_another(process: i32, guard: &LockGuard) -> String {
+    let counts = if is_lost(guard) {
+        "the locks were lost, so it counts as killed"
+    } else {
+        "it counts as a success"
+    };
+    format!("process {process} has ended; how it did is known to its parent alone: {counts}")
 }
 
 fn end_of_the_guardian(guard: &LockGuard) -> &'static str {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
+use disklease::__cli::check_disk_path;
 use disklease::format::{HostName, LockspaceId};
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
@@ -57,7 +58,8 @@ pub(crate) struct Args {
     /// Wait this long for disks that are held, instead of giving up at once
     #[arg(long, value_name = "SECS")]
     wait: Option<u64>,
-    /// A disk to lock: its absolute path, the same on every host. May be given several times
+    /// A disk to lock: its absolute path without `//`, `.`, `..` and links, the same on every host. May be
+    /// given several times
     #[arg(long = "disk", value_name = "PATH", required = true)]
     disks: Vec<PathBuf>,
     /// What to do should the locks be lost: `poweroff`, `ignore`, or the path of a program to run
@@ -136,9 +138,7 @@ impl<'a> Plan<'a> {
         }
         for (at, disk) in args.disks.iter().enumerate() {
             let path = disk.clone();
-            if !disk.is_absolute() {
-                return Err(Failure::usage(AcquireError::PathNotAbsolute { path }));
-            }
+            check_disk_path(disk).map_err(Failure::usage)?;
             if args.disks.iter().take(at).any(|earlier| earlier == disk) {
                 return Err(Failure::usage(AcquireError::NamedTwice { path }));
             }
@@ -267,7 +267,9 @@ pub(crate) fn not_locked(error: AcquireError) -> Failure {
         AcquireError::Held { .. }
         | AcquireError::HeldShared { .. }
         | AcquireError::Contended { .. } => Failure::held(error),
-        AcquireError::PathNotAbsolute { .. } | AcquireError::Helper { .. } => Failure::usage(error),
+        AcquireError::PathNotAbsolute { .. }
+        | AcquireError::PathNotNormal { .. }
+        | AcquireError::Helper { .. } => Failure::usage(error),
         _ => Failure::unavailable(error),
     }
 }

@@ -134,14 +134,12 @@ mod tests {
     /// A lockspace in which host 2 has the id since `clock`, with an io timeout of 5 s.
     fn area(clock: u64) -> Vec<u8> {
         let name = LockspaceName::new("LS").unwrap();
-        let mut area = vec![0; G.area_size()];
-        lockspace_image(&mut area, G, &name, 5).unwrap();
+        let mut area = lockspace_image(G, &name, 5, None);
         let host = HostId::new(2).unwrap();
         DeltaLeader::free(G, &name, 5)
             .acquired(host, &HostName::new("h2").unwrap(), clock, 5)
             .unwrap()
-            .write_to(&mut area[512..])
-            .unwrap();
+            .write_to(area[512..].first_chunk_mut().unwrap());
         area
     }
 

@@ -87,8 +87,7 @@ mod tests {
     /// What a host with an io timeout of 5 s shows that has stamped `stamp`, at `clock_secs` here. 0: it has left.
     fn seen(stamp: u64, boot_id: Option<[u8; 16]>, clock_secs: u64) -> Option<LocalRenewal> {
         let name = LockspaceName::new("LS").unwrap();
-        let mut area = vec![0; G.area_size()];
-        lockspace_image(&mut area, G, &name, 5).unwrap();
+        let mut area = lockspace_image(G, &name, 5, None);
         let host = HostId::new(2).unwrap();
         let leader = DeltaLeader::free(G, &name, 5)
             .acquired(host, &HostName::new("h2").unwrap(), stamp, 5)
@@ -98,12 +97,12 @@ mod tests {
         } else {
             leader
         };
-        leader.write_to(&mut area[512..]).unwrap();
+        leader.write_to(area[512..].first_chunk_mut().unwrap());
         if let Some(boot_id) = boot_id {
             let mut note = HostNote::new(host, Generation::new(1));
             note.io_timeout_secs = 5;
             note.boot = HostNote::boot_of(&boot_id);
-            note.write_to(&mut area[512..]).unwrap();
+            note.write_to(area[512..].first_chunk_mut().unwrap());
         }
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
         table.observe(&area, Timestamp::from_nanos(1), Timestamp::from_nanos(2));

@@ -157,7 +157,7 @@ pub enum AcquireError {
         /// What was asked for.
         locked: Locked,
     },
-    /// The lease does not exist and could not be created.
+    /// The lease does not exist and could not be created, or what it needs beside it.
     #[error("{locked}: its lease cannot be created: {error}")]
     Create {
         /// What was asked for.
@@ -208,6 +208,17 @@ pub enum AcquireError {
     PathNotAbsolute {
         /// The path.
         path: PathBuf,
+    },
+    /// A path has `//`, `.`, `..` or a slash at its end. The disk would have another lease under each
+    /// spelling, and a guest under each.
+    #[error(
+        "{path:?} is not in normal form: each spelling of a path has a lease of its own, so that two guests could run on one disk. If it is the same disk, name it {normal:?}, for its guest and on every host"
+    )]
+    PathNotNormal {
+        /// The path.
+        path: PathBuf,
+        /// What it looks like in normal form. Another file where a symbolic link comes before a `..`.
+        normal: PathBuf,
     },
     /// The request names something twice.
     #[error("{path:?} is named twice in one request")]
@@ -412,8 +423,9 @@ pub enum LeaseFault {
     /// Its numbers cannot be raised any more.
     #[error("has used up its numbers: initialise it anew when nobody uses it")]
     NumbersUsedUp,
-    /// The path names another file than the one that was locked: somebody replaced it meanwhile.
-    #[error("was replaced while it was being acquired: try again")]
+    /// The path names another file than the one that was locked, or none: somebody replaced or removed it
+    /// meanwhile.
+    #[error("was removed or replaced while it was being acquired: try again")]
     Replaced,
 }
 
@@ -459,13 +471,21 @@ impl AcquireError {
         )
     }
 
-    /// Whether another try may well succeed though nobody holds it.
+    /// Whether another try may well succeed though nobody holds it: also where a directory or a file was
+    /// removed by hand while the lease was made or acquired, which the next try makes again.
     #[must_use]
     pub const fn is_contended(&self) -> bool {
         matches!(
             self,
             Self::Contended { .. }
                 | Self::NotSettled { .. }
+                | Self::Create {
+                    error: CreateError::Io {
+                        error: OsError(libc::ENOENT | libc::ESTALE),
+                        ..
+                    },
+                    ..
+                }
                 | Self::Lease {
                     fault: LeaseFault::Replaced
                         | LeaseFault::BeingCreated { .. }

@@ -63,11 +63,11 @@ pub enum ReleaseError {
 
 impl ReleaseError {
     pub(crate) fn of_algorithm(
-        error: paxos_lease::ReleaseError,
+        error: paxos_lease::GiveBackError,
         locked: &Locked,
         path: &Path,
     ) -> Self {
-        use paxos_lease::ReleaseError as E;
+        use paxos_lease::GiveBackError as E;
         let (locked, path) = (locked.clone(), path.to_owned());
         match error {
             E::Lease(error) => Self::Lease {
@@ -85,6 +85,11 @@ impl ReleaseError {
                 locked,
                 path,
                 fault: LeaseFault::PutBack { version },
+            },
+            E::WriteInFlight => Self::Lease {
+                locked,
+                path,
+                fault: LeaseFault::WriteInFlight,
             },
             E::LockspaceLost => Self::LockspaceLost { locked },
         }

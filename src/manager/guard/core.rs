@@ -259,7 +259,17 @@ impl Core {
     /// is held. Whoever comes second waits until that is done, and has no error to report.
     pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         match self.claim_giving() {
-            Some(_until_done) => self.give_back_claimed(leaving),
+            Some(_until_done) => {
+                let mut state = self.state.lock();
+                let unheard = (
+                    std::mem::take(&mut state.callbacks),
+                    state.deed.take(),
+                    std::mem::take(&mut state.on_owner_end),
+                );
+                drop(state);
+                drop(unheard);
+                self.give_back_claimed(leaving)
+            }
             None => Ok(()),
         }
     }
@@ -285,15 +295,6 @@ impl Core {
             let fence = protection.fence.lock().take();
             drop(fence);
         }
-        let unheard = {
-            let mut state = self.state.lock();
-            (
-                std::mem::take(&mut state.callbacks),
-                state.deed.take(),
-                std::mem::take(&mut state.on_owner_end),
-            )
-        };
-        drop(unheard);
         let mut result = Ok(());
         for lease in self.leases.iter().rev() {
             let released = lease.release(leaving);
@@ -314,6 +315,15 @@ impl Core {
         state.events.push_back(event);
         // Cannot block: a counter that is full would be readable already.
         let _ = rustix::io::write(&self.event, bytemuck::bytes_of(&1_u64));
+    }
+}
+
+impl State {
+    /// Whether a loss is to have something done. What is found lost after the owner's end, while its
+    /// locks are given back, is nobody's any more; what was lost before is told though the owner ended
+    /// by that.
+    fn is_to_act(&self) -> bool {
+        self.reason != Some(LossReason::OwnerEnded)
     }
 }
 
@@ -351,13 +361,13 @@ impl Holder for Core {
     /// A callback that comes after this look sees the mark of the loss, and asks for itself.
     fn has_actions(&self) -> bool {
         let state = self.state.lock();
-        !state.callbacks.is_empty() || state.deed.is_some()
+        state.is_to_act() && (!state.callbacks.is_empty() || state.deed.is_some())
     }
 
     fn act(&self) {
         let (reason, callbacks, deed) = {
             let mut state = self.state.lock();
-            let Some(reason) = state.reason.clone() else {
+            let Some(reason) = state.reason.clone().filter(|_| state.is_to_act()) else {
                 return;
             };
             (
@@ -418,15 +428,16 @@ impl OwnerEnd for Core {
         let Some(_until_done) = self.claim_giving() else {
             return;
         };
-        {
-            let mut state = self.state.lock();
-            if state.reason.is_none() {
-                state.reason = Some(LossReason::OwnerEnded);
-                self.tell(&mut state, LockEvent::Lost(LossReason::OwnerEnded));
-            }
-        }
+        let mut state = self.state.lock();
+        let unheard = state.reason.is_none().then(|| {
+            state.reason = Some(LossReason::OwnerEnded);
+            self.tell(&mut state, LockEvent::Lost(LossReason::OwnerEnded));
+            (std::mem::take(&mut state.callbacks), state.deed.take())
+        });
+        let hooks = std::mem::take(&mut state.on_owner_end);
+        drop(state);
+        drop(unheard);
         self.lost.store(true, Ordering::Release);
-        let hooks = std::mem::take(&mut self.state.lock().on_owner_end);
         for hook in hooks {
             if catch_unwind(AssertUnwindSafe(hook)).is_err() {
                 tracing::error!("a callback for the end of an owner has panicked");
@@ -452,3 +463,6 @@ fn signal(owner: &OwnerProcess, signal: Signal) -> bool {
     }
     sent.is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,6 +229,9 @@ mutations! {
     ReleasedAlwaysBelieved,
     /// RELEASED, which no checksum covers, is believed against the owner's note.
     ReleasedFlagTrusted,
+    /// RELEASED is believed of a block that is older than the leader: the mark of an earlier ownership, in a
+    /// sector that was put back, gives a held lease away.
+    ReleasedOfEarlierBelieved,
     /// The leader is not read while its owner is watched: who waits does not see it freed.
     LeaderNotWatched,
 
@@ -283,9 +286,9 @@ mutations! {
     LeaderNamesUsSuffices,
     /// Rule I, after the commit: a value that names this host counts, of whatever life and acquire.
     CommitNamesUsSuffices,
-    /// Phase 1 is left out: what others accepted is not seen.
+    /// What phase 1 reads is ignored: what others accepted is not seen.
     Phase1Skipped,
-    /// Phase 2 is not read back: a higher ballot that has not seen our value goes unnoticed.
+    /// What phase 2 reads is ignored: a higher ballot that has not seen our value goes unnoticed.
     Phase2ReadSkipped,
     /// Larger ballot numbers do not matter.
     MbalIgnored,
@@ -322,7 +325,7 @@ mutations! {
     LeaderFreedFirst,
     /// A release zeroes its block: the value that others rely on is gone.
     ReleaseZeroes,
-    /// A release writes the leader without a look at it.
+    /// A release frees the leader whatever it shows.
     ReleaseBlind,
     /// A release frees a leader that another host wrote (INV-WRITER): the next owner may have come
     /// between look and write.

@@ -18,7 +18,7 @@ use disklease::__sim::lockspace::{
     reread_held, run_on, settle_debts,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, HeldLease, Holding, LeaseArea, LeaseIoError, Patience, ReleaseError,
+    self, AcquireError, Debt, GiveBackError, HeldLease, Holding, LeaseArea, LeaseIoError, Patience,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{Generation, HolderNote, HostName, Incarnation, LeaseVersion};
@@ -588,7 +588,7 @@ impl Host {
         let _work = field.referee.begins(lease);
         let released = paxos_lease::release(world, membership, area, &held).await;
         self.note(|| format!("has released the lease: {released:?}"));
-        if let Err(ReleaseError::Lease(_)) = released {
+        if let Err(GiveBackError::Lease(_)) = released {
             self.owes();
             if let Some(reservation) = reservation {
                 reservation.owe(area.clone(), Debt::of_release(&held));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::Membership;
 use disklease::__sim::lockspace::Reservation;
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, Expected, HandoverEnd, HeldLease, Passage, ReleaseError, hand_over,
+    self, AcquireError, Debt, Expected, GiveBackError, HandoverEnd, HeldLease, Passage, hand_over,
 };
 use disklease::__sim::world::World;
 use disklease::format::{HolderNote, LeaseVersion, OfferId};
@@ -137,7 +137,7 @@ impl Host {
         let area = &self.field.leases[lease];
         let released =
             paxos_lease::release_with_note(&self.world, membership, area, held, note.as_ref());
-        if let Err(ReleaseError::Lease(_)) = released.await {
+        if let Err(GiveBackError::Lease(_)) = released.await {
             let debt = Debt::of_release(held).with_note(note);
             if let Some(reservation) = reservation.take() {
                 reservation.owe(area.clone(), debt);
@@ -258,7 +258,7 @@ impl Host {
             HandoverEnd::Gone(released) => {
                 self.note(|| format!("has handed its guest over: {released:?}"));
                 field.referee.count(|tally| tally.handed_over += 1);
-                if let Err(ReleaseError::Lease(_)) = released {
+                if let Err(GiveBackError::Lease(_)) = released {
                     let debt = Debt::of_release(held).with_note(Some(note));
                     if let Some(reservation) = reservation.take() {
                         reservation.owe(area.clone(), debt);

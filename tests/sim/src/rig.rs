@@ -9,8 +9,8 @@ use disklease::__sim::delta_lease::{
     LockspaceArea, Membership,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, HeldLease, Holding, LeaseArea, LeaseShape, Patience,
-    ReleaseError,
+    self, AcquireError, AcquireFailure, GiveBackError, HeldLease, Holding, LeaseArea, LeaseShape,
+    Patience,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::CancelToken;
@@ -89,11 +89,10 @@ pub fn timing(io_secs: u64, fire_secs: u64) -> Timing {
 pub fn formatted(num_hosts: u16) -> Sectors {
     let (space, resource) = names();
     let mut sectors = Sectors::new(2 << 20);
-    let mut image = vec![0; SPACE.area_size()];
-    lockspace_image(&mut image, SPACE, &space, FORMATTED_N).unwrap();
-    sectors.write(0, &image);
-    lease_image(&mut image, LEASE, &space, &resource, num_hosts).unwrap();
-    sectors.write(LEASE_AT, &image);
+    let lockspace = lockspace_image(SPACE, &space, FORMATTED_N, None);
+    sectors.write(0, &lockspace);
+    let lease = lease_image(LEASE, &space, &resource, num_hosts);
+    sectors.write(LEASE_AT, &lease);
     sectors
 }
 
@@ -254,20 +253,22 @@ impl Rig {
     }
 
     pub fn put_leader(&self, leader: &PaxosLeader) {
-        self.patch(LEASE_AT, 512, |sector| leader.write_to(sector).unwrap());
+        self.patch(LEASE_AT, 512, |sector| {
+            leader.write_to(sector.first_chunk_mut().unwrap())
+        });
     }
 
     /// The block of a host; the rest of its sector is zero.
     pub fn put_block(&self, id: u64, block: &Dblock) {
         self.patch(Self::block_at(id), 512, |sector| {
             sector.fill(0);
-            block.write_to(sector).unwrap();
+            block.write_to(sector.first_chunk_mut().unwrap());
         });
     }
 
     pub fn put_delta(&self, id: u64, leader: &DeltaLeader) {
         self.patch(Self::delta_at(id), 4096, |sector| {
-            leader.write_to(sector).unwrap()
+            leader.write_to(sector.first_chunk_mut().unwrap())
         });
     }
 }
@@ -362,14 +363,14 @@ impl Member {
         failure.error
     }
 
-    pub fn start_release(&self, held: &HeldLease) -> Task<Result<(), ReleaseError>> {
+    pub fn start_release(&self, held: &HeldLease) -> Task<Result<(), GiveBackError>> {
         let (me, held) = (self.clone(), held.clone());
         self.world.sim.spawn(self.host, async move {
             paxos_lease::release(&me.world, &me.membership, &me.lease, &held).await
         })
     }
 
-    pub fn release(&self, held: &HeldLease) -> Result<(), ReleaseError> {
+    pub fn release(&self, held: &HeldLease) -> Result<(), GiveBackError> {
         self.world.sim.run(&self.start_release(held))
     }
 

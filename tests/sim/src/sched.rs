@@ -116,6 +116,8 @@ pub struct Core {
     /// The soonest first; of those of one instant, the one that was planned first.
     events: BinaryHeap<Reverse<(TrueTime, u64, Event)>>,
     next_id: u64,
+    /// Disks of which every host says that it is busy there.
+    pub busy: Vec<SimDisk>,
 }
 
 /// A run. All clones are the same run.
@@ -179,6 +181,7 @@ impl Sim {
             triggers: Vec::new(),
             events: BinaryHeap::new(),
             next_id: 0,
+            busy: Vec::new(),
         };
         Self {
             core: Rc::new(RefCell::new(core)),

@@ -65,15 +65,13 @@ fn names() -> (LockspaceName, ResourceName) {
 }
 
 fn lockspace_disk(n: u64) -> Sectors {
-    let mut image = vec![0; GEOMETRY.area_size()];
-    lockspace_image(&mut image, GEOMETRY, &names().0, n as u16).unwrap();
+    let image = lockspace_image(GEOMETRY, &names().0, n as u16, None);
     first_sectors(&image, usize::from(HOSTS))
 }
 
 pub fn lease_disk() -> Sectors {
-    let mut image = vec![0; GEOMETRY.area_size()];
     let (space, resource) = names();
-    lease_image(&mut image, GEOMETRY, &space, &resource, HOSTS).unwrap();
+    let image = lease_image(GEOMETRY, &space, &resource, HOSTS);
     first_sectors(&image, usize::from(HOSTS) + 2)
 }
 

@@ -145,6 +145,10 @@ impl World for SimWorld {
         })
     }
 
+    fn is_busy(&self, disk: &SimDisk) -> bool {
+        self.sim.core.borrow().busy.contains(disk)
+    }
+
     fn now(&self) -> Timestamp {
         let core = self.sim.core.borrow();
         Timestamp::from_nanos(core.hosts[self.host.0].clock.shows(core.now))

@@ -204,7 +204,7 @@ const WRONG: &[(Mutations, &str, Kind)] = {
         (one(Mutation::Phase2ReadSkipped), "11/1", TwoHolders),
         (one(Mutation::MbalIgnored), "11/1", TwoHolders),
         (one(Mutation::NewerVersionIgnored), "22/1", VersionHeldTwice),
-        (one(Mutation::OlderVersionAdopted), "11/1", Trouble),
+        (one(Mutation::OlderVersionAdopted), "11/1", Stuck),
         (one(Mutation::HighestBalIgnored), "11/2", TwoHolders),
         (one(Mutation::AcceptedIgnored), "11/1", TwoHolders),
         (one(Mutation::BallotNumberShared), "11/1", TwoHolders),

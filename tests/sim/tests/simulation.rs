@@ -28,6 +28,7 @@ const NOT_HERE: &[Witness] = &[
     Witness::FromTheFuture,
     Witness::LeaseOfTwin,
     Witness::RenewalChanged,
+    Witness::RetractOfTwin,
     Witness::SharerRefused,
     Witness::SharerRespected,
     Witness::SharerCleared,

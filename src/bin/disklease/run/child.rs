@@ -13,7 +13,7 @@ use std::thread::Builder;
 use disklease::die_with_this_thread;
 use rustix::process::Signal;
 
-use super::control::{Message, hear, say};
+use super::control::{ANSWERS_WITHIN, Message, hear, hear_within, say};
 use super::keeper;
 use super::offspring::adopt;
 use super::{Containment, guardian, privileges};
@@ -41,6 +41,7 @@ pub(crate) struct Child {
     keepers: Vec<Arc<UnixStream>>,
     guardian: u32,
     program: OsString,
+    is_contained: bool,
 }
 
 /// Why there is no guardian.
@@ -60,6 +61,11 @@ impl From<io::Error> for Refusal {
 }
 
 impl Child {
+    /// Whether the kernel ends all that the command has started when its guardian ends.
+    pub(crate) const fn is_contained(&self) -> bool {
+        self.is_contained
+    }
+
     /// Starts keeper and guardian, contained if that is wanted and can be had.
     pub(crate) fn prepare(
         mut args: guardian::Args,
@@ -120,11 +126,11 @@ impl Child {
             let _ = process.kill().and_then(|()| process.wait());
             Self::refused(said.as_ref())
         };
-        let guardian = match hear(&keeper) {
+        let guardian = match hear_within(&keeper, ANSWERS_WITHIN).ok() {
             Some(Message::Guardian(pid)) => pid.unsigned_abs(),
             said => return Err(refused(&mut process, said)),
         };
-        match hear(&control) {
+        match hear_within(&control, ANSWERS_WITHIN).ok() {
             // The guardian was tied to its keeper before it said this, and the keeper lives.
             Some(Message::Ready) if process.try_wait()?.is_none() => {}
             said => return Err(refused(&mut process, said)),
@@ -140,6 +146,7 @@ impl Child {
             keepers,
             guardian,
             program: args.command.first().cloned().unwrap_or_default(),
+            is_contained: args.is_init,
         })
     }
 
@@ -149,7 +156,7 @@ impl Child {
                 Refusal::NotContained(io::Error::from_raw_os_error(*error))
             }
             Some(Message::NotKept(error)) => io::Error::from_raw_os_error(*error).into(),
-            _ => io::Error::other("its keeper or guardian has ended").into(),
+            _ => io::Error::other("its keeper or guardian has ended, or does not answer").into(),
         }
     }
 

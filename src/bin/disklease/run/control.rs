@@ -6,7 +6,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use disklease::__cli::clock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -60,6 +63,9 @@ pub(crate) enum Message {
     LeftBehind(i32, Name),
     /// From it: the command has ended with this exit code, and nothing is left of it.
     Exited(i32),
+    /// From it: the process of the pid file has ended, and nothing is left of the command. Its parent, which
+    /// is not the guardian, was told how.
+    Ended(i32),
     /// From it: the command was ended by this signal, and nothing is left of it.
     Killed(i32),
 }
@@ -112,6 +118,7 @@ impl Message {
             Self::Released => (19, 0, 0, plain),
             Self::Deadlines(_) => (20, 0, 0, plain),
             Self::NotSent(pid, error, name) => (21, one(pid), one(error), *name),
+            Self::Ended(pid) => (22, one(pid), 0, plain),
         };
         let mut bytes = [0; LEN];
         let fields = [kind, first, second].map(u64::to_le_bytes).concat();
@@ -152,6 +159,7 @@ impl Message {
             19 => Self::Released,
             20 => Self::Deadlines(fd?),
             21 => Self::NotSent(first()?, number(die_at)?, name),
+            22 => Self::Ended(first()?),
             _ => return None,
         })
     }
@@ -176,6 +184,33 @@ pub(crate) fn say(socket: impl AsFd, message: &Message) -> io::Result<()> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// How long those that were just started have for an answer.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// The next message, which has to come within `limit`.
+///
+/// # Errors
+///
+/// Nothing came, or the other end is gone.
+pub(crate) fn hear_within(socket: impl AsFd, limit: Duration) -> io::Result<Message> {
+    let began = clock::now();
+    loop {
+        let left = limit.saturating_sub(clock::now().since(began));
+        let left = Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => {
+                let message = format!("nothing was heard of it for {} s", limit.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    hear(&socket).ok_or_else(|| io::Error::other("it has ended"))
 }
 
 /// The next message, waited for; `None` when the other end is gone.
@@ -208,6 +243,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_says_nothing_is_not_waited_for() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let limit = Duration::from_millis(50);
+        let error = hear_within(&ours, limit).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        say(&theirs, &Message::Armed).unwrap();
+        let heard = hear_within(&ours, Duration::from_secs(60));
+        assert!(matches!(heard, Ok(Message::Armed)), "{heard:?}");
+        drop(theirs);
+        let error = hear_within(&ours, Duration::from_secs(60)).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
     fn what_is_said_is_heard() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let input = || File::open("/proc/self/comm").unwrap().into();
@@ -231,6 +280,7 @@ mod tests {
             Message::Released,
             Message::LeftBehind(7, name),
             Message::Exited(255),
+            Message::Ended(7),
             Message::Killed(9),
         ] {
             say(&ours, &message).unwrap();

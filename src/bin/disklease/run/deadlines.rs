@@ -1,5 +1,6 @@
 //! Telling those who can kill a process until when it may live.
 
+use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use disklease::__cli::{Timestamp, clock, deadline};
 use disklease::Lockspace;
 use disklease::timing::Timing;
 
-use super::control::{Message, hear, say};
+use super::control::{ANSWERS_WITHIN, Message, hear_within, say};
 
 /// When a holder must have stopped, and when the kernel sees to it, after its leases were lost.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,6 @@ impl Deadlines {
         keepers: &[Arc<UnixStream>],
         ends: Ends,
     ) -> io::Result<Self> {
-        let gone = || io::Error::other("its keeper has ended");
         let tell = move |keeper: &UnixStream, lost_at| {
             let (kill_at, die_at) = ends.after(lost_at);
             say(keeper, &Message::Deadline { kill_at, die_at })
@@ -68,8 +68,10 @@ impl Deadlines {
         let mut told = deadline(lockspace).ok_or_else(|| io::Error::other("the locks are lost"))?;
         for keeper in keepers {
             tell(keeper, told)?;
-            if !matches!(hear(&**keeper), Some(Message::Armed)) {
-                return Err(gone());
+            match hear_within(&**keeper, ANSWERS_WITHIN) {
+                Ok(Message::Armed) => {}
+                Ok(_) => return Err(not_armed("it said something else")),
+                Err(error) => return Err(not_armed(error)),
             }
         }
         let interval = lockspace.io_timeout().checked_div(4).unwrap_or_default();
@@ -93,4 +95,10 @@ impl Deadlines {
         Builder::new().name("dl-keeper".to_owned()).spawn(watch)?;
         Ok(Self { _stop: stop })
     }
+}
+
+fn not_armed(why: impl fmt::Display) -> io::Error {
+    io::Error::other(format!(
+        "who is to end it should this program fail has not set its timer: {why}"
+    ))
 }

@@ -210,10 +210,15 @@ impl Guardian<'_> {
     /// Until the command has ended and what it was started for; gives what to tell then.
     fn see_to_the_end(&self, command: Pid) -> Option<Message> {
         let mut end = self.wait_for(&Target::Child(command)).ok()?;
+        let mut of_another = None;
         if has_succeeded(end) {
             if let Some(file) = &self.args.pid_file {
                 match pid_file::read(file) {
-                    Ok(process) => end = self.wait_for(&Target::Below(process)).ok()?.or(end),
+                    Ok(process) => {
+                        let pid = process.pid().cast_signed();
+                        end = self.wait_for(&Target::Below(process)).ok()?;
+                        of_another = end.is_none().then_some(pid);
+                    }
                     Err(named) => drop(say(&self.control, &Message::NotFollowed(named))),
                 }
             } else if self.args.follow {
@@ -221,7 +226,7 @@ impl Guardian<'_> {
             }
         }
         self.tell_of_leftovers(end);
-        Some(told(end))
+        Some(of_another.map_or_else(|| told(end), Message::Ended))
     }
 
     fn wait_for(&self, target: &Target) -> Result<End, Gone> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, test_kill_process, wait,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, pidfd_open,
+    pidfd_send_signal, set_child_subreaper, test_kill_process, wait, waitid,
 };
 
 use super::control::Name;
@@ -21,6 +21,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 const TELL: u32 = 40;
 /// Up to so many looks they are looked for less and less often.
 const PATIENCE: u32 = 500;
+
+/// So many generations of processes that each start the next one and end are not missed.
+const LOOKS: u32 = 5;
 
 /// From now on a process below this one whose parent ends becomes a child of this one.
 pub(crate) fn adopt() -> io::Result<()> {
@@ -146,10 +149,25 @@ pub(crate) fn name_of(process: Pid) -> Name {
 }
 
 /// Those of them that have not ended.
+///
+/// `/proc` is read process by process. A daemon that is started meanwhile, by one that ends meanwhile, is
+/// missed in such a look, and is a child of ours in the next.
 pub(crate) fn living() -> Vec<Below> {
-    let mut found = descendants();
-    found.retain(|below| !below.is_zombie);
-    found
+    let mut looks = 0_u32;
+    loop {
+        let mut found = descendants();
+        found.retain(|below| !below.is_zombie);
+        looks = looks.saturating_add(1);
+        if !found.is_empty() || looks >= LOOKS || !has_children() {
+            return found;
+        }
+    }
+}
+
+/// Whether the kernel knows of a child of ours whose end was not taken in.
+fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
 }
 
 /// The processes below this one, as far as `/proc` shows them; parents before their children.

@@ -16,12 +16,17 @@ use super::offspring::living;
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// A number without an end of its line that stays as it is for so long is whole.
+const STILL: Duration = Duration::from_secs(1);
+
 /// The process below this one that the file names; or else what it names last, 0 for nothing.
 #[expect(clippy::disallowed_methods, reason = "it waits for a process")]
 pub(super) fn read(file: &Path) -> Result<OwnerProcess, i32> {
     let mut waited = Duration::ZERO;
+    let mut seen = Seen::default();
     loop {
-        let named = number_in(file).unwrap_or(0);
+        let number = seen.look(text_in(file), waited);
+        let named = number.unwrap_or(0);
         // First the descriptor: what is seen below after that is that very process.
         if let Ok(process) = OwnerProcess::open(named.unsigned_abs())
             && is_below(named)
@@ -37,13 +42,39 @@ pub(super) fn read(file: &Path) -> Result<OwnerProcess, i32> {
     }
 }
 
+/// What was in the file when it was last looked at.
+#[derive(Debug, Default)]
+struct Seen {
+    text: Option<String>,
+    since: Duration,
+}
+
+impl Seen {
+    /// The number in `text`, which is there at `now`, if it is whole: its line has an end, or nothing was
+    /// added to it for [`STILL`]. Of a number that is just being written the beginning may be there, which can be
+    /// that of another process.
+    fn look(&mut self, text: Option<String>, now: Duration) -> Option<i32> {
+        if self.text != text {
+            (self.text, self.since) = (text, now);
+        }
+        let text = self.text.as_ref()?;
+        let is_whole = text.contains('\n') || now.saturating_sub(self.since) >= STILL;
+        is_whole.then(|| number_in(text)).flatten()
+    }
+}
+
 fn is_below(number: i32) -> bool {
     let mut below = living().into_iter();
     below.any(|below| below.process.as_raw_nonzero().get() == number)
 }
 
+fn number_in(text: &str) -> Option<i32> {
+    let line = text.lines().next()?;
+    line.trim().parse().ok().filter(|&number| number > 0)
+}
+
 /// What is no ordinary file is not waited for.
-fn number_in(file: &Path) -> Option<i32> {
+fn text_in(file: &Path) -> Option<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
@@ -55,8 +86,7 @@ fn number_in(file: &Path) -> Option<i32> {
     }
     let mut text = String::new();
     file.take(64).read_to_string(&mut text).ok()?;
-    let line = text.lines().next()?;
-    line.trim().parse().ok().filter(|&number| number > 0)
+    Some(text)
 }
 
 #[cfg(test)]
@@ -67,7 +97,7 @@ mod tests {
     fn only_a_number_in_an_ordinary_file_counts() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
-        assert_eq!(number_in(&file), None);
+        assert_eq!(text_in(&file), None);
         for (text, number) in [
             ("12\n", Some(12)),
             (" 7 \nmore", Some(7)),
@@ -77,12 +107,29 @@ mod tests {
             ("x", None),
         ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(number_in(&file), number, "{text:?}");
+            assert_eq!(text_in(&file).as_deref(), Some(text));
+            assert_eq!(number_in(text), number, "{text:?}");
         }
-        assert_eq!(number_in(dir.path()), None);
+        assert_eq!(text_in(dir.path()), None);
         let fifo = dir.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
-        assert_eq!(number_in(&fifo), None);
+        assert_eq!(text_in(&fifo), None);
+    }
+
+    /// The beginning of a number may be the number of another process.
+    #[test]
+    fn a_number_counts_when_its_line_has_an_end_or_it_stays_as_it_is() {
+        let mut seen = Seen::default();
+        let mut look =
+            |text: &str, millis| seen.look(Some(text.to_owned()), Duration::from_millis(millis));
+        assert_eq!(look("12", 0), None);
+        assert_eq!(look("12", 950), None);
+        assert_eq!(look("1234", 1000), None);
+        assert_eq!(look("12345\n", 1050), Some(12345));
+        assert_eq!(look("12345", 1100), None);
+        assert_eq!(look("12345", 2050), None);
+        assert_eq!(look("12345", 2100), Some(12345));
+        assert_eq!(seen.look(None, Duration::from_millis(2150)), None);
     }
 }

@@ -109,11 +109,9 @@ impl Layout {
     /// All sectors as they are when nobody has used them, and the request record.
     pub fn formatted(self) -> (Vec<Vec<u8>>, Vec<u8>) {
         let (space, resource) = names();
-        let mut lease = vec![0; GEOMETRY.area_size()];
-        let mut deltas = lease.clone();
         let ids = u16::try_from(self.ids()).unwrap();
-        lease_image(&mut lease, GEOMETRY, &space, &resource, ids).unwrap();
-        lockspace_image(&mut deltas, GEOMETRY, &space, IO_SECS).unwrap();
+        let lease = lease_image(GEOMETRY, &space, &resource, ids);
+        let deltas = lockspace_image(GEOMETRY, &space, IO_SECS, None);
         let sector = |bytes: &[u8], at: usize| bytes[at * SECTOR..(at + 1) * SECTOR].to_vec();
         let mut sectors = vec![sector(&lease, 0)];
         sectors.extend((0..self.ids()).map(|id| sector(&lease, 2 + id)));

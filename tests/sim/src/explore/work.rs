@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use disklease::__sim::delta_lease::{DeltaSectorError, Membership};
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, Debt, HeldLease, Holding, LeaseIoError, Patience,
-    ReleaseError, RetractError,
+    self, AcquireError, AcquireFailure, Debt, GiveBackError, HeldLease, Holding, LeaseIoError,
+    Patience,
 };
 use disklease::CancelToken;
 use disklease::format::{Generation, HolderNote, LeaseVersion};
@@ -62,8 +62,8 @@ pub struct Manner {
 /// How a piece ended.
 pub enum End {
     Acquired(Result<HeldLease, AcquireFailure>),
-    Released(HeldLease, Result<(), ReleaseError>),
-    Settled(Debt, Result<(), RetractError>),
+    Released(HeldLease, Result<(), GiveBackError>),
+    Settled(Debt, Result<(), GiveBackError>),
 }
 
 /// What the end of a piece means to the judge.
@@ -248,7 +248,7 @@ impl Root {
             End::Released(held, Err(error)) => {
                 told.text = format!("release: {error}");
                 told.trouble = !self.may_be_released_with(manner, &held, error);
-                let owes = matches!(error, ReleaseError::Lease(_));
+                let owes = matches!(error, GiveBackError::Lease(_));
                 over(owes.then(|| Debt::of_release(&held)))
             }
             End::Settled(_, Ok(())) => {
@@ -258,8 +258,8 @@ impl Root {
             End::Settled(debt, Err(error)) => {
                 told.text = format!("debt not settled: {error}");
                 told.trouble = match error {
-                    RetractError::Lease(error) => !is_io(error),
-                    error => error != RetractError::WriteInFlight,
+                    GiveBackError::Lease(error) => !is_io(error),
+                    error => error != GiveBackError::WriteInFlight,
                 };
                 Self {
                     waits: true,
@@ -290,13 +290,13 @@ impl Root {
     }
 
     /// Whether a host that did nothing wrong, and that nobody else harmed, may see this error.
-    fn may_be_released_with(&self, manner: Manner, held: &HeldLease, error: ReleaseError) -> bool {
+    fn may_be_released_with(&self, manner: Manner, held: &HeldLease, error: GiveBackError) -> bool {
         match error {
-            ReleaseError::Lease(error) => is_io(error),
+            GiveBackError::Lease(error) => is_io(error),
             // Its twin's hand looks like its own: that one frees what it had, whoever has it since.
-            ReleaseError::NotOurs { .. } if manner.twin => true,
+            GiveBackError::NotOurs { .. } if manner.twin => true,
             // Once the mark is on the disk others may take the lease before the leader is read.
-            ReleaseError::NotOurs { version, writer } => {
+            GiveBackError::NotOurs { version, writer } => {
                 version > held.version() && writer != u64::from(host_id(self.host))
             }
             _ => false,

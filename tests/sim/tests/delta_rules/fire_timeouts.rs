@@ -27,8 +27,8 @@ fn join_telling(watch: &mut Watch, id: u64, fire_secs: u16) {
     let generation = watch.leader(id).generation();
     let mut note = HostNote::new(host_id(id), generation);
     note.fire_timeout_secs = fire_secs;
-    note.write_to(watch.sector(id)).unwrap();
-    HostBitmap::new().write_to(watch.sector(id)).unwrap();
+    note.write_to(watch.sector(id).first_chunk_mut().unwrap());
+    HostBitmap::new().write_to(watch.sector(id).first_chunk_mut().unwrap());
 }
 
 /// What host 3 makes of its table.

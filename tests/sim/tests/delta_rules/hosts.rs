@@ -25,8 +25,7 @@ pub fn at(after: Duration) -> Timestamp {
 impl Watch {
     pub fn new() -> Self {
         switch_as_asked();
-        let mut area = vec![0; SPACE.area_size()];
-        lockspace_image(&mut area, SPACE, &names().0, 10).unwrap();
+        let area = lockspace_image(SPACE, &names().0, 10, None);
         let table = HostTable::new(SPACE, names().0, FireTimeout::DEFAULT, Some(host_id(3)));
         Self { area, table }
     }
@@ -41,7 +40,7 @@ impl Watch {
     }
 
     pub fn put(&mut self, id: u64, leader: DeltaLeader) {
-        leader.write_to(self.sector(id)).unwrap();
+        leader.write_to(self.sector(id).first_chunk_mut().unwrap());
     }
 
     pub fn join(&mut self, id: u64, io_secs: u16) {
@@ -159,7 +158,7 @@ fn a_note_of_another_host_or_life_is_dropped() {
         let mut watch = Watch::new();
         watch.join(1, 10);
         let note = HostNote::new(host_id(id), Generation::new(generation));
-        note.write_to(watch.sector(1)).unwrap();
+        note.write_to(watch.sector(1).first_chunk_mut().unwrap());
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
         assert_eq!(record.note.is_some(), counts, "{id} {generation}");
@@ -241,8 +240,8 @@ fn the_io_timeout_is_the_hosts_own() {
         if let Some(noted) = noted {
             let mut note = HostNote::new(host_id(1), Generation::new(1));
             note.io_timeout_secs = noted;
-            note.write_to(watch.sector(1)).unwrap();
-            HostBitmap::new().write_to(watch.sector(1)).unwrap();
+            note.write_to(watch.sector(1).first_chunk_mut().unwrap());
+            HostBitmap::new().write_to(watch.sector(1).first_chunk_mut().unwrap());
         }
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
@@ -285,7 +284,7 @@ fn a_host_of_sanlocks_has_at_least_sanlocks_fire_timeout() {
         watch.join(1, 1);
         if noted {
             let note = HostNote::new(host_id(1), Generation::new(1));
-            note.write_to(watch.sector(1)).unwrap();
+            note.write_to(watch.sector(1).first_chunk_mut().unwrap());
         }
         watch.scan(secs(0));
         let dead_at = at(timing(1, counts).dead_after());
@@ -300,7 +299,7 @@ fn a_note_of_another_generation_does_not_count() {
     watch.join(1, 5);
     let mut note = HostNote::new(host_id(1), Generation::new(9));
     note.io_timeout_secs = 200;
-    note.write_to(watch.sector(1)).unwrap();
+    note.write_to(watch.sector(1).first_chunk_mut().unwrap());
     watch.scan(secs(0));
     let record = watch.table.record(host_id(1)).unwrap();
     assert_eq!(Some(record.io_timeout), IoTimeout::from_secs(5));

@@ -282,6 +282,23 @@ fn a_claim_ends_as_soon_as_the_owner_shows_life() {
     assert_eq!(writes_since(&rig, from), 0);
 }
 
+/// There is no other host that could be named.
+#[test]
+fn a_claim_that_is_cleared_is_said_to_be() {
+    let rig = rig();
+    let never = rig.delta(1).leader;
+    let (_, world) = rig.add_host();
+    let claim = rig.claim(&world, rig.claimant(1, "me", 10));
+    rig.sim.run_for(secs(10));
+    assert!(!rig.delta(1).leader.is_free());
+    rig.put_delta(1, &never);
+    let error = rig.sim.run(&claim).unwrap_err().to_string();
+    assert!(
+        error.contains("it shows that nobody ever had the id"),
+        "{error}"
+    );
+}
+
 /// An id that becomes free is taken at the next look, without waiting for anybody's death.
 #[test]
 fn a_claim_goes_on_at_once_when_the_id_becomes_free() {

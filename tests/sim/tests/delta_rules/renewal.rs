@@ -98,10 +98,8 @@ fn an_id_that_was_taken_is_lost_at_once() {
         };
         let before = writes(&rig);
         let error = renew(&rig, &member).unwrap_err();
-        assert!(
-            matches!(error, RenewError::TakenOver { .. }) && error.is_fatal(),
-            "{error}"
-        );
+        let is_taken = matches!(error, RenewError::TakenOver { .. } | RenewError::PutBack(_));
+        assert!(is_taken && error.is_fatal(), "{error}");
         assert_eq!(writes(&rig), before);
         assert_eq!(rig.delta(1).leader, theirs);
         assert!(!member.is_held());
@@ -172,8 +170,46 @@ fn after_a_failed_renewal_each_of_generation_name_and_time_tells_of_another() {
         renew_in_vain(&rig, &member, true);
         rig.put_delta(1, &theirs);
         let error = renew(&rig, &member).unwrap_err();
-        assert!(matches!(error, RenewError::TakenOver { .. }), "{error}");
+        let is_taken = matches!(error, RenewError::TakenOver { .. } | RenewError::PutBack(_));
+        assert!(is_taken, "{error}");
         assert_eq!(rig.delta(1).leader, theirs);
+    }
+}
+
+/// What stood in the sector before this join, or nobody: there is no other host to be named.
+#[test]
+fn a_sector_that_was_cleared_or_put_back_is_said_to_be() {
+    let me = HostName::new("me").unwrap();
+    let of = disklease_sim::rig::host_id(1);
+    let never = DeltaLeader::free(SPACE, &LockspaceName::new("LS").unwrap(), 10);
+    let first = never.acquired(of, &me, 50, 10).unwrap();
+    let cases = [
+        (
+            never,
+            "was cleared or put back by hand: it shows that nobody ever had the id",
+        ),
+        (
+            first,
+            "shows an earlier life, of host \"me\" (generation 1)",
+        ),
+        (
+            first.released(),
+            "it shows that host \"me\" has left (generation 1)",
+        ),
+    ];
+    for (before, text) in cases {
+        // Of the second generation.
+        let rig = Rig::new(Sim::new(First), 3);
+        rig.put_delta(1, &first.released());
+        let (_, world) = rig.add_host();
+        let member = rig.join_on(&world, rig.claimant(1, "me", 10));
+        assert_eq!(rig.delta(1).leader.generation().get(), 2);
+        rig.put_delta(1, &before);
+        let error = renew(&rig, &member).unwrap_err();
+        assert!(error.is_fatal() && !member.is_held());
+        let error = error.to_string();
+        assert!(error.starts_with("the sector of host id 1 "), "{error}");
+        assert!(error.contains(text), "{error}");
     }
 }
 

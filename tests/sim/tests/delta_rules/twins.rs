@@ -28,7 +28,7 @@ fn rewritten_by(rig: &Rig, id: u64, run: Option<u64>) {
     rig.patch(Rig::delta_at(id), 4096, |sector| {
         let mut note = HostNote::read_from(sector).present().unwrap();
         note.incarnation = run.map(incarnation);
-        note.write_to(sector).unwrap();
+        note.write_to(sector.first_chunk_mut().unwrap());
     });
 }
 
@@ -109,7 +109,7 @@ fn put_run(watch: &mut Watch, id: u64, run: Option<Incarnation>) {
     note.io_timeout_secs = watch.leader(id).io_timeout_secs();
     note.fire_timeout_secs = 60;
     note.incarnation = run;
-    note.write_to(watch.sector(id)).unwrap();
+    note.write_to(watch.sector(id).first_chunk_mut().unwrap());
 }
 
 /// In the table of hosts a change of incarnation is another host of which nothing is known, with
@@ -183,7 +183,7 @@ fn a_lease_of_a_twin_is_not_our_own() {
         let mut note = rig.block_sector(1).note.present().unwrap();
         note.incarnation = run.map(incarnation);
         rig.patch(Rig::block_at(1), 512, |sector| {
-            note.write_to(sector).unwrap();
+            note.write_to(sector.first_chunk_mut().unwrap());
         });
         let from = rig.sim.log_len();
         let error = member.acquire_error();

@@ -187,8 +187,7 @@ fn a_lease_of_another_shape_than_expected_is_read_as_it_is() {
 fn a_lease_of_other_sectors_than_expected_is_read_as_it_is() {
     let (rig, [mut a]) = joined();
     let (space, resource) = names();
-    let mut image = vec![0; Geometry::S4K_A1M.area_size()];
-    lease_image(&mut image, Geometry::S4K_A1M, &space, &resource, 3).unwrap();
+    let image = lease_image(Geometry::S4K_A1M, &space, &resource, 3);
     rig.patch(LEASE_AT, image.len(), |area| area.copy_from_slice(&image));
     a.lease.expected_shape = LeaseShape {
         geometry: LEASE,

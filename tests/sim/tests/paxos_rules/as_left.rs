@@ -415,7 +415,7 @@ fn put_note(rig: &Rig, id: u64, of: u64, tenure: Tenure) {
     let mut note = HolderNote::new(host_id(id), Generation::new(1), version(of));
     note.tenure = tenure;
     rig.patch(Rig::block_at(id), 512, |sector| {
-        note.write_to(sector).unwrap();
+        note.write_to(sector.first_chunk_mut().unwrap());
     });
 }
 

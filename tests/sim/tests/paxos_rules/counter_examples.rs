@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use disklease::__sim::delta_lease::EarlierLife;
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, HeldLease, Patience, ReleaseError, retract,
+    AcquireError, Debt, GiveBackError, HeldLease, Patience, retract,
 };
 
 use super::setup::{
@@ -76,7 +76,7 @@ impl Play {
             .unwrap_or_else(|| panic!("{}", self.rig.sim.log_text()))
     }
 
-    fn start_release(&self, member: &Member, held: &HeldLease) -> Task<Result<(), ReleaseError>> {
+    fn start_release(&self, member: &Member, held: &HeldLease) -> Task<Result<(), GiveBackError>> {
         self.judge.no_longer_holds(member);
         member.start_release(held)
     }
@@ -368,7 +368,7 @@ fn t8_a_late_release_and_a_host_that_died_in_its_ballot() {
     let v1 = play.acquire(&a);
     let free = sim.hold_next(a.host, is_leader_write);
     let releasing = play.start_release(&a, &v1);
-    assert!(matches!(sim.run(&releasing), Err(ReleaseError::Lease(_))));
+    assert!(matches!(sim.run(&releasing), Err(GiveBackError::Lease(_))));
     let debt = Debt::of_release(&v1);
     assert!(!play.settle(&a, &debt), "not while the write is in flight");
     sim.release_held(&free);

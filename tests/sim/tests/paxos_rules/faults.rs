@@ -2,12 +2,15 @@
 //! holder, and nothing may be decided over a write in flight.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disklease::__sim::lockspace::{LeaseTable, NotReserved, settle_debts};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, LeaseShape, Patience, ReleaseError, RetractError, Settled, retract,
+    AcquireError, Debt, GiveBackError, LeaseShape, Patience, Settled, retract,
 };
 use disklease::format::LeaseVersion;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::setup::{
     announced, is_area_read, is_block_write, is_leader_read, is_leader_write, joined, lease_writes,
@@ -16,7 +19,7 @@ use super::shared::share;
 use disklease_sim::rig::{LEASE, LEASE_AT, host_id, secs};
 use disklease_sim::{Hold, Member, Rig, nth};
 
-fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<Settled, RetractError> {
+fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<Settled, GiveBackError> {
     let (me, debt) = (member.clone(), debt.clone());
     rig.sim.run_on(member.host, async move {
         retract(&me.world, &me.membership, &me.lease, &debt).await
@@ -82,7 +85,7 @@ fn a_timeout_anywhere_is_retracted_sooner_or_later() {
             let is_write = step % 2 == 0;
             assert_eq!(failure.debt.is_some(), is_write, "step {step}");
             if let Some(debt) = failure.debt {
-                assert_eq!(settle(&rig, &a, &debt), Err(RetractError::WriteInFlight));
+                assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::WriteInFlight));
                 finish(&rig, &held, lands);
                 settle(&rig, &a, &debt).unwrap();
                 settle(&rig, &a, &debt).unwrap();
@@ -168,7 +171,7 @@ fn a_failed_release_is_settled_as_a_debt() {
             let task = a.start_release(&held);
             rig.sim
                 .fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
-            assert!(matches!(rig.sim.run(&task), Err(ReleaseError::Lease(_))));
+            assert!(matches!(rig.sim.run(&task), Err(GiveBackError::Lease(_))));
             settle(&rig, &a, &Debt::of_release(&held)).unwrap();
             nothing_is_left(&rig, &b);
         }
@@ -193,7 +196,7 @@ fn without_the_lockspace_nothing_is_written() {
         assert_eq!(failure.error, AcquireError::LockspaceLost);
         assert_eq!(failure.debt.is_some(), step > 1, "step {step}");
         if let Some(debt) = failure.debt {
-            assert_eq!(settle(&rig, &a, &debt), Err(RetractError::LockspaceLost));
+            assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::LockspaceLost));
         }
         assert_eq!(lease_writes(&rig, &a, from).len(), 0, "step {step}");
     }
@@ -316,6 +319,67 @@ fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
     drop(reserve().unwrap());
     assert_eq!(table.close(), Ok(()));
     assert_eq!(reserve().unwrap_err(), NotReserved::Left);
+}
+
+/// What a device that is gone has left is tried for as long as the join lives, and said once.
+#[test]
+fn a_debt_that_stays_is_said_once_for_each_kind_of_failure() {
+    let (rig, [a, _]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let reservation = table.reserve(1, a.lease.resource).unwrap();
+    reservation.owe(a.lease.clone(), Debt::of_release(&held));
+    let (me, debts) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        settle_debts(&me.world, &me.membership, &debts).await;
+    });
+    a.keep_alive(&rig.sim);
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        for _ in 0..5 {
+            let of_lease = nth(1, |io| io.offset >= LEASE_AT);
+            rig.sim.fail_next(a.host, false, of_lease);
+            rig.sim.run_for(secs(15));
+            assert_eq!(table.owing(), 1);
+            assert_eq!(warnings.count(), 1, "of a read that failed");
+        }
+        let write = nth(1, is_block_write);
+        rig.sim.fail_next(a.host, false, write);
+        rig.sim.run_for(secs(15));
+        assert_eq!(table.owing(), 1);
+        assert_eq!(warnings.count(), 2, "of a write that failed");
+        rig.sim.run_for(secs(20));
+        assert_eq!(table.owing(), 0);
+    });
+}
+
+/// Counts warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl Warnings {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 /// A write that the storage reports as failed, and does later all the same, can bring an ownership back that was

@@ -435,6 +435,24 @@ fn released_is_not_believed_against_the_owners_note() {
     assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
 }
 
+/// The holder's own sector alone is put back to what an earlier release has left there. A block that
+/// was never written, but for the flag, says the same as ever: sanlock leaves that behind.
+#[test]
+fn released_is_not_believed_of_a_block_that_was_put_back() {
+    let (rig, [a, b]) = joined();
+    let first = a.acquire().unwrap();
+    a.release(&first).unwrap();
+    let old = rig.block(1);
+    let held = a.acquire().unwrap();
+    committed_by(&rig, 2);
+    rig.put_block(1, &old);
+    rig.sim.run_for(secs(45));
+    assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+    rig.patch(Rig::block_at(1), 512, |sector| sector.fill(0));
+    mark_released(&rig, false);
+    assert!(b.acquire().unwrap().version() > held.version());
+}
+
 /// A note that the owner has left beside its block for another ownership, or that another host has, is
 /// no word of this one: neither against the mark, nor for people.
 #[test]
@@ -454,7 +472,7 @@ fn a_note_of_another_ownership_says_nothing() {
         );
         note.pid = 12;
         rig.patch(Rig::block_at(1), 512, |sector| {
-            note.write_to(sector).unwrap()
+            note.write_to(sector.first_chunk_mut().unwrap())
         });
         rig.sim.run_for(secs(45));
         assert_eq!(held_by(b.acquire_error()).note.is_some(), counts);

@@ -1,6 +1,6 @@
 //! Giving a lease back, and looking whether it is still ours.
 
-use disklease::__sim::paxos_lease::{HeldLease, ReleaseError, VerifyError, verify};
+use disklease::__sim::paxos_lease::{GiveBackError, HeldLease, VerifyError, verify};
 use disklease::format::{Commit, Generation, LeaseVersion};
 
 use super::setup::{is_block_write, is_leader_read, joined, lease_writes};
@@ -38,7 +38,7 @@ fn the_release_of_a_lease_that_was_taken_is_an_error() {
     let error = a.release(&held).unwrap_err();
     assert_eq!(
         error,
-        ReleaseError::NotOurs {
+        GiveBackError::NotOurs {
             version: LeaseVersion::new(2),
             writer: 2
         }
@@ -55,7 +55,7 @@ fn the_release_of_an_older_ownership_is_an_error() {
     let before = rig.leader();
     let from = rig.sim.log_len();
     let version = LeaseVersion::new(2);
-    assert_eq!(a.release(&old), Err(ReleaseError::NotThere { version }));
+    assert_eq!(a.release(&old), Err(GiveBackError::NotThere { version }));
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     assert_eq!(rig.leader(), before);
 }
@@ -104,10 +104,10 @@ fn without_the_lockspace_nothing_is_given_back() {
     rig.sim.run_until_held(&write);
     a.membership.expiry().lose();
     rig.sim.release_held(&write);
-    assert_eq!(rig.sim.run(&task), Err(ReleaseError::LockspaceLost));
+    assert_eq!(rig.sim.run(&task), Err(GiveBackError::LockspaceLost));
     assert_eq!(rig.leader(), before);
     let from = rig.sim.log_len();
-    assert_eq!(a.release(&held), Err(ReleaseError::LockspaceLost));
+    assert_eq!(a.release(&held), Err(GiveBackError::LockspaceLost));
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, HeldLease, LeaseIoError, Patience, ReleaseError, Settled, VerifyError,
-    release, retract, verify,
+    AcquireError, Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError, Patience, Settled,
+    VerifyError, has_ended_elsewhere, release, retract, verify,
 };
 use disklease::LossReason;
-use disklease::format::{LeaseVersion, ResourceName};
+use disklease::format::{Dblock, LeaseVersion, ResourceName};
 use parking_lot::Mutex;
 
 use super::setup::{is_block_write, is_leader_read, is_leader_write, joined, lease_writes};
@@ -122,7 +122,7 @@ fn what_is_owed_is_void_where_something_else_lies() {
         let released = a.release(&held).unwrap_err();
         assert!(matches!(
             released,
-            ReleaseError::Lease(LeaseIoError::Format { .. })
+            GiveBackError::Lease(LeaseIoError::Format { .. })
         ));
         assert!(matches!(look(&a, &held), Err(VerifyError::NotThere(_))));
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
@@ -150,7 +150,7 @@ fn a_lease_that_was_put_back_is_not_written_by_its_release() {
         let theirs = b.acquire().unwrap();
         let from = rig.sim.log_len();
         let version = theirs.version();
-        assert_eq!(a.release(&held), Err(ReleaseError::NotThere { version }));
+        assert_eq!(a.release(&held), Err(GiveBackError::NotThere { version }));
         assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::Void);
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
         assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
@@ -193,10 +193,69 @@ fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
     let writer = 1;
     assert_eq!(
         a.release(&held),
-        Err(ReleaseError::NotOurs { version, writer })
+        Err(GiveBackError::NotOurs { version, writer })
     );
     assert_eq!(rig.leader(), old);
     assert!(b.acquire().unwrap().version() > held.version());
+}
+
+/// The own sector alone was put back, or cleared, while the leader names the holder for the very input that
+/// it had there: the lease is given back all the same, whoever wrote that leader.
+#[test]
+fn a_lease_whose_own_block_alone_was_put_back_is_given_back() {
+    for is_cleared in [false, true] {
+        for is_late in [false, true] {
+            for by_debt in [false, true] {
+                let (rig, [a, b]) = joined();
+                let first = a.acquire().unwrap();
+                a.release(&first).unwrap();
+                let old = rig.block(1);
+                let held = a.acquire().unwrap();
+                let ours = rig.block(1);
+                rig.put_block(1, &old);
+                if is_cleared {
+                    rig.patch(Rig::block_at(1), 512, |sector| sector.fill(0));
+                }
+                if is_late {
+                    rig.patch(LEASE_AT, 512, |sector| sector[176] = 2);
+                }
+                look(&a, &held).unwrap();
+                assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
+                if by_debt {
+                    assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::TakenBack);
+                } else {
+                    a.release(&held).unwrap();
+                }
+                assert_eq!(rig.leader().is_free(), !is_late);
+                // What others may rely on is there again.
+                let left = rig.block(1);
+                assert!(left.released && left.input == ours.input && left.bal == ours.bal);
+                assert!(b.acquire().unwrap().version() > held.version());
+            }
+        }
+    }
+}
+
+/// A block of this host that is newer than what it wrote, under its own leader, is a twin's.
+#[test]
+fn a_newer_block_of_this_host_is_not_written_over_by_a_release() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    let ours = rig.block(1);
+    let newer = LeaseVersion::new(2);
+    for (version, mbal) in [(newer, ours.mbal), (ours.version, ours.mbal + 1)] {
+        let of_twin = Dblock {
+            version,
+            mbal,
+            ..ours
+        };
+        rig.put_block(1, &of_twin);
+        let from = rig.sim.log_len();
+        let version = held.version();
+        assert_eq!(a.release(&held), Err(GiveBackError::NotThere { version }));
+        assert_eq!(lease_writes(&rig, &a, from).len(), 0);
+        assert_eq!(rig.block(1), of_twin);
+    }
 }
 
 /// Damage is no proof of anything: nobody can take a lease that is damaged.
@@ -346,11 +405,118 @@ fn a_release_is_not_repeated_while_its_mark_is_under_way() {
     let held = a.acquire().unwrap();
     let hung = rig.sim.hold_next(a.host, is_block_write);
     let first = rig.sim.run(&a.start_release(&held));
-    assert!(matches!(first, Err(ReleaseError::Lease(_))));
+    assert!(matches!(first, Err(GiveBackError::Lease(_))));
     let from = rig.sim.log_len();
     let second = rig.sim.run(&a.start_release(&held));
-    assert!(matches!(second, Err(ReleaseError::Lease(_))), "{second:?}");
+    assert!(matches!(second, Err(GiveBackError::Lease(_))), "{second:?}");
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     rig.sim.release_held(&hung);
     a.release(&held).unwrap();
+}
+
+/// A read that hangs keeps a thread; another one of the same lease would take one more.
+#[test]
+fn a_held_lease_is_not_read_while_an_earlier_read_of_it_hangs() {
+    let (rig, [a]) = joined();
+    let held = a.acquire().unwrap();
+    let table = Arc::new(LeaseTable::default());
+    let (me, kept) = (a.clone(), Arc::clone(&table));
+    rig.sim.spawn(a.host, async move {
+        reread_held(&me.world, &me.membership, &kept).await;
+    });
+    a.keep_alive(&rig.sim);
+    let mut reservation = table.reserve(1, a.lease.resource).unwrap();
+    reservation.keep(a.lease.clone(), held, Arc::new(|_: &LossReason| {}));
+    for is_busy in [true, false] {
+        rig.sim.core.borrow_mut().busy.clear();
+        if is_busy {
+            rig.sim.core.borrow_mut().busy.push(a.lease.disk);
+        }
+        let from = rig.sim.log_len();
+        rig.sim.run_for(secs(100));
+        let mut log = rig.sim.log_since(from);
+        log.retain(|io| io.offset == LEASE_AT);
+        assert_eq!(log.is_empty(), is_busy);
+    }
+}
+
+/// Only what the owner itself has ended, in the lease, makes a mere copy of what names it as the owner.
+#[test]
+fn a_copy_is_known_by_the_owners_block_in_the_lease() {
+    const COPY_AT: u64 = LEASE_AT + (1 << 19);
+    let (rig, [a, b, c]) = joined();
+    let put_copy = || {
+        let bytes = copy_of(&rig);
+        rig.sim.core.borrow_mut().disks[0].write(COPY_AT, &bytes);
+    };
+    let held = a.acquire().unwrap();
+    let area = |offset| LeaseArea {
+        offset,
+        expected_shape: held.shape(),
+        ..a.lease.clone()
+    };
+    let has_ended = |asker: &Member| {
+        let (me, copy, lease) = (asker.clone(), area(COPY_AT), area(LEASE_AT));
+        rig.sim.run_on(asker.host, async move {
+            has_ended_elsewhere(&me.world, &me.membership, &copy, &lease).await
+        })
+    };
+    put_copy();
+    assert_eq!(has_ended(&c), Ok(false), "it is held");
+    let block = rig.block(1);
+    a.release(&held).unwrap();
+    assert_eq!(has_ended(&c), Ok(true));
+    assert_eq!(
+        has_ended(&a),
+        Ok(false),
+        "of its own copy a host takes the lease"
+    );
+    let given_back = rig.block(1);
+    for (what, other) in [
+        (
+            "another input",
+            Dblock {
+                input: None,
+                ..given_back
+            },
+        ),
+        (
+            "no mark",
+            Dblock {
+                released: false,
+                ..given_back
+            },
+        ),
+        (
+            "another version",
+            Dblock {
+                version: LeaseVersion::new(7),
+                ..given_back
+            },
+        ),
+    ] {
+        rig.put_block(1, &other);
+        assert_eq!(has_ended(&c), Ok(false), "{what}");
+    }
+    rig.put_block(1, &given_back);
+    a.release(&a.acquire().unwrap()).unwrap();
+    assert_eq!(has_ended(&c), Ok(true), "it came back and went again");
+    let theirs = b.acquire().unwrap();
+    assert_eq!(has_ended(&c), Ok(true), "and others had it");
+    b.release(&theirs).unwrap();
+
+    // The other way round: the copy is newer than what the lease knows of its owner.
+    let held = a.acquire().unwrap();
+    put_copy();
+    for older in [block, given_back] {
+        rig.put_block(1, &older);
+        assert_eq!(has_ended(&c), Ok(false));
+    }
+    a.release(&held).unwrap();
+    assert_eq!(has_ended(&c), Ok(true));
+    // The flag alone, beside a note that says held.
+    a.acquire().unwrap();
+    put_copy();
+    rig.patch(Rig::block_at(1), 512, |sector| sector[52] |= 1);
+    assert_eq!(has_ended(&c), Ok(false));
 }

@@ -15,12 +15,11 @@ pub(super) fn share(rig: &Rig, id: u64, generation: u64) {
             mbal: id,
             ..Dblock::for_version(LeaseVersion::new(0))
         };
-        block.write_to(sector).unwrap();
+        block.write_to(sector.first_chunk_mut().unwrap());
         ModeBlock {
             shared: Generation::new(generation),
         }
-        .write_to(sector)
-        .unwrap();
+        .write_to(sector.first_chunk_mut().unwrap());
     });
 }
 
@@ -181,7 +180,7 @@ fn a_live_sharer_is_respected_though_a_bit_of_its_mark_is_damaged() {
             b.release(&held).unwrap();
             rig.patch(Rig::block_at(2), 512, |sector| {
                 let shared = Generation::new(generation);
-                ModeBlock { shared }.write_to(sector).unwrap();
+                ModeBlock { shared }.write_to(sector.first_chunk_mut().unwrap());
                 sector[128 + bit / 8] ^= 1 << (bit % 8);
             });
             rig.sim.run_for(secs(45));

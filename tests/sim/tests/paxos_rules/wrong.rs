@@ -142,6 +142,10 @@ const TABLE: &[(Mutation, &str)] = &[
         "owner::released_is_not_believed_where_the_owner_wrote_the_leader",
     ),
     (
+        Mutation::ReleasedOfEarlierBelieved,
+        "owner::released_is_not_believed_of_a_block_that_was_put_back",
+    ),
+    (
         Mutation::ReleasedFlagTrusted,
         "owner::released_is_not_believed_against_the_owners_note",
     ),

@@ -1,0 +1,115 @@
+//! What one acquire remembers from one ballot to the next.
+
+use std::fmt;
+
+use super::area::LeaseIo;
+use super::give_back::Debt;
+use super::holding::Holding;
+use super::rules;
+use crate::format::{Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader, Tenure};
+use crate::probe::witness;
+use crate::world::World;
+
+/// One acquire under way.
+pub(super) struct Attempt<'a> {
+    pub(super) holding: &'a Holding,
+    /// `input[p]`: this acquire's own, and the version for which it was made. One version, one input.
+    pub(super) own_input: Option<(LeaseVersion, Input)>,
+    /// The own block as last written, or tried to be written, as long as another host might commit
+    /// what it proposes.
+    pub(super) written: Option<Debt>,
+    /// Who held the lease in shared mode when phase 1 last read all blocks.
+    pub(super) sharers: Vec<(HostId, Generation)>,
+    /// The version that is balloted for, and the last one before under which the disk was used.
+    pub(super) unchanged_since: Option<(LeaseVersion, LeaseVersion)>,
+    /// With a version precondition: what was accepted for the next version by a host that never used
+    /// it.
+    pub(super) skipped: Option<(LeaseVersion, Input)>,
+}
+
+/// All but what the caller asked for, which never changes: what waypoints tell.
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changing = (
+            (self.own_input, &self.written, &self.sharers),
+            (self.unchanged_since, self.skipped),
+        );
+        changing.fmt(f)
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) const fn new(holding: &'a Holding) -> Self {
+        Self {
+            holding,
+            own_input: None,
+            written: None,
+            sharers: Vec::new(),
+            unchanged_since: None,
+            skipped: None,
+        }
+    }
+
+    /// `input[p]` of the instance `version`. INV-STAMP: no two acquires propose the same.
+    pub(super) fn input_for<W: World>(
+        &mut self,
+        io: &LeaseIo<'_, W>,
+        version: LeaseVersion,
+    ) -> Input {
+        match self.own_input {
+            Some((made_for, input)) if made_for == version => input,
+            _ => {
+                let (host, generation) = io.us();
+                let clock = io.world.clock_secs();
+                let input = Input {
+                    owner: u64::from(host),
+                    generation: generation.get(),
+                    timestamp: io.membership.unique_stamp_secs(clock),
+                };
+                self.own_input = Some((version, input));
+                input
+            }
+        }
+    }
+
+    /// Whether `input` is this acquire's own.
+    pub(super) fn is_own(&self, input: Option<Input>) -> bool {
+        input.is_some() && input == self.own_input.map(|(_, input)| input)
+    }
+
+    /// The note that goes with a block for `version`.
+    pub(super) fn note_for<W: World>(
+        &self,
+        io: &LeaseIo<'_, W>,
+        version: LeaseVersion,
+    ) -> Option<HolderNote> {
+        let mut note = self.holding.note.clone()?;
+        (note.host_id, note.generation) = io.us();
+        note.incarnation = Some(io.membership.incarnation());
+        note.version = version;
+        Some(note)
+    }
+
+    /// The note of an acquire that failed for `version`: nobody used it.
+    pub(super) fn unused_note<W: World>(
+        &self,
+        io: &LeaseIo<'_, W>,
+        version: LeaseVersion,
+    ) -> Option<HolderNote> {
+        let (_, since) = self
+            .unchanged_since
+            .filter(|&(balloted_for, _)| balloted_for == version)?;
+        let mut note = self.note_for(io, version)?;
+        note.tenure = Tenure::Unused { since };
+        Some(note)
+    }
+
+    /// Forgets what was written for a version that went to another host.
+    pub(super) fn forget_if_decided(&mut self, leader: &PaxosLeader, me: HostId) {
+        let proposed_for = self.written.as_ref().map(Debt::version);
+        if rules::is_decided_otherwise(leader, proposed_for, me) {
+            witness!(DebtDecided);
+            self.written = None;
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Giving a lease back: a holder's release, and the clean-up of what an acquire or a release that
+//! failed may have left on the disk. Both are one operation:
+//!
+//! 1. Read the leader and the own block. What this host remembers of the lease is void where they show
+//!    something else (INV-AS-WRITTEN).
+//! 2. Mark the own block RELEASED, with all its values kept (INV-KEEP, INV-RELEASED-FIRST).
+//! 3. Read the leader again, and free it if this host wrote it and it names this host (INV-WRITER).
+//!
+//! The two differ in what step 1 must find, and in whom step 3 tells of a leader that is not ours.
+
+use super::area::{LeaseArea, LeaseIo, LeaseShape};
+use super::error::{GiveBackError, LeaseIoError};
+use super::held::HeldLease;
+use super::rules::{self, AboutLeader, Giver, Step};
+use crate::delta_lease::Membership;
+use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
+use crate::probe::witness;
+use crate::world::World;
+
+/// What this host may have left on a lease without holding it. To be cleaned up with [`retract()`].
+///
+/// Void once a later acquire of the same lease by this host succeeded: cleaning up would then take
+/// back what that acquire wrote.
+#[derive(Clone, Debug)]
+#[must_use = "until it is cleaned up, the lease may stay owned by this host without a holder"]
+pub struct Debt {
+    shape: LeaseShape,
+    block: Dblock,
+    /// What is to stand beside the block.
+    note: Option<Box<HolderNote>>,
+}
+
+impl Debt {
+    /// Left by an acquire that wrote, or tried to write, `block`.
+    pub(super) const fn of_acquire(shape: LeaseShape, block: Dblock) -> Self {
+        Self {
+            shape,
+            block,
+            note: None,
+        }
+    }
+
+    /// Left by a release that failed.
+    pub const fn of_release(held: &HeldLease) -> Self {
+        Self::of_acquire(held.shape, held.block)
+    }
+
+    /// The same with a note on how the lease was left.
+    pub fn with_note(mut self, note: Option<HolderNote>) -> Self {
+        self.note = note.map(Box::new);
+        self
+    }
+
+    pub(super) const fn block(&self) -> Dblock {
+        self.block
+    }
+
+    pub(super) const fn version(&self) -> LeaseVersion {
+        self.block.version
+    }
+
+    /// Whether a write of this host to the lease has not ended yet.
+    pub fn may_be_written<W: World>(&self, world: &W, lease: &LeaseArea<W::Disk>) -> bool {
+        lease.has_write_in_flight(world, self.shape)
+    }
+}
+
+/// What came of a clean-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// What this host had left there was taken back.
+    TakenBack,
+    /// Nothing is there: the write had never reached the disk, or the lease was initialised anew, put
+    /// back to an older state, or something else lies in its place.
+    Void,
+}
+
+/// Releases `held`. The holder must have stopped writing before.
+///
+/// Four dependent I/Os: the leader and the own block are read, the own block is marked, the leader
+/// is read again and freed.
+///
+/// # Errors
+///
+/// [`GiveBackError`]. After [`GiveBackError::Lease`] the caller has to [clean up](retract()).
+pub async fn release<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+) -> Result<(), GiveBackError> {
+    release_with_note(world, membership, lease, held, None).await
+}
+
+/// The same, with a note that stays beside the block: how the lease was left.
+///
+/// # Errors
+///
+/// [`GiveBackError`], as [`release()`].
+pub async fn release_with_note<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    held: &HeldLease,
+    note: Option<&HolderNote>,
+) -> Result<(), GiveBackError> {
+    let io = LeaseIo::new(world, membership, lease, held.shape);
+    give_back(&io, &Claim::Held(held, note)).await.map(drop)
+}
+
+/// Cleans up `left`. May be repeated; the caller sees to it that no acquire of the same lease runs
+/// meanwhile.
+///
+/// # Errors
+///
+/// [`GiveBackError`]; it is still to be cleaned up.
+pub async fn retract<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    left: &Debt,
+) -> Result<Settled, GiveBackError> {
+    let io = LeaseIo::new(world, membership, lease, left.shape);
+    give_back(&io, &Claim::Left(left)).await
+}
+
+/// What is given back, and the note that is to stand beside the block.
+enum Claim<'a> {
+    /// By its holder.
+    Held(&'a HeldLease, Option<&'a HolderNote>),
+    /// By nobody: it was left behind.
+    Left(&'a Debt),
+}
+
+async fn give_back<W: World>(
+    io: &LeaseIo<'_, W>,
+    claim: &Claim<'_>,
+) -> Result<Settled, GiveBackError> {
+    // A write of ours that is still under way would change what is read now. A holder has none.
+    let is_left = matches!(claim, Claim::Left(_));
+    if is_left && io.is_own_block_in_flight() {
+        return Err(GiveBackError::WriteInFlight);
+    }
+    let (leader, sector) = match io.read_leader_and_own_block().await {
+        Err(error) if is_left && error.shows_other_content() => {
+            witness!(RetractVoid);
+            return Ok(Settled::Void);
+        }
+        found => found?,
+    };
+    let found = io.own_block(&sector);
+    let is_twins = io.is_twins(sector.note.present().as_ref());
+    if is_left && is_twins {
+        // INV-INCARNATION: a mark would say that our twin does not hold the lease.
+        witness!(RetractOfTwin);
+        return Ok(Settled::Void);
+    }
+    let mark = block_to_mark(io, claim, &leader, found?, is_twins)?;
+    let mut settled = Settled::Void;
+    for step in rules::order_of_giving_back() {
+        let is_done = match step {
+            Step::MarkBlock => mark_block(io, mark).await?,
+            Step::FreeLeader => free_leader(io, claim).await?,
+        };
+        if is_done {
+            settled = Settled::TakenBack;
+        }
+    }
+    Ok(settled)
+}
+
+/// INV-AS-WRITTEN: the block that is to be marked, and the note beside it. Nothing that this host only
+/// remembers is written, but where its own sector alone was put back.
+///
+/// A holder must find what it wrote, and no other owner in the leader: as soon as the mark is on the
+/// disk others may take the lease, where another host has committed our input. So only what the leader
+/// shows before tells whether the lease was taken from the holder.
+fn block_to_mark<'a, W: World>(
+    io: &LeaseIo<'_, W>,
+    claim: &Claim<'a>,
+    leader: &PaxosLeader,
+    found: Option<Dblock>,
+    is_twins: bool,
+) -> Result<Option<(Dblock, Option<&'a HolderNote>)>, GiveBackError> {
+    match *claim {
+        Claim::Held(held, _) if !rules::is_as_written(leader, found, &held.block) => {
+            witness!(ReleaseNotThere);
+            let version = leader.version();
+            Err(GiveBackError::NotThere { version })
+        }
+        // INV-INCARNATION: a twin has the values of ours.
+        Claim::Held(..) if is_twins => Err(not_ours(leader)),
+        Claim::Held(held, _) if rules::is_taken(leader, &held.leader, io.me()) => {
+            Err(not_ours(leader))
+        }
+        Claim::Held(held, note) => Ok(Some((rules::released(held.block, Giver::Holder), note))),
+        Claim::Left(left) => {
+            let Some(block) = rules::block_left_behind(leader, found, &left.block) else {
+                witness!(RetractNotThere);
+                return Ok(None);
+            };
+            let is_of_note = block.version == left.version();
+            let note = left.note.as_deref().filter(|_| is_of_note);
+            Ok(Some((rules::released(block, Giver::Cleanup), note)))
+        }
+    }
+}
+
+/// Step 2. Whether there was anything to mark.
+async fn mark_block<W: World>(
+    io: &LeaseIo<'_, W>,
+    mark: Option<(Dblock, Option<&HolderNote>)>,
+) -> Result<bool, GiveBackError> {
+    let Some((block, note)) = mark else {
+        return Ok(false);
+    };
+    io.write_own_block(&block, note).await?;
+    Ok(true)
+}
+
+/// Step 3. INV-WRITER: whether the leader was freed.
+async fn free_leader<W: World>(
+    io: &LeaseIo<'_, W>,
+    claim: &Claim<'_>,
+) -> Result<bool, GiveBackError> {
+    if matches!(claim, Claim::Left(_)) && rules::must_await_own_commit(io.is_leader_in_flight()) {
+        witness!(RetractInFlight);
+        return Err(GiveBackError::WriteInFlight);
+    }
+    let leader = io.read_leader().await?;
+    if !is_to_be_freed(io, claim, &leader)? {
+        return Ok(false);
+    }
+    let (host, generation) = io.us();
+    let freed = leader.freed(host, generation, io.world.clock_secs());
+    io.write_leader(&freed).await?;
+    Ok(true)
+}
+
+fn is_to_be_freed<W: World>(
+    io: &LeaseIo<'_, W>,
+    claim: &Claim<'_>,
+    leader: &PaxosLeader,
+) -> Result<bool, GiveBackError> {
+    match claim {
+        Claim::Held(held, _) => match rules::leader_of_holder(leader, &held.leader, io.me()) {
+            AboutLeader::Report => Err(not_ours(leader)),
+            AboutLeader::Free => {
+                witness!(ReleaseFreedLeader);
+                Ok(true)
+            }
+            AboutLeader::Leave | AboutLeader::NotOurs => {
+                witness!(ReleaseLeftLeader);
+                Ok(false)
+            }
+        },
+        Claim::Left(_) => match rules::leader_left_behind(leader, io.us()) {
+            AboutLeader::NotOurs | AboutLeader::Report => Ok(false),
+            AboutLeader::Free => {
+                witness!(RetractFreedLeader);
+                Ok(true)
+            }
+            AboutLeader::Leave => {
+                witness!(RetractLeftLeader);
+                Ok(false)
+            }
+        },
+    }
+}
+
+fn not_ours(leader: &PaxosLeader) -> GiveBackError {
+    witness!(ReleaseNotOurs);
+    GiveBackError::NotOurs {
+        version: leader.version(),
+        writer: leader.write_id(),
+    }
+}
+
+/// Whether what was cleaned up is there again, and nobody holds the lease: the leader names this host
+/// in this generation, by its own hand; or our block is there without the mark.
+///
+/// Where a write that has ended, with whatever result, changes nothing any more, this does not
+/// happen. A storage that reports an error and does the write later all the same would leave the
+/// lease owned by a host that lives and does not know of it.
+///
+/// One read. The caller sees to it that no acquire of the same lease runs meanwhile, or takes no
+/// notice of the answer.
+///
+/// # Errors
+///
+/// The lease cannot be read.
+pub async fn came_back<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &LeaseArea<W::Disk>,
+    left: &Debt,
+) -> Result<bool, LeaseIoError> {
+    let io = LeaseIo::new(world, membership, lease, left.shape);
+    let (leader, sector) = match io.read_leader_and_own_block().await {
+        Err(error) if error.shows_other_content() => return Ok(false),
+        found => found?,
+    };
+    let by_us = leader.write_id() == u64::from(io.me());
+    if by_us && !leader.is_free() && rules::names(&leader, io.us()) {
+        return Ok(true);
+    }
+    let block = sector.block.ok().flatten();
+    Ok(block.is_some_and(|block| !block.released))
+}
+
+/// What became of a hand-over at its source.
+#[derive(Debug)]
+pub enum HandoverEnd<E, R> {
+    /// The flush failed: the lease is held as before.
+    Kept(E),
+    /// The lease is not held any more. The release failed, or is known to be on the disk.
+    Gone(Result<(), R>),
+}
+
+/// Gives a lease to another host that goes on with the guest. The holder has paused its guest.
+///
+/// Then, in this order: `flush`, after which all of the guest's writes are on the disk; `stop`, which
+/// ends the holder's own right to run; and only then `release`, with a note of the offer. From the
+/// first write of that on the other host may run, whatever comes of the rest: a release that failed
+/// may have reached the disk, or may yet, and the lease is gone all the same.
+pub async fn hand_over<E, R>(
+    flush: impl Future<Output = Result<(), E>>,
+    stop: impl FnOnce(),
+    release: impl Future<Output = Result<(), R>>,
+) -> HandoverEnd<E, R> {
+    if let Err(error) = rules::flushed(flush).await {
+        witness!(HandoverKept);
+        return HandoverEnd::Kept(error);
+    }
+    witness!(HandoverGone);
+    rules::stopped(stop);
+    HandoverEnd::Gone(release.await)
+}

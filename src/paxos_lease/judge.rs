@@ -1,0 +1,352 @@
+//! Whose the lease is: what the leader and the blocks say, and whether the owner that they name still
+//! lives.
+//!
+//! An ownership has ended when the owner's host id is free, or in a later generation, or has been silent
+//! for long enough; or when the owner itself said that it released, and only another host's late commit
+//! makes the leader look owned.
+
+use std::time::Duration;
+
+use super::area::LeaseIo;
+use super::attempt::Attempt;
+use super::continuity;
+use super::error::AcquireError;
+use super::holder::{Holder, OwnerSeen};
+use super::holding::{Holding, Patience};
+use super::image::{LeaseImage, PhaseRead, note_of, owner_of};
+use super::rules;
+use crate::delta_lease::rules::dead_after;
+use crate::delta_lease::{DeltaRecord, DeltaSectorError, Membership};
+use crate::format::{Generation, HostId, Incarnation, LeaseVersion, NoteState, PaxosLeader};
+use crate::probe::witness;
+use crate::timing::{IoTimeout, Timing};
+use crate::world::{Timestamp, World};
+
+/// How often the owner's sector is read while its death is waited for.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whose the lease is, by one read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The leader is free, or names this host, which does not hold the lease.
+    Nobodys,
+    /// A block is newer than the leader: whom that names says nothing.
+    Stale,
+    /// The leader names another host, which is to be watched.
+    Others(HostId),
+}
+
+/// INV-INCARNATION: refuses a lease that a twin may hold, another process with this host's id, name and
+/// generation, which is at work by mistake. No other process has this generation; so a note of another
+/// incarnation in our own block is the twin's. The twin may hold the lease when the leader names us; or
+/// when the block is newer than a leader that one of us wrote late.
+pub(super) fn refuse_twin<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    image: &LeaseImage,
+) -> Result<(), AcquireError> {
+    let (me, leader) = (io.me(), &image.leader);
+    let is_named = !leader.is_free() && rules::names(leader, io.us());
+    let is_newer = image
+        .block_of(me)
+        .is_some_and(|block| block.version > leader.version() && !block.released);
+    if io.is_twins(note_of(&image.blocks, me)) && (is_named || is_newer) {
+        return Err(held_by_twin(io, attempt));
+    }
+    Ok(())
+}
+
+/// The same once this host has proposed a value for `version`, and not committed it: what phase 2 has read of
+/// a twin came since. The twin's block lies over ours; or the twin has committed, and ours lies over its block.
+pub(super) fn refuse_twin_in_ballot<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+    read: &PhaseRead,
+    version: LeaseVersion,
+) -> Result<(), AcquireError> {
+    let has_committed = |leader| rules::is_twins_commit(leader, version, io.us());
+    if io.is_twins(note_of(&read.blocks, io.me()))
+        || read.leader.as_ref().is_some_and(has_committed)
+    {
+        return Err(held_by_twin(io, attempt));
+    }
+    Ok(())
+}
+
+/// Nothing is cleaned up: what this host has left there may be what its twin holds the lease by.
+pub(super) fn held_by_twin<W: World>(
+    io: &LeaseIo<'_, W>,
+    attempt: &mut Attempt<'_>,
+) -> AcquireError {
+    witness!(LeaseOfTwin);
+    attempt.written = None;
+    let (host_id, generation) = io.us();
+    AcquireError::HeldByTwin {
+        host_id,
+        generation,
+    }
+}
+
+/// Judges what one read of the lease shows.
+pub(super) fn whose<D>(
+    image: &LeaseImage,
+    membership: &Membership<D>,
+) -> Result<Whose, AcquireError> {
+    let leader = &image.leader;
+    // INV-NEXT.
+    if rules::is_stale(leader.version(), image.newest_version()) {
+        witness!(StaleLeader);
+        return Ok(Whose::Stale);
+    }
+    let Some(owner) = rules::owner_to_judge(owner_of(leader)) else {
+        return Ok(Whose::Nobodys);
+    };
+    if owner != membership.host_id() {
+        return Ok(Whose::Others(owner));
+    }
+    let (on_lease, in_lockspace) = (leader.generation(), membership.generation());
+    if !rules::has_been_ours(on_lease, in_lockspace) {
+        return Err(from_the_future(owner, on_lease, in_lockspace));
+    }
+    if on_lease < in_lockspace {
+        witness!(OwnEarlierLife);
+        return Ok(Whose::Nobodys);
+    }
+    witness!(OwnLeftover);
+    Ok(Whose::Nobodys)
+}
+
+/// The lockspace was initialised anew, or is not the one that `owner` renews in: what it shows, a free
+/// host id above all, says nothing of the owner.
+fn from_the_future(owner: HostId, on_lease: Generation, in_lockspace: Generation) -> AcquireError {
+    witness!(FromTheFuture);
+    AcquireError::FromTheFuture {
+        host_id: owner,
+        on_lease,
+        in_lockspace,
+    }
+}
+
+/// What became of an owner that was watched. In either case time has passed since the lease was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// Its ownership has ended.
+    Ended,
+    /// The leader was written meanwhile.
+    LeaderMoved,
+}
+
+/// Watches `owner`, which the leader names, until it is known whether its ownership has ended.
+///
+/// # Errors
+///
+/// The owner lives, or may live and is not waited for any longer.
+pub(super) async fn watch_owner<W: World>(
+    io: &LeaseIo<'_, W>,
+    holding: &Holding,
+    image: &LeaseImage,
+    owner: HostId,
+) -> Result<Watched, AcquireError> {
+    let leader = &image.leader;
+    let now = io.now();
+    if rules::is_ended_by_table(io.membership.hosts(|table| table.state(owner, now))) {
+        return Ok(Watched::Ended);
+    }
+    let mut silence = Silence::from_table(io.membership, leader, owner);
+    loop {
+        let read_started = io.now();
+        let area = io.membership.area();
+        let sector = area.read_sector(io.world, owner, io.timeout()).await;
+        let now = io.now();
+        let Some(found) = judge_sector(leader, owner, sector)? else {
+            return Ok(Watched::Ended);
+        };
+        let silent_from = rules::silent_from(read_started, now);
+        let silence = silence.get_or_insert_with(|| Silence::first(&found, silent_from));
+        silence.observe(&found, silent_from);
+        if has_released(io, leader, owner).await? {
+            witness!(ReleasedBelieved);
+            return Ok(Watched::Ended);
+        }
+        let timing = silence.timing(&found, io.membership.timing());
+        if silence.until(rules::silent_until(read_started, now)) > dead_after(timing) {
+            witness!(TakeoverOfDead);
+            return Ok(Watched::Ended);
+        }
+        let seen = silence.seen(timing, now);
+        let is_alive = matches!(seen, OwnerSeen::Alive { .. });
+        if is_alive || !waits(holding, image, now) {
+            witness!(OwnerRefused);
+            return Err(held_by(io, leader, owner, &found, seen).await);
+        }
+        io.world.sleep(WATCH_INTERVAL).await;
+        io.check_member()?;
+        if rules::has_moved(leader, &io.read_leader().await?) {
+            witness!(LeaderChangedWhileWatched);
+            return Ok(Watched::LeaderMoved);
+        }
+    }
+}
+
+/// What the owner's delta sector says of its ownership. `None`: it has ended. Otherwise the record of
+/// the very generation that owns the lease.
+fn judge_sector(
+    leader: &PaxosLeader,
+    owner: HostId,
+    sector: Result<DeltaRecord, DeltaSectorError>,
+) -> Result<Option<DeltaRecord>, AcquireError> {
+    let found = match sector {
+        Ok(found) => found,
+        Err(error) if rules::may_live_unreadable() => {
+            witness!(OwnerUnreadable);
+            return Err(AcquireError::OwnerUnreadable { owner, error });
+        }
+        Err(_) => return Ok(None),
+    };
+    let (on_lease, in_sector) = (leader.generation(), found.leader.generation());
+    if rules::is_from_the_future(on_lease, in_sector) {
+        return Err(from_the_future(owner, on_lease, in_sector));
+    }
+    if found.leader.is_free() {
+        witness!(OwnerFreedTakeover);
+        return Ok(None);
+    }
+    if rules::has_rejoined(on_lease, in_sector) {
+        witness!(OwnerRejoinedTakeover);
+        return Ok(None);
+    }
+    Ok(Some(found))
+}
+
+/// Whether the owner released, and the leader looks owned only because another host committed it
+/// late.
+async fn has_released<W: World>(
+    io: &LeaseIo<'_, W>,
+    leader: &PaxosLeader,
+    owner: HostId,
+) -> Result<bool, AcquireError> {
+    if !rules::may_be_late_commit(leader, owner) {
+        return Ok(false);
+    }
+    let sector = io.read_block(owner).await?;
+    let (generation, version) = (leader.generation(), leader.version());
+    Ok(rules::has_released(&sector, generation, version))
+}
+
+/// Whether the death of an owner that may be dead is waited for.
+fn waits(holding: &Holding, image: &LeaseImage, now: Timestamp) -> bool {
+    let is_in_time = match holding.patience {
+        Patience::Refuse => false,
+        Patience::WaitForDeath { until } => until.is_none_or(|until| now < until),
+    };
+    // From an owner that is dead and has not handed over, nothing is taken anyway.
+    is_in_time && continuity::may_take_from_dead(holding, image) && !holding.cancel.is_cancelled()
+}
+
+/// The refusal, with all that can be told of the holder. A note that cannot be read makes it only
+/// shorter.
+async fn held_by<W: World>(
+    io: &LeaseIo<'_, W>,
+    leader: &PaxosLeader,
+    owner: HostId,
+    found: &DeltaRecord,
+    seen: OwnerSeen,
+) -> AcquireError {
+    let (generation, version) = (leader.generation(), leader.version());
+    let note = match io.read_block(owner).await.map(|sector| sector.note) {
+        Ok(NoteState::Present(note)) if note.is_of(generation, version) => Some(note),
+        _ => None,
+    };
+    AcquireError::Held(Box::new(Holder {
+        host_id: owner,
+        generation,
+        host_name: found.leader.host_name(),
+        version,
+        seen,
+        note,
+    }))
+}
+
+/// How long an owner's sector has not changed.
+struct Silence {
+    /// The time that stands in the sector.
+    timestamp_secs: u64,
+    /// The longest N that the sector showed with this time: the field has no checksum.
+    io_timeout: IoTimeout,
+    incarnation: Option<Incarnation>,
+    unchanged_since: Timestamp,
+    renewal_seen: bool,
+}
+
+impl Silence {
+    /// Of a sector that was not seen before.
+    fn first(found: &DeltaRecord, silent_from: Timestamp) -> Self {
+        Self {
+            timestamp_secs: found.leader.timestamp_secs(),
+            io_timeout: found.io_timeout(),
+            incarnation: found.incarnation(),
+            unchanged_since: silent_from,
+            renewal_seen: false,
+        }
+    }
+
+    /// As far as the scans of the lockspace have seen it, if they have seen this very generation.
+    fn from_table<D>(
+        membership: &Membership<D>,
+        leader: &PaxosLeader,
+        owner: HostId,
+    ) -> Option<Self> {
+        let record = membership.observed(owner)?;
+        let counts = rules::table_counts(record.generation, leader.generation());
+        (counts && record.damage.is_none()).then_some(Self {
+            timestamp_secs: record.timestamp_secs,
+            io_timeout: record.io_timeout,
+            incarnation: record.incarnation(),
+            unchanged_since: record.changed_at,
+            renewal_seen: record.renewal_seen,
+        })
+    }
+
+    /// Takes in what a read showed, whose silence counts from `silent_from`.
+    fn observe(&mut self, found: &DeltaRecord, silent_from: Timestamp) {
+        if rules::is_other_incarnation(self.incarnation, found.incarnation()) {
+            // Its claim may have landed late over the owner, which lives by its own N.
+            *self = Self {
+                io_timeout: self.io_timeout.max(found.io_timeout()),
+                ..Self::first(found, silent_from)
+            };
+        }
+        if rules::is_renewal(self.timestamp_secs, found.leader.timestamp_secs()) {
+            *self = Self {
+                renewal_seen: true,
+                ..Self::first(found, silent_from)
+            };
+        }
+        self.io_timeout = self.io_timeout.max(found.io_timeout());
+    }
+
+    fn until(&self, instant: Timestamp) -> Duration {
+        instant.since(self.unchanged_since)
+    }
+
+    /// The owner's own times.
+    fn timing(&self, found: &DeltaRecord, ours: Timing) -> Timing {
+        let io_timeout = rules::owner_io_timeout(ours.io_timeout(), self.io_timeout);
+        let fire_timeout = found.timing(ours.fire_timeout()).fire_timeout();
+        Timing::new(io_timeout, fire_timeout)
+    }
+
+    fn seen(&self, timing: Timing, now: Timestamp) -> OwnerSeen {
+        let silent_for = self.until(now);
+        if self.renewal_seen && silent_for <= timing.lost_after() {
+            OwnerSeen::Alive {
+                renewed_ago: silent_for,
+            }
+        } else {
+            OwnerSeen::Silent {
+                for_at_least: silent_for,
+                takeable_in: dead_after(timing).saturating_sub(silent_for),
+            }
+        }
+    }
+}
