@@ -1,17 +1,20 @@
 //! Processes of ours, and sanlock daemons, that are killed, stopped and cut off from their storage at any moment,
-//! while each raises counters under leases that all of them want: no update is lost, no two hold at once, nobody is
-//! told that it holds when its time is over, and nobody is followed too early.
+//! while each raises counters under leases that all of them want: no update is lost, no two hold a lease at once, no
+//! guard says held when its time has ended, and no host is followed too early.
 //!
-//! # What is honestly tested
+//! # What is tested here, and what is switched off
 //!
-//! A guard answers by the clock. What comes between its answer and the write is the holder's, and a process can be
-//! stopped right there. Then something else must keep it from ever going on, a deadman timer or a watchdog, which
-//! is not built yet. So there are two kinds of stops here:
+//! A guard answers by the clock. What a holder does between that answer and its write is not the guard's, and a
+//! process can be stopped right there. Then something else must keep the process from ever going on. The library
+//! has a deadman timer, an escalation that kills owners, and host watchdogs for that. This test switches all three
+//! off (`without_deadman`, `FailureAction::Ignore`, `Watchdog::None`), so that the guard's answer is tested and not
+//! what stands behind it; `fencing` and `host_watchdog` test the three. In their place stands a watchdog of the
+//! test's own, for both sides. So there are two kinds of stops here:
 //!
-//! * at **random** instants, of any length: the test's own watchdog resets the machine before 8N + F are over (see
-//!   `watchdog.rs`), so it goes on before that or not at all;
-//! * **parked**: the process stops itself right *before* it asks, for as long as it likes, while others take over,
-//!   and goes on. Nothing but the guard's answer is then between it and a lost update.
+//! * at **random** instants, of any length: the test's own watchdog resets the machine before 8N + F have passed (see
+//!   `watchdog.rs`), so the process goes on before that or not at all;
+//! * **parked**: the process stops itself right *before* it asks its guard, for as long as it likes, while others take
+//!   over, and goes on. Nothing but the guard's answer is then between it and a lost update.
 //!
 //! I/O that hangs in the storage is done late as long as its machine lives, and never once that was reset.
 //!

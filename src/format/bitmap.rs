@@ -1,4 +1,4 @@
-//! The bits by which one host says to others: look at me.
+//! The bits by which one host asks others to inspect its sector.
 
 use super::error::{FormatError, Structure};
 use super::ids::HostId;
@@ -12,8 +12,7 @@ const HOST_BYTES: usize = 250;
 
 const _: () = assert!(HOST_BYTES * 8 == 2000 && HostId::MAX == 2000);
 
-/// A set of hosts, bytes 256 to 512 of a delta sector: those to which the sector's owner has
-/// something to say.
+/// The hosts that the sector's owner notifies, bytes 256 to 512 of a delta sector.
 ///
 /// The bytes have no checksum. Acquiring and releasing write an empty one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +34,28 @@ impl HostBitmap {
         record::read(Structure::HostBitmap, sector, OFFSET).map(Self)
     }
 
-    /// Whether this host is called.
+    /// Whether this host is notified.
     #[must_use]
     pub fn contains(&self, host: HostId) -> bool {
         let (byte, mask) = place(host);
         self.0.get(byte).is_some_and(|bits| bits & mask != 0)
     }
 
-    /// The hosts that are called, lowest first. Bits that belong to no host are not shown.
+    /// The hosts that are notified, lowest first. Bits that belong to no host are left out.
     pub fn iter(&self) -> impl Iterator<Item = HostId> + '_ {
         (1..=u64::from(HostId::MAX))
             .filter_map(|id| HostId::new(id).ok())
             .filter(|&host| self.contains(host))
     }
 
-    /// Whether no host is called.
+    /// Whether no host is notified.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let bits = self.0.get(..HOST_BYTES);
         bits.is_some_and(|bits| bits == [0; HOST_BYTES])
     }
 
-    /// Calls this host.
+    /// Adds this host.
     pub fn set(&mut self, host: HostId) {
         let (byte, mask) = place(host);
         if let Some(bits) = self.0.get_mut(byte) {
@@ -64,7 +63,7 @@ impl HostBitmap {
         }
     }
 
-    /// Calls this host no longer.
+    /// Removes this host.
     pub fn clear(&mut self, host: HostId) {
         let (byte, mask) = place(host);
         if let Some(bits) = self.0.get_mut(byte) {

@@ -41,15 +41,15 @@ pub struct Input {
     reason = "these are the fields that the format has"
 )]
 pub struct Dblock {
-    /// The largest ballot that the host has begun.
+    /// The largest ballot that the host has started.
     pub mbal: u64,
     /// The largest ballot in which the host proposed `input`.
     pub bal: u64,
-    /// What the host proposed; `None` if it did not come to that.
+    /// What the host proposed; `None` if it proposed nothing yet.
     pub input: Option<Input>,
     /// The version of the lease that the ballot is for.
     pub version: LeaseVersion,
-    /// Whether the host, as the owner, gave the lease back. Not covered by the checksum.
+    /// Whether the host, as the owner, released the lease. Not covered by the checksum.
     pub released: bool,
     /// The other flags as they were read, for carrying over; 0 in a new one. Not covered by the
     /// checksum.
@@ -109,7 +109,7 @@ impl Dblock {
         raw.is_ok_and(|raw| raw.flags.get() & RELEASED != 0)
     }
 
-    /// The block with which a host begins to take part in a ballot for `version`: all else zero.
+    /// The block with which a host enters a ballot for `version`: all else is zero.
     #[must_use]
     pub const fn for_version(version: LeaseVersion) -> Self {
         Self {
@@ -184,8 +184,8 @@ const _: () = assert!(size_of::<RawModeBlock>() == 16 && align_of::<RawModeBlock
 impl ModeBlock {
     /// The mode block in a host's sector; `None` if it does not hold the lease shared.
     ///
-    /// Who does not share leaves zeros. So a generation without the flag is damage, and is taken
-    /// for a shared lock whose flag was lost.
+    /// A host that does not share leaves zeros. So a generation without the flag is damage, and is
+    /// taken for a shared lock whose flag was lost.
     fn read_from(sector: &[u8], host: HostId) -> Result<Option<Self>, FormatError> {
         let raw: RawModeBlock = record::read(Structure::ModeBlock(host), sector, MODE_OFFSET)?;
         let shared = Generation::new(raw.generation.get());
@@ -209,12 +209,11 @@ impl ModeBlock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DblockSector {
-    /// The host's part in the ballots: `Ok(None)` if it never had one, an error if it is damaged or
-    /// too short.
+    /// The host's part in the ballots: `Ok(None)` if the host never took part, an error if the dblock
+    /// is damaged or too short.
     pub block: Result<Option<Dblock>, FormatError>,
-    /// Whether the host says that it gave the lease back. Also true of a block that is otherwise
-    /// empty: sanlock leaves such a one behind when an acquire failed. Never true where `block` is
-    /// an error.
+    /// Whether the host's RELEASED flag is set. Also true of a block that is otherwise empty, which
+    /// sanlock leaves behind after a failed acquire. Never true where `block` is an error.
     pub released: bool,
     /// The generation in which the host holds the lease shared, if it does. No checksum covers it,
     /// and it is read whatever the state of `block`.
@@ -226,9 +225,9 @@ pub struct DblockSector {
 impl DblockSector {
     /// Reads the sector of `host`.
     ///
-    /// Each part stands for itself: a damaged one does not hide the others. A sector too short for
-    /// its mode block has an error for its `block`, lest nobody be seen to hold the lease shared
-    /// where it cannot be known.
+    /// A damaged part does not hide the others. A sector too short for its mode block has an error
+    /// for its `block`: whether the host holds the lease shared is not known then, and must not read
+    /// as "no".
     #[must_use]
     pub fn decode(sector: &[u8], host: HostId) -> Self {
         let mode = ModeBlock::read_from(sector, host);

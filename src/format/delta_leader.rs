@@ -1,4 +1,4 @@
-//! The leader in the sector of a host id: who is this host, and is it alive.
+//! The leader in the sector of a host id: which host owns it, and when the owner renewed it.
 
 use super::error::{FormatError, Structure};
 use super::geometry::Geometry;
@@ -18,9 +18,9 @@ pub(super) const DELTA: Kind = Kind {
 
 /// The lease on a host id, bytes 0 to 200 of the host's sector in the lockspace.
 ///
-/// Its checksum is right, its geometry is one that there is, and it belongs to the host whose
-/// sector it was read from. `==` compares all 200 bytes; so whoever sees two equal ones has seen no
-/// sign of life in between. Bytes without a meaning are carried over from what was read.
+/// The checksum is right, the geometry exists, and the record belongs to the host whose sector it was
+/// read from. `==` compares all 200 bytes: between two reads that give equal records the reader has
+/// seen no renewal. Bytes without a meaning are carried over from what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaLeader {
     raw: RawLeader,
@@ -63,13 +63,8 @@ impl DeltaLeader {
         let raw = RawLeader::read(structure, DELTA, sector)?;
         raw.expect_checksum(structure)?;
         let geometry = raw.geometry(structure)?;
-        let (owner, timestamp_secs) = (raw.owner_id.get(), raw.timestamp.get());
-        if owner == 0 && timestamp_secs != 0 {
-            return Err(FormatError::OwnerMissing {
-                structure,
-                timestamp_secs,
-            });
-        }
+        raw.expect_owner(structure)?;
+        let owner = raw.owner_id.get();
         if owner != 0 && owner != u64::from(host) {
             return Err(FormatError::OwnerId {
                 structure,
@@ -126,7 +121,7 @@ impl DeltaLeader {
         self.raw.owner_id.get()
     }
 
-    /// How often the host id was joined.
+    /// How often a host joined under this host id.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         Generation::new(self.raw.owner_generation.get())
@@ -139,7 +134,7 @@ impl DeltaLeader {
         self.raw.timestamp.get()
     }
 
-    /// Whether nobody uses the host id: never used, or released.
+    /// Whether no host owns the host id: never used, or released.
     #[must_use]
     pub const fn is_free(&self) -> bool {
         self.timestamp_secs() == 0
@@ -158,7 +153,7 @@ impl DeltaLeader {
         self.geometry
     }
 
-    /// What `host` writes to take its host id: the next generation, under this name. `None` if
+    /// What `host` writes to acquire its host id: the next generation, under this name. `None` if
     /// there is no next generation.
     ///
     /// A clock at 0 counts as 1, since 0 says that the host id is free.
@@ -192,8 +187,7 @@ impl DeltaLeader {
         })
     }
 
-    /// What the owner writes to show that it lives. The fields of events, which we never send, are
-    /// zeroed.
+    /// What the owner writes to renew. The fields of events, which disklease never sends, are zeroed.
     #[must_use]
     pub fn renewed(&self, clock_secs: u64, io_timeout_secs: u16) -> Self {
         self.changed(|raw| {

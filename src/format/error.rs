@@ -16,13 +16,13 @@ pub enum Structure {
     DeltaLeader(Option<HostId>),
     /// A host's part in the ballots of a lease.
     Dblock(HostId),
-    /// Our note on who holds a lease.
+    /// The holder note of a lease.
     HolderNote(HostId),
-    /// The bits by which a host calls others.
+    /// The bits by which a host notifies others.
     HostBitmap,
-    /// Our note on a host.
+    /// The host note.
     HostNote,
-    /// Our id of a lockspace.
+    /// The id of a lockspace.
     LockspaceId,
     /// Whether a host holds the lease shared.
     ModeBlock(HostId),
@@ -64,7 +64,7 @@ pub enum FormatError {
         /// Bytes given.
         found: usize,
     },
-    /// It does not begin as such a record does: there is none here.
+    /// The magic number is another: no such record is here.
     #[error("{structure}: magic number is {found:#010x}, not {expected:#010x}")]
     Magic {
         /// In which record.
@@ -74,13 +74,13 @@ pub enum FormatError {
         /// What is there.
         found: u32,
     },
-    /// The lease was cleared on purpose. Nobody can hold it until it is initialised anew.
+    /// The lease was cleared on purpose. No host can acquire it until it is initialised anew.
     #[error("{structure}: the lease was cleared")]
     Cleared {
         /// In which record.
         structure: Structure,
     },
-    /// The major version is another: the record's meaning is not known.
+    /// The major version is another: the record's meaning is unknown.
     #[error("{structure}: major version is {found}, not {expected}")]
     Version {
         /// In which record.
@@ -100,7 +100,7 @@ pub enum FormatError {
         /// The checksum of its bytes.
         computed: u32,
     },
-    /// It belongs to another lockspace.
+    /// The record belongs to another lockspace.
     #[error("{structure}: lockspace is \"{found}\", not \"{expected}\"")]
     LockspaceName {
         /// In which record.
@@ -110,7 +110,7 @@ pub enum FormatError {
         /// The lockspace in the record.
         found: NameBytes,
     },
-    /// It belongs to another resource.
+    /// The record belongs to another resource.
     #[error("{structure}: resource is \"{found}\", not \"{expected}\"")]
     ResourceName {
         /// In which record.
@@ -120,7 +120,7 @@ pub enum FormatError {
         /// The resource in the record.
         found: NameBytes,
     },
-    /// The sector size is none that the format knows.
+    /// The format has no such sector size.
     #[error("{structure}: sector size is {found}, neither 512 nor 4096")]
     SectorSize {
         /// In which record.
@@ -168,12 +168,12 @@ pub enum FormatError {
         /// The hosts that take part, as the record has it.
         found: u64,
     },
-    /// The lease was made for fewer hosts: this one can take no part in it.
+    /// The lease was made for fewer hosts: this host cannot acquire it.
     #[error("{structure}: host {host} takes no part, only hosts 1 to {num_hosts} do")]
     NumHosts {
         /// In which record.
         structure: Structure,
-        /// The host that wants to take part.
+        /// The host that wants to acquire it.
         host: HostId,
         /// The hosts that take part.
         num_hosts: u16,
@@ -198,17 +198,17 @@ pub enum FormatError {
         /// The host in the record.
         found: u64,
     },
-    /// It belongs to a host that cannot be.
+    /// The record belongs to a host id that does not exist.
     #[error("{structure}: it belongs to host {found}, but host ids are from 1 to {max}")]
     OwnerRange {
         /// In which record.
         structure: Structure,
-        /// The largest host id there can be.
+        /// The largest host id.
         max: u16,
         /// The host in the record.
         found: u64,
     },
-    /// It is held, but by nobody.
+    /// The record has a time but no owner.
     #[error("{structure}: it is held since {timestamp_secs} s, but by no host")]
     OwnerMissing {
         /// In which record.
@@ -216,19 +216,20 @@ pub enum FormatError {
         /// The time in the record, which is 0 in one that is not held.
         timestamp_secs: u64,
     },
-    /// It proposes an owner at no time: committed, it would be an owner that holds nothing.
+    /// The dblock proposes an owner at time 0: once committed, the leader would name an owner and be
+    /// free.
     #[error("{structure}: it proposes an owner at time 0")]
     InputWithoutTime {
         /// In which record.
         structure: Structure,
     },
-    /// Its sizes change each time it is read.
+    /// The sizes change from read to read.
     #[error("{structure}: its sizes change each time it is read")]
     Unstable {
         /// In which record.
         structure: Structure,
     },
-    /// The note says something about its holder that has no meaning.
+    /// The note has a state that does not exist.
     #[error("{structure}: state is {found}, which has no meaning")]
     NoteState {
         /// In which record.

@@ -13,29 +13,24 @@ const SECTORS_BEFORE_DBLOCKS: u16 = 2;
 
 /// One of the five sizes that a lockspace or a lease can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Geometry(Sizes);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Sizes {
-    S512A1M,
-    S4KA1M,
-    S4KA2M,
-    S4KA4M,
-    S4KA8M,
+pub struct Geometry {
+    sector_size: u16,
+    area_mib: u8,
+    max_hosts: u16,
 }
 
 impl Geometry {
     /// 512-byte sectors, 1 MiB: 2000 hosts.
-    pub const S512_A1M: Self = Self(Sizes::S512A1M);
+    pub const S512_A1M: Self = Self::of_sizes(512, 1, HostId::MAX);
     /// 4096-byte sectors, 1 MiB: 250 hosts.
-    pub const S4K_A1M: Self = Self(Sizes::S4KA1M);
+    pub const S4K_A1M: Self = Self::of_sizes(4096, 1, 250);
     /// 4096-byte sectors, 2 MiB: 500 hosts.
-    pub const S4K_A2M: Self = Self(Sizes::S4KA2M);
+    pub const S4K_A2M: Self = Self::of_sizes(4096, 2, 500);
     /// 4096-byte sectors, 4 MiB: 1000 hosts.
-    pub const S4K_A4M: Self = Self(Sizes::S4KA4M);
+    pub const S4K_A4M: Self = Self::of_sizes(4096, 4, 1000);
     /// 4096-byte sectors, 8 MiB: 2000 hosts.
-    pub const S4K_A8M: Self = Self(Sizes::S4KA8M);
-    /// All that there are.
+    pub const S4K_A8M: Self = Self::of_sizes(4096, 8, HostId::MAX);
+    /// All of them.
     pub const ALL: [Self; 5] = [
         Self::S512_A1M,
         Self::S4K_A1M,
@@ -43,6 +38,14 @@ impl Geometry {
         Self::S4K_A4M,
         Self::S4K_A8M,
     ];
+
+    const fn of_sizes(sector_size: u16, area_mib: u8, max_hosts: u16) -> Self {
+        Self {
+            sector_size,
+            area_mib,
+            max_hosts,
+        }
+    }
 
     /// The geometry of these sizes, in bytes.
     ///
@@ -54,8 +57,8 @@ impl Geometry {
         Self::of(Structure::Area, sector_size, align_size)
     }
 
-    /// The geometry that is used where none is asked for: 1 MiB for 512-byte sectors, 8 MiB for
-    /// 4096-byte ones. Both have room for 2000 hosts.
+    /// The default geometry: 1 MiB for 512-byte sectors, 8 MiB for 4096-byte sectors. Both have room
+    /// for 2000 hosts.
     ///
     /// # Errors
     ///
@@ -92,20 +95,12 @@ impl Geometry {
     }
 
     pub(super) const fn sector_bytes(self) -> u16 {
-        match self.0 {
-            Sizes::S512A1M => 512,
-            Sizes::S4KA1M | Sizes::S4KA2M | Sizes::S4KA4M | Sizes::S4KA8M => 4096,
-        }
+        self.sector_size
     }
 
     /// The area in MiB.
     pub(super) const fn area_mib(self) -> u8 {
-        match self.0 {
-            Sizes::S512A1M | Sizes::S4KA1M => 1,
-            Sizes::S4KA2M => 2,
-            Sizes::S4KA4M => 4,
-            Sizes::S4KA8M => 8,
-        }
+        self.area_mib
     }
 
     fn area(self) -> u64 {
@@ -127,16 +122,11 @@ impl Geometry {
     /// The largest host id.
     #[must_use]
     pub const fn max_hosts(self) -> u16 {
-        match self.0 {
-            Sizes::S512A1M | Sizes::S4KA8M => HostId::MAX,
-            Sizes::S4KA1M => 250,
-            Sizes::S4KA2M => 500,
-            Sizes::S4KA4M => 1000,
-        }
+        self.max_hosts
     }
 
-    /// Fails unless this host has a sector in such an area. **Ask before writing to the offset of a
-    /// host's sector**: that of a host too many lies in whatever comes behind the area.
+    /// Fails unless this host has a sector in such an area. **Call this before writing to the offset of
+    /// a host's sector**: the offset for any other host lies behind the area, in somebody else's bytes.
     ///
     /// # Errors
     ///
@@ -183,7 +173,7 @@ impl Geometry {
     /// Where the value block is, in bytes from the start of the lease; one sector long.
     ///
     /// `None` where it would lie outside of the lease: areas of 4096-byte sectors below 8 MiB.
-    /// sanlock uses it there all the same, to the damage of what lies behind.
+    /// sanlock uses it there all the same, and overwrites what lies behind.
     #[must_use]
     pub fn value_block_offset(self) -> Option<u64> {
         let offset = self.sector_offset(VALUE_BLOCK_SECTOR);

@@ -1,4 +1,4 @@
-//! The note on who holds a lease, for people.
+//! The note that names the holder of a lease.
 
 use std::str;
 
@@ -23,13 +23,13 @@ const GUEST_NAME_LEN: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tenure {
-    /// It is held, or about to be.
+    /// The lease is held, or about to be.
     Held,
-    /// It was given back for another host to go on with the guest: its writes had ended, and all of
-    /// them were on the disk.
+    /// The holder released it so that another host continues with the guest. All writes of the guest
+    /// had completed and were on the disk.
     HandedOver(OfferId),
-    /// It was had, or may have been, but nobody used it. The disk is as the holder of this earlier
-    /// version left it.
+    /// The host owned the lease, or may have, but no guest used it (a skipped version). The disk is as
+    /// the holder of this earlier version left it.
     Unused {
         /// The last version under which the disk may have been written.
         since: LeaseVersion,
@@ -47,11 +47,11 @@ pub struct HolderNote {
     pub host_id: HostId,
     /// The generation of the host. A note of another generation is out of date.
     pub generation: Generation,
-    /// Which run of the host wrote it. `None` in a note from before there were any.
+    /// The incarnation of the host that wrote the note. `None` in a note of an old layout.
     pub incarnation: Option<Incarnation>,
     /// The version of the lease. A note of another version is out of date.
     pub version: LeaseVersion,
-    /// What became of it.
+    /// What the note says of that version.
     pub tenure: Tenure,
     /// The process for which the lease is held, in the host's own count.
     pub pid: u32,
@@ -80,9 +80,9 @@ struct RawHolderNote {
     boot_id: [u8; 16],
     guest_uuid: [u8; 16],
     guest_name: [u8; GUEST_NAME_LEN],
-    /// The offer of a hand-over, the version of one that was not used; else zero.
+    /// The offer of a hand-over, the last used version of a skipped one; else zero.
     of_state: Le64,
-    /// Zero, as all that is unused, in a note from before there were incarnations.
+    /// Zero, like all unused bytes, in a note that was written before incarnations existed.
     incarnation: [u8; 16],
     unused: [u8; 24],
 }
@@ -93,7 +93,7 @@ impl HolderNote {
     /// Bytes of a guest's name that are kept.
     pub const GUEST_NAME_MAX: usize = GUEST_NAME_LEN;
 
-    /// A note of this holder that says nothing else yet: the other fields are 0, empty or `None`.
+    /// A note of this holder; the other fields are 0, empty or `None`.
     #[must_use]
     pub const fn new(host_id: HostId, generation: Generation, version: LeaseVersion) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl HolderNote {
         self
     }
 
-    /// Whether the note is of that life of the host, and of that version.
+    /// Whether the note is of this generation of the host, and of this version.
     #[must_use]
     pub fn is_of(&self, generation: Generation, version: LeaseVersion) -> bool {
         self.generation == generation && self.version == version

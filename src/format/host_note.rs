@@ -1,4 +1,4 @@
-//! The note by which a host of ours is told from one of sanlock's.
+//! The host note: it tells a disklease host from a sanlock host.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,30 +17,29 @@ const OLD_MAGIC: u32 = 0x6c64_6e68;
 /// Bytes of the boot id that a note keeps: the first half.
 const BOOT_LEN: usize = 8;
 
-/// What a host of ours says of itself, bytes 200 to 256 of its delta sector.
+/// What a disklease host says of itself, bytes 200 to 256 of its delta sector.
 ///
-/// Written with each acquire and renewal. sanlock neither reads nor writes these bytes but as
-/// zeros.
+/// Each claim and each renewal writes it. sanlock does not read these bytes, and writes zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNote {
     /// The host.
     pub host_id: HostId,
-    /// The generation in which the note was written. One of another generation is out of date.
+    /// The generation in which the note was written. A note of another generation is out of date.
     pub generation: Generation,
-    /// The host's io timeout in seconds; here a checksum covers it.
+    /// The host's io timeout in seconds; unlike the leader's field, covered by a checksum.
     pub io_timeout_secs: u16,
-    /// The host's fire timeout in seconds; 0 where it is not told.
+    /// The host's fire timeout in seconds; 0 where it is unknown.
     pub fire_timeout_secs: u16,
-    /// The process, in the host's own count.
+    /// The pid of the process on its own host.
     pub pid: u32,
     /// The first half of the boot id of the host's kernel.
     pub boot: [u8; BOOT_LEN],
     /// The version of the protocol that the host speaks.
     pub protocol: u16,
-    /// Which life lock the process holds on its own host; 0 for none.
+    /// The token of the process lock that the process holds on its own host; 0 for none.
     pub life_mark: u32,
-    /// Which run of the host wrote it. `None` in a note from before there were any.
+    /// The incarnation of the host that wrote the note. `None` in a note of the old layout.
     pub incarnation: Option<Incarnation>,
 }
 
@@ -96,7 +95,7 @@ impl From<OldRawHostNote> for RawHostNote {
 }
 
 impl HostNote {
-    /// A note of this host that says nothing else yet: the other fields are 0.
+    /// A note of this host; the other fields are 0 or `None`.
     #[must_use]
     pub const fn new(host_id: HostId, generation: Generation) -> Self {
         Self {
@@ -120,8 +119,8 @@ impl HostNote {
 
     /// The note in a delta sector.
     ///
-    /// Any protocol version is accepted: telling it is what the note is for. Whether it is of the
-    /// host whose sector it is, and of its present generation, is for the reader to compare.
+    /// Any protocol version is accepted: the note is there to show it. The caller compares host id and
+    /// generation with those of the sector.
     #[must_use]
     pub fn read_from(sector: &[u8]) -> NoteState<Self> {
         NoteState::from_result(Self::decode(sector))
@@ -284,7 +283,7 @@ mod tests {
         );
     }
 
-    /// As they were written before there were incarnations: all else is read of them.
+    /// Written before incarnations existed: all other fields are read.
     #[test]
     fn notes_of_the_old_layout_are_read() {
         let old = OldRawHostNote {

@@ -6,7 +6,7 @@ use super::hex::Hex;
 
 /// A host of a lockspace: 1 to [`HostId::MAX`].
 ///
-/// A [`Geometry`](super::Geometry) may have room for fewer hosts; its `check_host` tells.
+/// A [`Geometry`](super::Geometry) may have room for fewer hosts: see its `check_host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(u16);
 
@@ -75,7 +75,7 @@ macro_rules! counter {
                 self.0
             }
 
-            /// The one after this; `None` after the last, which no honest disk ever sees.
+            /// The next one; `None` after the last, which no honest disk ever has.
             #[must_use]
             pub const fn next(self) -> Option<Self> {
                 match self.0.checked_add(1) {
@@ -93,7 +93,7 @@ macro_rules! counter {
     };
 }
 
-/// One offer to hand a lease over to another host. Drawn at random, to tell it from all others.
+/// One offer to hand a lease over to another host: a random number, different for each offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfferId(u64);
 
@@ -117,7 +117,7 @@ impl fmt::Display for OfferId {
     }
 }
 
-/// One run of a host in its lockspace, from its join on: 128 random bits that no other join ever has.
+/// The membership of a host in its lockspace from one join on: 128 random bits, different for each join.
 ///
 /// Two hosts that were given one host id and one name by mistake, and joined at the same time, agree in
 /// everything else that stands on the disk.
@@ -131,7 +131,7 @@ impl Incarnation {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
-    /// What a host would have that draws none: the same for all.
+    /// The same for all hosts: what a mutant uses that draws no random bits.
     pub(crate) const FIXED: Self = Self([0xff; 16]);
 
     /// Its bytes.

@@ -131,6 +131,18 @@ impl RawLeader {
         Ok(())
     }
 
+    /// Fails if the record has a time, so is held, but no owner.
+    pub(super) const fn expect_owner(&self, structure: Structure) -> Result<(), FormatError> {
+        let timestamp_secs = self.timestamp.get();
+        if self.owner_id.get() == 0 && timestamp_secs != 0 {
+            return Err(FormatError::OwnerMissing {
+                structure,
+                timestamp_secs,
+            });
+        }
+        Ok(())
+    }
+
     /// With the checksum that belongs to the other bytes.
     pub(super) fn sealed(mut self) -> Self {
         self.checksum = Le32::new(self.computed_checksum());

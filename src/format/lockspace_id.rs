@@ -1,4 +1,4 @@
-//! The id by which one lockspace is told from another of the same name.
+//! The id that distinguishes lockspaces of the same name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use super::record::SectorHead;
 
 const MAGIC: u32 = 0x6c64_6964;
 
-/// Tells one lockspace from another of the same name: 128 random bits, as 32 hexadecimal digits.
+/// Distinguishes lockspaces of the same name: 128 random bits, as 32 hexadecimal digits.
 ///
-/// Disklease writes it when it makes a lockspace, to the last sector of the area
-/// ([`Geometry::lockspace_id_offset`](super::Geometry::lockspace_id_offset)), which is no host's.
-/// sanlock neither reads nor writes that sector, but when it initialises the lockspace.
+/// disklease writes the id when it makes a lockspace, to the last sector of the area
+/// ([`Geometry::lockspace_id_offset`](super::Geometry::lockspace_id_offset)), which belongs to no
+/// host. sanlock never reads that sector, and writes it only when it initialises the lockspace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LockspaceId([u8; 16]);
 
@@ -49,7 +49,7 @@ impl LockspaceId {
         note::write::<0, _>(sector, MAGIC, &self.0);
     }
 
-    /// What a lockspace is by its id, in words.
+    /// Names a lockspace by its id, in an error's text.
     pub(crate) fn said(found: Option<Self>) -> String {
         match found {
             Some(id) => format!("the lockspace {id}"),

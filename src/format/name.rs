@@ -168,7 +168,7 @@ name!(
     ResourceName, LEN
 );
 name!(
-    /// The name of a host: 1 to 47 bytes, no NUL. Tells apart two hosts that were given the same
+    /// The name of a host: 1 to 47 bytes, no NUL. Distinguishes two hosts that were given the same
     /// host id.
     ///
     /// sanlock cuts a host name of 48 bytes when it writes it, and then does not recognise it as
@@ -177,8 +177,8 @@ name!(
 );
 
 impl LockspaceName {
-    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if
-    /// the field is.
+    /// The name in a field, up to its first NUL. Accepts any bytes; the name is empty if the field
+    /// is.
     #[must_use]
     pub fn from_disk(field: NameBytes) -> Self {
         Self(NameBytes::padded(field.text()))
@@ -186,8 +186,8 @@ impl LockspaceName {
 }
 
 impl ResourceName {
-    /// The name that a field has, up to its first NUL. Any bytes are taken; the name is empty if
-    /// the field is.
+    /// The name in a field, up to its first NUL. Accepts any bytes; the name is empty if the field
+    /// is.
     #[must_use]
     pub fn from_disk(field: NameBytes) -> Self {
         Self(NameBytes::padded(field.text()))

@@ -1,4 +1,4 @@
-//! Notes: what our hosts add in bytes that sanlock neither reads nor protects.
+//! Notes: what disklease hosts add in bytes that sanlock neither reads nor protects.
 //!
 //! Each begins with a magic number and the checksum of all that follows.
 
@@ -9,16 +9,16 @@ use super::error::{FormatError, Structure};
 use super::le::Le32;
 use super::record::{self, SectorHead};
 
-/// What stands where a note may be.
+/// The note at its place in a sector, or why there is none.
 ///
-/// Any other host may have zeroed a note. So one that is missing or damaged makes answers shorter, or
-/// an acquire that depends on it fail; never the opposite.
+/// Any other host may have zeroed a note. So a missing or damaged note makes answers shorter, or an
+/// acquire that depends on it fail; never the opposite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum NoteState<T> {
     /// No note: all bytes are zero, as sanlock writes them.
     Absent,
-    /// Something else than a good note.
+    /// Bytes that are no good note.
     Damaged(FormatError),
     /// A good note.
     Present(T),

@@ -1,4 +1,4 @@
-//! The leader of a lease: who owns it.
+//! The leader record of a lease: which host owns it.
 
 use super::dblock::Input;
 use super::error::{FormatError, Structure};
@@ -21,8 +21,7 @@ const SHORT_HOLD: u32 = 0x1;
 
 /// The leader record of a lease, bytes 0 to 200 of its first sector.
 ///
-/// Its checksum is right, and its sizes and host ids are such as can be. `==` compares all 200
-/// bytes. Bytes without a meaning are carried over from what was read.
+/// The checksum is right, and sizes and host ids are in range. `==` compares all 200 bytes. Bytes without a meaning are carried over from what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaxosLeader {
     raw: RawLeader,
@@ -93,7 +92,7 @@ impl PaxosLeader {
 
     /// Reads the first sector of a lease.
     ///
-    /// Whether it is the lease that was looked for, and whether this host takes part, is for
+    /// Whether it is the expected lease, and whether this host takes part, is for
     /// [`PaxosLeader::expect_names`] and [`PaxosLeader::expect_host`]. Minor versions and the
     /// absence of the area size are accepted.
     ///
@@ -124,18 +123,12 @@ impl PaxosLeader {
                 max: max_hosts,
                 found,
             })?;
-        let owner = up_to(max_hosts, raw.owner_id).map_err(|found| FormatError::OwnerRange {
+        up_to(max_hosts, raw.owner_id).map_err(|found| FormatError::OwnerRange {
             structure,
             max: max_hosts,
             found,
         })?;
-        let timestamp_secs = raw.timestamp.get();
-        if owner == 0 && timestamp_secs != 0 {
-            return Err(FormatError::OwnerMissing {
-                structure,
-                timestamp_secs,
-            });
-        }
+        raw.expect_owner(structure)?;
         Ok(Self {
             raw,
             geometry,
@@ -178,23 +171,6 @@ impl PaxosLeader {
                 structure,
                 host,
                 num_hosts,
-            });
-        }
-        Ok(self)
-    }
-
-    /// This leader, if it has these sizes.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::Geometry`] otherwise.
-    pub fn expect_geometry(self, expected: Geometry) -> Result<Self, FormatError> {
-        let (structure, found) = (Self::STRUCTURE, self.geometry);
-        if found != expected {
-            return Err(FormatError::Geometry {
-                structure,
-                expected,
-                found,
             });
         }
         Ok(self)
@@ -272,8 +248,8 @@ impl PaxosLeader {
         self.timestamp_secs() == 0
     }
 
-    /// Whether the owner said that it holds the lease only for the short time that getting it
-    /// shared takes.
+    /// Whether the owner holds the lease only for the short time that acquiring it in shared mode
+    /// takes.
     #[must_use]
     pub const fn is_short_hold(&self) -> bool {
         self.raw.flags.get() & SHORT_HOLD != 0
@@ -318,7 +294,7 @@ impl PaxosLeader {
         })
     }
 
-    /// The leader after its owner gave the lease back.
+    /// The leader after its owner released the lease.
     #[must_use]
     pub fn freed(&self, writer: HostId, writer_generation: Generation, clock_secs: u64) -> Self {
         self.changed(|raw| {
@@ -328,7 +304,7 @@ impl PaxosLeader {
         })
     }
 
-    /// The same with the mark of a short hold: its owner is only getting the lease shared.
+    /// The same with the mark of a short hold: its owner is acquiring the lease in shared mode.
     #[must_use]
     pub fn short_hold(&self) -> Self {
         self.changed(|raw| set_flag(raw, SHORT_HOLD, true))

@@ -1,4 +1,4 @@
-//! Which sizes a lockspace or a lease has, from its first bytes.
+//! The geometry of a lockspace or a lease, from its first bytes.
 
 use super::delta_leader::DELTA;
 use super::error::{FormatError, Structure};

@@ -10,19 +10,19 @@ use super::record::{self, SectorHead};
 const MAGIC: u32 = 0x0829_2011;
 const VERSION: u32 = 0x0001_0001;
 
-/// What somebody asks of the holder of a lease, bytes 0 to 24 of the lease's second sector.
+/// A request to the holder of a lease, bytes 0 to 24 of the lease's second sector.
 ///
-/// It has no checksum and does not say who asks. The last one written counts.
+/// The record has no checksum and does not name the requesting host. The last one written counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "these are the fields that the format has"
 )]
 pub struct RequestRecord {
-    /// The version that the asker wants to commit: a holder of a lower one is meant. 0 in an empty
-    /// record.
+    /// The version that the requesting host wants to commit: the request is to the holder of a lower
+    /// one. 0 in an empty record.
     pub version: LeaseVersion,
-    /// How hard it asks: [`RequestRecord::NONE`], [`RequestRecord::FORCE`],
+    /// What is requested: [`RequestRecord::NONE`], [`RequestRecord::FORCE`],
     /// [`RequestRecord::GRACEFUL`]; any number when read.
     pub force_mode: u32,
 }
@@ -40,14 +40,14 @@ struct RawRequest {
 const _: () = assert!(size_of::<RawRequest>() == 24 && align_of::<RawRequest>() == 1);
 
 impl RequestRecord {
-    /// Nothing is asked.
+    /// Nothing.
     pub const NONE: u32 = 0;
     /// The holder is to be killed.
     pub const FORCE: u32 = 1;
-    /// The holder is asked to give the lease back by itself.
+    /// The holder is to release the lease by itself.
     pub const GRACEFUL: u32 = 2;
 
-    /// A record that asks nothing.
+    /// A record that requests nothing.
     #[must_use]
     pub const fn empty() -> Self {
         Self {

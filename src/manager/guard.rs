@@ -127,7 +127,8 @@ impl LockGuard {
 
     /// Reads the leases from the disk and compares them with what this guard holds. Writes nothing.
     ///
-    /// Blocks for one small read for each lease, up to N each.
+    /// Blocks for one small read for each lease, and for a second one where the leader record on the
+    /// disk is older than the lease; up to N each.
     ///
     /// # Errors
     ///
@@ -194,7 +195,7 @@ impl LockGuard {
 
     /// Gives everything back. The guest must have stopped writing, and its writes must have ended.
     ///
-    /// Blocks for three small I/Os for each lease, up to N each.
+    /// Blocks for four small I/Os for each lease, up to N each: two reads and two writes.
     ///
     /// # Errors
     ///

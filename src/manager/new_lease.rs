@@ -224,3 +224,143 @@ pub(super) const fn file_beside_second_link(error: &AcquireError) -> Option<Iden
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    use super::super::guard::Locked;
+    use super::*;
+    use crate::disk::Links;
+    use crate::format::{DeltaLeader, Geometry, HostId, HostName};
+    use crate::libvirt::lease_name;
+    use crate::lockspace::Watchdog;
+    use crate::paxos_lease::Patience;
+    use crate::world::CancelToken;
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        lockspace: Lockspace,
+        target: Target,
+        names: LeaseNames,
+        holding: Holding,
+    }
+
+    /// A host, and a lease whose second name names a copy of it.
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = LeaseDirectory::new(dir.path());
+        let n = Duration::from_secs(1);
+        let path = directory.create_lockspace(n).unwrap();
+        let options = Lockspace::options(Watchdog::None).io_timeout(n);
+        let options = options.runtime_dir(dir.path().join("run"));
+        let lockspace = options.join(path, HostId::FIRST).unwrap();
+        let disk = std::path::PathBuf::from("/a");
+        let names = directory.lease_names(&lease_name(&disk));
+        let geometry = lockspace.membership().area().geometry;
+        directory
+            .create_lease(&lease_name(&disk), geometry)
+            .unwrap();
+        put_copy(names.first(), names.second());
+        let target = Target {
+            name: lease_name(&disk),
+            locked: Locked::Disk(disk),
+            path: names.first().to_owned(),
+            offset: 0,
+            lockspace: *lockspace.name(),
+            names: Some(names.clone()),
+        };
+        let holding = Holding {
+            patience: Patience::Refuse,
+            note: None,
+            expected: None,
+            cancel: CancelToken::new(),
+        };
+        Place {
+            _dir: dir,
+            lockspace,
+            target,
+            names,
+            holding,
+        }
+    }
+
+    fn put_copy(from: &Path, to: &Path) {
+        let copy = to.with_extension("copy");
+        fs::copy(from, &copy).unwrap();
+        fs::rename(copy, to).unwrap();
+    }
+
+    fn identity(path: &Path) -> Identity {
+        Identity::of_path(path, Links::Refuse).unwrap()
+    }
+
+    /// Nobody has asked for the lease in a third file that the first name has got meanwhile.
+    #[test]
+    fn the_second_name_gets_the_very_file_that_was_acquired() {
+        let place = place();
+        let (names, target) = (&place.names, &place.target);
+        let refused = target.try_acquire(&place.lockspace, &place.holding);
+        let acquired = file_beside_second_link(&refused.unwrap_err()).unwrap();
+        assert_eq!(acquired, identity(names.first()));
+        let second = identity(names.second());
+        let aside = names.first().with_extension("aside");
+        fs::hard_link(names.first(), &aside).unwrap();
+        put_copy(&aside, names.first());
+        let put_right = || put_second_right(&place.lockspace, target, &place.holding, acquired);
+        put_right().unwrap();
+        assert_eq!(identity(names.second()), second);
+        fs::rename(aside, names.first()).unwrap();
+        put_right().unwrap();
+        assert_eq!(identity(names.second()), acquired);
+    }
+
+    /// To acquire the lease by its second name may have taken long.
+    #[test]
+    fn all_is_asked_again_right_before_a_first_name_is_replaced() {
+        let place = place();
+        let (names, lockspace) = (&place.names, &place.lockspace);
+        let held = at_second_name(&place.target, names);
+        let held = held.try_acquire(lockspace, &place.holding).unwrap();
+        let first = identity(names.first());
+        let replace = |may_replace: &dyn Fn() -> bool| {
+            let may_replace = || Ok(may_replace());
+            replace_first(lockspace, &place.target, names, &held, may_replace)
+        };
+        // A sanlock host has joined: it writes no note.
+        let mut sector = [0; 512];
+        let free = DeltaLeader::free(Geometry::S512_A1M, lockspace.name(), 1);
+        let name = HostName::new("sanlock").unwrap();
+        let joined = free.acquired(HostId::new(2).unwrap(), &name, 7, 1).unwrap();
+        joined.write_to(&mut sector);
+        let sectors = File::options().write(true).open(lockspace.path()).unwrap();
+        sectors.write_all_at(&sector, 512).unwrap();
+        assert_eq!(replace(&|| true), Ok(false), "a sanlock host may hold it");
+        free.write_to(&mut sector);
+        sectors.write_all_at(&sector, 512).unwrap();
+
+        assert_eq!(replace(&|| false), Ok(false), "it is not to be replaced");
+        let other = names.first().with_extension("other");
+        fs::copy(names.first(), &other).unwrap();
+        let by_another = || {
+            fs::rename(&other, names.first()).unwrap();
+            true
+        };
+        assert_eq!(replace(&by_another), Ok(false), "it is another by now");
+        assert_ne!(identity(names.first()), first);
+        assert_eq!(replace(&|| true), Ok(true));
+        assert_eq!(identity(names.first()), held.identity());
+
+        put_copy(names.second(), names.first());
+        let lease = File::options().write(true).open(names.second()).unwrap();
+        lease.write_all_at(&[0; 512], 0).unwrap();
+        assert_eq!(
+            replace(&|| true),
+            Ok(false),
+            "the lease is not held any more"
+        );
+        lockspace.membership().expiry().lose();
+    }
+}

@@ -65,7 +65,7 @@ fn freeze(contain: &str) {
     };
     let place = Place::new();
     // What is below the command, and writes nothing, ends too.
-    let script = "sleep 300 & echo ready; echo $$ $!; while :; do echo x >> log; sleep 0.01; done";
+    let script = "sleep 300 & echo x > log; echo ready; echo $$ $!; while :; do echo x >> log; sleep 0.01; done";
     let options = ["--fire-timeout", "4", "--contain", contain];
     let run = place.command(1, &options, &["sh", "-c", script]);
     let mut inside = std::process::Command::new("sh");

@@ -147,11 +147,6 @@ fn reads_right(leader: &PaxosLeader, sector: &[u8], host: HostId) {
     let answer = leader.expect_host(host);
     assert_eq!(answer.is_ok(), host.get() <= leader.num_hosts());
     answer.err().iter().for_each(shown::error);
-    for geometry in Geometry::ALL {
-        let answer = leader.expect_geometry(geometry);
-        assert_eq!(answer.is_ok(), geometry == leader.geometry());
-        answer.err().iter().for_each(shown::error);
-    }
 }
 
 fn changes_right(leader: &PaxosLeader, host: HostId) {

@@ -30,7 +30,7 @@ fn structure() -> Structure {
 }
 
 #[test]
-fn the_life_of_a_host_id() {
+fn a_host_id_is_acquired_renewed_released_and_acquired_again() {
     let free = free();
     assert!(free.is_free() && free.host_name().is_empty());
     assert_eq!(

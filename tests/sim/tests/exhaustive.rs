@@ -225,11 +225,7 @@ const WRONG: &[(Mutations, &str, Kind)] = {
         ),
         (one(Mutation::ReleaseUnmarked), "11/1", Stuck),
         (one(Mutation::ReleaseZeroes), "11/1", VersionHeldTwice),
-        (
-            one(Mutation::RetractZeroes),
-            "11/1 failures 1",
-            VersionHeldTwice,
-        ),
+        (one(Mutation::RetractZeroes), "11/1 failures 1", Stuck),
         (one(Mutation::RetractUnmarked), "11/1 failures 1", Stuck),
         (one(Mutation::RetractSkipped), "11/1 failures 1", Stuck),
         (one(Mutation::RetractInFlightIgnored), "11/1 late 1", Stuck),
