@@ -223,8 +223,11 @@ impl Host {
                     let timer = process
                         .as_ref()
                         .map(|process| -> &dyn ProcessTimer { process });
+                    field.referee.claims(self.life(), self.setup.host_id);
                     let claim = claim_with_timer(world, &field.space, &claimant, &|_| {}, timer);
-                    match claim.await.expect("the timer can be set") {
+                    let claimed = claim.await.expect("the timer can be set");
+                    field.referee.has_claimed(self.life());
+                    match claimed {
                         Ok(joined) => joined,
                         Err(error) => {
                             self.end_of_io(self.timing.io()).await;

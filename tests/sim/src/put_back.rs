@@ -2,30 +2,37 @@
 //! was, or all of them.
 //!
 //! The promise (docs/failure-model.md): a host whose sector was put back finds that at its next renewal, and
-//! loses all its leases. Until then nobody takes them for the older record: who acquires refuses a lease whose
-//! owner's generation its sector has not reached, and who joins under the id is told that its leases are a
-//! twin's, or of a generation to come. Nothing is promised of them once the sector has come beyond their
-//! generation again, or to its end: somebody has joined often enough under the id, or has left. Nor of what two
-//! hosts take, or have, at the same time that both believe that they are one.
+//! loses all its leases. Until then no other host takes these leases on the word of the older record. A host that
+//! acquires refuses a lease of a generation that the owner's sector has not reached. A host that joins under the
+//! id is refused the leases of the host that was there: they are a twin's, or of a later generation.
+//!
+//! Nothing is promised of these leases once the sector shows a later generation, or shows that theirs has ended:
+//! hosts have joined often enough under the id, or one has left. Nor is anything promised of what two hosts take,
+//! or hold, at the same time while both believe that they are the one host of that id.
+//!
+//! A claim that was under way when the sector was put back may land later, over a claim that was made and
+//! confirmed since. It has a later generation than that one, since its claimant read the sector before. Then the
+//! leases of whoever joined since are free: nothing is promised of them either.
 
 use std::rc::Rc;
 
 use disklease::__sim::delta_lease::{DeltaRecord, Membership};
 
 use super::disk::SimDisk;
+use super::io::IoKind;
 use super::machine::Field;
 use super::referee::{Guard, Life, Referee};
 use super::rig::host_id;
 
-/// A host that believed in its leases when its sector was put back.
+/// A host that was a member when its sector was put back, or became a member while a claim of before may land.
 pub struct Wronged {
     life: Life,
     membership: Rc<Membership<SimDisk>>,
     /// What its sector was put back to.
     put: DeltaRecord,
-    /// The next that it does with its sector is to find that out.
+    /// Its next renewal must find that out.
     must_notice: bool,
-    /// The sector has come beyond its generation, or to the end of that: its leases are anybody's.
+    /// The sector has shown a later generation, or the end of this one: its leases are free.
     is_void: bool,
 }
 
@@ -59,6 +66,23 @@ fn wrong(field: &Field, id: u64, put: &[u8]) {
         return;
     };
     let mut book = referee.book.borrow_mut();
+    let is_crossed = {
+        let core = field.sim.core.borrow();
+        let offset = field.space.sector_offset(host);
+        let mut ios = core.ios.values();
+        let is_claimed =
+            |(life, of): (&Life, &u64)| *of == id && core.hosts[life.0.0].life == life.1;
+        book.claiming.iter().any(is_claimed)
+            || ios.any(|io| {
+                io.kind == IoKind::Write
+                    && io.disk == field.space.disk
+                    && io.offset == offset
+                    && !io.ended
+            })
+    };
+    if is_crossed {
+        book.crossed.insert(id, put.clone());
+    }
     for wronged in &mut book.wronged {
         if wronged.membership.host_id() == host {
             wronged.put = put.clone();
@@ -72,7 +96,8 @@ fn wrong(field: &Field, id: u64, put: &[u8]) {
         })
         .map(|(life, membership)| {
             let core = field.sim.core.borrow();
-            // After a renewal that failed either of two records is its own; and one that is under way mends it.
+            // After a failed renewal either of two records is the host's own. A renewal that is under way
+            // mends the sector.
             let is_steady = faults.write_error + faults.write_timeout == 0
                 && core.hosts[life.0.0].cut_off.is_none();
             let mut ios = core.ios.values();
@@ -94,6 +119,24 @@ impl Referee {
     pub fn joins(&self, life: Life, membership: &Rc<Membership<SimDisk>>) {
         let mut book = self.book.borrow_mut();
         book.members.push((life, Rc::clone(membership)));
+        let put = book.crossed.get(&membership.host_id().into()).cloned();
+        if let Some(put) = put {
+            book.wronged.push(Wronged {
+                life,
+                membership: Rc::clone(membership),
+                put,
+                must_notice: false,
+                is_void: false,
+            });
+        }
+    }
+
+    pub fn claims(&self, life: Life, id: u64) {
+        self.book.borrow_mut().claiming.insert(life, id);
+    }
+
+    pub fn has_claimed(&self, life: Life) {
+        self.book.borrow_mut().claiming.remove(&life);
     }
 
     pub fn begins_acquire(&self, lease: usize, life: Life) {
@@ -128,7 +171,7 @@ impl Referee {
         }
     }
 
-    /// Before `life` counts as the holder of `lease`: those guards go to which nothing was promised.
+    /// Before `life` counts as the holder of `lease`: drops the guards to which nothing is promised.
     pub fn sort_out_unprotected(&self, lease: usize, life: Life, membership: &Membership<SimDisk>) {
         let mut book = self.book.borrow_mut();
         if book.wronged.is_empty() {
@@ -136,7 +179,13 @@ impl Referee {
         }
         let guards = std::mem::take(&mut book.guards[lease]);
         let begun = book.begun.get(&(lease, life)).copied();
-        let of = |life: Life| book.wronged.iter().find(|wronged| wronged.life == life);
+        // What befell the process last.
+        let of = |life: Life| {
+            book.wronged
+                .iter()
+                .rev()
+                .find(|wronged| wronged.life == life)
+        };
         let is_protected = |other: &Guard| {
             let is_one_host = membership.host_id() == other.membership.host_id();
             match of(other.life) {
@@ -156,14 +205,14 @@ impl Referee {
         }
     }
 
-    /// Whether a version may be given out twice: to two who both believe to be one host in one generation.
+    /// Whether a version may be had twice: by two hosts that both believe that they are the one host of an id.
     pub fn is_or_has_twin(&self, life: Life, membership: &Membership<SimDisk>) -> bool {
         let wronged = &self.book.borrow().wronged;
         wronged.iter().any(|wronged| wronged.life == life) || has_twin(wronged, membership)
     }
 }
 
-/// Whether somebody believes, or has believed, to be this host, in whatever generation.
+/// Whether the sector of a host with this id was put back, in whatever generation of that host.
 fn has_twin(wronged: &[Wronged], membership: &Membership<SimDisk>) -> bool {
     let mut others = wronged.iter();
     others.any(|wronged| wronged.membership.host_id() == membership.host_id())

@@ -10,7 +10,6 @@
 //! | loss taken back | a guard that said lost says held |
 //! | healthy holder told | a holder is told that its lease is gone, which nobody has touched |
 //! | stuck | after the blows are over somebody never gets the lease |
-//!
 //! | unnoticed | a host renews over its sector that an operator has put back |
 //!
 //! What an operator does to a lease excuses all of this for that lease and for a while: see `operators.rs`. What
@@ -22,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use disklease::__sim::delta_lease::Membership;
+use disklease::__sim::delta_lease::{DeltaRecord, Membership};
 use disklease::__sim::world::Timestamp;
 use disklease::timing::Timing;
 
@@ -146,6 +145,10 @@ pub struct Book {
     /// All who were members, and what operators have done to some of them (see `put_back.rs`).
     pub members: Vec<(Life, Rc<Membership<SimDisk>>)>,
     pub wronged: Vec<Wronged>,
+    /// Who claims which host id.
+    pub claiming: BTreeMap<Life, u64>,
+    /// Host ids whose sector was put back while a claim, or a write, of it was under way; and to what.
+    pub crossed: BTreeMap<u64, DeltaRecord>,
     /// When each life began to acquire each lease last.
     pub begun: BTreeMap<(usize, Life), TrueTime>,
     /// Two lives that may use a lease at the same time, for what an operator has done.

@@ -31,13 +31,16 @@ pub enum Profile {
     /// Operators initialise leases anew, put them back to what they were, or write something else in their
     /// place, also while they are held.
     Operators,
+    /// Operators put back host ids' sectors to what they were, also while their hosts are at work, and another host
+    /// wants such an id.
+    PutBack,
     /// Processes stand still between the look at a deadline and a write, with guests and without, and another
     /// host is to have their id.
     Frozen,
 }
 
 impl Profile {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
@@ -47,13 +50,15 @@ impl Profile {
         Self::Fences,
         Self::Twins,
         Self::Operators,
+        Self::PutBack,
         Self::Frozen,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 32 {
-            0..=12 => Self::Ballots,
+            0..=11 => Self::Ballots,
+            12 => Self::PutBack,
             13 => Self::Frozen,
             14 | 15 => Self::Twins,
             16 => Self::Fences,
@@ -226,6 +231,7 @@ impl Scenario {
             Profile::Fences => Self::fences(&mut draw),
             Profile::Twins => Self::twins(&mut draw),
             Profile::Operators => Self::operators(&mut draw),
+            Profile::PutBack => Self::put_back(&mut draw),
             Profile::Frozen => Self::frozen(&mut draw),
         }
     }
@@ -606,7 +612,8 @@ impl Scenario {
         scenario
     }
 
-    /// Operators of the lockspace, while a second host wants the id of another one, which reaches no storage.
+    /// Operators put sectors of the lockspace back. Meanwhile a second host wants the id of a host that, mostly,
+    /// reaches no storage.
     fn put_back(draw: &mut Draw<'_>) -> Self {
         let mut scenario = Self::lives(draw);
         scenario.all_noted = true;
@@ -670,9 +677,6 @@ impl Scenario {
     }
 
     fn operators(draw: &mut Draw<'_>) -> Self {
-        if draw.below(2) == 0 {
-            return Self::put_back(draw);
-        }
         let mut scenario = Self::lives(draw);
         scenario.leases = 2;
         for host in &mut scenario.hosts {
