@@ -11,10 +11,10 @@
 mod deadman;
 #[cfg(feature = "cli")]
 mod namespace;
+mod parent_death;
 mod process;
 #[cfg(feature = "cli")]
 mod signals;
-mod tie;
 mod watchdog;
 mod watchdog_device;
 mod wdmd;
@@ -22,10 +22,10 @@ mod wdmd;
 pub use deadman::Deadman;
 #[cfg(feature = "cli")]
 pub use namespace::{mount_proc, new_pid_namespace};
+pub use parent_death::die_with_this_thread;
 pub use process::OwnerProcess;
 #[cfg(feature = "cli")]
 pub use signals::{SignalFd, SignalMask, is_ignored};
-pub use tie::die_with_this_thread;
 pub use watchdog::{DeviceLack, HostWatchdog, WatchdogError};
 pub use watchdog_device::WatchdogDevice;
 pub use wdmd::{DEFAULT_SOCKET as WDMD_SOCKET, Wdmd};

@@ -1,11 +1,11 @@
-//! Looks at lockspaces and leases without taking part: nothing is written, nothing is locked.
+//! Inspects lockspaces and leases without taking part: nothing is written, nothing is locked.
 //!
-//! A look is only that. What it shows was so when it was read; whether a host lives can be told
-//! only by looking twice ([`LeaseDirectoryStatus`]), and whether a disk is free to take only by
-//! taking it. Every file is taken as it is: damaged, cut short, zeroed or of somebody else. What
+//! What an inspection shows was so when it was read; whether a host lives can be told
+//! only by reading twice ([`LeaseDirectoryStatus`]), and whether a disk is free to take only by
+//! taking it. Every file is taken as it is: damaged, cut short, zeroed or of another program. What
 //! cannot be understood is shown as [`Damage`] at its byte offset, beside all that can.
 //!
-//! | to look at | function |
+//! | to inspect | function |
 //! | --- | --- |
 //! | everything in a file or device | [`look`] |
 //! | hosts and held disks of a lease directory | [`LeaseDirectoryStatus::observe`] |
@@ -25,6 +25,6 @@ pub use file::{FileLook, LookOptions, look};
 pub use lease::{HostBlock, LeaseLook};
 pub use lockspace::{HostSector, LockspaceLook};
 pub use status::{
-    HeldDisk, Holding, HostSeen, HostStatus, LeaseDirectoryStatus, LeaseProblem, LocalRenewal,
-    StatusOptions, Watch,
+    HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LeaseProblem, LeaseProblemKind,
+    LocalRenewal, StatusOptions, Watch,
 };

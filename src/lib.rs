@@ -71,9 +71,9 @@
 //! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
-//! | `world` | the one trait under the algorithms: disks, clock, sleep, chance; and the executor |
-//! | `disk` | real storage behind it: direct I/O on worker threads, with deadlines |
+//! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
+//! | `runtime` | the real world: clocks, an executor, direct I/O on worker threads with deadlines |
 //! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
@@ -102,19 +102,19 @@
 )]
 mod delta_lease;
 #[allow(
-    unnameable_types,
-    unreachable_pub,
-    clippy::exhaustive_enums,
-    clippy::exhaustive_structs,
-    reason = "a layer of this crate: `pub` is its interface to the layers above"
-)]
-mod disk;
-#[allow(
     unreachable_pub,
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod fence;
 pub mod format;
+#[allow(
+    unreachable_pub,
+    unused_imports,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod host;
 pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
@@ -132,6 +132,14 @@ mod paxos_lease;
     reason = "a layer of this crate: `pub` is its interface to the layers above"
 )]
 mod probe;
+#[allow(
+    unnameable_types,
+    unreachable_pub,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a layer of this crate: `pub` is its interface to the layers above"
+)]
+mod runtime;
 pub mod timing;
 #[allow(
     unreachable_pub,
@@ -141,12 +149,11 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, PutBack, RenewError};
-pub use disk::{FileKind, OpenError};
+pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
 pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
-pub use lockspace::{JoinError, LeaveError, Lockspace, LossReason, Watchdog};
+pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
     Accepted, Access, AcquireError, Callback, DirectoryError, FailureAction, HandedOver,
     HandoverAnswer, HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent,
@@ -154,6 +161,7 @@ pub use manager::{
     PaxosManager, ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
+pub use runtime::disk::{FileKind, OpenError, OpenErrorKind};
 pub use world::{CancelToken, OsError, ReadError, WriteError};
 
 /// The README's example compiles.
@@ -166,11 +174,12 @@ struct Readme;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "documented where they are")]
 pub mod __cli {
-    pub use crate::disk::{NotLanded, await_writes, writes_end_with_process};
     pub use crate::fence::{
         Deadman, OwnerProcess, SignalFd, SignalMask, is_ignored, mount_proc, new_pid_namespace,
     };
-    pub use crate::world::{Timestamp, clock};
+    pub use crate::runtime::clock;
+    pub use crate::runtime::disk::{NotLanded, await_writes, writes_end_with_process};
+    pub use crate::world::Timestamp;
 
     /// Whether a disk may be known by `path`. No disk is looked at.
     ///
@@ -202,6 +211,10 @@ pub mod __sim {
     pub mod world {
         pub use crate::world::*;
     }
+    /// The kernel's clocks.
+    pub mod runtime {
+        pub use crate::runtime::clock;
+    }
     /// Leases on host ids.
     pub mod delta_lease {
         pub use crate::delta_lease::*;
@@ -214,15 +227,9 @@ pub mod __sim {
     pub mod fence {
         pub use crate::fence::*;
     }
-    /// What a joined host does by itself.
-    pub mod lockspace {
-        pub use crate::lockspace::board::*;
-        pub use crate::lockspace::claim::*;
-        pub use crate::lockspace::debts::*;
-        pub use crate::lockspace::held::*;
-        pub use crate::lockspace::keep::*;
-        pub use crate::lockspace::renewal::*;
-        pub use crate::lockspace::settle::*;
+    /// What a member host does by itself.
+    pub mod host {
+        pub use crate::host::*;
     }
     /// Rules got wrong on purpose, and counts of what happened.
     pub mod probe {

@@ -8,22 +8,19 @@
 //!
 //! # Rules for an implementation
 //!
-//! * **A buffer given to an I/O belongs to it until the I/O has ended**, whatever the caller was
-//!   told meanwhile.
+//! * **A buffer given to an I/O belongs to it until the I/O has completed**, whatever its caller was
+//!   given meanwhile.
 //! * **A write that timed out may still land**, at any later time. [`WriteError::TimedOut`] says
 //!   just that.
 //! * **One write at a time for each sector.** While an earlier write of this host to the same
-//!   sector has not ended, a new one is not begun: it waits within its own time limit, then fails
+//!   sector has not completed, a new one is not started: it waits within its own time limit, then fails
 //!   with [`WriteError::NotBegun`]. Without this a late write could land over a newer one of the
 //!   same host.
-//! * **Dropping a future leaves nothing undefined**: an I/O under way goes on to its end and is
+//! * **Dropping a future leaves nothing undefined**: an I/O under way goes on until it completes and is
 //!   accounted for.
 
 mod buffer;
 mod cancel;
-pub mod clock;
-pub mod executor;
-mod timer;
 
 use std::fmt;
 use std::future::Future;
@@ -32,7 +29,6 @@ use std::time::Duration;
 
 pub use buffer::SectorBuf;
 pub use cancel::CancelToken;
-pub use timer::Sleep;
 
 /// The world of one host: disks, a clock, sleep and chance.
 pub trait World {
@@ -63,13 +59,13 @@ pub trait World {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), WriteError>>;
 
-    /// Whether a write of this host to any of the `len` bytes at `offset` was begun and has not
-    /// ended, though its caller may have given up on it. What is read meanwhile may still be
+    /// Whether a write of this host to any of the `len` bytes at `offset` was started and has not
+    /// completed, though its caller may have given up on it. What is read meanwhile may still be
     /// overwritten by it.
     fn is_write_in_flight(&self, disk: &Self::Disk, offset: u64, len: usize) -> bool;
 
-    /// Whether an I/O by way of this very handle was begun and has not ended: one that hangs, if nobody
-    /// waits for it. Another one may hang as well, and cost one more thread.
+    /// Whether an I/O by way of this very handle was started and has not completed: one that hangs, if nobody
+    /// waits for it. Another I/O may hang as well, and cost one more thread.
     fn is_busy(&self, _disk: &Self::Disk) -> bool {
         false
     }
@@ -200,8 +196,8 @@ pub enum WriteError {
     /// known.
     #[error("the write failed: {0}")]
     Failed(OsError),
-    /// Nothing was written and nothing will be: an earlier write to the same sector has not ended
-    /// yet, or no worker was free to begin it in time.
+    /// Nothing was written and nothing will be: an earlier write to the same sector has not completed
+    /// yet, or no worker was free to start this one in time.
     #[error("the write was not begun within {0:?}: an earlier one has not ended")]
     NotBegun(Duration),
 }

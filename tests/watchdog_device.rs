@@ -19,10 +19,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use disklease::__sim::fence::{HostWatchdog as _, WatchdogDevice};
-use disklease::__sim::world::{Timestamp, clock};
+use disklease::__sim::runtime::clock;
+use disklease::__sim::world::Timestamp;
 use disklease::format::HostName;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
-use disklease::{DeviceLack, JoinError, Lockspace, Watchdog, WatchdogError};
+use disklease::{DeviceLack, JoinErrorKind, Lockspace, Watchdog, WatchdogError};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -261,16 +262,16 @@ fn a_join_looks_at_the_device_before_it_claims_anything() {
     let error = join(dir.path().join("none"), F).unwrap_err();
     assert!(
         matches!(
-            error,
-            JoinError::Watchdog(WatchdogError::DeviceUnusable { .. })
+            error.kind(),
+            JoinErrorKind::Watchdog(WatchdogError::DeviceUnusable { .. })
         ),
         "{error}"
     );
     let error = join(fake.path().to_owned(), 5).unwrap_err();
     assert!(
         matches!(
-            error,
-            JoinError::Watchdog(WatchdogError::DeviceTooCoarse { .. })
+            error.kind(),
+            JoinErrorKind::Watchdog(WatchdogError::DeviceTooCoarse { .. })
         ),
         "{error}"
     );

@@ -28,7 +28,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use disklease::__sim::fence::Wdmd;
-use disklease::__sim::world::{Timestamp, clock};
+use disklease::__sim::runtime::clock;
+use disklease::__sim::world::Timestamp;
 use disklease::WatchdogError;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 

@@ -1,14 +1,12 @@
 //! Where a lockspace lies, and reading and writing its sectors.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::rules;
+use super::record::DeltaRecord;
 use crate::format::{
-    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, Incarnation, LockspaceName,
-    NoteState,
+    DeltaLeader, FormatError, Geometry, HostBitmap, HostId, HostNote, LockspaceName,
 };
-use crate::probe::mutation;
-use crate::timing::{FireTimeout, IoTimeout, Timing};
 use crate::world::{ReadError, SectorBuf, World, WriteError};
 
 /// Where a lockspace lies, how its sectors are laid out, and what it is called.
@@ -22,7 +20,7 @@ pub struct LockspaceArea<D> {
     pub geometry: Geometry,
     /// Its name, which stands in every sector.
     pub name: LockspaceName,
-    /// How many host ids a scan looks at, from 1 on: all that there are, but in simulations.
+    /// How many host ids a scan reads, from 1 on: all that there are, but in simulations.
     pub scanned_hosts: u16,
 }
 
@@ -52,83 +50,7 @@ pub enum DeltaSectorError {
     },
 }
 
-/// One delta sector, checked: the leader record and our note beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeltaRecord {
-    /// The record proper.
-    pub leader: DeltaLeader,
-    /// What a disklease host adds to it, if one wrote the sector and the note belongs to this life
-    /// of the host.
-    pub note: Option<HostNote>,
-}
-
-impl DeltaRecord {
-    /// Decodes and checks the sector of `host` in the lockspace `name`.
-    ///
-    /// # Errors
-    ///
-    /// Any [`FormatError`] of the record or its names. A damaged note is not an error: it is only
-    /// dropped.
-    pub fn decode(sector: &[u8], host: HostId, name: &LockspaceName) -> Result<Self, FormatError> {
-        let decode = |sector: &_| DeltaLeader::decode(sector, host);
-        let leader = rules::decode_leader(sector, decode)?.expect_space(name)?;
-        let note = match HostNote::read_from(sector) {
-            NoteState::Present(note)
-                if note.host_id == host && note.generation == leader.generation() =>
-            {
-                Some(note)
-            }
-            _ => None,
-        };
-        Ok(Self { leader, note })
-    }
-
-    /// Which run of the host wrote it, where that is told.
-    #[must_use]
-    pub fn incarnation(&self) -> Option<Incarnation> {
-        self.note.as_ref().and_then(|note| note.incarnation)
-    }
-
-    /// The io timeout N of the host that owns this sector.
-    ///
-    /// The field is not covered by the record's checksum. So where a note repeats it, the longer of
-    /// the two counts, and a value that no host can have written stands for the longest there is: a
-    /// takeover may be late, never early.
-    #[must_use]
-    pub fn io_timeout(&self) -> IoTimeout {
-        let nonsense = mutation!(BadTimeoutDefaulted, IoTimeout::DEFAULT, IoTimeout::MAX);
-        let field = IoTimeout::from_secs(self.leader.io_timeout_secs()).unwrap_or(nonsense);
-        let noted = self
-            .note
-            .as_ref()
-            .and_then(|note| IoTimeout::from_secs(note.io_timeout_secs))
-            .filter(|_| !mutation!(TimeoutFieldTrusted));
-        noted.map_or(field, |noted| noted.max(field))
-    }
-
-    /// The times of the host that owns this sector, for whoever waits for its death with this fire
-    /// timeout.
-    #[must_use]
-    pub fn timing(&self, own_fire_timeout: FireTimeout) -> Timing {
-        let fire_timeout = fire_timeout_of(self.note.as_ref(), own_fire_timeout);
-        Timing::new(self.io_timeout(), fire_timeout)
-    }
-}
-
-/// The fire timeout to wait for, of a host with this note: `own`, or what the note tells, or
-/// sanlock's where there is no note, whichever is longest. A takeover may be late, never early.
-pub(super) fn fire_timeout_of(note: Option<&HostNote>, own: FireTimeout) -> FireTimeout {
-    if mutation!(FireTimeoutIsOwn) {
-        return own;
-    }
-    let theirs = match note {
-        Some(note) => FireTimeout::from_secs(note.fire_timeout_secs),
-        None => Some(FireTimeout::DEFAULT),
-    };
-    theirs.map_or(own, |theirs| theirs.max(own))
-}
-
-impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
+impl<D: Clone + fmt::Debug> LockspaceArea<D> {
     /// Byte offset on the disk of the sector of `host`.
     #[must_use]
     pub fn sector_offset(&self, host: HostId) -> u64 {
@@ -169,11 +91,16 @@ impl<D: Clone + std::fmt::Debug> LockspaceArea<D> {
         sector: &[u8],
         host: HostId,
     ) -> Result<DeltaRecord, DeltaSectorError> {
-        DeltaRecord::decode(sector, host, &self.name).map_err(|error| DeltaSectorError::Format {
+        DeltaRecord::decode(sector, host, &self.name).map_err(|error| self.invalid(host, error))
+    }
+
+    /// The error about what was found in the sector of `host`.
+    pub(super) fn invalid(&self, host: HostId, error: FormatError) -> DeltaSectorError {
+        DeltaSectorError::Format {
             host,
             offset: self.sector_offset(host),
             error,
-        })
+        }
     }
 
     /// Reads the sectors of all hosts at once.

@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::probe::{mutation, witness};
+use super::rules;
+use crate::probe::witness;
 use crate::world::Timestamp;
 
 /// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first
@@ -16,7 +17,7 @@ const LOST: u64 = 0;
 ///
 /// * **EXP-1 (sticky)**: once the word is [`LOST`], no call makes it anything else.
 /// * **EXP-2 (by deadline)**: [`Expiry::is_held`] is true at `now` only if a renewal whose write
-///   was begun less than 8N before `now` reached the disk. No thread has to be alive to notice the
+///   was started less than 8N before `now` reached the disk. No thread has to be alive to notice the
 ///   end: the caller's own clock read does, also after the process was stopped or the host was
 ///   suspended.
 /// * **EXP-3 (forward)**: the deadline never moves back.
@@ -40,68 +41,46 @@ impl Expiry {
     /// One load in the usual case. Never waits.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
-        mutation!(
-            DeadlineUnchecked,
-            self.deadline().is_some(),
-            !self.expire(now)
-        )
+        !self.expire(rules::asked_at(now))
     }
 
     /// Makes the loss final if the deadline has passed at `now`. Gives whether the leases are lost.
     pub fn expire(&self, now: Timestamp) -> bool {
-        let mut deadline = self.deadline.load(Ordering::Acquire);
-        loop {
-            if deadline == LOST {
-                return true;
+        // A renewal may move the deadline at this very moment; then its word counts, not ours.
+        match self.update(|deadline| (now >= deadline?).then_some(None)) {
+            Ok(_) => {
+                witness!(ExpiredByDeadline);
+                true
             }
-            if now.as_nanos() < deadline {
-                return false;
-            }
-            // A renewal may move the deadline at this very moment; then its word counts, not ours.
-            match self.deadline.compare_exchange(
-                deadline,
-                LOST,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => {
-                    witness!(ExpiredByDeadline);
-                    return true;
-                }
-                Err(moved) => deadline = moved,
-            }
+            Err(deadline) => deadline.is_none(),
         }
     }
 
-    /// A renewal was good: held until `deadline`, unless it came too late. Returns whether the
+    /// A renewal was good: held until `renewed`, unless it came too late. Returns whether the
     /// leases are held.
-    pub fn extend(&self, now: Timestamp, deadline: Timestamp) -> bool {
-        if mutation!(LossNotSticky) {
-            self.deadline.store(deadline.as_nanos(), Ordering::Release);
+    pub fn extend(&self, now: Timestamp, renewed: Timestamp) -> bool {
+        let extended = |deadline| rules::extended(deadline, now, renewed);
+        let before = self
+            .update(|deadline| Some(extended(deadline)))
+            .unwrap_or_else(|deadline| deadline);
+        let is_held = extended(before).is_some();
+        if before.is_some() && !is_held {
+            witness!(ExtendedTooLate);
         }
-        let mut current = self.deadline.load(Ordering::Acquire);
-        loop {
-            if current == LOST {
-                return false;
-            }
-            let next = if now.as_nanos() >= current && !mutation!(LateRenewalCounts) {
-                LOST
-            } else {
-                let forward = deadline.as_nanos().max(current);
-                mutation!(DeadlineMovesBack, deadline.as_nanos(), forward)
-            };
-            match self
-                .deadline
-                .compare_exchange(current, next, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) if next == LOST => {
-                    witness!(ExtendedTooLate);
-                    return false;
-                }
-                Ok(_) => return true,
-                Err(moved) => current = moved,
-            }
-        }
+        is_held
+    }
+
+    /// Moves the deadline, which is `None` when the leases are lost, to what `next` gives, if anything.
+    /// Gives what it was, as an error if it stays.
+    fn update(
+        &self,
+        mut next: impl FnMut(Option<Timestamp>) -> Option<Option<Timestamp>>,
+    ) -> Result<Option<Timestamp>, Option<Timestamp>> {
+        let next = |word| next(deadline_in(word)).map(word_of);
+        let moved = self
+            .deadline
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        moved.map(deadline_in).map_err(deadline_in)
     }
 
     /// The leases are lost from now on, whatever the deadline says.
@@ -112,11 +91,19 @@ impl Expiry {
     /// Until when the leases are held, unless a renewal moves it. `None` when they are lost.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        match self.deadline.load(Ordering::Acquire) {
-            LOST => None,
-            nanos => Some(Timestamp::from_nanos(nanos)),
-        }
+        deadline_in(self.deadline.load(Ordering::Acquire))
     }
+}
+
+const fn deadline_in(word: u64) -> Option<Timestamp> {
+    match word {
+        LOST => None,
+        nanos => Some(Timestamp::from_nanos(nanos)),
+    }
+}
+
+fn word_of(deadline: Option<Timestamp>) -> u64 {
+    deadline.map_or(LOST, Timestamp::as_nanos)
 }
 
 #[cfg(test)]

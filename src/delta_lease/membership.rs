@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{DeltaLease, Expiry, HostRecord, HostTable, LockspaceArea};
+use super::area::LockspaceArea;
+use super::expiry::Expiry;
+use super::hosts::{HostRecord, HostTable};
+use super::lease::DeltaLease;
+use super::rules;
 use crate::format::{Generation, HostId, Incarnation};
-use crate::probe::mutation;
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// One life of one host id in one lockspace, shared by the renewal loop and every lease of this
+/// One join of one host id in one lockspace, shared by the renewal loop and every lease of this
 /// host.
 #[derive(Debug)]
 pub struct Membership<D> {
@@ -28,7 +31,7 @@ pub struct Membership<D> {
 }
 
 impl<D> Membership<D> {
-    /// The membership that begins with `lease`, knowing what `hosts` knows.
+    /// The membership that starts with `lease`, knowing what `hosts` knows.
     #[must_use]
     pub fn new(area: LockspaceArea<D>, lease: &DeltaLease, hosts: HostTable) -> Self {
         Self {
@@ -36,7 +39,7 @@ impl<D> Membership<D> {
             host_id: lease.host_id(),
             generation: lease.generation(),
             incarnation: lease.incarnation(),
-            timing: lease.timing,
+            timing: lease.timing(),
             expiry: Expiry::until(lease.expires_at()),
             hosts: Mutex::new(hosts),
             stamps: Stamps::default(),
@@ -55,13 +58,13 @@ impl<D> Membership<D> {
         self.host_id
     }
 
-    /// This life of this host.
+    /// Which join of the host id it is.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Which run of this host it is.
+    /// Which incarnation of this host it is.
     #[must_use]
     pub const fn incarnation(&self) -> Incarnation {
         self.incarnation
@@ -81,23 +84,17 @@ impl<D> Membership<D> {
 
     /// **INV-MEMBER**: how long a write to a lease may take that is asked for at `now`: N, but not
     /// beyond the instant at which this host's leases are lost. `None` when they are lost: then
-    /// nothing may be written. A write that has not begun within its limit is never begun.
+    /// nothing may be written. A write that has not been started within its limit is never started.
     #[must_use]
     pub fn write_limit(&self, now: Timestamp) -> Option<Duration> {
-        let io = self.timing.io();
-        if mutation!(WrittenAfterExpiry) {
-            return Some(io);
-        }
-        if !self.expiry.is_held(now) {
-            return None;
-        }
-        let left = self.expiry.deadline()?.since(now);
-        Some(mutation!(WriteBegunAfterExpiry, io, io.min(left)))
+        let deadline = self.expiry.deadline().filter(|_| self.expiry.is_held(now));
+        let left = deadline.map(|deadline| deadline.since(now));
+        rules::write_limit(self.timing.io(), left)
     }
 
-    /// Runs `look` on the table of hosts. The table is locked meanwhile: `look` does no I/O.
-    pub fn hosts<T>(&self, look: impl FnOnce(&mut HostTable) -> T) -> T {
-        look(&mut self.hosts.lock())
+    /// Runs `ask` on the table of hosts. The table is locked meanwhile: `ask` does no I/O.
+    pub fn hosts<T>(&self, ask: impl FnOnce(&mut HostTable) -> T) -> T {
+        ask(&mut self.hosts.lock())
     }
 
     /// What was seen of `host`, if anything.
@@ -106,24 +103,20 @@ impl<D> Membership<D> {
         self.hosts(|table| table.record(host).cloned())
     }
 
-    /// Whether the life `generation` of `host` may still be running. What is not known counts as
-    /// running.
+    /// Whether `host` may still be running in this generation. What is not known counts as running.
     #[must_use]
     pub fn may_be_alive(&self, host: HostId, generation: Generation, now: Timestamp) -> bool {
-        self.hosts(|table| match table.record(host) {
-            None => !mutation!(UnseenSharerDead),
-            Some(record) if record.generation > generation => false,
-            // It began after the last scan; what that showed was an earlier life.
-            Some(record) if record.generation < generation && !mutation!(EarlierLifeOfSharer) => {
-                true
-            }
-            Some(_) => !table.state(host, now).is_over(),
+        self.hosts(|table| {
+            let record = table.record(host);
+            let in_table = record.map(|record| record.seen().leader.generation());
+            let has_ended = table.state(host, now).has_ended();
+            rules::may_be_alive(generation, in_table, has_ended)
         })
     }
 
     /// A value for the paxos input's timestamp: `clock_secs`, or more if that was given out before.
     ///
-    /// **INV-STAMP**: no two acquires of one life of a host propose the same input. The format's
+    /// **INV-STAMP**: no two acquires of one generation of a host propose the same input. The format's
     /// unit is the second, and two acquires can fall into one; with equal inputs a host could take
     /// the commit of an earlier acquire for its present one.
     pub fn unique_stamp_secs(&self, clock_secs: u64) -> u64 {
@@ -146,10 +139,7 @@ struct Stamps {
 
 impl Stamps {
     fn next(&self, clock_secs: u64) -> u64 {
-        if mutation!(InputNotUnique) {
-            return clock_secs.max(1);
-        }
-        let after = |last: u64| clock_secs.max(last.saturating_add(1));
+        let after = |last| rules::next_input_secs(clock_secs, last);
         let last = self
             .last
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {

@@ -54,7 +54,7 @@ impl fmt::Display for PutBack {
         } else {
             write!(
                 f,
-                "was put back by hand, or an old write has come late: it shows an earlier life, of host \"{owner}\" (generation {generation})"
+                "was put back by hand, or an old write has come late: it shows an earlier generation, of host \"{owner}\" (generation {generation})"
             )
         }
     }

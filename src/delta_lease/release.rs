@@ -1,15 +1,17 @@
 //! Giving a host id back.
 
-use super::{DeltaLease, Membership};
+use super::lease::DeltaLease;
+use super::membership::Membership;
+use super::rules;
 use crate::format::{HostBitmap, HostId};
-use crate::probe::{mutation, witness};
+use crate::probe::witness;
 use crate::world::{World, WriteError};
 
 /// Why a host id was left owned on the disk. Others then wait for it as for a dead host's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaReleaseError {
-    /// The leases of this life are lost, so the sector may be somebody else's by now. Nothing was
+    /// The leases of this generation are lost, so the sector may be somebody else's by now. Nothing was
     /// written.
     #[error(
         "host id {host_id} was not freed: its leases are lost and the sector may have a new owner"
@@ -47,19 +49,17 @@ pub async fn release<W: World>(
     lease: &DeltaLease,
 ) -> Result<(), DeltaReleaseError> {
     let host_id = lease.host_id;
-    if !membership.expiry().is_held(world.now()) && !mutation!(IdFreedAfterLoss) {
+    if !rules::may_free(membership.expiry().is_held(world.now())) {
         witness!(IdLeftOwnedWhenLost);
         return Err(DeltaReleaseError::Lost { host_id });
     }
-    if !lease.leader_is_on_disk && !mutation!(IdFreedAfterFailedRenewal) {
+    if !rules::may_free_over(lease.leader_is_on_disk) {
         witness!(IdLeftOwnedUnknown);
         return Err(DeltaReleaseError::NotRenewed { host_id });
     }
-    // INV-MEMBER: not begun when the leases would have been lost.
+    // INV-MEMBER: not started when the leases would have been lost.
     let limit = membership.write_limit(world.now()).unwrap_or_default();
-    if !mutation!(IdFreedWhileHeld) {
-        membership.expiry().lose();
-    }
+    rules::ended(|| membership.expiry().lose());
     witness!(IdFreed);
     let freed = lease.leader.released();
     membership

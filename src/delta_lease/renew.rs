@@ -1,8 +1,15 @@
 //! Keeping a host id: read, check that it is still ours, write with a new time.
 
-use super::{DeltaLease, DeltaSectorError, Membership, PutBack};
+use std::fmt;
+
+use super::area::DeltaSectorError;
+use super::lease::DeltaLease;
+use super::membership::Membership;
+use super::put_back::PutBack;
+use super::rules;
+use super::watch::ReadSpan;
 use crate::format::{Generation, HostBitmap, HostId, NameBytes};
-use crate::probe::{mutation, witness};
+use crate::probe::witness;
 use crate::world::{ReadError, World, WriteError};
 
 /// Why a renewal was not good.
@@ -19,7 +26,7 @@ pub enum RenewError {
     /// Our sector is not a delta lease of this lockspace any more. The leases are lost.
     #[error(transparent)]
     Damaged(DeltaSectorError),
-    /// Our sector belongs to another host, or to another life of this one. The leases are lost.
+    /// Our sector belongs to another host, or to another generation of this one. The leases are lost.
     #[error("host id {host_id} was taken by host \"{owner}\" (generation {generation})")]
     TakenOver {
         /// The id.
@@ -39,7 +46,7 @@ pub enum RenewError {
         /// The id.
         host_id: HostId,
     },
-    /// Another run with our id, our name and our generation renews the sector. The leases are lost.
+    /// Another process with our id, our name and our generation renews the sector. The leases are lost.
     #[error(
         "host id {host_id} is renewed by another host with this host's name: give each machine a host id and a name of its own"
     )]
@@ -48,7 +55,7 @@ pub enum RenewError {
         host_id: HostId,
     },
     /// The leases were lost before the renewal could be written. Nothing was written: the sector
-    /// may be somebody else's by now, whatever the look at it before showed.
+    /// may be somebody else's by now, whatever the read before showed.
     #[error("host id {host_id} was not renewed: its leases were lost before")]
     Expired {
         /// The id.
@@ -66,7 +73,7 @@ impl RenewError {
             | Self::TakenOver { .. }
             | Self::PutBack(_)
             | Self::Changed { .. }
-            | Self::Twin { .. } => !mutation!(TakenOverNotFatal),
+            | Self::Twin { .. } => rules::is_lost_with_sector(),
             Self::Expired { .. } => true,
         }
     }
@@ -74,8 +81,8 @@ impl RenewError {
 
 /// Renews `lease` once, and takes in what the scan shows of the other hosts.
 ///
-/// The expiry counts from the instant **before** the write was begun, however long it took
-/// (**INV-RENEW**): the write may have reached the disk right then, and that is when others begin
+/// The expiry counts from the instant **before** the write was started, however long it took
+/// (**INV-RENEW**): the write may have reached the disk right then, and that is when others start
 /// to count.
 ///
 /// # Errors
@@ -88,53 +95,37 @@ pub async fn renew<W: World>(
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
     let area = membership.area();
-    let read_begun = world.now();
+    let started = world.now();
     let scan = area
         .read_all(world, lease.timing.io())
         .await
         .map_err(RenewError::Read)?;
-    let read_ended = world.now();
-    membership.hosts(|table| table.observe(&scan, read_begun, read_ended));
+    let completed = world.now();
+    let read = ReadSpan { started, completed };
+    membership.hosts(|table| table.observe(&scan, read));
 
-    if !mutation!(RenewalUnchecked) {
-        check_own_sector(membership, lease, &scan)?;
-    }
-    // A process that stood still since the scan was begun, or a host that was suspended, must not
-    // write over who has taken the id meanwhile.
-    if !membership.expiry().is_held(world.now()) && !mutation!(RenewedAfterExpiry) {
+    rules::checked(check_own_sector(membership, lease, &scan))?;
+    if !rules::may_renew(membership.expiry().is_held(world.now())) {
         witness!(RenewalExpired);
         return Err(RenewError::Expired {
             host_id: lease.host_id,
         });
     }
 
-    let io_timeout_secs = u16::from(lease.timing.io_timeout().as_secs());
-    let clock_secs = lease.next_stamp_secs(world.clock_secs());
-    lease.last_stamp_secs = clock_secs;
-    let next = lease.leader.renewed(clock_secs, io_timeout_secs);
-    let begun = world.now();
+    let next = lease.next(world.clock_secs());
+    lease.last_secs = next.timestamp_secs();
+    let started = world.now();
     // One write at a time is all that may be under way, and there is nothing better to do than to
-    // wait for it, until it can save nothing any more. It is not begun after that.
-    let left = lease.expires_at().since(begun);
-    let timeout = mutation!(RenewalBeyondExpiry, lease.timing.stopped_by(), left);
+    // wait for it, until it can save nothing any more. It is not started after that.
+    let left = lease.expires_at().since(started);
+    let timeout = rules::limit_of_renewal(left, lease.timing);
+    let (note, bitmap) = (Some(&lease.note), &HostBitmap::default());
     let written = area
-        .write_sector(
-            world,
-            lease.host_id,
-            &next,
-            Some(&lease.note),
-            &HostBitmap::default(),
-            timeout,
-        )
+        .write_sector(world, lease.host_id, &next, note, bitmap, timeout)
         .await;
-    if let Err(error) = written
-        && !mutation!(RenewalErrorIgnored)
-    {
+    if let Err(error) = rules::written(written) {
         witness!(RenewalFailed);
-        // A write that was not begun leaves things as they are known; any other leaves old or new on
-        // the disk.
-        let is_known = matches!(error, WriteError::NotBegun(_)) || mutation!(FailedRenewalKnown);
-        lease.leader_is_on_disk &= is_known;
+        lease.leader_is_on_disk &= rules::is_known_after(&error);
         return Err(RenewError::Write(error));
     }
     if !lease.leader_is_on_disk {
@@ -142,58 +133,49 @@ pub async fn renew<W: World>(
     }
     lease.leader = next;
     lease.leader_is_on_disk = true;
-    lease.renewed_at = mutation!(RenewalCountedFromEnd, world.now(), begun);
+    lease.renewed_at = rules::renewal_counts_from(started, world.now());
     Ok(())
 }
 
-/// The sector must be ours by id, life and name; and exactly what we wrote, when we know what that
+/// The sector must be ours by id, generation and name; and exactly what we wrote, when we know what that
 /// was.
-fn check_own_sector<D: Clone + std::fmt::Debug>(
+fn check_own_sector<D: Clone + fmt::Debug>(
     membership: &Membership<D>,
     lease: &DeltaLease,
     scan: &[u8],
 ) -> Result<(), RenewError> {
     let area = membership.area();
     let host_id = lease.host_id;
-    let damaged = |error| {
-        RenewError::Damaged(DeltaSectorError::Format {
-            host: host_id,
-            offset: area.sector_offset(host_id),
-            error,
-        })
+    let at = area.geometry.delta_offset(host_id);
+    let record = match area.geometry.sector(scan, at) {
+        Ok(sector) => area.decode_sector(sector, host_id),
+        Err(error) => Err(area.invalid(host_id, error)),
     };
-    let sector = area
-        .geometry
-        .sector(scan, area.geometry.delta_offset(host_id))
-        .map_err(damaged)?;
-    let record = area
-        .decode_sector(sector, host_id)
-        .map_err(RenewError::Damaged)?;
-    let found = &record.leader;
-    let ours = &lease.leader;
+    let record = record.map_err(RenewError::Damaged)?;
+    let (found, ours) = (&record.leader, &lease.leader);
     let is_ours = found.owner_id() == ours.owner_id()
         && found.generation() == ours.generation()
         && found.host_name() == ours.host_name()
         && !found.is_free();
-    if !is_ours && !mutation!(RenewalOwnerUnchecked) {
+    if rules::is_taken(is_ours) {
         witness!(RenewalTakenOver);
-        if let Some(put_back) = PutBack::of(host_id, found, ours.generation()) {
-            return Err(RenewError::PutBack(put_back));
-        }
-        return Err(RenewError::TakenOver {
-            host_id,
-            owner: found.host_name(),
-            generation: found.generation(),
-        });
+        let put_back = PutBack::of(host_id, found, ours.generation());
+        return Err(put_back.map_or_else(
+            || RenewError::TakenOver {
+                host_id,
+                owner: found.host_name(),
+                generation: found.generation(),
+            },
+            RenewError::PutBack,
+        ));
     }
     // Also after a write that failed: whichever version is there, its note is ours.
-    let by_another = !lease.wrote(&record) && !mutation!(RenewalIncarnationUnchecked);
-    if by_another && record.incarnation().is_some() {
+    let is_by_another = rules::is_by_another(lease.wrote(&record));
+    if is_by_another && record.incarnation().is_some() {
         witness!(RenewalOfTwin);
         return Err(RenewError::Twin { host_id });
     }
-    let changed = lease.leader_is_on_disk && found != ours && !mutation!(RenewalChangeUnchecked);
-    if by_another || changed {
+    if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
         witness!(RenewalChanged);
         return Err(RenewError::Changed { host_id });
     }

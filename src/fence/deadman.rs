@@ -78,7 +78,7 @@ impl Deadman {
         })
     }
 
-    /// This process is killed at `at` of [`clock::now`](crate::world::clock::now), unless the timer
+    /// This process is killed at `at` of [`clock::now`](crate::runtime::clock::now), unless the timer
     /// is armed anew or disarmed before; at once if that is past.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::world::clock;
+    use crate::runtime::clock;
 
     /// For whoever has to do something before it fires, on a busy machine.
     const LATER: Duration = Duration::from_secs(2);

@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watchdog::{HostWatchdog, WatchdogError};
+use crate::runtime::clock;
 use crate::timing::{IoTimeout, Timing};
-use crate::world::{Timestamp, clock};
+use crate::world::Timestamp;
 use connection::{Broken, Connection};
 use message::{Command, Message};
 

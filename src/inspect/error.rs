@@ -1,10 +1,10 @@
-//! What keeps a look from showing something.
+//! What keeps an inspection from showing something.
 
 use std::path::PathBuf;
 
-use crate::disk::OpenError;
 use crate::format::{FormatError, LockspaceId};
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::OpenError;
 use crate::world::{OsError, ReadError};
 
 /// Why one record of an area is not shown.
@@ -31,17 +31,17 @@ pub enum LookError {
     Read {
         /// The file or device.
         path: PathBuf,
-        /// Where the read began.
+        /// Where the read starts.
         offset: u64,
         /// Why.
         error: ReadError,
     },
-    /// The look was to begin behind the end.
+    /// The inspection was to begin behind the end.
     #[error("{path:?} ends at byte {len}, before byte {offset}")]
     BehindTheEnd {
         /// The file or device.
         path: PathBuf,
-        /// Where the look was to begin.
+        /// Where the inspection was to begin.
         offset: u64,
         /// Its length in bytes.
         len: u64,

@@ -1,4 +1,4 @@
-//! A look at everything in a file or device.
+//! All lockspaces and leases in a file or device.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::lease::LeaseLook;
 use super::lockspace::LockspaceLook;
 use super::recognise::{Found, Sizes, WINDOW, recognise};
 use super::source::Source;
-use crate::disk::Links;
 use crate::format::Geometry;
+use crate::runtime::disk::Links;
 
 /// Areas begin at multiples of the smallest area there is.
 const STEP: u64 = 1 << 20;
 
-/// How to look at a file or device.
+/// How to inspect a file or device.
 #[derive(Clone, Copy, Debug)]
 pub struct LookOptions {
     offset: u64,
@@ -67,10 +67,10 @@ pub struct FileLook {
     pub areas: Vec<Area>,
 }
 
-/// Looks at all lockspaces and leases in the file or device at `path`, which may be a symbolic
+/// Inspects all lockspaces and leases in the file or device at `path`, which may be a symbolic
 /// link.
 ///
-/// Areas are looked for at `offset` and from there on at each MiB that is not part of an area. A
+/// Areas are searched for at `offset` and from there on at each MiB that is not part of an area. A
 /// device is read to its end; of bytes in which no area begins only the beginning of each MiB is.
 ///
 /// # Errors
@@ -110,7 +110,7 @@ pub fn look(path: impl AsRef<Path>, options: LookOptions) -> Result<FileLook, Lo
     })
 }
 
-/// What is at byte `at`, and how long it is. More than nothing, so that a look ends.
+/// What is at byte `at`, and how long it is. More than nothing, so that an inspection ends.
 pub(super) fn area_at(source: &Source, at: u64) -> Result<(Area, u64), LookError> {
     let file_len = source.info().len();
     let left = file_len.saturating_sub(at);

@@ -1,4 +1,4 @@
-//! A look at a lease.
+//! What a lease holds.
 
 use super::error::Damage;
 use super::source::Chunk;
@@ -68,15 +68,12 @@ impl LeaseLook {
             let at = offset.saturating_add(from);
             chunk.sector(at, size).unwrap_or(Ok(&[]))
         };
-        let blocks = (1..=u64::from(geometry.max_hosts())).filter_map(|id| {
-            let host_id = HostId::new(id).ok()?;
-            let at = offset.saturating_add(geometry.dblock_offset(host_id));
-            let sector = chunk.sector(at, size)?;
-            Some(HostBlock {
-                host_id,
-                offset: at,
-                sector: sector.map(|bytes| DblockSector::decode(bytes, host_id)),
-            })
+        let offset_of = |host| offset.saturating_add(geometry.dblock_offset(host));
+        let blocks = chunk.host_sectors(geometry, offset_of);
+        let blocks = blocks.map(|(host_id, offset, sector)| HostBlock {
+            host_id,
+            offset,
+            sector: sector.map(|bytes| DblockSector::decode(bytes, host_id)),
         });
         Self {
             offset,

@@ -1,4 +1,4 @@
-//! A look at a lockspace.
+//! What a lockspace holds.
 
 use std::collections::BTreeMap;
 
@@ -54,13 +54,11 @@ impl LockspaceLook {
     }
 
     pub(super) fn of(chunk: &Chunk, offset: u64, geometry: Geometry, cut_at: Option<u64>) -> Self {
-        let sectors = (1..=u64::from(geometry.max_hosts())).filter_map(|id| {
-            let host = HostId::new(id).ok()?;
-            let at = offset.saturating_add(geometry.delta_offset(host));
-            let sector = chunk.sector(at, geometry.sector_size())?;
-            Some(HostSector::of(sector, host, at, geometry))
-        });
-        let mut hosts: Vec<HostSector> = sectors.collect();
+        let offset_of = |host| offset.saturating_add(geometry.delta_offset(host));
+        let mut hosts: Vec<HostSector> = chunk
+            .host_sectors(geometry, offset_of)
+            .map(|(host, at, sector)| HostSector::of(sector, host, at, geometry))
+            .collect();
         let name = most_frequent_name(&hosts);
         for host in &mut hosts {
             host.leader = host.leader.and_then(|leader| {
@@ -131,14 +129,10 @@ impl HostSector {
 }
 
 fn most_frequent_name(hosts: &[HostSector]) -> NameBytes {
-    let mut counts: BTreeMap<&[u8], (usize, NameBytes)> = BTreeMap::new();
-    let leaders: Vec<&DeltaLeader> = hosts
-        .iter()
-        .filter_map(|host| host.leader.as_ref().ok())
-        .collect();
-    let names: Vec<NameBytes> = leaders.iter().map(|leader| leader.space_name()).collect();
-    for name in &names {
-        let (count, _) = counts.entry(name.text()).or_insert((0, *name));
+    let mut counts: BTreeMap<Vec<u8>, (usize, NameBytes)> = BTreeMap::new();
+    let leaders = hosts.iter().filter_map(|host| host.leader.as_ref().ok());
+    for name in leaders.map(DeltaLeader::space_name) {
+        let (count, _) = counts.entry(name.text().to_vec()).or_insert((0, name));
         *count = count.saturating_add(1);
     }
     let most = counts.into_values().max_by_key(|&(count, _)| count);

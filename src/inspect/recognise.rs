@@ -5,7 +5,7 @@ use crate::format::{
     probe_lockspace,
 };
 
-/// Bytes to look at: some sectors, however large they are.
+/// Bytes to inspect: some sectors, however large they are.
 pub(super) const WINDOW: usize = 4 * PROBE_LEN;
 
 /// What begins with some bytes.

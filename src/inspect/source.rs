@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::{Damage, LookError};
-use crate::disk::{Access, Disk, DiskInfo, IoPool, Links, OpenOptions};
-use crate::world::executor::block_on;
-use crate::world::{OsError, ReadError, SectorBuf};
+use crate::format::{Geometry, HostId};
+use crate::runtime::disk::{Access, Disk, DiskInfo, IoPool, Links, OpenOptions};
+use crate::runtime::executor::block_on;
+use crate::world::{ReadError, SectorBuf};
 
 /// What is read at once where the storage fails larger reads.
 const PIECE: u64 = 4096;
@@ -26,7 +27,7 @@ impl Source {
         let opened = options.open(path).map_err(LookError::Open)?;
         let pool = IoPool::new("dl-look", 1..=1).map_err(|error| LookError::Threads {
             path: path.to_owned(),
-            error: OsError(error.raw_os_error().unwrap_or(0)),
+            error: error.into(),
         })?;
         Ok(Self {
             disk: Disk::new(opened, &pool),
@@ -140,6 +141,19 @@ impl Chunk {
         })
     }
 
+    /// The sectors of all hosts that the file does not end before: host id, offset in the file, bytes.
+    pub(super) fn host_sectors(
+        &self,
+        geometry: Geometry,
+        offset_of: impl Fn(HostId) -> u64,
+    ) -> impl Iterator<Item = (HostId, u64, Result<&[u8], Damage>)> {
+        (1..=u64::from(geometry.max_hosts())).filter_map(move |id| {
+            let host = HostId::new(id).ok()?;
+            let offset = offset_of(host);
+            Some((host, offset, self.sector(offset, geometry.sector_size())?))
+        })
+    }
+
     /// All bytes from `offset` on.
     pub(super) fn from(&self, offset: u64) -> &[u8] {
         let start = index(offset.saturating_sub(self.start));
@@ -162,10 +176,11 @@ fn up(offset: u64, unit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::testing::HangingDisk;
-    use crate::format::{Dblock, Geometry, LeaseVersion, LockspaceName, ResourceName, lease_image};
+    use crate::format::{Dblock, LeaseVersion, LockspaceName, ResourceName, lease_image};
     use crate::inspect::area::Area;
     use crate::inspect::file::area_at;
+    use crate::runtime::disk::testing::HangingDisk;
+    use crate::world::OsError;
 
     const EIO: ReadError = ReadError::Failed(OsError(5));
 

@@ -1,4 +1,4 @@
-//! A look at a lease directory: which hosts live, which disks are held, by whom.
+//! The status of a lease directory: which hosts live, which disks are held, by whom.
 
 mod hosts;
 mod leases;
@@ -7,8 +7,8 @@ mod local;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use hosts::{HostSeen, HostStatus};
-pub use leases::{HeldDisk, Holding, LeaseProblem};
+pub use hosts::HostStatus;
+pub use leases::{HeldDisk, Holding, LeaseProblem, LeaseProblemKind};
 pub use local::LocalRenewal;
 
 use local::Machine;
@@ -17,15 +17,16 @@ use super::area::Area;
 use super::error::{LookError, StatusError};
 use super::file::area_at;
 use super::source::Source;
-use crate::delta_lease::{HostState, HostTable};
-use crate::disk::{Links, OpenError, StorageWorld};
+use crate::delta_lease::{HostState, HostTable, ReadSpan};
 use crate::format::{Geometry, HostId, LockspaceId};
 use crate::libvirt::{LeaseDirectory, lockspace_name};
+use crate::runtime::clock;
+use crate::runtime::disk::{Links, OpenErrorKind, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::timing::FireTimeout;
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, World, clock};
+use crate::world::{Timestamp, World};
 
-/// How often the hosts are looked at while they are watched.
+/// How often the lockspace is read while the hosts are watched.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a watch waits beyond the time in which every host that lives must renew.
@@ -35,7 +36,7 @@ const WATCH_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watch {
-    /// Not at all: one look, which cannot tell a host that lives from one that does not.
+    /// Not at all: one read, which cannot tell a host that lives from one that does not.
     Once,
     /// Until each host was seen to renew, but no longer than a host that lives can take for it:
     /// twice the longest io timeout of them, and 2 s.
@@ -44,7 +45,7 @@ pub enum Watch {
     For(Duration),
 }
 
-/// How to look at a lease directory.
+/// How to inspect a lease directory.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusOptions {
     watch: Watch,
@@ -103,7 +104,7 @@ impl Default for StatusOptions {
     }
 }
 
-/// What a lease directory shows to somebody who takes no part.
+/// What a lease directory shows to an observer who takes no part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseDirectoryStatus {
@@ -129,9 +130,9 @@ pub struct LeaseDirectoryStatus {
 }
 
 impl LeaseDirectoryStatus {
-    /// Looks at `directory`. Blocks for as long as the hosts are watched.
+    /// Inspects `directory`. Blocks for as long as the hosts are watched.
     ///
-    /// The leases are read before the last look at the hosts: a holder whose host has left by then
+    /// The leases are read before the last read of the hosts: a holder whose host has left by then
     /// is not shown.
     ///
     /// # Errors
@@ -183,13 +184,15 @@ struct Lockspace {
 impl Lockspace {
     fn open(directory: &LeaseDirectory, options: StatusOptions) -> Result<Self, StatusError> {
         let path = directory.lockspace_path();
-        let source = Source::open(&path, Links::Refuse, options.timeout).map_err(|error| {
-            if let LookError::Open(OpenError::NotFound { path }) = error {
-                StatusError::Missing { path }
-            } else {
-                StatusError::Lockspace(error)
-            }
-        })?;
+        let source =
+            Source::open(&path, Links::Refuse, options.timeout).map_err(|error| match error {
+                LookError::Open(error) if error.kind() == OpenErrorKind::NotFound => {
+                    StatusError::Missing {
+                        path: error.path().to_owned(),
+                    }
+                }
+                error => StatusError::Lockspace(error),
+            })?;
         match area_at(&source, 0).map_err(StatusError::Lockspace)? {
             (Area::Lockspace(look), _) => {
                 let id = look.id.present();
@@ -219,12 +222,13 @@ impl Lockspace {
 
     fn scan(&self, table: &mut HostTable) -> Result<(), StatusError> {
         let len = self.geometry.area_size();
-        let begun = clock::now();
+        let started = clock::now();
         let chunk = self.source.read(0, len).map_err(StatusError::Lockspace)?;
         // Where the file is cut, nothing is known of a host: zeros are a damaged sector.
         let mut area = chunk.from(0).to_vec();
         area.resize(len, 0);
-        table.observe(&area, begun, clock::now());
+        let completed = clock::now();
+        table.observe(&area, ReadSpan { started, completed });
         Ok(())
     }
 
@@ -253,10 +257,12 @@ impl Lockspace {
 fn longest_silence(table: &HostTable, now: Timestamp) -> Option<Duration> {
     let unseen = table.iter().filter(|(host, record)| {
         record.damage.is_none()
-            && !record.renewal_seen
+            && !record.silence.renewal_seen()
             && table.state(*host, now) != HostState::Free
     });
-    let longest = unseen.map(|(_, record)| record.io_timeout).max()?;
+    let longest = unseen
+        .map(|(_, record)| record.silence.timing().io_timeout())
+        .max()?;
     let renewal = longest.as_duration().saturating_mul(2);
     Some(renewal.saturating_add(WATCH_MARGIN))
 }

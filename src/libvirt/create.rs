@@ -8,11 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 
-use crate::disk::{Access, Disk, IoPool, OpenError, OpenOptions as OpenDisk, StorageWorld};
 use crate::format::{FormatError, Geometry};
+use crate::runtime::clock;
+use crate::runtime::disk::{
+    Access, Disk, IoPool, OpenError, OpenOptions as OpenDisk, StorageWorld,
+};
+use crate::runtime::executor::block_on;
 use crate::timing::TimingError;
-use crate::world::executor::block_on;
-use crate::world::{OsError, SectorBuf, World, WriteError, clock};
+use crate::world::{OsError, SectorBuf, World, WriteError};
 
 /// How long writing a whole area may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);

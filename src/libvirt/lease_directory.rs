@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, replace_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
 use super::second_link::{LeaseNames, SecondLinks, is_lease_name};
-use crate::disk::file_system_of_one_host;
 use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_image};
+use crate::runtime::clock;
+use crate::runtime::disk::file_system_of_one_host;
 use crate::timing::{IoTimeout, TimingError};
-use crate::world::clock;
 
 /// What an operator is told where no lockspace is. Nobody makes one unasked: on a host where the
 /// share is not mounted, it would be one that no other host sees.

@@ -22,9 +22,10 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::create::{CreateError, make_name_durable};
-use crate::disk::{Identity, Refreshed};
 use crate::format::ResourceName;
-use crate::world::{Timestamp, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{Identity, Refreshed};
+use crate::world::Timestamp;
 
 const OWN_DIRECTORY: &str = ".disklease";
 const LINKS: &str = "leases";
@@ -540,8 +541,8 @@ mod tests {
         assert_eq!(links.has_leases(), Ok(false));
         links.unsettled_for().unwrap();
         let pause = Duration::from_millis(30);
-        crate::world::executor::block_on(crate::world::World::sleep(
-            &crate::disk::StorageWorld,
+        crate::runtime::executor::block_on(crate::world::World::sleep(
+            &crate::runtime::disk::StorageWorld,
             pause,
         ));
         assert!(links.unsettled_for().unwrap() >= pause);

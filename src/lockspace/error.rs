@@ -1,31 +1,89 @@
-//! Joining and leaving a lockspace.
+//! Why a lockspace was not joined, or not left.
 
-use std::io;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, io};
 
-use super::loss::LossReason;
 use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
-use crate::disk::OpenError;
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
+use crate::host::LossReason;
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::{OpenError, OpenErrorKind};
 use crate::timing::TimingError;
 use crate::world::{OsError, ReadError, WriteError};
+
+/// A lockspace that was not joined, and why.
+#[derive(Debug)]
+pub struct JoinError {
+    path: PathBuf,
+    host_id: HostId,
+    kind: JoinErrorKind,
+}
+
+impl JoinError {
+    pub(super) fn new(path: &Path, host_id: HostId, kind: JoinErrorKind) -> Self {
+        let path = path.to_owned();
+        Self {
+            path,
+            host_id,
+            kind,
+        }
+    }
+
+    /// The file or device of the lockspace.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The host id that was asked for.
+    #[must_use]
+    pub const fn host_id(&self) -> HostId {
+        self.host_id
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn kind(&self) -> &JoinErrorKind {
+        &self.kind
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            host_id,
+            kind,
+        } = self;
+        write!(
+            f,
+            "{path:?} cannot be joined with host id {host_id}: {kind}"
+        )
+    }
+}
+
+impl Error for JoinError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
 
 /// Why a lockspace was not joined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum JoinError {
+pub enum JoinErrorKind {
     /// A configured time is out of its limits.
     #[error(transparent)]
     Timing(#[from] TimingError),
     /// The default host name could not be made; give one.
     #[error("this machine's name makes no host name: {0}; configure one")]
-    HostName(NameError),
+    HostName(#[source] NameError),
     /// Which boot of this machine it is cannot be told.
     #[error("the boot id of this machine cannot be read: {0}")]
-    BootId(io::Error),
+    BootId(#[source] io::Error),
     /// The kernel gives no timer that would kill this process should it stand still with a lock.
     #[error(
         "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
@@ -37,37 +95,27 @@ pub enum JoinError {
     )]
     DeadmanOfInit,
     /// There is no file or device of that name.
-    #[error("there is no lockspace {path:?}: {MISSING_HINT}")]
-    Missing {
-        /// The file or device.
-        path: PathBuf,
-    },
+    #[error("it does not exist: {MISSING_HINT}")]
+    Missing,
     /// The file or device could not be opened.
-    #[error("the lockspace cannot be opened: {0}")]
-    Open(OpenError),
+    #[error("it cannot be opened: {0}")]
+    Open(#[source] OpenError),
     /// This process has joined the lockspace already.
     #[error(
-        "this process has joined the lockspace {path:?} already, as host {as_host}: use that join, or leave it first"
+        "this process has joined it already, as host {as_host}: use that join, or leave it first"
     )]
     AlreadyJoined {
-        /// The file or device.
-        path: PathBuf,
         /// The host id of the join that there is.
         as_host: HostId,
     },
-    /// I/O of an earlier join of this process has not ended. A new life could be overwritten by it.
-    #[error("I/O of an earlier join of {path:?} has not ended: wait until the storage answers")]
-    IoInFlight {
-        /// The file or device.
-        path: PathBuf,
-    },
+    /// I/O of an earlier join of this process has not ended, and could be written over a new one.
+    #[error("I/O of an earlier join has not ended: wait until the storage answers")]
+    IoInFlight,
     /// The file or device ends before the lockspace does.
     #[error(
-        "{path:?} is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
+        "it is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
     )]
     TooShort {
-        /// The file or device.
-        path: PathBuf,
         /// Where the lockspace should begin.
         offset: u64,
         /// Bytes needed.
@@ -76,51 +124,42 @@ pub enum JoinError {
         available: u64,
     },
     /// The storage does not give the lockspace.
-    #[error("the lockspace at byte {offset} of {path:?} cannot be read: {error}")]
+    #[error("byte {offset} cannot be read: {error}")]
     Unreadable {
-        /// The file or device.
-        path: PathBuf,
         /// Where the read began.
         offset: u64,
         /// Why.
+        #[source]
         error: ReadError,
     },
     /// There are zeros where it should begin: nobody has initialised it, or not to the end; or its
     /// beginning was wiped, and to initialise it anew would take the host ids of those that use it.
-    #[error(
-        "{path:?} holds no lockspace at byte {offset}, where there are zeros: initialise it, if no host uses it"
-    )]
+    #[error("there is no lockspace at byte {offset}, but zeros: initialise it, if no host uses it")]
     NotInitialised {
-        /// The file or device.
-        path: PathBuf,
         /// Where it should be.
         offset: u64,
     },
     /// There is something else than a lockspace.
-    #[error("{path:?} holds no lockspace at byte {offset}: {error}")]
+    #[error("there is no lockspace at byte {offset}: {error}")]
     NotALockspace {
-        /// The file or device.
-        path: PathBuf,
         /// Where it should be.
         offset: u64,
         /// What is there.
+        #[source]
         error: FormatError,
     },
     /// It is a lockspace, but damaged.
-    #[error("the lockspace in {path:?} is damaged at byte {offset}: {error}")]
+    #[error("the lockspace is damaged at byte {offset}: {error}")]
     Damaged {
-        /// The file or device.
-        path: PathBuf,
         /// Where the damaged sector begins.
         offset: u64,
         /// What is wrong.
+        #[source]
         error: FormatError,
     },
     /// It is a lockspace of another name.
-    #[error("{path:?} holds the lockspace \"{found}\", not \"{expected}\"")]
+    #[error("there is the lockspace \"{found}\", not \"{expected}\"")]
     Foreign {
-        /// The file or device.
-        path: PathBuf,
         /// The name that was expected.
         expected: NameBytes,
         /// The name that is there.
@@ -128,24 +167,18 @@ pub enum JoinError {
     },
     /// It is a lockspace of another id than the one that was asked for, or of none.
     #[error(
-        "{path:?} is {}, not the lockspace {expected}: is the right share mounted? `disklease status` shows the id of a lockspace",
+        "it is {}, not the lockspace {expected}: is the right share mounted? `disklease status` shows the id of a lockspace",
         LockspaceId::said(*found)
     )]
     OtherLockspace {
-        /// The file or device.
-        path: PathBuf,
         /// The id that was asked for.
         expected: LockspaceId,
         /// The id that is there, if there is a good one.
         found: Option<LockspaceId>,
     },
     /// The offset is in the middle of a sector.
-    #[error(
-        "no lockspace can begin at byte {offset} of {path:?}: it must be a multiple of {needed} bytes"
-    )]
+    #[error("no lockspace can begin at byte {offset}: it must be a multiple of {needed} bytes")]
     Misaligned {
-        /// The file or device.
-        path: PathBuf,
         /// Where the lockspace should begin.
         offset: u64,
         /// What the offset must be a multiple of, in bytes.
@@ -153,21 +186,17 @@ pub enum JoinError {
     },
     /// The device takes only I/O of larger sectors than those of the lockspace.
     #[error(
-        "{path:?} takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors"
+        "it takes I/O of {needed} bytes only, but its lockspace has {geometry}: initialise it with larger sectors"
     )]
     SectorsTooSmall {
-        /// The file or device.
-        path: PathBuf,
         /// What the lockspace has.
         geometry: Geometry,
         /// What the device needs, in bytes.
         needed: u32,
     },
     /// The lockspace has no sector for this host id.
-    #[error("host id {host_id} is too large: the lockspace has {geometry}")]
+    #[error("the host id is too large: the lockspace has {geometry}")]
     HostIdTooLarge {
-        /// The id.
-        host_id: HostId,
         /// What the lockspace has.
         geometry: Geometry,
     },
@@ -175,11 +204,9 @@ pub enum JoinError {
     /// another time than this host expects. Or it would count as dead by now, but its sector was
     /// damaged meanwhile.
     #[error(
-        "host {other} of {path:?} has a fire timeout of {theirs:?}, this host one of {ours:?}: all hosts of a lockspace must have the same"
+        "host {other} has a fire timeout of {theirs:?}, this host one of {ours:?}: all hosts of a lockspace must have the same"
     )]
     FireTimeoutDiffers {
-        /// The file or device.
-        path: PathBuf,
         /// The other host.
         other: HostId,
         /// Its fire timeout.
@@ -188,48 +215,28 @@ pub enum JoinError {
         ours: Duration,
     },
     /// The host id was won, and lost again before the join was done.
-    #[error("host id {host_id} of {path:?} was lost while it was being joined: {reason}")]
-    Lost {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
-        /// Why.
-        reason: LossReason,
-    },
+    #[error("the host id was lost again before the join was done: {0}")]
+    Lost(#[source] LossReason),
     /// Another host owns the host id.
     #[error(
-        "host id {host_id} of {path:?} is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
+        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
     )]
     HostIdInUse {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
         /// Who owns it.
         owner: NameBytes,
-        /// Which life of it.
+        /// Which generation of it.
         generation: Generation,
     },
     /// After the host id was claimed its sector was cleared or put back.
-    #[error("{path:?}: {found}; try again when nobody does that any more")]
-    PutBack {
-        /// The file or device.
-        path: PathBuf,
-        /// What the sector shows.
-        found: PutBack,
-    },
+    #[error("{0}; try again when nobody does that any more")]
+    PutBack(PutBack),
     /// Another process of this machine has joined with this host id, or what one of them has started
     /// lives on.
     #[error(
-        "host id {host_id} of {path:?} is in use on this machine{}, which holds {lock:?}, or by what it has started: end that, or give each process that joins an id of its own",
+        "the host id is in use on this machine{}, which holds {lock:?}, or by what it has started: end that, or give each process that joins an id of its own",
         pid.map_or_else(|| " by another process".to_owned(), |pid| format!(" by process {pid}"))
     )]
     HostIdInUseHere {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
         /// The file of the process lock.
         lock: PathBuf,
         /// Which process took the lock, in its own count, if that is known.
@@ -237,52 +244,36 @@ pub enum JoinError {
     },
     /// Another host that was given the same host id and the same name claims or renews it.
     #[error(
-        "host id {host_id} of {path:?} is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
+        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
     )]
     HostIdOfTwin {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
         /// The name that both have.
         owner: NameBytes,
         /// Its generation.
         generation: Generation,
     },
     /// The host id could not be written.
-    #[error("host id {host_id} of {path:?} cannot be claimed at byte {offset}: {error}")]
+    #[error("the host id cannot be claimed at byte {offset}: {error}")]
     Unwritable {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
         /// Where its sector begins.
         offset: u64,
         /// Why.
+        #[source]
         error: WriteError,
     },
     /// The storage is too slow for the io timeout that stands in the sector.
     #[error(
-        "the storage of {path:?} is too slow to claim host id {host_id}: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
+        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
         /// How long reading and writing its sector took.
         took: Duration,
         /// How long it may take.
         limit: Duration,
     },
     /// The generation of the host id cannot be raised any more.
-    #[error("the generation of host id {host_id} of {path:?} is used up: use another id")]
-    GenerationsUsedUp {
-        /// The file or device.
-        path: PathBuf,
-        /// The id.
-        host_id: HostId,
-    },
+    #[error("the generation of the host id is used up: use another id")]
+    GenerationsUsedUp,
     /// There is no such watchdog here, or it does not go with these times.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
@@ -290,98 +281,49 @@ pub enum JoinError {
     #[error("the kernel gives no random numbers: {0}")]
     Random(OsError),
     /// The system refuses a thread.
-    #[error("no thread can be started: {error}")]
-    Threads {
-        /// Why.
-        error: io::Error,
-    },
+    #[error("no thread can be started: {0}")]
+    Threads(#[source] io::Error),
 }
 
-impl JoinError {
-    pub(super) fn of_open(error: OpenError) -> Self {
-        match error {
-            OpenError::NotFound { path } => Self::Missing { path },
-            error => Self::Open(error),
+impl From<OpenError> for JoinErrorKind {
+    fn from(error: OpenError) -> Self {
+        match error.kind() {
+            OpenErrorKind::NotFound => Self::Missing,
+            _ => Self::Open(error),
         }
     }
+}
 
-    pub(crate) fn of_sector(error: DeltaSectorError, path: &Path) -> Self {
-        let path = path.to_owned();
+impl From<DeltaSectorError> for JoinErrorKind {
+    fn from(error: DeltaSectorError) -> Self {
         match error {
-            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable {
-                path,
-                offset,
-                error,
-            },
+            DeltaSectorError::Read { offset, error, .. } => Self::Unreadable { offset, error },
             DeltaSectorError::Format {
                 error:
                     FormatError::LockspaceName {
                         expected, found, ..
                     },
                 ..
-            } => Self::Foreign {
-                path,
-                expected,
-                found,
-            },
-            DeltaSectorError::Format { offset, error, .. } => Self::Damaged {
-                path,
-                offset,
-                error,
-            },
+            } => Self::Foreign { expected, found },
+            DeltaSectorError::Format { offset, error, .. } => Self::Damaged { offset, error },
         }
     }
+}
 
-    #[expect(clippy::needless_pass_by_value, reason = "it is the end of that error")]
-    pub(crate) fn of_claim(error: ClaimError, path: &Path) -> Self {
-        let owned = path.to_owned();
-        match error {
-            ClaimError::Sector(error) => Self::of_sector(error, path),
+impl JoinErrorKind {
+    pub(super) fn of_claim(error: &ClaimError) -> Self {
+        match *error {
+            ClaimError::Sector(error) => error.into(),
             ClaimError::InUse {
-                host_id,
-                owner,
-                generation,
-            } => Self::HostIdInUse {
-                path: owned,
-                host_id,
-                owner,
-                generation,
-            },
-            ClaimError::PutBack(found) => Self::PutBack { path: owned, found },
+                owner, generation, ..
+            } => Self::HostIdInUse { owner, generation },
+            ClaimError::PutBack(found) => Self::PutBack(found),
             ClaimError::Twin {
-                host_id,
-                owner,
-                generation,
-            } => Self::HostIdOfTwin {
-                path: owned,
-                host_id,
-                owner,
-                generation,
-            },
-            ClaimError::Write {
-                host_id,
-                offset,
-                error,
-            } => Self::Unwritable {
-                path: owned,
-                host_id,
-                offset,
-                error,
-            },
-            ClaimError::TooSlow {
-                host_id,
-                took,
-                limit,
-            } => Self::TooSlow {
-                path: owned,
-                host_id,
-                took,
-                limit,
-            },
-            ClaimError::GenerationsUsedUp { host_id } => Self::GenerationsUsedUp {
-                path: owned,
-                host_id,
-            },
+                owner, generation, ..
+            } => Self::HostIdOfTwin { owner, generation },
+            ClaimError::Write { offset, error, .. } => Self::Unwritable { offset, error },
+            ClaimError::TooSlow { took, limit, .. } => Self::TooSlow { took, limit },
+            ClaimError::GenerationsUsedUp { .. } => Self::GenerationsUsedUp,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! How well the storage serves a join: what its renewals take, and how many of them fail.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// How a join does at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,91 +36,52 @@ pub struct Latencies {
     pub max: Duration,
 }
 
-/// Each octave of microseconds has this many buckets.
-const PER_OCTAVE: u64 = 8;
-/// Up to 2^36 µs, 19 hours; what is longer counts there.
-const BUCKETS: usize = 280;
+/// Counts of how long something took, each by an upper bound that has few different values.
+#[derive(Debug, Default)]
+struct Histogram(Mutex<Counts>);
 
-/// Counts of how long something took. All of it at once is no more consistent than a sum must be.
-#[derive(Debug)]
-pub(super) struct Histogram {
-    buckets: [AtomicU64; BUCKETS],
-    max_micros: AtomicU64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            buckets: [const { AtomicU64::new(0) }; BUCKETS],
-            max_micros: AtomicU64::new(0),
-        }
-    }
+#[derive(Debug, Default)]
+struct Counts {
+    /// By [`rounded_up`] microseconds: a few hundred entries at most.
+    by_micros: BTreeMap<u64, u64>,
+    max: Duration,
 }
 
 impl Histogram {
-    pub(super) fn count(&self, took: Duration) {
+    fn count(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.max_micros.fetch_max(micros, Ordering::Relaxed);
-        if let Some(bucket) = self.buckets.get(bucket_of(micros)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
+        let mut counts = self.0.lock();
+        counts.max = counts.max.max(Duration::from_micros(micros));
+        let count = counts.by_micros.entry(rounded_up(micros)).or_default();
+        *count = count.saturating_add(1);
     }
 
-    pub(super) fn summary(&self) -> Latencies {
-        let load = |bucket: &AtomicU64| bucket.load(Ordering::Relaxed);
-        let count = self.buckets.iter().map(load).fold(0, u64::saturating_add);
-        let max = self.max_micros.load(Ordering::Relaxed);
+    fn summary(&self) -> Latencies {
+        let Counts { by_micros, max } = &*self.0.lock();
+        let count = by_micros.values().copied().fold(0, u64::saturating_add);
         let below = |percent: u64| {
             // Rounded up: of one operation, the 99th percentile is that one.
             let wanted = count.saturating_mul(percent).div_ceil(100);
             let mut seen = 0_u64;
-            let found = self.buckets.iter().position(|bucket| {
-                seen = seen.saturating_add(load(bucket));
+            let found = by_micros.iter().find(|&(_, count)| {
+                seen = seen.saturating_add(*count);
                 seen >= wanted
             });
-            Duration::from_micros(found.map_or(max, top_of).min(max))
+            found.map_or(*max, |(&micros, _)| Duration::from_micros(micros).min(*max))
         };
-        if count == 0 {
-            return Latencies::default();
-        }
         Latencies {
             count,
             p50: below(50),
             p99: below(99),
-            max: Duration::from_micros(max),
+            max: *max,
         }
     }
 }
 
-/// Values below one octave of buckets have one each; then the three bits after the highest tell.
-fn bucket_of(micros: u64) -> usize {
-    let bucket = match micros.checked_ilog2() {
-        None | Some(0..=2) => micros,
-        Some(octave) => {
-            let octave = u64::from(octave).saturating_sub(3);
-            let within = micros >> octave;
-            octave.saturating_mul(PER_OCTAVE).saturating_add(within)
-        }
-    };
-    usize::try_from(bucket)
-        .unwrap_or(usize::MAX)
-        .min(BUCKETS.saturating_sub(1))
-}
-
-/// The largest value that is counted in this bucket.
-fn top_of(bucket: usize) -> u64 {
-    let bucket = u64::try_from(bucket).unwrap_or(u64::MAX);
-    if bucket < PER_OCTAVE.saturating_mul(2) {
-        return bucket;
-    }
-    // The highest bit is one of `within`, so an octave's buckets are numbered 8 to 15 above its base.
-    let octave = (bucket / PER_OCTAVE).saturating_sub(1);
-    let within = bucket.saturating_sub(octave.saturating_mul(PER_OCTAVE));
-    let next = within.saturating_add(1);
-    u32::try_from(octave)
-        .ok()
-        .and_then(|octave| next.checked_shl(octave))
-        .map_or(u64::MAX, |top| top.saturating_sub(1))
+/// The largest value with the same first four bits: higher by less than an eighth.
+fn rounded_up(micros: u64) -> u64 {
+    let rest = micros.checked_ilog2().unwrap_or(0).saturating_sub(3);
+    micros | !u64::MAX.checked_shl(rest).unwrap_or(0)
 }
 
 /// What is kept of the renewals of one join.
@@ -125,7 +89,7 @@ fn top_of(bucket: usize) -> u64 {
 pub(super) struct RenewalRecord {
     missed: AtomicU32,
     latencies: Histogram,
-    /// Holders were warned, and have not been told of a good renewal since.
+    /// Holders were warned, and have not been notified of a good renewal since.
     is_warned: AtomicBool,
     /// The storage was said to be slow.
     is_slow: AtomicBool,
@@ -148,41 +112,25 @@ impl RenewalRecord {
         self.is_warned.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn missed_renewals(&self) -> u32 {
-        self.missed.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn latencies(&self) -> Latencies {
-        self.latencies.summary()
-    }
-
-    /// Whether 1 of 100 renewals takes longer than N/2, which leaves little before they fail.
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_slow.load(Ordering::Relaxed)
+    /// What is known at this instant, with leases that are held for `held_for`.
+    pub(super) fn health(&self, held_for: Duration) -> Health {
+        Health {
+            missed_renewals: self.missed.load(Ordering::Relaxed),
+            held_for,
+            renewals: self.latencies.summary(),
+            is_slow: self.is_slow.load(Ordering::Relaxed),
+        }
     }
 
     fn tell_if_slow(&self, io_timeout: Duration) {
-        let found = self.latencies();
+        let found = self.latencies.summary();
         let limit = io_timeout.checked_div(2).unwrap_or_default();
         let is_slow = found.p99 > limit;
         if self.is_slow.swap(is_slow, Ordering::Relaxed) != is_slow {
-            let (p50, p99, max) = (found.p50, found.p99, found.max);
             if is_slow {
-                tracing::warn!(
-                    ?p50,
-                    ?p99,
-                    ?max,
-                    ?io_timeout,
-                    "the storage of the lockspace is slow: 1 of 100 renewals takes longer than half the io timeout; raise it or mend the storage"
-                );
+                tracing::warn!(renewals = ?found, ?io_timeout, "the storage of the lockspace is slow: 1 of 100 renewals takes longer than half the io timeout; raise it or mend the storage");
             } else {
-                tracing::info!(
-                    ?p50,
-                    ?p99,
-                    ?max,
-                    ?io_timeout,
-                    "the storage of the lockspace is quick enough again"
-                );
+                tracing::info!(renewals = ?found, ?io_timeout, "the storage of the lockspace is quick enough again");
             }
         }
     }
@@ -193,15 +141,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_value_is_counted_in_a_bucket_that_is_less_than_an_eighth_wide() {
+    fn each_value_is_rounded_up_by_less_than_an_eighth_to_one_of_few_values() {
         let mut value = 0_u64;
+        let mut all = std::collections::BTreeSet::new();
         while value < 1 << 36 {
-            let top = top_of(bucket_of(value));
-            assert!(value <= top && top - value <= value / 8, "{value} {top}");
-            assert_ne!(bucket_of(top), bucket_of(top + 1), "{value} {top}");
+            let up = rounded_up(value);
+            assert!(value <= up && up - value <= value / 8, "{value} {up}");
+            assert_eq!(rounded_up(up), up);
+            assert_ne!(rounded_up(up + 1), up);
+            all.insert(up);
             value += 1 + value / 97;
         }
-        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        assert!(all.len() <= 280, "{}", all.len());
+        assert_eq!(rounded_up(u64::MAX), u64::MAX);
     }
 
     #[test]
@@ -225,17 +177,17 @@ mod tests {
         let record = RenewalRecord::default();
         let (io, quick, slow) = [10_000, 20, 6_000].map(Duration::from_millis).into();
         record.renewed(quick, io);
-        assert!(!record.is_slow());
+        assert!(!record.health(quick).is_slow);
         record.renewed(slow, io);
-        assert!(record.is_slow());
+        assert!(record.health(quick).is_slow);
         for _ in 0..200 {
             record.renewed(quick, io);
         }
-        assert!(!record.is_slow());
+        assert!(!record.health(quick).is_slow);
         record.missed(3);
         record.warned();
-        assert_eq!(record.missed_renewals(), 3);
+        assert_eq!(record.health(quick).missed_renewals, 3);
         assert!(record.renewed(quick, io) && !record.renewed(quick, io));
-        assert_eq!(record.missed_renewals(), 0);
+        assert_eq!(record.health(quick).missed_renewals, 0);
     }
 }

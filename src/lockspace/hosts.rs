@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 use super::guarantee::Peers;
-use crate::delta_lease::{HostRecord, HostState, HostTable};
+use crate::delta_lease::{DeltaRecord, HostRecord, HostState, HostTable};
 use crate::format::{FormatError, Generation, HostId, Incarnation, NameBytes};
 use crate::world::Timestamp;
 
-/// What is known of one host. All durations end at the moment of the question.
+/// What is known of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostInfo {
     /// Its id.
     pub host_id: HostId,
-    /// Which life of the id.
+    /// Which generation of the id.
     pub generation: Generation,
     /// Its name.
     pub host_name: NameBytes,
-    /// Whether it lives.
-    pub life: HostLife,
+    /// Whether the host lives. This host itself is live.
+    pub state: HostState,
+    /// When the host will count as dead, should it stay silent; `None` where nobody has the id, where it is
+    /// live or dead.
+    pub dead_in: Option<Duration>,
     /// Its io timeout.
     pub io_timeout: Duration,
     /// For how long its sector has been seen unchanged.
@@ -27,77 +30,33 @@ pub struct HostInfo {
     pub pid: Option<u32>,
     /// The first half of the boot id of its machine, where a disklease host wrote the sector.
     pub boot: Option<[u8; 8]>,
-    /// Which run of the host it is, where a disklease host wrote the sector that tells.
+    /// Which incarnation of the host it is, where a disklease host wrote the sector that tells.
     pub incarnation: Option<Incarnation>,
     /// What is wrong with its sector, if anything.
     pub damage: Option<FormatError>,
-}
-
-/// Whether a host lives, from this host's point of view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostLife {
-    /// Nobody has the id.
-    Free,
-    /// It renewed not long ago, or is this host.
-    Live,
-    /// It was not yet seen to renew.
-    Unknown {
-        /// When it will count as dead, should it stay silent.
-        dead_in: Duration,
-    },
-    /// It has not renewed for more than 8 of its io timeouts.
-    Failing {
-        /// When it will count as dead, should it stay silent.
-        dead_in: Duration,
-    },
-    /// It is gone; what it held can be taken.
-    Dead,
-}
-
-impl HostLife {
-    /// The state's name: `free`, `live`, `unknown`, `failing` or `dead`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Live => "live",
-            Self::Unknown { .. } => "unknown",
-            Self::Failing { .. } => "failing",
-            Self::Dead => "dead",
-        }
-    }
-
-    fn of(state: HostState, now: Timestamp) -> Self {
-        match state {
-            HostState::Free => Self::Free,
-            HostState::Live => Self::Live,
-            HostState::Unknown { dead_at } => Self::Unknown {
-                dead_in: dead_at.since(now),
-            },
-            HostState::Failing { dead_at } => Self::Failing {
-                dead_in: dead_at.since(now),
-            },
-            HostState::Dead { .. } => Self::Dead,
-        }
-    }
 }
 
 /// Everything that `table` knows at `now`.
 pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
     table
         .iter()
-        .map(|(host_id, record)| HostInfo {
-            host_id,
-            generation: record.generation,
-            host_name: record.name,
-            life: HostLife::of(table.state(host_id, now), now),
-            io_timeout: record.io_timeout.as_duration(),
-            unchanged_for: now.since(record.changed_at),
-            pid: record.note.as_ref().map(|note| note.pid),
-            boot: record.note.as_ref().map(|note| note.boot),
-            incarnation: record.incarnation(),
-            damage: record.damage,
+        .map(|(host_id, record)| {
+            let state = table.state(host_id, now);
+            let (silence, seen) = (&record.silence, record.seen());
+            let may_die = state != HostState::Live && !state.has_ended();
+            HostInfo {
+                host_id,
+                generation: seen.leader.generation(),
+                host_name: seen.leader.host_name(),
+                state,
+                dead_in: may_die.then(|| silence.dead_at().since(now)),
+                io_timeout: silence.timing().io_timeout().as_duration(),
+                unchanged_for: silence.unchanged_for(),
+                pid: seen.note.as_ref().map(|note| note.pid),
+                boot: seen.note.as_ref().map(|note| note.boot),
+                incarnation: seen.incarnation(),
+                damage: record.damage,
+            }
         })
         .collect()
 }
@@ -106,7 +65,7 @@ pub(super) fn all(table: &HostTable, now: Timestamp) -> Vec<HostInfo> {
 pub(super) fn peers(table: &HostTable) -> Peers {
     let foreign = table
         .iter()
-        .any(|(_, record)| record.note.is_none() && record.timestamp_secs != 0);
+        .any(|(_, record)| record.seen().note.is_none() && !record.seen().leader.is_free());
     if foreign { Peers::Sanlock } else { Peers::Ours }
 }
 
@@ -122,20 +81,21 @@ pub(crate) struct Others {
 /// Those in `table`, apart from `own`. Of a damaged sector nothing is known: it may be either.
 /// A note without an incarnation is of a version that had no second links either.
 pub(super) fn others(table: &HostTable, own: HostId, now: Timestamp) -> Others {
-    let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).is_over();
-    let any = |is: fn(&HostRecord) -> bool| {
+    let may_run = |&(id, _): &(HostId, &HostRecord)| id != own && !table.state(id, now).has_ended();
+    let any = |is: fn(&DeltaRecord) -> bool| {
         let mut records = table.iter().filter(may_run);
-        records.any(|(_, record)| record.damage.is_some() || is(record))
+        records.any(|(_, record)| record.damage.is_some() || is(record.seen()))
     };
     Others {
-        of_ours: any(|record| record.note.is_some()),
-        without_second_links: any(|record| record.incarnation().is_none()),
+        of_ours: any(|seen| seen.note.is_some()),
+        without_second_links: any(|seen| seen.incarnation().is_none()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delta_lease::ReadSpan;
     use crate::format::{DeltaLeader, Geometry, HostName, HostNote};
     use crate::libvirt::lockspace_name;
     use crate::timing::FireTimeout;
@@ -160,8 +120,12 @@ mod tests {
             held(2).write_to(area[512..1024].first_chunk_mut().unwrap());
             edit(&mut area[512..1024]);
             let mut table = HostTable::new(geometry, name, FireTimeout::DEFAULT, Some(host(1)));
-            let now = crate::world::clock::now();
-            table.observe(&area, now, now);
+            let now = crate::runtime::clock::now();
+            let read = ReadSpan {
+                started: now,
+                completed: now,
+            };
+            table.observe(&area, read);
             let found = others(&table, host(1), now);
             (found.of_ours, found.without_second_links)
         };

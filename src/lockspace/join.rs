@@ -1,4 +1,4 @@
-//! Joining: open, recognise, claim the host id while watching the others, start the thread, and see
+//! Joining: open, recognise, claim the host id while the others are observed, start the threads, and see
 //! that the others go by the same fire timeout.
 
 use std::os::fd::OwnedFd;
@@ -7,33 +7,37 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::board::ProcessTimer;
-use super::claim::claim_with_timer;
-use super::error::JoinError;
-use super::host_fence::HostFence;
-use super::leave::wait_for_io;
-use super::life_lock::{InUseHere, LifeLock};
+use super::Lockspace;
+use super::error::{JoinError, JoinErrorKind};
+use super::health::RenewalRecord;
+use super::joined::{Joined, NotEntered};
+use super::live::{Inner, wait_for_io};
 use super::options::{JoinProgress, LockspaceOptions, Watchdog};
+use super::owners::OwnerWatch;
+use super::path_watch::PathWatch;
+use super::process_lock::{InUseHere, ProcessLock};
 use super::recognise::recognise;
-use super::registry::{Joined, NotEntered};
 use super::reread_pools::RereadPools;
-use super::thread::RenewalThread;
-use super::{
-    HolderBoard, Inner, LeaseTable, Lockspace, LossReason, OwnerWatch, PathWatch, RenewalRecord,
-    Shared, WatchedFile,
-};
+use super::rules;
+use super::shared::{LeaseTable, Shared};
+use super::threads::Threads;
+use super::watchdog_use::WatchdogUse;
+use super::watched_file::WatchedFile;
 use crate::delta_lease::{
     AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
-    LockspaceArea, Membership, agree,
+    LockspaceArea, Membership, agree_on_fire_timeout,
 };
-use crate::disk::{Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld};
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
 use crate::format::{Hex, HostId, HostName, Incarnation, LockspaceName};
+use crate::host::{HolderRegistry, LossReason, ProcessTimer, claim_with_timer};
 use crate::libvirt;
-use crate::probe::mutation;
+use crate::runtime::clock;
+use crate::runtime::disk::{
+    Access, Disk, IoPool, Links, NamedFile, OpenOptions, OpenedDisk, StorageWorld,
+};
+use crate::runtime::executor::block_on;
 use crate::timing::{FireTimeout, IoTimeout, Timing};
-use crate::world::executor::block_on;
-use crate::world::{OsError, Timestamp, clock};
+use crate::world::{OsError, Timestamp};
 
 /// Workers for the lockspace: one for a read, one for a write, one for when a read hangs.
 const LOCKSPACE_THREADS: usize = 3;
@@ -63,7 +67,7 @@ impl LockspaceOptions {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(links)
             .open(path)
-            .map_err(JoinError::of_open)?;
+            .map_err(|error| JoinError::new(path, host_id, error.into()))?;
         self.join_opened(opened, Some(links), host_id)
     }
 
@@ -75,7 +79,10 @@ impl LockspaceOptions {
     pub fn join_fd(self, fd: OwnedFd, host_id: HostId) -> Result<Lockspace, JoinError> {
         let opened = OpenOptions::new(Access::ReadWrite)
             .adopt(fd)
-            .map_err(JoinError::Open)?;
+            .map_err(|error| {
+                let path = error.path().to_owned();
+                JoinError::new(&path, host_id, JoinErrorKind::Open(error))
+            })?;
         self.join_opened(opened, None, host_id)
     }
 
@@ -86,14 +93,25 @@ impl LockspaceOptions {
         named: Option<Links>,
         host_id: HostId,
     ) -> Result<Lockspace, JoinError> {
+        let path = opened.info().path().to_owned();
+        let joined = self.try_join(opened, named, host_id);
+        joined.map_err(|kind| JoinError::new(&path, host_id, kind))
+    }
+
+    fn try_join(
+        self,
+        opened: OpenedDisk,
+        named: Option<Links>,
+        host_id: HostId,
+    ) -> Result<Lockspace, JoinErrorKind> {
         let timing = Timing::new(
             IoTimeout::new(self.io_timeout)?,
             FireTimeout::new(self.fire_timeout)?,
         );
         if self.deadman && !Deadman::is_of_use() {
-            return Err(JoinError::DeadmanOfInit);
+            return Err(JoinErrorKind::DeadmanOfInit);
         }
-        let boot_id = clock::boot_id().map_err(JoinError::BootId)?;
+        let boot_id = clock::boot_id().map_err(JoinErrorKind::BootId)?;
         let host_name = match self.host_name {
             Some(name) => name,
             None => default_host_name(&boot_id)?,
@@ -104,12 +122,17 @@ impl LockspaceOptions {
         {
             libvirt::warn_of_one_host(&path, file_system);
         }
-        let joined = Joined::enter(opened.info().identity(), self.offset, host_id)
-            .map_err(|error| not_entered(error, &path))?;
+        let joined =
+            Joined::enter(opened.info().identity(), self.offset, host_id).map_err(|error| {
+                match error {
+                    NotEntered::Joined(as_host) => JoinErrorKind::AlreadyJoined { as_host },
+                    NotEntered::IoInFlight => JoinErrorKind::IoInFlight,
+                }
+            })?;
 
         let deadman = self.deadman.then(Deadman::new).transpose();
-        let deadman = deadman.map_err(JoinError::Deadman)?;
-        let threads = |error| JoinError::Threads { error };
+        let deadman = deadman.map_err(JoinErrorKind::Deadman)?;
+        let threads = JoinErrorKind::Threads;
         let lockspace_pool =
             IoPool::new("dl-lockspace", LOCKSPACE_THREADS..=LOCKSPACE_THREADS).map_err(threads)?;
         let fixed = self.lease_threads;
@@ -122,23 +145,16 @@ impl LockspaceOptions {
         let name = self.name.unwrap_or_else(libvirt::lockspace_name);
         let area = recognise(disk, self.offset, name, self.lockspace_id, timing.io())?;
         if host_id.get() > area.geometry.max_hosts() {
-            return Err(JoinError::HostIdTooLarge {
-                host_id,
-                geometry: area.geometry,
-            });
+            let geometry = area.geometry;
+            return Err(JoinErrorKind::HostIdTooLarge { geometry });
         }
 
         // Before the watchdog is tried: an earlier process of this host id may be using it.
-        let life_lock = LifeLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
-            .map_err(|InUseHere { lock, pid }| JoinError::HostIdInUseHere {
-                path: path.clone(),
-                host_id,
-                lock,
-                pid,
-            })?;
-        let life_lock = life_lock.map(Arc::new);
+        let lock = ProcessLock::take(self.runtime_dir.as_deref(), &path, &area.name, host_id)
+            .map_err(|InUseHere { lock, pid }| JoinErrorKind::HostIdInUseHere { lock, pid })?;
+        let lock = lock.map(Arc::new);
         let watchdog = self.probe_watchdog(&area.name, host_id, timing)?;
-        let incarnation = clock::random_bits().map_err(JoinError::Random)?;
+        let incarnation = clock::random_bits().map_err(JoinErrorKind::Random)?;
         let claimant = Claimant {
             host_id,
             host_name,
@@ -146,47 +162,49 @@ impl LockspaceOptions {
             pid: std::process::id(),
             boot_id,
             incarnation: Incarnation::new(incarnation)
-                .ok_or(JoinError::Random(OsError(libc::EIO)))?,
+                .ok_or(JoinErrorKind::Random(OsError(libc::EIO)))?,
             life_mark: 0,
             earlier_life: EarlierLife::MayRun,
         };
-        let proof = life_lock.as_deref().filter(|_| !self.holds_for_others);
+        let proof = lock.as_deref().filter(|_| !self.holds_for_others);
         let claimant = with_proof(claimant, proof, &area.disk);
         let (lease, hosts) = match self.claim(&area, &claimant, deadman.as_ref()) {
             Ok(claimed) => claimed,
             Err(error) => {
                 let left = wait_for_io(&[&lockspace_pool], timing.io());
-                joined.end_after(left, life_lock);
+                joined.end_after(left, lock);
                 return Err(error);
             }
         };
 
         let disk = area.disk.clone();
+        let timer = deadman.map(|deadman| -> Box<dyn ProcessTimer> { Box::new(deadman) });
         let membership = Membership::new(area, &lease, hosts);
         let shared = Arc::new(Shared {
             membership,
             leases: Arc::new(LeaseTable::default()),
-            board: HolderBoard::new(timing, lease.renewed_at(), deadman.map(boxed)),
+            holders: HolderRegistry::new(timing, lease.renewed_at(), timer),
             renewals: RenewalRecord::default(),
-            host_fence: HostFence::new(watchdog),
+            watchdog: WatchdogUse::new(watchdog),
             named: named.map(|links| WatchedFile::new(NamedFile::new(path, links, disk), None)),
+            files: Mutex::default(),
             watch: PathWatch::default(),
             directories: Mutex::default(),
-            life_lock: Mutex::new(life_lock),
+            process_lock: Mutex::new(lock),
         });
         let inner = Inner {
             host_name,
             boot_id,
             pid: std::process::id(),
             owners: OwnerWatch::new(),
-            thread: Mutex::new(None),
+            threads: Mutex::new(None),
             lockspace_pool,
             lease_pool,
             reread_pools,
             joined: Mutex::new(Some(joined)),
             shared,
         };
-        inner.begin(&lease, &self)
+        begin(inner, &lease, &self)
     }
 
     /// The watchdog that was chosen, unarmed: sees that it is there, works, and goes with the times.
@@ -215,15 +233,15 @@ impl LockspaceOptions {
         area: &LockspaceArea<Disk>,
         claimant: &Claimant,
         deadman: Option<&Deadman>,
-    ) -> Result<(DeltaLease, HostTable), JoinError> {
-        let progress = |event| self.tell(&event);
+    ) -> Result<(DeltaLease, HostTable), JoinErrorKind> {
+        let progress = |event| self.report(&event);
         let timer = deadman.map(|deadman| -> &dyn ProcessTimer { deadman });
         let claim = claim_with_timer(&StorageWorld, area, claimant, &progress, timer);
-        let claimed = block_on(claim).map_err(JoinError::Deadman)?;
-        claimed.map_err(|error| JoinError::of_claim(error, area.disk.info().path()))
+        let claimed = block_on(claim).map_err(JoinErrorKind::Deadman)?;
+        claimed.map_err(|error| JoinErrorKind::of_claim(&error))
     }
 
-    fn tell(&self, event: &ClaimProgress) {
+    fn report(&self, event: &ClaimProgress) {
         let now = clock::now();
         let event = match *event {
             ClaimProgress::WaitingForOwner {
@@ -243,10 +261,10 @@ impl LockspaceOptions {
                 remaining: until.since(now),
             },
         };
-        self.hear(event);
+        self.notify(event);
     }
 
-    fn tell_doubt(&self, doubt: InDoubt) {
+    fn report_doubt(&self, doubt: InDoubt) {
         let InDoubt {
             host_id,
             theirs,
@@ -255,124 +273,106 @@ impl LockspaceOptions {
         let fire_timeout = theirs.as_duration();
         let remaining = dead_at.since(clock::now());
         tracing::info!(%host_id, ?fire_timeout, ?remaining, "waiting for a host with another fire timeout");
-        self.hear(JoinProgress::WaitingForHost {
+        self.notify(JoinProgress::WaitingForHost {
             host_id,
             fire_timeout,
             remaining,
         });
     }
 
-    fn hear(&self, event: JoinProgress) {
-        if let Some(hear) = &self.on_progress {
-            hear(event);
+    fn notify(&self, event: JoinProgress) {
+        if let Some(notify) = &self.on_progress {
+            notify(event);
         }
     }
 }
 
-impl Inner {
-    /// Starts the life that was claimed with `lease`, or frees its host id again.
-    fn begin(self, lease: &DeltaLease, options: &LockspaceOptions) -> Result<Lockspace, JoinError> {
-        let membership = &self.shared.membership;
-        match RenewalThread::start(&self.shared, lease.clone()) {
-            Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => {
-                self.free(lease);
-                return Err(JoinError::Threads { error });
-            }
+/// Starts the threads of the join that was claimed with `lease`, or frees its host id again.
+fn begin(
+    inner: Inner,
+    lease: &DeltaLease,
+    options: &LockspaceOptions,
+) -> Result<Lockspace, JoinErrorKind> {
+    let membership = &inner.shared.membership;
+    match Threads::start(&inner.shared, lease.clone()) {
+        Ok(threads) => *inner.threads.lock() = Some(threads),
+        Err(error) => {
+            inner.free(lease);
+            return Err(JoinErrorKind::Threads(error));
         }
-        // Already with the thread: it may take longer than the claim lasts, and the scans of the
-        // renewals are what the others are judged by. One reader at a time feeds their table: with
-        // two the older scan could be taken in last.
-        let tell = |doubt| options.tell_doubt(doubt);
-        let agreed = agree(&StorageWorld, membership, lease.claimed_at(), &tell);
-        if let Err(error) = block_on(agreed) {
-            return Err(self.give_up(error));
-        }
-        tracing::info!(
-            lockspace = %membership.area().name,
-            host_id = membership.host_id().get(),
-            generation = membership.generation().get(),
-            host_name = %self.host_name,
-            "joined the lockspace"
-        );
-        Ok(Lockspace {
-            inner: Arc::new(self),
-        })
     }
+    // Already with the thread: it may take longer than the claim lasts, and the scans of the
+    // renewals are what the others are judged by. One reader at a time feeds their table: with
+    // two the older scan could be taken in last.
+    let report = |doubt| options.report_doubt(doubt);
+    let agreed = agree_on_fire_timeout(&StorageWorld, membership, lease.claimed_at(), &report);
+    if let Err(error) = block_on(agreed) {
+        return Err(give_up(&inner, error));
+    }
+    tracing::info!(
+        lockspace = %membership.area().name,
+        host_id = membership.host_id().get(),
+        generation = membership.generation().get(),
+        host_name = %inner.host_name,
+        "joined the lockspace"
+    );
+    Ok(Lockspace {
+        inner: Arc::new(inner),
+    })
+}
 
-    /// Leaves again, before anybody could use the join.
-    fn give_up(self, error: AgreeError) -> JoinError {
-        if let Err(error) = self.leave() {
-            tracing::warn!(%error, "a join that failed could not free its host id");
-        }
-        let membership = &self.shared.membership;
-        let path = membership.area().disk.info().path().to_owned();
-        match error {
-            AgreeError::Differs { host_id, theirs } => JoinError::FireTimeoutDiffers {
-                path,
-                other: host_id,
-                theirs: theirs.as_duration(),
-                ours: membership.timing().fire_timeout().as_duration(),
-            },
-            AgreeError::Lost => JoinError::Lost {
-                path,
-                host_id: membership.host_id(),
-                // Where the clock alone told it, nobody has announced it before the leave.
-                reason: match self.shared.board.reason() {
-                    None | Some(LossReason::Left) => LossReason::NotRenewed,
-                    Some(reason) => reason,
-                },
-            },
-        }
+/// Leaves again, before anybody could use the join.
+fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
+    if let Err(error) = inner.leave() {
+        tracing::warn!(%error, "a join that failed could not free its host id");
+    }
+    match error {
+        AgreeError::Differs { host_id, theirs } => JoinErrorKind::FireTimeoutDiffers {
+            other: host_id,
+            theirs: theirs.as_duration(),
+            ours: inner
+                .shared
+                .membership
+                .timing()
+                .fire_timeout()
+                .as_duration(),
+        },
+        // Where the loss was found by the clock alone, nobody has announced it before the leave.
+        AgreeError::Lost => JoinErrorKind::Lost(match inner.shared.holders.reason() {
+            None | Some(LossReason::Left) => LossReason::NotRenewed,
+            Some(reason) => reason,
+        }),
     }
 }
 
-/// `claimant` with what `lock` proves of an earlier life. From now on it records this one.
-fn with_proof(mut claimant: Claimant, lock: Option<&LifeLock>, disk: &Disk) -> Claimant {
+/// `claimant` with what `lock` proves of an earlier generation. From now on the lock records this one.
+fn with_proof(mut claimant: Claimant, lock: Option<&ProcessLock>, disk: &Disk) -> Claimant {
     let Some(lock) = lock else {
         return claimant;
     };
-    claimant.life_mark = lock.mark();
+    claimant.life_mark = lock.token();
     lock.record(claimant.incarnation);
     // The lock says that the processes are gone. Their I/O is only where it ends with them.
-    let io_is_gone = disk.info().io_dies_with_process() || mutation!(NetworkIoForgotten);
+    let io_is_gone = rules::ends_with_processes(disk.info().io_dies_with_process());
     if let Some(earlier) = lock.earlier().filter(|_| io_is_gone) {
         claimant.earlier_life = EarlierLife::ProvenOver(earlier);
     }
     claimant
 }
 
-fn boxed(deadman: Deadman) -> Box<dyn ProcessTimer> {
-    Box::new(deadman)
-}
-
-fn not_entered(error: NotEntered, path: &Path) -> JoinError {
-    let path = path.to_owned();
-    match error {
-        NotEntered::Joined(as_host) => JoinError::AlreadyJoined { path, as_host },
-        NotEntered::IoInFlight => JoinError::IoInFlight { path },
-    }
-}
-
 /// This machine's name and the beginning of its boot id: unique, and another after each boot.
-fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinError> {
+fn default_host_name(boot_id: &[u8; 16]) -> Result<HostName, JoinErrorKind> {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     let boot = Hex(boot_id.get(..6).unwrap_or(boot_id)).to_string();
-    let mut name = String::new();
-    for c in machine.chars() {
-        // The rest of the 47 bytes is for the dot and the boot.
-        if name
-            .len()
-            .saturating_add(c.len_utf8())
-            .saturating_add(boot.len())
-            > 46
-        {
-            break;
-        }
-        name.push(c);
-    }
-    HostName::new(&format!("{name}.{boot}")).map_err(JoinError::HostName)
+    // The rest of the 47 bytes is for the dot and the boot.
+    let room = 46_usize.saturating_sub(boot.len());
+    let ends = machine
+        .char_indices()
+        .map(|(at, c)| at.saturating_add(c.len_utf8()))
+        .take_while(|&end| end <= room);
+    let name = machine.get(..ends.last().unwrap_or(0)).unwrap_or_default();
+    HostName::new(&format!("{name}.{boot}")).map_err(JoinErrorKind::HostName)
 }
 
 impl ProcessTimer for Deadman {
@@ -386,52 +386,4 @@ impl ProcessTimer for Deadman {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "the processes are real ones")]
-mod tests {
-    use std::process::{Command, Stdio};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::libvirt::LeaseDirectory;
-
-    #[test]
-    #[ignore = "is to be process 1: run by another test"]
-    fn joined_by_process_1() {
-        assert_eq!(std::process::id(), 1);
-        let dir = tempfile::tempdir().unwrap();
-        let n = Duration::from_secs(1);
-        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
-        let options = Lockspace::options(Watchdog::None).io_timeout(n);
-        let options = options.runtime_dir(dir.path().join("run"));
-        let joined = options.clone().join(&path, HostId::FIRST);
-        assert!(matches!(joined, Err(JoinError::DeadmanOfInit)));
-        let joined = options.without_deadman().join(&path, HostId::FIRST);
-        joined.unwrap().leave().unwrap();
-    }
-
-    /// It would survive its timer, and take others to be safe from it.
-    #[test]
-    fn process_1_of_a_container_is_told_that_no_timer_can_kill_it() {
-        let unshare = || {
-            let mut unshare = Command::new("unshare");
-            unshare
-                .args(["--user", "--map-root-user", "--pid", "--fork"])
-                .stdout(Stdio::null());
-            unshare
-        };
-        if !unshare()
-            .arg("true")
-            .status()
-            .is_ok_and(|ended| ended.success())
-        {
-            // No namespaces are to be had here, so no process 1 either.
-            return;
-        }
-        let ended = unshare()
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored"])
-            .arg("lockspace::join::tests::joined_by_process_1")
-            .status()
-            .unwrap();
-        assert!(ended.success(), "{ended}");
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use crate::format::{Generation, HostId, HostName, LockspaceId, LockspaceName, Na
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watchdog {
-    /// Nothing does. What is then **not** covered: a holder that was told of its loss and does not
+    /// Nothing does. What is then **not** covered: a holder that was notified of its loss and does not
     /// stop; a process that stands still while it holds a lease and goes on afterwards without
     /// asking its guard; a write that hangs in the kernel and completes after 8N + F.
     None,
@@ -33,7 +33,7 @@ pub enum Watchdog {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinProgress {
-    /// The host id was left owned by an earlier life, or is owned by somebody else. If its sector
+    /// The host id was left owned by an earlier generation, or is owned by somebody else. If its sector
     /// stays unchanged, it is free after `remaining`.
     WaitingForOwner {
         /// The host name in the sector.
@@ -183,7 +183,7 @@ impl LockspaceOptions {
     /// id goes without the wait for the end of these leases: that this process and its children are
     /// gone says nothing of them. A lock for another process
     /// ([`Owner::process`](crate::Owner::process)) has the same effect from then on, unless that process is a
-    /// child that has inherited the life lock.
+    /// child that has inherited the process lock.
     pub const fn holds_for_others(mut self) -> Self {
         self.holds_for_others = true;
         self
@@ -195,12 +195,12 @@ impl LockspaceOptions {
         self
     }
 
-    /// Where this host keeps its life locks: a directory on a file system of this host alone, which
+    /// Where this host keeps its process locks: a directory on a file system of this host alone, which
     /// is empty after a boot. While a process of ours, or a child of it, lives, a file there is
-    /// locked; that is how a restarted process knows whether its earlier life is over, and may
-    /// re-join without waiting; not after one that ended while it joined. The file records which life that
-    /// was. Where the directory cannot be used, or the lockspace lies on a network file system, it waits. Where the disks lie is not asked: keep them on the same kind of
-    /// storage.
+    /// locked; that is how a restarted process knows whether its earlier generation has ended, and may
+    /// re-join without waiting; not after a process that ended while it joined. The file records which
+    /// generation that was. Where the directory cannot be used, or the lockspace lies on a network file
+    /// system, the process waits. Where the disks lie is not asked: keep them on the same kind of storage.
     ///
     /// **A child that closes the descriptors it inherits is not seen to live.** Who starts guests so
     /// must see to it that none outlives this process.
@@ -227,9 +227,9 @@ impl LockspaceOptions {
         self
     }
 
-    /// Hears of each wait of the join as it begins. Called on the joining thread; must not block.
-    pub fn on_progress(mut self, hear: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Arc::new(hear));
+    /// Is notified of each wait of the join as it begins. Called on the joining thread; must not block.
+    pub fn on_progress(mut self, notify: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(notify));
         self
     }
 }

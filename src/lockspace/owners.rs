@@ -3,15 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
-use std::thread::Builder;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::thread::run_apart;
+use super::spawn::{builder, run_apart};
 use crate::fence::OwnerProcess;
 
-/// How often it is looked whether the owners can still be stopped.
+/// How often to see whether the owners can still be stopped.
 const LOOK_INTERVAL: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
@@ -19,8 +18,8 @@ const LOOK_INTERVAL: Timespec = Timespec {
 
 /// Whoever holds locks for another process.
 pub(crate) trait OwnerEnd: Send + Sync {
-    /// The process has ended. Gives back what it held; called on a thread of its own where one is to
-    /// be had, and may take as long as that takes.
+    /// The process has ended. Gives back what it held; called on a thread of its own where one is
+    /// available, and may take as long as that takes.
     fn owner_ended(&self);
 }
 
@@ -32,7 +31,7 @@ pub(crate) struct OwnerWatch {
 #[derive(Default)]
 struct State {
     wards: Vec<Ward>,
-    /// Wakes the thread; `None` while there is none.
+    /// Wakes the thread, which waits in poll(2), and so by a descriptor; `None` while there is none.
     wake: Option<Arc<OwnedFd>>,
     closed: bool,
 }
@@ -68,10 +67,7 @@ impl OwnerWatch {
         } else {
             let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
             let (me, fd) = (Arc::clone(self), Arc::clone(&wake));
-            Builder::new()
-                .name("dl-owners".to_owned())
-                .stack_size(super::thread::STACK_SIZE)
-                .spawn(move || me.run(&fd))?;
+            builder("dl-owners").spawn(move || me.run(&fd))?;
             state.wake = Some(Arc::clone(&wake));
             wake
         };
@@ -137,7 +133,7 @@ impl OwnerWatch {
             let mut fds: Vec<_> = std::iter::once(PollFd::new(wake, PollFlags::IN))
                 .chain(processes)
                 .collect();
-            // Interrupted, or short of memory: then each is looked at below all the same.
+            // Interrupted, or short of memory: then each is inspected below all the same.
             let _ = poll(&mut fds, Some(&LOOK_INTERVAL));
             let _ = rustix::io::read(wake, &mut [0_u8; 8]);
             let ended = {

@@ -1,13 +1,12 @@
-//! Finding out whether a file or device holds the lockspace that is looked for.
+//! Finding out whether a file or device holds the lockspace that is asked for.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::error::JoinError;
+use super::error::JoinErrorKind;
 use crate::delta_lease::LockspaceArea;
-use crate::disk::{Disk, StorageWorld};
-use crate::format::{FormatError, Geometry, HostId, LockspaceId, LockspaceName, probe_lockspace};
-use crate::world::executor::block_on;
+use crate::format::{FormatError, HostId, LockspaceId, LockspaceName, probe_lockspace};
+use crate::runtime::disk::{Disk, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::world::{SectorBuf, World};
 
 /// How much is read to find out what a lockspace is.
@@ -20,19 +19,16 @@ pub(super) fn recognise(
     name: LockspaceName,
     wanted: Option<LockspaceId>,
     timeout: Duration,
-) -> Result<LockspaceArea<Disk>, JoinError> {
+) -> Result<LockspaceArea<Disk>, JoinErrorKind> {
     let info = disk.info().clone();
-    let path = info.path().to_owned();
     if !info.may_begin_at(offset) {
-        return Err(JoinError::Misaligned {
-            path,
+        return Err(JoinErrorKind::Misaligned {
             offset,
             needed: info.io_alignment(),
         });
     }
     let available = info.len().saturating_sub(offset);
-    let too_short = |needed: usize| JoinError::TooShort {
-        path: path.clone(),
+    let too_short = |needed: usize| JoinErrorKind::TooShort {
         offset,
         needed: u64::try_from(needed).unwrap_or(u64::MAX),
         available,
@@ -43,28 +39,26 @@ pub(super) fn recognise(
     }
     let read = |offset, len| {
         let read = StorageWorld.read(&disk, offset, SectorBuf::zeroed(len), timeout);
-        block_on(read).map_err(|error| JoinError::Unreadable {
-            path: path.clone(),
-            offset,
-            error,
-        })
+        block_on(read).map_err(|error| JoinErrorKind::Unreadable { offset, error })
     };
     let first = read(offset, PROBE_LEN)?;
-    let geometry =
-        probe_lockspace(&first).map_err(|error| not_a_lockspace(&path, offset, error))?;
+    let geometry = probe_lockspace(&first).map_err(|error| match error {
+        FormatError::Magic { found: 0, .. } => JoinErrorKind::NotInitialised { offset },
+        FormatError::Magic { .. } => JoinErrorKind::NotALockspace { offset, error },
+        error => JoinErrorKind::Damaged { offset, error },
+    })?;
     if !fits(geometry.area_size()) {
         return Err(too_short(geometry.area_size()));
     }
-    check_alignment(&info, geometry)?;
+    let needed = info.io_alignment();
+    if usize::try_from(needed).is_ok_and(|needed| needed > geometry.sector_size()) {
+        return Err(JoinErrorKind::SectorsTooSmall { geometry, needed });
+    }
     if let Some(expected) = wanted {
         let at = offset.saturating_add(geometry.lockspace_id_offset());
         let found = LockspaceId::read_from(&read(at, geometry.sector_size())?).present();
         if found != Some(expected) {
-            return Err(JoinError::OtherLockspace {
-                path,
-                expected,
-                found,
-            });
+            return Err(JoinErrorKind::OtherLockspace { expected, found });
         }
     }
     let area = LockspaceArea {
@@ -76,37 +70,7 @@ pub(super) fn recognise(
     };
     // The first host's sector says whose lockspace it is, whether or not anybody uses that id.
     if let Ok(first_host) = HostId::new(1) {
-        area.decode_sector(&first, first_host)
-            .map_err(|error| JoinError::of_sector(error, &path))?;
+        area.decode_sector(&first, first_host)?;
     }
     Ok(area)
-}
-
-fn not_a_lockspace(path: &Path, offset: u64, error: FormatError) -> JoinError {
-    let path = path.to_owned();
-    match error {
-        FormatError::Magic { found: 0, .. } => JoinError::NotInitialised { path, offset },
-        FormatError::Magic { .. } => JoinError::NotALockspace {
-            path,
-            offset,
-            error,
-        },
-        error => JoinError::Damaged {
-            path,
-            offset,
-            error,
-        },
-    }
-}
-
-fn check_alignment(info: &crate::disk::DiskInfo, geometry: Geometry) -> Result<(), JoinError> {
-    let needed = usize::try_from(info.io_alignment()).unwrap_or(usize::MAX);
-    if needed > geometry.sector_size() {
-        return Err(JoinError::SectorsTooSmall {
-            path: info.path().to_owned(),
-            geometry,
-            needed: info.io_alignment(),
-        });
-    }
-    Ok(())
 }

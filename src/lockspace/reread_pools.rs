@@ -7,7 +7,7 @@ use std::io;
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, FileSystem, IoPool};
+use crate::runtime::disk::{Disk, FileSystem, IoPool};
 
 /// Workers at most for one file system: one, and another for when a read hangs.
 const THREADS_MAX: usize = 2;
@@ -74,9 +74,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::disk::testing::{HangingDisk, LoopDevice};
-    use crate::disk::{Access, Identity, Links, OpenOptions, StorageWorld};
-    use crate::world::executor::block_on;
+    use crate::runtime::disk::testing::{HangingDisk, LoopDevice};
+    use crate::runtime::disk::{Access, Identity, Links, OpenOptions, StorageWorld};
+    use crate::runtime::executor::block_on;
     use crate::world::{ReadError, SectorBuf, World};
 
     fn read(disk: &Disk, limit: Duration) -> Result<(), ReadError> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
 use crate::libvirt::LeaseNames;
+use crate::runtime::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
+use crate::runtime::executor::block_on;
 use crate::world::World;
-use crate::world::executor::block_on;
 
 /// What looks lost is inspected once more after so long: whoever puts a name right may have
 /// been between two steps.
@@ -13,7 +13,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// The file or device of a held lease, or of the lockspace.
 #[derive(Clone, Debug)]
-pub struct WatchedFile {
+pub(crate) struct WatchedFile {
     file: NamedFile,
     /// `None` where it is no lease of a lease directory.
     names: Option<LeaseNames>,
@@ -71,9 +71,9 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::disk::testing::answering;
-    use crate::disk::{Access, Disk, FileNow, IoPool, Links, OpenOptions};
-    use crate::world::clock;
+    use crate::runtime::clock;
+    use crate::runtime::disk::testing::answering;
+    use crate::runtime::disk::{Access, Disk, FileNow, IoPool, Links, OpenOptions};
 
     /// A watched file of 4096 bytes, and the pool that its disk is on.
     fn watched(path: &std::path::Path) -> (WatchedFile, IoPool) {

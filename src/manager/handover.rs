@@ -32,8 +32,8 @@ use super::state::LockState;
 use crate::format::OfferId;
 use crate::lockspace::LossReason;
 use crate::paxos_lease::{HandoverEnd, hand_over};
-use crate::world::clock;
-use crate::world::executor::block_on;
+use crate::runtime::clock;
+use crate::runtime::executor::block_on;
 
 use token::Ticket;
 pub use token::{HandoverAnswer, HandoverToken, TokenError, Verdict};

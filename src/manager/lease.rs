@@ -8,17 +8,21 @@ use parking_lot::Mutex;
 
 use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
 use super::guard::Locked;
-use crate::disk::{Access, Disk, Identity, Links, NamedFile, OpenError, OpenOptions, StorageWorld};
 use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
+use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::{LeaseNames, Second};
-use crate::lockspace::{LeaseKey, Lockspace, NotReserved, OnLoss, Reservation, WatchedFile};
+use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
 use crate::paxos_lease;
 use crate::paxos_lease::{
     Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, has_ended_elsewhere, release,
     release_with_note, verify,
 };
-use crate::world::executor::block_on;
-use crate::world::{Timestamp, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::{
+    Access, Disk, Identity, Links, NamedFile, OpenErrorKind, OpenOptions, StorageWorld,
+};
+use crate::runtime::executor::block_on;
+use crate::world::Timestamp;
 
 /// A lease that was acquired longer ago than this is looked at once more before it is given out.
 const CHECKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -110,8 +114,8 @@ impl Target {
         block_on(ended).unwrap_or(false)
     }
 
-    /// Tries once to acquire it. What an attempt that failed leaves on the disk is settled, or owed
-    /// by the lockspace.
+    /// Tries once to acquire it. What an attempt that failed leaves on the disk is cleaned up, by the
+    /// lockspace later where that fails now.
     pub(super) fn try_acquire(
         &self,
         lockspace: &Lockspace,
@@ -120,14 +124,12 @@ impl Target {
         let opened = OpenOptions::new(Access::ReadWrite)
             .links(self.links())
             .open(&self.path)
-            .map_err(|error| match error {
+            .map_err(|error| match error.kind() {
                 // It was there a moment ago, and is made anew if it may be.
-                OpenError::NotFound { .. }
-                    if self.is_in_directory() && holding.expected.is_none() =>
-                {
+                OpenErrorKind::NotFound if self.is_in_directory() && holding.expected.is_none() => {
                     self.fault(LeaseFault::Replaced)
                 }
-                error => self.fault(LeaseFault::Open(error)),
+                _ => self.fault(LeaseFault::Open(error)),
             })?;
         if !opened.info().may_begin_at(self.offset) {
             return Err(self.fault(LeaseFault::Misaligned {
@@ -143,10 +145,10 @@ impl Target {
         };
         let leases = &inner.shared.leases;
         let reservation = leases.reserve(key, self.name).or_else(|refused| {
-            if refused != NotReserved::Owing {
+            if refused != NotReserved::CleanupPending {
                 return Err(refused);
             }
-            leases.inspect_owed(&StorageWorld, &self.name, Disk::is_gone, |disk| {
+            leases.inspect_pending(&StorageWorld, &self.name, Disk::is_gone, |disk| {
                 let path = disk.info().path().to_owned();
                 NamedFile::new(path, self.links(), disk.clone()).is_elsewhere()
             });
@@ -181,8 +183,8 @@ impl Target {
             }
             Err(failure) => {
                 match (failure.debt, failure.settled) {
-                    (Some(debt), _) => reservation.owe(area, debt),
-                    (None, Some(settled)) => reservation.watch(area, settled),
+                    (Some(debt), _) => reservation.clean_up(area, debt),
+                    (None, Some(settled)) => reservation.observe(area, settled),
                     (None, None) => {}
                 }
                 let loss = lockspace.loss();
@@ -279,7 +281,8 @@ impl Lease {
         }
         match Identity::of_path(&self.target.path, self.target.links()) {
             Ok(named) if named == locked => None,
-            Ok(_) | Err(OpenError::NotFound { .. }) => {
+            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+            Err(error) if error.kind() == OpenErrorKind::NotFound => {
                 Some(self.target.fault(LeaseFault::Replaced))
             }
             Err(error) => Some(self.target.fault(LeaseFault::Open(error))),
@@ -311,7 +314,7 @@ impl Lease {
         if let Some(reservation) = &mut *self.reservation.lock() {
             let mut area = self.area.clone();
             area.disk = self.lockspace.inner().reread_pools().disk(&area.disk);
-            reservation.keep(area, self.held.clone(), Arc::clone(on_loss));
+            reservation.hold(area, self.held.clone(), Arc::clone(on_loss));
         }
     }
 
@@ -335,7 +338,7 @@ impl Lease {
         let Some(reservation) = self.reservation.lock().take() else {
             return Ok(());
         };
-        reservation.let_go();
+        reservation.give_back();
         let note = self.note.clone().and_then(|note| match leaving {
             Leaving::Used => None,
             Leaving::Unused => self.held.unused_note(note),
@@ -357,7 +360,7 @@ impl Lease {
         };
         if let Err(paxos_lease::GiveBackError::Lease(_)) = released {
             let debt = Debt::of_release(&self.held).with_note(note);
-            reservation.owe(self.area.clone(), debt);
+            reservation.clean_up(self.area.clone(), debt);
         }
         released.map_err(|error| {
             ReleaseError::of_algorithm(error, &self.target.locked, &self.target.path)

@@ -5,7 +5,7 @@
 //! was removed as well. That directory is *settled* when it is made with the lockspace. Where it is
 //! not, it is settled by a host that is alone and holds nothing, or that has given all others the time
 //! to make their second links again, or to stop: [`Timing::removal_quarantine`]. Each member counts that
-//! time in the background (`lockspace/watch.rs`), for those that come and go.
+//! time in the background (`lockspace/path_watch.rs`), for those that come and go.
 //!
 //! [`Timing::removal_quarantine`]: crate::timing::Timing::removal_quarantine
 
@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use super::error::{AcquireError, LeaseFault};
 use super::lease::{Lease, Leaving, Target};
-use crate::disk::{Identity, Refreshed};
 use crate::libvirt::{CreateError, LeaseDirectory, LeaseNames, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::Holding;
+use crate::runtime::disk::{Identity, Refreshed};
 
 /// Settles the directory of the second links, if it is not and that may be done at once.
 ///
@@ -77,7 +77,7 @@ pub(super) fn remaining(
     // First: a host that joins, and a lease that is taken, after this instant makes its second links.
     let waited = links.unsettled_for()?;
     let shared = &lockspace.inner().shared;
-    let nobody_holds = || !shared.leases.holds_any() && !lockspace.others_now().of_ours;
+    let nobody_holds = || shared.leases.in_use() == 0 && !lockspace.others_now().of_ours;
     if waited >= quarantine || nobody_holds() {
         links.settle()?;
         return Ok(None);
@@ -233,11 +233,11 @@ mod tests {
 
     use super::super::guard::Locked;
     use super::*;
-    use crate::disk::Links;
     use crate::format::{DeltaLeader, Geometry, HostId, HostName};
     use crate::libvirt::lease_name;
     use crate::lockspace::Watchdog;
     use crate::paxos_lease::Patience;
+    use crate::runtime::disk::Links;
     use crate::world::CancelToken;
 
     struct Place {

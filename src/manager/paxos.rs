@@ -10,13 +10,14 @@ use super::request::{Access, LockRequest, Owner, WaitLimit};
 use super::spelling::warn_of_other_names;
 use super::state::LockState;
 use super::{LockManager, new_lease, place, repair};
-use crate::disk::StorageWorld;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::{Lockspace, LossReason};
 use crate::paxos_lease::{Expected, Holding, Patience};
-use crate::world::executor::block_on;
-use crate::world::{CancelToken, OsError, Timestamp, World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::{CancelToken, OsError, Timestamp, World};
 
 /// The pause before another try at what somebody else holds, at least; up to twice that, by chance.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -374,7 +375,7 @@ impl PaxosManager {
         expect: impl FnOnce(Vec<Target>) -> Result<Expectations, AcquireError>,
     ) -> Result<LockGuard, AcquireError> {
         request.check()?;
-        if !request.action.is_fenced() && self.lockspace.inner().shared.host_fence.is_wanted() {
+        if !request.action.is_fenced() && self.lockspace.inner().shared.watchdog.is_wanted() {
             return Err(AcquireError::IgnoredWithWatchdog);
         }
         // Before anything is waited for: the number may be another's by then.

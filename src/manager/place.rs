@@ -6,11 +6,13 @@
 use std::path::PathBuf;
 
 use crate::delta_lease::LockspaceArea;
-use crate::disk::{Access, Disk, Identity, Links, OpenError, OpenOptions, Refreshed, StorageWorld};
 use crate::format::LockspaceId;
 use crate::libvirt::{LeaseDirectory, SecondLinks};
 use crate::lockspace::Lockspace;
-use crate::world::executor::block_on;
+use crate::runtime::disk::{
+    Access, Disk, Identity, Links, OpenError, OpenErrorKind, OpenOptions, Refreshed, StorageWorld,
+};
+use crate::runtime::executor::block_on;
 use crate::world::{ReadError, SectorBuf, World};
 
 use super::error::DirectoryError;
@@ -26,9 +28,11 @@ pub(super) fn check(
 ) -> Result<(), DirectoryError> {
     let area = lockspace.membership().area();
     let path = directory.lockspace_path();
-    let open = |error| match error {
-        OpenError::NotFound { path } => DirectoryError::Missing { path },
-        error => DirectoryError::Open(error),
+    let open = |error: OpenError| match error.kind() {
+        OpenErrorKind::NotFound => DirectoryError::Missing {
+            path: error.path().to_owned(),
+        },
+        _ => DirectoryError::Open(error),
     };
     let found = Identity::of_path(&path, Links::Refuse).map_err(open)?;
     let is_same = area.offset == 0 && {

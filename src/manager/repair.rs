@@ -24,13 +24,14 @@ use super::error::{AcquireError, LeaseFault};
 use super::guard::Locked;
 use super::lease::{Lease, Leaving, Target};
 use super::new_lease;
-use crate::disk::StorageWorld;
 use crate::format::ResourceName;
 use crate::libvirt::{CreateError, Found, LeaseDirectory};
 use crate::lockspace::Lockspace;
 use crate::paxos_lease::{Holding, Patience};
-use crate::world::executor::block_on;
-use crate::world::{World, clock};
+use crate::runtime::clock;
+use crate::runtime::disk::StorageWorld;
+use crate::runtime::executor::block_on;
+use crate::world::World;
 
 /// How long to wait for another host that replaces a leftover in the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use super::error::AcquireError;
-use crate::world::clock;
+use crate::runtime::clock;
 
 /// How long an acquire waits for the looks at the paths of its disks, whose storage may hang.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);

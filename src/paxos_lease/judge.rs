@@ -15,11 +15,11 @@ use super::holder::{Holder, OwnerSeen};
 use super::holding::{Holding, Patience};
 use super::image::{LeaseImage, PhaseRead, note_of, owner_of};
 use super::rules;
-use crate::delta_lease::rules::dead_after;
-use crate::delta_lease::{DeltaRecord, DeltaSectorError, Membership};
-use crate::format::{Generation, HostId, Incarnation, LeaseVersion, NoteState, PaxosLeader};
+use crate::delta_lease::{
+    DeltaRecord, DeltaSectorError, HostState, Membership, ReadSpan, Silence, Watcher,
+};
+use crate::format::{Generation, HostId, LeaseVersion, NoteState, PaxosLeader};
 use crate::probe::witness;
-use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is read while its death is waited for.
@@ -152,28 +152,33 @@ pub(super) async fn watch_owner<W: World>(
     if rules::is_ended_by_table(io.membership.hosts(|table| table.state(owner, now))) {
         return Ok(Watched::Ended);
     }
-    let mut silence = Silence::from_table(io.membership, leader, owner);
+    // The watch goes on where the scans of the lockspace are.
+    let by = Watcher::Acquirer(io.membership.timing());
+    let in_table = io.membership.observed(owner);
+    let mut silence = in_table.map(|record| record.silence.watched_by(by));
     loop {
-        let read_started = io.now();
+        let started = io.now();
         let area = io.membership.area();
         let sector = area.read_sector(io.world, owner, io.timeout()).await;
         let now = io.now();
         let Some(found) = judge_sector(leader, owner, sector)? else {
             return Ok(Watched::Ended);
         };
-        let silent_from = rules::silent_from(read_started, now);
-        let silence = silence.get_or_insert_with(|| Silence::first(&found, silent_from));
-        silence.observe(&found, silent_from);
+        let completed = now;
+        let read = ReadSpan { started, completed };
+        if let Some(silence) = &mut silence {
+            silence.observe(&found, read);
+        }
+        let silence = silence.get_or_insert_with(|| Silence::first(by, &found, read));
         if has_released(io, leader, owner).await? {
             witness!(ReleasedBelieved);
             return Ok(Watched::Ended);
         }
-        let timing = silence.timing(&found, io.membership.timing());
-        if silence.until(rules::silent_until(read_started, now)) > dead_after(timing) {
+        if silence.is_dead() {
             witness!(TakeoverOfDead);
             return Ok(Watched::Ended);
         }
-        let seen = silence.seen(timing, now);
+        let seen = owner_seen(silence, now);
         let is_alive = matches!(seen, OwnerSeen::Alive { .. });
         if is_alive || !waits(holding, image, now) {
             witness!(OwnerRefused);
@@ -267,86 +272,16 @@ async fn held_by<W: World>(
     }))
 }
 
-/// How long an owner's sector has not changed.
-struct Silence {
-    /// The time that stands in the sector.
-    timestamp_secs: u64,
-    /// The longest N that the sector showed with this time: the field has no checksum.
-    io_timeout: IoTimeout,
-    incarnation: Option<Incarnation>,
-    unchanged_since: Timestamp,
-    renewal_seen: bool,
-}
-
-impl Silence {
-    /// Of a sector that was not seen before.
-    fn first(found: &DeltaRecord, silent_from: Timestamp) -> Self {
-        Self {
-            timestamp_secs: found.leader.timestamp_secs(),
-            io_timeout: found.io_timeout(),
-            incarnation: found.incarnation(),
-            unchanged_since: silent_from,
-            renewal_seen: false,
+/// What is known of the owner's life.
+fn owner_seen(silence: &Silence, now: Timestamp) -> OwnerSeen {
+    if silence.state(now) == HostState::Live {
+        OwnerSeen::Alive {
+            renewed_ago: now.since(silence.changed_at()),
         }
-    }
-
-    /// As far as the scans of the lockspace have seen it, if they have seen this very generation.
-    fn from_table<D>(
-        membership: &Membership<D>,
-        leader: &PaxosLeader,
-        owner: HostId,
-    ) -> Option<Self> {
-        let record = membership.observed(owner)?;
-        let counts = rules::table_counts(record.generation, leader.generation());
-        (counts && record.damage.is_none()).then_some(Self {
-            timestamp_secs: record.timestamp_secs,
-            io_timeout: record.io_timeout,
-            incarnation: record.incarnation(),
-            unchanged_since: record.changed_at,
-            renewal_seen: record.renewal_seen,
-        })
-    }
-
-    /// Takes in what a read showed, whose silence counts from `silent_from`.
-    fn observe(&mut self, found: &DeltaRecord, silent_from: Timestamp) {
-        if rules::is_other_incarnation(self.incarnation, found.incarnation()) {
-            // Its claim may have landed late over the owner, which lives by its own N.
-            *self = Self {
-                io_timeout: self.io_timeout.max(found.io_timeout()),
-                ..Self::first(found, silent_from)
-            };
-        }
-        if rules::is_renewal(self.timestamp_secs, found.leader.timestamp_secs()) {
-            *self = Self {
-                renewal_seen: true,
-                ..Self::first(found, silent_from)
-            };
-        }
-        self.io_timeout = self.io_timeout.max(found.io_timeout());
-    }
-
-    fn until(&self, instant: Timestamp) -> Duration {
-        instant.since(self.unchanged_since)
-    }
-
-    /// The owner's own times.
-    fn timing(&self, found: &DeltaRecord, ours: Timing) -> Timing {
-        let io_timeout = rules::owner_io_timeout(ours.io_timeout(), self.io_timeout);
-        let fire_timeout = found.timing(ours.fire_timeout()).fire_timeout();
-        Timing::new(io_timeout, fire_timeout)
-    }
-
-    fn seen(&self, timing: Timing, now: Timestamp) -> OwnerSeen {
-        let silent_for = self.until(now);
-        if self.renewal_seen && silent_for <= timing.lost_after() {
-            OwnerSeen::Alive {
-                renewed_ago: silent_for,
-            }
-        } else {
-            OwnerSeen::Silent {
-                for_at_least: silent_for,
-                takeable_in: dead_after(timing).saturating_sub(silent_for),
-            }
+    } else {
+        OwnerSeen::Silent {
+            for_at_least: silence.unchanged_for(),
+            takeable_in: silence.dead_at().since(now),
         }
     }
 }

@@ -14,8 +14,6 @@ use crate::format::{
     LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
 };
 use crate::probe::{mutation, with_checksum};
-use crate::timing::IoTimeout;
-use crate::world::Timestamp;
 
 /// Where the checksum of a dblock is in its sector.
 const DBLOCK_CHECKSUM_AT: usize = 48;
@@ -129,12 +127,7 @@ pub(super) fn is_twins_commit(
 
 /// The table of hosts alone never ends an ownership: a host id that was free may be owned again.
 pub(super) fn is_ended_by_table(state: HostState) -> bool {
-    mutation!(TableBelieved, state.is_over(), false)
-}
-
-/// Whether what the table has seen of the owner counts towards its silence.
-pub(super) fn table_counts(in_table: Generation, on_lease: Generation) -> bool {
-    mutation!(TableOfOtherLife, true, in_table == on_lease)
+    mutation!(TableBelieved, state.has_ended(), false)
 }
 
 /// An owner whose sector cannot be read or believed may be alive.
@@ -150,32 +143,6 @@ pub(super) fn is_from_the_future(on_lease: Generation, in_sector: Generation) ->
 /// An owner that has joined anew holds nothing of its earlier generation.
 pub(super) fn has_rejoined(on_lease: Generation, in_sector: Generation) -> bool {
     mutation!(LaterLifeIgnored, false, in_sector > on_lease)
-}
-
-/// Silence counts from the end of the read that first showed this content: a renewal that this read
-/// shows may be that young.
-pub(super) fn silent_from(read_started: Timestamp, read_completed: Timestamp) -> Timestamp {
-    mutation!(OwnerSilenceFromReadBegin, read_started, read_completed)
-}
-
-/// Silence counts to the start of the last read: that read may have missed what came later.
-pub(super) fn silent_until(read_started: Timestamp, read_completed: Timestamp) -> Timestamp {
-    mutation!(OwnerSilenceToReadEnd, read_completed, read_started)
-}
-
-/// Any change of the time in the owner's sector is a sign of life.
-pub(super) fn is_renewal(before_secs: u64, now_secs: u64) -> bool {
-    mutation!(OwnerRenewalIgnored, false, before_secs != now_secs)
-}
-
-/// Another process under the owner's id, in the same generation: whether that one renews is not known.
-pub(super) fn is_other_incarnation(before: Option<Incarnation>, now: Option<Incarnation>) -> bool {
-    mutation!(OwnerIncarnationIgnored, false, before != now)
-}
-
-/// An owner's death goes by the owner's N, from its own sector: never by a default, never by ours.
-pub(super) fn owner_io_timeout(ours: IoTimeout, owners: IoTimeout) -> IoTimeout {
-    mutation!(OwnerTimeoutIsOwn, ours, owners)
 }
 
 /// RELEASED is asked for only where the owner was not the last writer of the leader: an owner that

@@ -1,4 +1,4 @@
-//! A wait that somebody else can end.
+//! A wait that another thread can end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ impl CancelToken {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether they are ended.
+    /// Whether the waits are ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use disklease::lockspace::{JoinError, Lockspace};
+use disklease::lockspace::{JoinErrorKind, Lockspace};
 use disklease::{
     AcquireError, HostId, LeaseDirectory, LockGuard, LockManager as _, PaxosManager, WaitLimit,
 };
@@ -116,7 +116,8 @@ impl Guest {
                 Some(PaxosManager::new(lockspace, self.leases.clone()).unwrap())
             }
             Err(error) => {
-                assert!(!matches!(error, JoinError::AlreadyJoined { .. }), "{error}");
+                let is_joined = matches!(error.kind(), JoinErrorKind::AlreadyJoined { .. });
+                assert!(!is_joined, "{error}");
                 self.note(
                     "not joined",
                     json!({"host": self.host_id, "error": error.to_string()}),

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use disklease::inspect::{HostSeen, LeaseDirectoryStatus, StatusOptions, Watch};
+use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::{
-    DeltaReleaseError, LeaseDirectory, LeaveError, LockGuard, LockManager as _, PaxosManager,
-    ReleaseError, WaitLimit, WriteError,
+    DeltaReleaseError, HostState, LeaseDirectory, LeaveError, LockGuard, LockManager as _,
+    PaxosManager, ReleaseError, WaitLimit, WriteError,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -219,7 +219,7 @@ fn found(place: &Place, host: u64) -> Found {
     let leases = LeaseDirectory::new(place.of_holders().join("leases"));
     let options = StatusOptions::new().watch(Watch::Once);
     let status = LeaseDirectoryStatus::observe(&leases, options).unwrap();
-    let is_free = status.host(host_id(host)).unwrap().seen == HostSeen::Free;
+    let is_free = status.host(host_id(host)).unwrap().state == HostState::Free;
     match place.observer().acquire(disks(&[&disk(host)])) {
         Ok(guard) => {
             assert!(

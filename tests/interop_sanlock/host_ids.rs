@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use disklease::{HostId, JoinError, Lockspace};
+use disklease::{HostId, JoinError, JoinErrorKind, Lockspace};
 
 use crate::setup::{Directory, LIMIT, Maker, OUR_NAME, SANLOCK_NAME, Sanlock};
 use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, options, timed};
@@ -23,10 +23,10 @@ fn join(directory: &Directory) -> Result<Lockspace, JoinError> {
 }
 
 fn assert_in_use(error: &JoinError) {
-    let JoinError::HostIdInUse { host_id, owner, .. } = error else {
+    let JoinErrorKind::HostIdInUse { owner, .. } = error.kind() else {
         panic!("not in use: {error}");
     };
-    assert_eq!(u64::from(*host_id), HOST_ID);
+    assert_eq!(u64::from(error.host_id()), HOST_ID);
     assert_eq!(owner.text(), SANLOCK_NAME.as_bytes());
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use disklease::format::{self, LockspaceName, ResourceName};
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
-use disklease::lockspace::HostLife;
 use disklease::{LeaseDirectory, LeaseSpec, LockRequest, Owner, PaxosManager};
 
 use disklease_fixtures::host_process::{self, IO_TIMEOUT, IO_TIMEOUT_SECS, timed};
@@ -133,7 +132,9 @@ pub(crate) fn hosts(
             let sanlock = hosts
                 .iter()
                 .find(|host| u64::from(host.host_id) == SANLOCK_ID);
-            sanlock.filter(|host| host.life == HostLife::Live).map(drop)
+            sanlock
+                .filter(|host| host.state == disklease::HostState::Live)
+                .map(drop)
         });
         (sanlock, ours)
     })

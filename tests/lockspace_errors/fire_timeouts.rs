@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use disklease::lockspace::{JoinProgress, LockspaceOptions};
-use disklease::{JoinError, LossReason};
+use disklease::{JoinErrorKind, LossReason};
 
 use disklease_fixtures::host::{
     AT_ONCE, Child, N, SOON, child_role, host_id, lockspace_in, options, say, scratch, timed,
@@ -57,12 +57,11 @@ fn a_host_that_lives_is_refused_however_rarely_it_renews() {
         let mut child = start(dir.path(), io, 61);
         let (took, refused) = timed(|| try_join(dir.path(), 2, "beta"));
         let error = refused.unwrap_err();
-        let JoinError::FireTimeoutDiffers {
+        let &JoinErrorKind::FireTimeoutDiffers {
             other,
             theirs,
             ours,
-            ..
-        } = error
+        } = error.kind()
         else {
             panic!("{error}");
         };
@@ -128,14 +127,12 @@ fn who_loses_his_id_meanwhile_is_told_why() {
     wait_until("the loss", SOON, || joining.is_finished().then_some(()));
     let lost = joining.join().unwrap();
     let error = lost.unwrap_err();
-    let JoinError::Lost {
-        host_id: own,
-        ref reason,
-        ..
-    } = error
-    else {
+    let JoinErrorKind::Lost(reason) = error.kind() else {
         panic!("{error}");
     };
-    assert_eq!((own, reason), (host_id(2), &LossReason::LockspaceReplaced));
+    assert_eq!(
+        (error.host_id(), reason),
+        (host_id(2), &LossReason::LockspaceReplaced)
+    );
     assert!(error.to_string().contains("removed or replaced"), "{error}");
 }

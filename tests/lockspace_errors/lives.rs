@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use disklease::lockspace::{JoinError, JoinProgress};
+use disklease::lockspace::{JoinErrorKind, JoinProgress};
 use disklease::{Access, LockManager as _, LockRequest, Owner};
 
 use disklease_fixtures::host::{
@@ -81,13 +81,10 @@ fn a_process_that_lives_is_refused_on_the_same_machine() {
             assert_eq!(life.hear(SOON), "joined 1");
         }
         let error = try_join(dir.path(), 1, "alpha").unwrap_err();
-        let JoinError::HostIdInUseHere {
-            host_id, pid, lock, ..
-        } = &error
-        else {
+        let JoinErrorKind::HostIdInUseHere { lock, pid } = error.kind() else {
             panic!("{error}")
         };
-        assert_eq!((host_id.get(), *pid), (1, Some(life.pid())));
+        assert_eq!((error.host_id().get(), *pid), (1, Some(life.pid())));
         assert!(lock.starts_with(dir.path()), "{lock:?}");
     }
 }

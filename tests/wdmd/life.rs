@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use disklease::__sim::fence::HostWatchdog as _;
-use disklease::__sim::world::clock;
+use disklease::__sim::runtime::clock;
 use disklease::format::HostName;
 use disklease::{
-    AcquireError, FailureAction, JoinError, LeaseDirectory, LockManager as _, Lockspace,
+    AcquireError, FailureAction, JoinErrorKind, LeaseDirectory, LockManager as _, Lockspace,
     PaxosManager, Watchdog, WatchdogError,
 };
 
@@ -185,9 +185,12 @@ fn a_join_asks_wdmd_before_it_claims_anything() {
             .wdmd_socket(&path)
             .join(lockspace_in(dir.path()), host_id(7))
     };
-    let refused = |fire| match join(fire).unwrap_err() {
-        JoinError::Watchdog(error) => error,
-        error => panic!("{error}"),
+    let refused = |fire| {
+        let error = join(fire).unwrap_err();
+        match error.kind() {
+            JoinErrorKind::Watchdog(error) => error.clone(),
+            _ => panic!("{error}"),
+        }
     };
     let error = refused(10);
     assert!(

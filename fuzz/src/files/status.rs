@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use disklease::LeaseDirectory;
+use disklease::{HostState, LeaseDirectory};
 use disklease::format::{DblockSector, DeltaLeader, Geometry, HostId, PaxosLeader};
 use disklease::inspect::{
-    Holding, HostSeen, LeaseDirectoryStatus, LeaseProblem, StatusError, StatusOptions, Watch,
+    Holding, LeaseDirectoryStatus, LeaseProblemKind, StatusError, StatusOptions, Watch,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
 
@@ -103,8 +103,8 @@ fn is_in_order(status: &LeaseDirectoryStatus, scene: &Scene, lease_len: u64) {
         assert_eq!(status.host(seen.host_id), Some(seen));
         shown::name(seen.host_name);
         // One look tells nothing of any host that has the id.
-        assert!(matches!(seen.seen, HostSeen::Free | HostSeen::Unknown));
-        assert!(seen.damage.is_none() || seen.seen == HostSeen::Unknown);
+        assert!(matches!(seen.state, HostState::Free | HostState::Unknown));
+        assert!(seen.damage.is_none() || seen.state == HostState::Unknown);
         seen.damage.iter().for_each(shown::error);
     }
     for held in &status.held {
@@ -125,14 +125,14 @@ fn is_in_order(status: &LeaseDirectoryStatus, scene: &Scene, lease_len: u64) {
     for problem in &status.problems {
         let text = shown::one_line(problem);
         assert!(text.contains(&scene.lease_file), "{text}");
-        match problem {
-            LeaseProblem::Damaged { offset, .. } => {
+        match &problem.kind {
+            LeaseProblemKind::Damaged { offset, .. } => {
                 // Leader and request are missed even where the file ends before them.
                 assert!(*offset <= GEOMETRY.request_offset() || *offset < lease_len);
                 assert!(text.contains(&format!("byte {offset}")), "{text}");
             }
-            LeaseProblem::Cut { len, .. } => assert_eq!(*len, lease_len),
-            LeaseProblem::NotALease { .. } => {}
+            LeaseProblemKind::Cut { len } => assert_eq!(*len, lease_len),
+            LeaseProblemKind::NotALease => {}
             other => panic!("{other:?}"),
         }
     }

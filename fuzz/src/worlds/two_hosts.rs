@@ -155,7 +155,7 @@ impl Run {
         let world = SimWorld::new(&sim, at);
         // What it did before will never be done.
         self.users[host] = sim.clone().spawn(at, async move {
-            let claimed = delta_lease::acquire(&world, &rig.area, &claimant, &|_| {}).await;
+            let claimed = delta_lease::claim(&world, &rig.area, &claimant, &|_| {}).await;
             let Ok(delta) = claimed else { return };
             let member = rig.member(&world, delta);
             sim.spawn(at, stay(member.clone()));

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::device::Device;
 use super::feeding::Feeding;
 use crate::fence::watchdog::WatchdogError;
-use crate::world::{OsError, Timestamp, clock};
+use crate::runtime::clock;
+use crate::world::{OsError, Timestamp};
 
 const STACK_SIZE: usize = 128 * 1024;
 

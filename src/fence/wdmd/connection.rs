@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::message::{Message, SIZE};
-use crate::world::{OsError, Timestamp, clock};
+use crate::runtime::clock;
+use crate::world::{OsError, Timestamp};
 
 /// How often it is looked whether wdmd has room for one more connection.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! The hosts of a lockspace, as somebody sees them who only looks.
+//! The hosts of a lockspace, as an observer sees them that takes no part.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::world::Timestamp;
 pub struct HostStatus {
     /// Its id.
     pub host_id: HostId,
-    /// Which life of the id.
+    /// Which join of the id.
     pub generation: Generation,
     /// Its name; that of the last host if the id is free.
     pub host_name: NameBytes,
@@ -23,95 +23,38 @@ pub struct HostStatus {
     pub io_timeout: Duration,
     /// What a disklease host says of itself.
     pub note: Option<HostNote>,
-    /// Whether it lives, as far as was seen.
-    pub seen: HostSeen,
-    /// What this machine's clock tells of its last renewal, if it is a disklease host that was begun
+    /// Whether the host lives, as far as was seen.
+    pub state: HostState,
+    /// For how long its sector has been seen unchanged, where the host is silent, failing or dead.
+    pub silent_for: Option<Duration>,
+    /// What this machine's clock tells of its last renewal, if it is a disklease host that was started
     /// on this machine since it was booted.
     pub local: Option<LocalRenewal>,
-    /// What is wrong with its sector at the last look. The rest is then what was seen before, or
+    /// What is wrong with its sector at the last read. The rest is then what was seen before, or
     /// nothing.
     pub damage: Option<FormatError>,
 }
 
-/// Whether a host lives, as far as was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostSeen {
-    /// Nobody has the id.
-    Free,
-    /// It was seen to renew.
-    Live,
-    /// It was not watched, or its sector is damaged.
-    Unknown,
-    /// It was not seen to renew, but it may still live.
-    Silent {
-        /// For how long its sector has been seen unchanged.
-        for_at_least: Duration,
-    },
-    /// It was not seen to renew for so long that its own leases must be lost to it.
-    Failing {
-        /// For how long its sector has been seen unchanged.
-        for_at_least: Duration,
-    },
-    /// It was not seen to renew for so long that it is gone, and what it held can be taken.
-    Dead {
-        /// For how long its sector has been seen unchanged.
-        for_at_least: Duration,
-    },
-}
-
-impl HostSeen {
-    /// The state's name: `free`, `live`, `unknown`, `silent`, `failing` or `dead`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Live => "live",
-            Self::Unknown => "unknown",
-            Self::Silent { .. } => "silent",
-            Self::Failing { .. } => "failing",
-            Self::Dead { .. } => "dead",
-        }
-    }
-
-    /// For how long the host's sector has been seen unchanged, where that is what is known of it.
-    #[must_use]
-    pub const fn silent_for(self) -> Option<Duration> {
-        match self {
-            Self::Silent { for_at_least }
-            | Self::Failing { for_at_least }
-            | Self::Dead { for_at_least } => Some(for_at_least),
-            Self::Free | Self::Live | Self::Unknown => None,
-        }
-    }
-}
-
 /// All hosts of which `table` knows something.
-///
-/// Silence counts up to the begin of the last look, not up to now. Less than a whole interval
-/// between renewals proves none: a host is called silent only beyond it.
 pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<HostStatus> {
     let all = table.iter().map(|(host_id, record)| {
-        let for_at_least = record.unchanged_until.since(record.changed_at);
-        let interval = record.io_timeout.as_duration().saturating_mul(2);
-        let seen = match table.state(host_id, now) {
-            HostState::Free => HostSeen::Free,
-            HostState::Live => HostSeen::Live,
-            HostState::Failing { .. } => HostSeen::Failing { for_at_least },
-            HostState::Dead { .. } => HostSeen::Dead { for_at_least },
-            HostState::Unknown { .. } if record.damage.is_none() && for_at_least > interval => {
-                HostSeen::Silent { for_at_least }
+        let state = table.state(host_id, now);
+        let seen = record.seen();
+        let silent_for = match state {
+            HostState::Silent | HostState::Failing | HostState::Dead => {
+                Some(record.silence.unchanged_for())
             }
-            HostState::Unknown { .. } => HostSeen::Unknown,
+            _ => None,
         };
         HostStatus {
             host_id,
-            generation: record.generation,
-            host_name: record.name,
-            timestamp_secs: record.timestamp_secs,
-            io_timeout: record.io_timeout.as_duration(),
-            note: record.note,
-            seen,
+            generation: seen.leader.generation(),
+            host_name: seen.leader.host_name(),
+            timestamp_secs: seen.leader.timestamp_secs(),
+            io_timeout: record.silence.timing().io_timeout().as_duration(),
+            note: seen.note,
+            state,
+            silent_for,
             local: machine.renewal(record),
             damage: record.damage,
         }
@@ -122,6 +65,7 @@ pub(super) fn all(table: &HostTable, machine: &Machine, now: Timestamp) -> Vec<H
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delta_lease::ReadSpan;
     use crate::format::{DeltaLeader, Geometry, HostName, LockspaceName, lockspace_image};
     use crate::timing::FireTimeout;
 
@@ -143,46 +87,35 @@ mod tests {
         area
     }
 
-    fn seen(scans: &[(u64, u64)], now: u64) -> HostSeen {
+    fn seen(scans: &[(u64, u64)], now: u64) -> (HostState, Option<Duration>) {
         let name = LockspaceName::new("LS").unwrap();
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
         for &(clock, when) in scans {
-            table.observe(&area(clock), at(when), at(when));
+            let (started, completed) = (at(when), at(when));
+            table.observe(&area(clock), ReadSpan { started, completed });
         }
         let all = all(&table, &Machine::now(), at(now));
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].host_name.text(), b"h2");
-        all[0].seen
+        (all[0].state, all[0].silent_for)
     }
 
     #[test]
     fn one_look_tells_nothing_and_a_change_tells_life() {
-        assert_eq!(seen(&[(100, 1)], 1), HostSeen::Unknown);
-        assert_eq!(seen(&[(100, 1)], 11), HostSeen::Unknown);
-        assert_eq!(seen(&[(100, 1), (110, 11)], 12), HostSeen::Live);
+        assert_eq!(seen(&[(100, 1)], 1), (HostState::Unknown, None));
+        assert_eq!(seen(&[(100, 1)], 11), (HostState::Unknown, None));
+        assert_eq!(seen(&[(100, 1), (110, 11)], 12), (HostState::Live, None));
     }
 
     #[test]
     fn silence_is_told_by_its_length() {
-        let secs = Duration::from_secs;
-        let silent = |time: u64| seen(&[(100, 1), (100, 1 + time)], 1 + time);
-        assert_eq!(
-            silent(12),
-            HostSeen::Silent {
-                for_at_least: secs(12)
-            }
-        );
-        assert_eq!(
-            silent(41),
-            HostSeen::Failing {
-                for_at_least: secs(41)
-            }
-        );
-        assert_eq!(
-            silent(102),
-            HostSeen::Dead {
-                for_at_least: secs(102)
-            }
-        );
+        for (secs, state) in [
+            (12, HostState::Silent),
+            (41, HostState::Failing),
+            (102, HostState::Dead),
+        ] {
+            let seen = seen(&[(100, 1), (100, 1 + secs)], 1 + secs);
+            assert_eq!(seen, (state, Some(Duration::from_secs(secs))));
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::delta_lease::HostTable;
-use crate::disk::Links;
 use crate::format::{
     Generation, HolderNote, HostId, LeaseVersion, NameBytes, PaxosLeader, ResourceName, Tenure,
 };
@@ -14,7 +13,7 @@ use crate::inspect::file::area_at;
 use crate::inspect::lease::{HostBlock, LeaseLook};
 use crate::inspect::source::Source;
 use crate::libvirt::{LOCKSPACE_NAME, lockspace_name};
-use crate::world::OsError;
+use crate::runtime::disk::Links;
 
 /// A disk that is held by a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub struct HeldDisk {
     pub holding: Holding,
     /// The host that holds it.
     pub host_id: HostId,
-    /// Which life of the host.
+    /// Which join of the host.
     pub generation: Generation,
     /// The host's name, from its delta lease; empty if that is damaged.
     pub host_name: NameBytes,
@@ -48,37 +47,36 @@ pub enum Holding {
 
 /// What is wrong with a lease file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("lease file {lease_file:?}: {kind}")]
 #[non_exhaustive]
-pub enum LeaseProblem {
-    /// It cannot be read.
-    #[error("lease file {lease_file:?}: {error}")]
-    Unreadable {
-        /// The name of the file.
-        lease_file: String,
-        /// Why, in words.
-        error: String,
-    },
+pub struct LeaseProblem {
+    /// The name of the file.
+    pub lease_file: String,
+    /// What is wrong with it.
+    pub kind: LeaseProblemKind,
+}
+
+/// What is wrong with a lease file, without its name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseProblemKind {
+    /// It cannot be read, for this reason, in words.
+    #[error("{0}")]
+    Unreadable(String),
     /// It does not begin with a lease, though it has the name of a lease file.
-    #[error("lease file {lease_file:?}: it holds no lease")]
-    NotALease {
-        /// The name of the file.
-        lease_file: String,
-    },
+    #[error("it holds no lease")]
+    NotALease,
     /// A record in it is damaged.
-    #[error("lease file {lease_file:?}: at byte {offset}: {damage}")]
+    #[error("at byte {offset}: {damage}")]
     Damaged {
-        /// The name of the file.
-        lease_file: String,
         /// Where the damaged sector begins.
         offset: u64,
         /// What is wrong.
         damage: Damage,
     },
     /// The file ends before the lease does.
-    #[error("lease file {lease_file:?}: it ends at byte {len}, before the lease does")]
+    #[error("it ends at byte {len}, before the lease does")]
     Cut {
-        /// The name of the file.
-        lease_file: String,
         /// The length of the file.
         len: u64,
     },
@@ -86,7 +84,7 @@ pub enum LeaseProblem {
 
 /// All lease files of a directory, as they were read.
 pub(super) struct Leases {
-    pub(super) files: Vec<(String, Result<LeaseLook, LeaseProblem>)>,
+    pub(super) files: Vec<(String, Result<LeaseLook, LeaseProblemKind>)>,
     pub(super) is_direct: bool,
 }
 
@@ -104,20 +102,13 @@ pub(super) fn read_all(directory: &Path, timeout: Duration) -> Result<Leases, St
         if name == LOCKSPACE_NAME || name.starts_with('.') {
             continue;
         }
-        let lease_file = name.into_owned();
-        let has_lease_name = is_lease_name(&lease_file);
         let found = match read_one(&path, timeout, &mut leases.is_direct) {
             Ok(Area::Lease(look)) => Ok(look),
-            Ok(_) | Err(_) if !has_lease_name => continue,
-            Ok(_) => Err(LeaseProblem::NotALease {
-                lease_file: lease_file.clone(),
-            }),
-            Err(error) => Err(LeaseProblem::Unreadable {
-                lease_file: lease_file.clone(),
-                error: error.to_string(),
-            }),
+            _ if !is_lease_name(&name) => continue,
+            Ok(_) => Err(LeaseProblemKind::NotALease),
+            Err(error) => Err(LeaseProblemKind::Unreadable(error.to_string())),
         };
-        leases.files.push((lease_file, found));
+        leases.files.push((name.into_owned(), found));
     }
     Ok(leases)
 }
@@ -126,7 +117,7 @@ fn paths_in(directory: &Path) -> Result<Vec<PathBuf>, StatusError> {
     let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|error| StatusError::Directory {
         path: directory.to_owned(),
-        error: OsError(error.raw_os_error().unwrap_or(0)),
+        error: error.into(),
     })?;
     let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     paths.sort();
@@ -151,6 +142,12 @@ fn is_lease_name(name: &str) -> bool {
 pub(super) fn held(leases: &Leases, table: &HostTable) -> (Vec<HeldDisk>, Vec<LeaseProblem>) {
     let (mut held, mut problems) = (Vec::new(), Vec::new());
     for (lease_file, found) in &leases.files {
+        let mut wrong = |kind| {
+            problems.push(LeaseProblem {
+                lease_file: lease_file.clone(),
+                kind,
+            });
+        };
         match found {
             Ok(look) => {
                 let view = View {
@@ -158,10 +155,10 @@ pub(super) fn held(leases: &Leases, table: &HostTable) -> (Vec<HeldDisk>, Vec<Le
                     look,
                     table,
                 };
-                view.problems(&mut problems);
+                view.problems(&mut wrong);
                 view.holders(&mut held);
             }
-            Err(problem) => problems.push(problem.clone()),
+            Err(problem) => wrong(problem.clone()),
         }
     }
     (held, problems)
@@ -175,39 +172,25 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn problems(&self, problems: &mut Vec<LeaseProblem>) {
-        let lease_file = || self.lease_file.to_owned();
-        let mut damaged = |offset, damage| {
-            problems.push(LeaseProblem::Damaged {
-                lease_file: lease_file(),
-                offset,
-                damage,
-            });
-        };
-        match self.named_leader() {
-            Err(damage) => damaged(self.look.offset, damage),
-            Ok(_) => {
-                if let Err(damage) = self.look.request {
-                    let at = self.look.geometry.request_offset();
-                    damaged(self.look.offset.saturating_add(at), damage);
-                }
-            }
+    fn problems(&self, wrong: &mut impl FnMut(LeaseProblemKind)) {
+        let mut damaged = |offset, damage| wrong(LeaseProblemKind::Damaged { offset, damage });
+        if let Err(damage) = self.named_leader() {
+            damaged(self.look.offset, damage);
+        } else if let Err(damage) = self.look.request {
+            let at = self.look.geometry.request_offset();
+            damaged(self.look.offset.saturating_add(at), damage);
         }
         for block in &self.look.blocks {
-            match &block.sector {
-                Ok(sector) => {
-                    if let Err(error) = sector.block {
-                        damaged(block.offset, Damage::Format(error));
-                    }
-                }
-                Err(damage) => damaged(block.offset, *damage),
+            let content = match &block.sector {
+                Ok(sector) => sector.block.map_err(Damage::Format),
+                Err(damage) => Err(*damage),
+            };
+            if let Err(damage) = content {
+                damaged(block.offset, damage);
             }
         }
         if let Some(len) = self.look.cut_at {
-            problems.push(LeaseProblem::Cut {
-                lease_file: lease_file(),
-                len,
-            });
+            wrong(LeaseProblemKind::Cut { len });
         }
     }
 
@@ -249,13 +232,16 @@ impl View<'_> {
         }
     }
 
-    /// Whether this life of the host is over for certain, by its delta lease.
+    /// Whether this generation of the host has ended for certain, by its delta lease.
     fn has_ended(&self, host: HostId, generation: Generation) -> bool {
         match self.table.record(host) {
             // Its sector says that it never lived.
             None => true,
             Some(record) if record.damage.is_some() => false,
-            Some(record) => record.timestamp_secs == 0 || record.generation > generation,
+            Some(record) => {
+                let leader = &record.seen().leader;
+                leader.is_free() || leader.generation() > generation
+            }
         }
     }
 
@@ -273,7 +259,7 @@ impl View<'_> {
             holding,
             host_id,
             generation,
-            host_name: record.map_or(NameBytes::EMPTY, |record| record.name),
+            host_name: record.map_or(NameBytes::EMPTY, |record| record.seen().leader.host_name()),
             version: leader.version(),
             note: note.cloned(),
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::delta_lease::HostRecord;
 use crate::format::HostNote;
+use crate::runtime::clock;
 use crate::timing::{FireTimeout, Timing};
-use crate::world::clock;
 
 /// What the clock of this machine tells of a host that runs on it, since this boot of it.
 ///
@@ -16,16 +16,16 @@ use crate::world::clock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalRenewal {
-    /// How long before the last look it has renewed.
+    /// How long before the last read it has renewed.
     pub ago: Duration,
     /// How many renewals were due since, one every 2N, and have not come.
     pub missed: u64,
-    /// How long after the last look its leases are lost, 8N after the renewal. `None`: they were by
+    /// How long after the last read its leases are lost, 8N after the renewal. `None`: they were by
     /// then, whether it knows or not.
     pub lost_in: Option<Duration>,
 }
 
-/// This machine, at one look.
+/// This machine, at one read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
     /// `None` where it cannot be told: then nothing is known of anybody.
@@ -34,7 +34,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// To be asked before the look: what is renewed meanwhile has been renewed just now.
+    /// To be asked before the read: what is renewed meanwhile has been renewed just now.
     pub(super) fn now() -> Self {
         Self {
             boot_id: clock::boot_id().ok(),
@@ -49,19 +49,20 @@ impl Machine {
     /// `None` for a host of another machine, of an earlier boot, without a note; for one whose
     /// sector is free or damaged; and where the clock of the sector cannot be ours.
     pub(super) fn renewal(&self, record: &HostRecord) -> Option<LocalRenewal> {
-        let is_owned = record.damage.is_none() && record.timestamp_secs != 0;
-        let is_here = record.note.as_ref().is_some_and(|note| self.is_of(note));
+        let (seen, io_timeout) = (record.seen(), record.silence.timing().io_timeout());
+        let is_owned = record.damage.is_none() && !seen.leader.is_free();
+        let is_here = seen.note.as_ref().is_some_and(|note| self.is_of(note));
         if !is_owned || !is_here {
             return None;
         }
-        let lost_after = Timing::new(record.io_timeout, FireTimeout::DEFAULT).lost_after();
+        let lost_after = Timing::new(io_timeout, FireTimeout::DEFAULT).lost_after();
         // A retry within a second is stamped one ahead of the clock; but not for ever.
-        let ahead = record.timestamp_secs.saturating_sub(self.clock_secs);
+        let ahead = seen.leader.timestamp_secs().saturating_sub(self.clock_secs);
         if Duration::from_secs(ahead) > lost_after {
             return None;
         }
-        let secs = self.clock_secs.saturating_sub(record.timestamp_secs);
-        let interval = record.io_timeout.as_duration().as_secs().saturating_mul(2);
+        let secs = self.clock_secs.saturating_sub(seen.leader.timestamp_secs());
+        let interval = u64::from(io_timeout.as_secs()).saturating_mul(2);
         let ago = Duration::from_secs(secs);
         Some(LocalRenewal {
             ago,
@@ -75,7 +76,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delta_lease::HostTable;
+    use crate::delta_lease::{HostTable, ReadSpan};
     use crate::format::{
         DeltaLeader, Generation, Geometry, HostId, HostName, LockspaceName, lockspace_image,
     };
@@ -105,7 +106,8 @@ mod tests {
             note.write_to(area[512..].first_chunk_mut().unwrap());
         }
         let mut table = HostTable::new(G, name, FireTimeout::DEFAULT, None);
-        table.observe(&area, Timestamp::from_nanos(1), Timestamp::from_nanos(2));
+        let (started, completed) = (Timestamp::from_nanos(1), Timestamp::from_nanos(2));
+        table.observe(&area, ReadSpan { started, completed });
         let machine = Machine {
             boot_id: Some(BOOT),
             clock_secs,

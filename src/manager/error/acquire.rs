@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::super::guard::Locked;
 use super::DirectoryError;
 use crate::delta_lease::DeltaSectorError;
-use crate::disk::{Identity, OpenError};
 use crate::fence::WatchdogError;
 use crate::format::{FormatError, Generation, HostId, LeaseVersion, LockspaceName, NameBytes};
+use crate::host::{LossReason, NotReserved};
 use crate::libvirt::CreateError;
-use crate::lockspace::{LossReason, NotReserved};
 use crate::paxos_lease::{self, Holder, LeaseIoError, VersionChange};
+use crate::runtime::disk::{Identity, OpenError};
 use crate::world::{OsError, ReadError, WriteError};
 
 /// Why nothing was locked.
@@ -509,8 +509,8 @@ impl AcquireError {
 
     pub(crate) fn of_reservation(error: NotReserved, locked: Locked) -> Self {
         match error {
-            NotReserved::Taken => Self::HeldHere { locked },
-            NotReserved::Owing => Self::NotSettled { locked },
+            NotReserved::InUse => Self::HeldHere { locked },
+            NotReserved::CleanupPending => Self::NotSettled { locked },
             NotReserved::Left => Self::LockspaceLost {
                 reason: Some(LossReason::Left),
             },

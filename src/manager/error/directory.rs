@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::disk::OpenError;
 use crate::libvirt::MISSING_HINT;
+use crate::runtime::disk::OpenError;
 use crate::world::ReadError;
 
 /// Why a lease directory is not used with a lockspace.

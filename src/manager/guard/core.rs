@@ -17,10 +17,9 @@ use super::super::lease::{Lease, Leaving, Unstarted};
 use super::super::request::{OnLost, OnOwnerEnd};
 use super::Locked;
 use crate::fence::OwnerProcess;
-use crate::lockspace::{
-    FenceHold, Holder, Lockspace, LossReason, NotProtected, Notice, OnLoss, OwnerEnd, Subscription,
-};
-use crate::world::{OsError, clock};
+use crate::host::{Holder, LossReason, Notice, OnLoss, Victim};
+use crate::lockspace::{HolderToken, Lockspace, NotProtected, OwnerEnd};
+use crate::world::OsError;
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,10 +92,8 @@ struct State {
 
 /// What the leases of a guard depend on.
 struct Protection {
-    /// Ended when the holder says that it has stopped.
-    subscription: Mutex<Option<Subscription>>,
-    /// The same. `None` for one whose loss is ignored.
-    fence: Mutex<Option<FenceHold>>,
+    /// Dropped when the holder says that it has stopped.
+    token: Mutex<Option<HolderToken>>,
     lockspace: Lockspace,
 }
 
@@ -123,27 +120,24 @@ impl Core {
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
-        let deadline = || shared.membership.expiry().deadline();
-        let fence = wishes.action.is_fenced().then(|| {
-            let fence = shared.host_fence.hold(deadline);
-            fence.map_err(|error| match error {
-                NotProtected::Lost => AcquireError::LockspaceLost {
-                    reason: lockspace.loss(),
-                },
-                NotProtected::Watchdog(error) => AcquireError::Unprotected { error },
-            })
-        });
+        let token = HolderToken::new(shared, wishes.action.is_fenced());
+        let token = token.map_err(|error| match error {
+            NotProtected::Lost => AcquireError::LockspaceLost {
+                reason: lockspace.loss(),
+            },
+            NotProtected::Watchdog(error) => AcquireError::Unprotected { error },
+        })?;
         let protection = Protection {
-            subscription: Mutex::new(None),
-            fence: Mutex::new(fence.transpose()?),
+            token: Mutex::new(Some(token)),
             lockspace: lockspace.clone(),
         };
         let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), wishes)?);
         let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
         let files = core.leases.iter().map(Lease::file).collect();
-        let subscription = shared.board.subscribe(&holder, files, clock::now());
-        if let Some(protection) = &core.protection {
-            *protection.subscription.lock() = Some(subscription);
+        if let Some(protection) = &core.protection
+            && let Some(token) = &mut *protection.token.lock()
+        {
+            token.register(&holder, files);
         }
         lockspace.inner().watch_file_systems();
         let guard = Arc::downgrade(&core);
@@ -226,9 +220,9 @@ impl Core {
     /// Only this guard's locks are lost, not all of the lockspace's.
     pub(super) fn lose(&self, reason: &LossReason) {
         if let Some(protection) = &self.protection
-            && let Some(subscription) = &*protection.subscription.lock()
+            && let Some(token) = &*protection.token.lock()
         {
-            subscription.lose(reason, clock::now());
+            token.lose(reason);
         }
     }
 
@@ -236,7 +230,8 @@ impl Core {
         self.state.lock().callbacks.push(callback);
         if let (true, Some(protection)) = (self.lost.load(Ordering::Acquire), &self.protection) {
             let holder: Arc<dyn Holder> = Arc::<Self>::clone(self);
-            protection.lockspace.inner().shared.board.act_again(&holder);
+            let holders = &protection.lockspace.inner().shared.holders;
+            holders.act_again(&holder);
         }
     }
 
@@ -290,10 +285,8 @@ impl Core {
 
     fn give_back_claimed(&self, leaving: Leaving) -> Result<(), ReleaseError> {
         if let Some(protection) = &self.protection {
-            let subscription = protection.subscription.lock().take();
-            drop(subscription);
-            let fence = protection.fence.lock().take();
-            drop(fence);
+            let token = protection.token.lock().take();
+            drop(token);
         }
         let mut result = Ok(());
         for lease in self.leases.iter().rev() {
@@ -340,7 +333,7 @@ impl Holder for Core {
         self.tell(&mut self.state.lock(), event);
     }
 
-    fn mark_lost(&self, reason: &LossReason) {
+    fn mark_lost(&self, reason: &LossReason) -> bool {
         let mut state = self.state.lock();
         if state.reason.is_none() {
             state.reason = Some(reason.clone());
@@ -356,10 +349,7 @@ impl Holder for Core {
                 tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks was sent SIGTERM");
             }
         }
-    }
-
-    /// A callback that comes after this look sees the mark of the loss, and asks for itself.
-    fn has_actions(&self) -> bool {
+        // A callback that comes after this sees the mark of the loss, and asks for itself.
         let state = self.state.lock();
         state.is_to_act() && (!state.callbacks.is_empty() || state.deed.is_some())
     }
@@ -391,12 +381,12 @@ impl Holder for Core {
         }
     }
 
-    fn is_fenced(&self) -> bool {
-        self.is_fenced
-    }
-
-    fn is_foreign(&self) -> bool {
-        self.owner.is_some()
+    fn victim(&self) -> Victim {
+        match self.owner {
+            _ if !self.is_fenced => Victim::Nobody,
+            Some(_) => Victim::OtherProcess,
+            None => Victim::ThisProcess,
+        }
     }
 
     fn kill(&self) {

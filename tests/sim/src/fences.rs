@@ -1,4 +1,4 @@
-//! Holders that go on writing when their leases are lost, and what stops them: the library's own ladder, and the
+//! Holders that go on writing when their leases are lost, and what stops them: the library's own escalation, and the
 //! deadman timer that the kernel keeps for a process that stands still.
 //!
 //! Processes also stand still without a guest, between the look at a deadline and the call of the kernel: see
@@ -11,8 +11,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{DeltaLease, Membership};
-use disklease::__sim::lockspace::{
-    Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep,
+use disklease::__sim::host::{
+    Holder, HolderRegistry, Notice, ProcessTimer, Registration, Upkeep, Victim,
 };
 use disklease::__sim::world::{OsError, Timestamp, World};
 use disklease::LossReason;
@@ -25,7 +25,7 @@ use super::machine::Host;
 
 /// The holders of one life of a host, and what is to become of its process.
 pub struct Fences {
-    pub board: Arc<HolderBoard>,
+    pub holders: Arc<HolderRegistry>,
     process: Process,
 }
 
@@ -74,36 +74,32 @@ impl ProcessTimer for Process {
 
 impl Holder for Process {
     fn notice(&self, _: Notice) {}
-    fn mark_lost(&self, _: &LossReason) {}
-    fn has_actions(&self) -> bool {
+    fn mark_lost(&self, _: &LossReason) -> bool {
         false
     }
     fn act(&self) {}
-    fn is_fenced(&self) -> bool {
-        true
-    }
-    fn is_foreign(&self) -> bool {
-        false
+    fn victim(&self) -> Victim {
+        Victim::ThisProcess
     }
     fn kill(&self) {
         self.change(|fate| fate.is_killed = true);
     }
 }
 
-/// What a lockspace does when it hears of its renewals.
+/// What a lockspace does when it is notified of its renewals.
 pub struct Care<'a> {
     pub host: &'a Host,
-    pub board: &'a HolderBoard,
+    pub holders: &'a HolderRegistry,
 }
 
 impl Upkeep for Care<'_> {
     fn renewed(&self, renewed_at: Timestamp, _: Duration) {
-        self.board.renewed(renewed_at);
+        self.holders.renewed(renewed_at);
     }
     fn missed(&self, _: u32) {}
     fn warned(&self, _: u32, _: Duration) {}
     fn lost(&self, _: Timestamp) {
-        if let Some(reason) = self.board.reason() {
+        if let Some(reason) = self.holders.reason() {
             self.host.has_lost(&reason);
         }
     }
@@ -113,15 +109,15 @@ impl Fences {
     /// The fences of the life that begins with `delta`.
     pub fn new(membership: &Membership<SimDisk>, delta: &DeltaLease, process: Process) -> Rc<Self> {
         let timer: Box<dyn ProcessTimer> = Box::new(process.clone());
-        let board = HolderBoard::new(membership.timing(), delta.renewed_at(), Some(timer));
-        Rc::new(Self { board, process })
+        let holders = HolderRegistry::new(membership.timing(), delta.renewed_at(), Some(timer));
+        Rc::new(Self { holders, process })
     }
 
     /// A holder that is to be stopped until what this gives is dropped.
-    pub fn hold(&self, now: Timestamp) -> (Arc<dyn Holder>, Subscription) {
+    pub fn hold(&self, now: Timestamp) -> (Arc<dyn Holder>, Registration) {
         let holder: Arc<dyn Holder> = Arc::new(self.process.clone());
-        let subscription = self.board.subscribe(&holder, Vec::new(), now);
-        (holder, subscription)
+        let registration = self.holders.register(&holder, now);
+        (holder, registration)
     }
 }
 

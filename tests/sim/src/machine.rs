@@ -13,9 +13,9 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::{
     self, Claimant, DeltaLease, EarlierLife, HostTable, LockspaceArea, Membership,
 };
-use disklease::__sim::lockspace::{
-    LeaseTable, OnLoss, ProcessTimer, Reservation, claim_with_timer, keep_held, keep_renewed,
-    reread_held, run_on, settle_debts,
+use disklease::__sim::host::{
+    LeaseTable, OnLoss, ProcessTimer, Reservation, claim_with_timer, keep_renewed, reconcile,
+    reread_held, run_on, serve_holders,
 };
 use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, GiveBackError, HeldLease, Holding, LeaseArea, LeaseIoError, Patience,
@@ -281,16 +281,19 @@ impl Host {
         let background = async {
             let renewal = async {
                 if let Some(fences) = &fences {
-                    let board = &*fences.board;
-                    let care = Care { host: self, board };
-                    keep_held(&self.world, membership, delta, board, &care).await;
+                    let holders = &*fences.holders;
+                    let care = Care {
+                        host: self,
+                        holders,
+                    };
+                    serve_holders(&self.world, membership, delta, holders, &care).await;
                 }
                 let loss = keep_renewed(&self.world, membership, delta, &()).await;
                 self.has_lost(&loss.reason);
             };
-            let debts = settle_debts(&self.world, membership, &table);
+            let cleanups = reconcile(&self.world, membership, &table);
             let reread = reread_held(&self.world, membership, &table);
-            join(renewal, join(debts, reread)).await;
+            join(renewal, join(cleanups, reread)).await;
         };
         let guests =
             (0..self.field.leases.len()).map(|lease| self.guest(membership, &table, lease));
@@ -335,11 +338,11 @@ impl Host {
         membership.expiry().lose();
         let fences = self.fences.borrow_mut().take();
         if let Some(fences) = fences {
-            fences.board.announce(&LossReason::Left, world.now());
+            fences.holders.announce(&LossReason::Left, world.now());
             if self.has_io(Some(life), |_| true) {
                 run_on(world, membership.timing()).await;
             }
-            fences.board.end_writing();
+            fences.holders.end_writing();
         }
     }
 
@@ -456,9 +459,9 @@ impl Host {
             match (failure.debt, failure.settled) {
                 (Some(debt), _) => {
                     self.owes();
-                    reservation.owe(area.clone(), debt);
+                    reservation.clean_up(area.clone(), debt);
                 }
-                (None, Some(settled)) => reservation.watch(area.clone(), settled),
+                (None, Some(settled)) => reservation.observe(area.clone(), settled),
                 (None, None) => {}
             }
             if matches!(
@@ -524,7 +527,7 @@ impl Host {
         if let Some(reservation) = &mut reservation {
             let told = Arc::clone(&lost);
             let on_loss: OnLoss = Arc::new(move |_| told.store(true, Ordering::Relaxed));
-            reservation.keep(area.clone(), held.clone(), on_loss);
+            reservation.hold(area.clone(), held.clone(), on_loss);
         }
         let version = held.version().get();
         self.note(|| format!("holds the lease, version {version}"));
@@ -543,7 +546,7 @@ impl Host {
         let ending = self.ending();
         let mut offer = None;
         let fences = self.fences.borrow().clone();
-        let on_board = fences.map(|fences| fences.hold(world.now()));
+        let registered = fences.map(|fences| fences.hold(world.now()));
         // Its guest does not hear that the lease is lost, or does not stop for it.
         let stubborn = scenario.stubborn && !quiet && world.random(2) == 0;
         while is_held() || stubborn {
@@ -584,9 +587,9 @@ impl Host {
             self.keep(membership, lease, version);
         }
         field.referee.gives_up(lease, life);
-        drop(on_board);
+        drop(registered);
         if let Some(reservation) = &reservation {
-            reservation.let_go();
+            reservation.give_back();
         }
         let _work = field.referee.begins(lease);
         let released = paxos_lease::release(world, membership, area, &held).await;
@@ -594,7 +597,7 @@ impl Host {
         if let Err(GiveBackError::Lease(_)) = released {
             self.owes();
             if let Some(reservation) = reservation {
-                reservation.owe(area.clone(), Debt::of_release(&held));
+                reservation.clean_up(area.clone(), Debt::of_release(&held));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::Membership;
-use disklease::__sim::lockspace::Reservation;
+use disklease::__sim::host::Reservation;
 use disklease::__sim::paxos_lease::{
     self, AcquireError, Debt, Expected, GiveBackError, HandoverEnd, HeldLease, Passage, hand_over,
 };
@@ -140,7 +140,7 @@ impl Host {
         if let Err(GiveBackError::Lease(_)) = released.await {
             let debt = Debt::of_release(held).with_note(note);
             if let Some(reservation) = reservation.take() {
-                reservation.owe(area.clone(), debt);
+                reservation.clean_up(area.clone(), debt);
             }
         }
         false
@@ -247,7 +247,7 @@ impl Host {
         let note = held.handed_over_note(bare_note(membership), offer);
         let area = &field.leases[lease];
         if let Some(reservation) = reservation {
-            reservation.let_go();
+            reservation.give_back();
         }
         let release = paxos_lease::release_with_note(world, membership, area, held, Some(&note));
         match hand_over(flush, stop, release).await {
@@ -261,7 +261,7 @@ impl Host {
                 if let Err(GiveBackError::Lease(_)) = released {
                     let debt = Debt::of_release(held).with_note(Some(note));
                     if let Some(reservation) = reservation.take() {
-                        reservation.owe(area.clone(), debt);
+                        reservation.clean_up(area.clone(), debt);
                     }
                 }
             }

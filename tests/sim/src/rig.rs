@@ -170,7 +170,7 @@ impl Rig {
     ) -> Task<Result<DeltaLease, ClaimError>> {
         let (world, area) = (world.clone(), self.area.clone());
         self.sim.spawn(world.host, async move {
-            delta_lease::acquire(&world, &area, &claimant, &progress).await
+            delta_lease::claim(&world, &area, &claimant, &progress).await
         })
     }
 

@@ -132,7 +132,7 @@ impl Joined {
                 };
                 let space = space.clone();
                 sim.spawn(ix, async move {
-                    let delta = delta_lease::acquire(&world, &space, &claimant, &|_| {})
+                    let delta = delta_lease::claim(&world, &space, &claimant, &|_| {})
                         .await
                         .unwrap();
                     (delta, world.now().as_nanos())

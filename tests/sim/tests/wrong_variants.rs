@@ -81,8 +81,8 @@ fn each_rule_is_got_wrong_in_one_place() {
 }
 
 /// Rules of real processes and files: no thread of a test could get them wrong for them, and no simulated
-/// machine has the file locks of a kernel. Their tests stand beside the code, in `lockspace/life_lock.rs` and
-/// `lockspace/registry.rs`, and in `lockspace_errors`.
+/// machine has the file locks of a kernel. Their tests stand beside the code, in `lockspace/process_lock.rs` and
+/// `lockspace/joined.rs`, and in `lockspace_errors`.
 const OF_PROCESSES: &[Mutation] = &[
     Mutation::LeftWithIoInFlight,
     Mutation::LifeLockNotInherited,

@@ -64,13 +64,14 @@ fn state(host: &HostStatus) -> String {
     if host.damage.is_some() {
         return "unknown (damaged)".to_owned();
     }
-    let silent = host.seen.silent_for();
-    let silent = silent.map(|time| format!("not seen to renew for {} s", time.as_secs()));
+    let silent = host
+        .silent_for
+        .map(|time| format!("not seen to renew for {} s", time.as_secs()));
     let known: Vec<String> = silent
         .into_iter()
         .chain(host.local.as_ref().map(local))
         .collect();
-    let name = host.seen.name();
+    let name = host.state.name();
     if known.is_empty() {
         name.to_owned()
     } else {

@@ -25,13 +25,11 @@ fn a_loss_that_is_found_after_the_owner_s_end_has_nothing_done() {
         };
         let core = Core::unprotected(Vec::new(), wishes).unwrap();
         if is_lost_first {
-            core.mark_lost(&LossReason::NotRenewed);
-            assert!(core.has_actions());
+            assert!(core.mark_lost(&LossReason::NotRenewed));
         }
         core.owner_ended();
         if !is_lost_first {
-            core.mark_lost(&LossReason::NotRenewed);
-            assert!(!core.has_actions());
+            assert!(!core.mark_lost(&LossReason::NotRenewed));
         }
         core.act();
         let told: Vec<_> = told.try_iter().collect();

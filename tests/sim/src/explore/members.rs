@@ -8,7 +8,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{self, DeltaLease, HostTable, Membership};
+use disklease::__sim::delta_lease::{self, DeltaLease, HostTable, Membership, ReadSpan};
 use disklease::__sim::world::{Timestamp, World};
 
 use super::contents::{ContentId, Contents};
@@ -122,13 +122,17 @@ impl Members {
         let port = Port::new(self.layout, now);
         let id = self.layout.id_of(host);
         let (area, claimant) = (self.layout.lockspace_area(), claimant(host, id));
-        let claim = delta_lease::acquire(&port, &area, &claimant, &|_| {});
+        let claim = delta_lease::claim(&port, &area, &claimant, &|_| {});
         let lease = alone(&port, contents, deltas, claim).expect("the id is free, or its own");
         let fire_timeout = timing().fire_timeout();
         let mut table = HostTable::new(GEOMETRY, area.name, fire_timeout, Some(host_id(id)));
         let scan = area.read_all(&port, timing().io());
         let scan = alone(&port, contents, deltas, scan).expect("the lockspace can be read");
-        table.observe(&scan, port.now(), port.now());
+        let read = ReadSpan {
+            started: port.now(),
+            completed: port.now(),
+        };
+        table.observe(&scan, read);
         self.add(Member {
             host,
             generation: lease.generation().get(),

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{AgreeError, Agreement, InDoubt, agree, judge, release};
+use disklease::__sim::delta_lease::{
+    AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts, release,
+};
 use disklease::format::{HostBitmap, HostNote};
 use disklease::timing::FireTimeout;
 
@@ -33,7 +35,7 @@ fn join_telling(watch: &mut Watch, id: u64, fire_secs: u16) {
 
 /// What host 3 makes of its table.
 fn verdict(watch: &Watch, when: Duration) -> Agreement {
-    judge(&watch.table, host_id(3), fire(OURS), at(secs(0)), at(when))
+    compare_fire_timeouts(&watch.table, host_id(3), fire(OURS), at(secs(0)), at(when))
 }
 
 fn broken_by(id: u64) -> Agreement {
@@ -142,7 +144,7 @@ fn a_damaged_sector_is_waited_for_and_then_refused() {
 fn there_is_no_agreement_before_a_scan_that_is_late_enough() {
     let mut watch = Watch::new();
     let at_secs = |watch: &Watch, claimed| {
-        judge(
+        compare_fire_timeouts(
             &watch.table,
             host_id(3),
             fire(OURS),
@@ -179,7 +181,7 @@ fn start_agreeing(rig: &Rig, member: &Member) -> (Task<Result<(), AgreeError>>, 
     let claimed_at = me.delta.borrow().claimed_at();
     let task = rig.sim.spawn(member.host, async move {
         let progress = |doubt| into.borrow_mut().push(doubt);
-        agree(&me.world, &me.membership, claimed_at, &progress).await
+        agree_on_fire_timeout(&me.world, &me.membership, claimed_at, &progress).await
     });
     (task, heard)
 }
@@ -354,14 +356,14 @@ async fn join_and_agree(
     claimant: disklease::__sim::delta_lease::Claimant,
     pause: Duration,
 ) -> Option<Result<(), AgreeError>> {
-    use disklease::__sim::delta_lease::acquire;
+    use disklease::__sim::delta_lease::claim;
     use disklease::__sim::world::World as _;
     world.sleep(pause).await;
-    let delta = acquire(world, &rig.area, &claimant, &|_| {}).await.ok()?;
+    let delta = claim(world, &rig.area, &claimant, &|_| {}).await.ok()?;
     let claimed_at = delta.claimed_at();
     let member = rig.member(world, delta);
     member.keep_alive(&rig.sim);
-    let agreed = agree(world, &member.membership, claimed_at, &|_| {}).await;
+    let agreed = agree_on_fire_timeout(world, &member.membership, claimed_at, &|_| {}).await;
     if agreed.is_err() {
         let delta = member.delta.borrow().clone();
         drop(release(world, &member.membership, &delta).await);

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{HostState, HostTable};
+use disklease::__sim::delta_lease::{HostTable, ReadSpan};
 use disklease::__sim::world::Timestamp;
+use disklease::HostState;
 use disklease::format::{DeltaLeader, Generation, HostBitmap, HostName, HostNote, lockspace_image};
 use disklease::timing::{FireTimeout, IoTimeout};
 
@@ -70,7 +71,9 @@ impl Watch {
     }
 
     pub fn scan_taking(&mut self, begun: Duration, ended: Duration) {
-        self.table.observe(&self.area, at(begun), at(ended));
+        let (started, completed) = (at(begun), at(ended));
+        self.table
+            .observe(&self.area, ReadSpan { started, completed });
     }
 
     fn state(&self, id: u64, when: Duration) -> HostState {
@@ -79,6 +82,12 @@ impl Watch {
 
     fn name(&self, id: u64, when: Duration) -> &'static str {
         self.state(id, when).name()
+    }
+
+    /// The state, and when the host counts as dead.
+    fn state_and_end(&self, id: u64, when: Duration) -> (HostState, Timestamp) {
+        let record = self.table.record(host_id(id)).unwrap();
+        (self.state(id, when), record.silence.dead_at())
     }
 }
 
@@ -101,20 +110,23 @@ fn a_host_that_was_seen_once_is_unknown_then_failing_then_dead() {
     watch.scan(secs(0));
     let dead_after = timing(10, 60).dead_after();
     let dead_at = at(dead_after);
-    assert_eq!(watch.state(1, secs(80)), HostState::Unknown { dead_at });
     assert_eq!(
-        watch.state(1, secs(80) + TICK),
-        HostState::Failing { dead_at }
+        watch.state_and_end(1, secs(80)),
+        (HostState::Unknown, dead_at)
+    );
+    assert_eq!(
+        watch.state_and_end(1, secs(80) + TICK),
+        (HostState::Failing, dead_at)
     );
     watch.scan(dead_after);
     assert_eq!(
-        watch.state(1, dead_after + TICK),
-        HostState::Failing { dead_at }
+        watch.state_and_end(1, dead_after + TICK),
+        (HostState::Failing, dead_at)
     );
     watch.scan(dead_after + TICK);
     assert_eq!(
-        watch.state(1, dead_after + TICK),
-        HostState::Dead { since: dead_at }
+        watch.state_and_end(1, dead_after + TICK),
+        (HostState::Dead, dead_at)
     );
 }
 
@@ -129,8 +141,8 @@ fn a_host_that_was_seen_to_renew_lives() {
     assert_eq!(watch.state(1, secs(100)), HostState::Live);
     let dead_at = at(secs(20) + timing(10, 60).dead_after());
     assert_eq!(
-        watch.state(1, secs(100) + TICK),
-        HostState::Failing { dead_at }
+        watch.state_and_end(1, secs(100) + TICK),
+        (HostState::Failing, dead_at)
     );
     watch.renew(1);
     watch.scan(secs(155));
@@ -161,7 +173,7 @@ fn a_note_of_another_host_or_life_is_dropped() {
         note.write_to(watch.sector(1).first_chunk_mut().unwrap());
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
-        assert_eq!(record.note.is_some(), counts, "{id} {generation}");
+        assert_eq!(record.seen().note.is_some(), counts, "{id} {generation}");
     }
 }
 
@@ -179,7 +191,13 @@ fn a_new_life_is_unknown_until_it_renews() {
     watch.scan(secs(20));
     assert_eq!(watch.name(1, secs(20)), "unknown");
     assert_eq!(
-        watch.table.record(host_id(1)).unwrap().generation,
+        watch
+            .table
+            .record(host_id(1))
+            .unwrap()
+            .seen()
+            .leader
+            .generation(),
         Generation::new(2)
     );
     watch.renew(1);
@@ -196,16 +214,19 @@ fn silence_counts_from_the_end_of_one_read_to_the_beginning_of_another() {
     watch.scan_taking(secs(0), secs(9));
     let dead_after = timing(10, 60).dead_after();
     let dead_at = at(secs(9) + dead_after);
-    assert_eq!(watch.state(1, secs(10)), HostState::Unknown { dead_at });
+    assert_eq!(
+        watch.state_and_end(1, secs(10)),
+        (HostState::Unknown, dead_at)
+    );
     watch.scan_taking(secs(5) + dead_after, secs(15) + dead_after);
     assert_eq!(
-        watch.state(1, secs(15) + dead_after),
-        HostState::Failing { dead_at }
+        watch.state_and_end(1, secs(15) + dead_after),
+        (HostState::Failing, dead_at)
     );
     watch.scan_taking(secs(9) + dead_after + TICK, secs(20) + dead_after);
     assert_eq!(
-        watch.state(1, secs(20) + dead_after),
-        HostState::Dead { since: dead_at }
+        watch.state_and_end(1, secs(20) + dead_after),
+        (HostState::Dead, dead_at)
     );
 }
 
@@ -245,9 +266,15 @@ fn the_io_timeout_is_the_hosts_own() {
         }
         watch.scan(secs(0));
         let record = watch.table.record(host_id(1)).unwrap();
-        assert_eq!(Some(record.io_timeout), IoTimeout::from_secs(counts));
+        assert_eq!(
+            Some(record.silence.timing().io_timeout()),
+            IoTimeout::from_secs(counts)
+        );
         let dead_at = at(timing(u64::from(counts), 60).dead_after());
-        assert_eq!(watch.state(1, secs(0)), HostState::Unknown { dead_at });
+        assert_eq!(
+            watch.state_and_end(1, secs(0)),
+            (HostState::Unknown, dead_at)
+        );
     }
 }
 
@@ -260,7 +287,16 @@ fn the_io_timeout_gets_shorter_by_a_renewal_only() {
     watch.scan(secs(0));
     watch.sector(1)[174] = 2;
     watch.scan(secs(1));
-    let n = |watch: &Watch| watch.table.record(host_id(1)).unwrap().io_timeout.as_secs();
+    let n = |watch: &Watch| {
+        watch
+            .table
+            .record(host_id(1))
+            .unwrap()
+            .silence
+            .timing()
+            .io_timeout()
+            .as_secs()
+    };
     assert_eq!(n(&watch), 10);
     watch.scan(secs(100));
     assert_eq!(watch.name(1, secs(100)), "failing");
@@ -288,7 +324,10 @@ fn a_host_of_sanlocks_has_at_least_sanlocks_fire_timeout() {
         }
         watch.scan(secs(0));
         let dead_at = at(timing(1, counts).dead_after());
-        assert_eq!(watch.state(1, secs(0)), HostState::Unknown { dead_at });
+        assert_eq!(
+            watch.state_and_end(1, secs(0)),
+            (HostState::Unknown, dead_at)
+        );
     }
 }
 
@@ -302,7 +341,10 @@ fn a_note_of_another_generation_does_not_count() {
     note.write_to(watch.sector(1).first_chunk_mut().unwrap());
     watch.scan(secs(0));
     let record = watch.table.record(host_id(1)).unwrap();
-    assert_eq!(Some(record.io_timeout), IoTimeout::from_secs(5));
+    assert_eq!(
+        Some(record.silence.timing().io_timeout()),
+        IoTimeout::from_secs(5)
+    );
 }
 
 /// A sector that cannot be read is never proof of death: its owner may renew it in a way that

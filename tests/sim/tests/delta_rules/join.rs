@@ -11,6 +11,7 @@ use disklease::__sim::world::{ReadError, World, WriteError};
 use disklease::format::{DeltaLeader, FormatError, Generation, HostName, LockspaceName};
 use disklease::timing::{IoTimeout, Timing};
 
+use super::hosts::TICK;
 use disklease_sim::rig::{SPACE, incarnation, secs, timing};
 use disklease_sim::{First, HostIx, IoKind, Rig, Sim, SimWorld};
 
@@ -138,7 +139,7 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
         rig.sim.now().since(begun)
     };
     let short = secs(20);
-    let long = timing(10, 60).dead_after() + short;
+    let long = timing(10, 60).dead_after() + TICK + short;
     let as_is = |_: &mut Claimant| {};
     assert_eq!(taken(99, true, &as_is), short, "the proof fits");
     assert_eq!(taken(98, true, &as_is), long, "another mark");
@@ -193,7 +194,7 @@ fn a_claim_that_cannot_be_read_back_is_looked_at_again() {
     assert!(took >= secs(60) && took <= secs(71), "{took:?}");
 }
 
-/// An id that another host owns is taken after 8N + F and a margin of silence, by the owner's N as
+/// An id that another host owns is taken after more than 8N + F and a margin of silence, by the owner's N as
 /// it stands on the disk, and 2N more; never earlier.
 #[test]
 fn a_silent_stranger_is_waited_for_by_its_own_io_timeout() {
@@ -203,7 +204,10 @@ fn a_silent_stranger_is_waited_for_by_its_own_io_timeout() {
         let (_, world) = rig.add_host();
         let begun = rig.sim.now();
         let (took, heard) = waits(&rig, &world, own);
-        assert_eq!(took, timing(owner, 60).dead_after() + secs(2 * owner));
+        assert_eq!(
+            took,
+            timing(owner, 60).dead_after() + TICK + secs(2 * owner)
+        );
         assert_eq!(heard.borrow().len(), 2);
         let write = rig
             .sim
@@ -211,7 +215,7 @@ fn a_silent_stranger_is_waited_for_by_its_own_io_timeout() {
             .into_iter()
             .rfind(|io| io.kind == IoKind::Write)
             .unwrap();
-        assert!(write.begun.since(begun) >= timing(owner, 60).stopped_by() + secs(1));
+        assert!(write.begun.since(begun) > timing(owner, 60).stopped_by() + secs(1));
     }
 }
 
@@ -258,7 +262,7 @@ fn the_last_look_begins_after_the_owners_time() {
     let log = rig.sim.log_since(from);
     let first_shown = log[0].told.unwrap().0;
     let write = log.iter().position(|io| io.kind == IoKind::Write).unwrap();
-    assert!(log[write - 1].begun >= first_shown.after(timing(10, 60).dead_after()));
+    assert!(log[write - 1].begun > first_shown.after(timing(10, 60).dead_after()));
 }
 
 /// Whatever changes in the sector is a sign of life: the claim ends at the next look, and nothing

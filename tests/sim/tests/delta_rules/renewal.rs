@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::RenewError;
-use disklease::__sim::lockspace::keep_renewed;
+use disklease::__sim::host::keep_renewed;
 use disklease::__sim::world::{ReadError, WriteError};
 use disklease::LossReason;
 use disklease::format::{DeltaLeader, HostName, LockspaceName};
@@ -190,7 +190,7 @@ fn a_sector_that_was_cleared_or_put_back_is_said_to_be() {
         ),
         (
             first,
-            "shows an earlier life, of host \"me\" (generation 1)",
+            "shows an earlier generation, of host \"me\" (generation 1)",
         ),
         (
             first.released(),

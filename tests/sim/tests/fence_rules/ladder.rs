@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use disklease::__sim::lockspace::{
-    Holder, HolderBoard, Notice, ProcessTimer, Subscription, Upkeep, keep_held,
+use disklease::__sim::host::{
+    Holder, HolderRegistry, Notice, ProcessTimer, Registration, Upkeep, Victim, serve_holders,
 };
 use disklease::__sim::world::{OsError, Timestamp};
 use disklease::LossReason;
@@ -25,8 +25,7 @@ enum Told {
 /// A holder that writes down what it is told.
 struct Fake {
     told: Mutex<Vec<Told>>,
-    is_fenced: bool,
-    is_foreign: bool,
+    victim: Victim,
 }
 
 impl Holder for Fake {
@@ -38,22 +37,15 @@ impl Holder for Fake {
         });
     }
 
-    fn mark_lost(&self, _: &LossReason) {
+    fn mark_lost(&self, _: &LossReason) -> bool {
         self.told.lock().push(Told::Lost);
-    }
-
-    fn has_actions(&self) -> bool {
         false
     }
 
     fn act(&self) {}
 
-    fn is_fenced(&self) -> bool {
-        self.is_fenced
-    }
-
-    fn is_foreign(&self) -> bool {
-        self.is_foreign
+    fn victim(&self) -> Victim {
+        self.victim
     }
 
     fn kill(&self) {
@@ -73,7 +65,7 @@ impl ProcessTimer for Timer {
 }
 
 /// What a lockspace does of it.
-struct Care(Arc<HolderBoard>, Mutex<bool>);
+struct Care(Arc<HolderRegistry>, Mutex<bool>);
 
 impl Upkeep for Care {
     fn renewed(&self, renewed_at: Timestamp, _: Duration) {
@@ -96,7 +88,7 @@ impl Upkeep for Care {
 struct Ladder {
     rig: Rig,
     member: Member,
-    board: Arc<HolderBoard>,
+    holders: Arc<HolderRegistry>,
     timer: Timer,
     _kept: Task<()>,
 }
@@ -110,35 +102,38 @@ impl Ladder {
         let delta = member.delta.borrow().clone();
         let timing = member.membership.timing();
         let deadman: Box<dyn ProcessTimer> = Box::new(timer.clone());
-        let board = HolderBoard::new(timing, delta.renewed_at(), Some(deadman));
-        let (me, kept) = (member.clone(), Arc::clone(&board));
+        let holders = HolderRegistry::new(timing, delta.renewed_at(), Some(deadman));
+        let (me, kept) = (member.clone(), Arc::clone(&holders));
         let kept = rig.sim.spawn(member.host, async move {
             let mut delta = delta;
             let care = Care(Arc::clone(&kept), Mutex::new(false));
-            keep_held(&me.world, &me.membership, &mut delta, &kept, &care).await;
+            serve_holders(&me.world, &me.membership, &mut delta, &kept, &care).await;
         });
         Self {
             rig,
             member,
-            board,
+            holders,
             timer,
             _kept: kept,
         }
     }
 
-    fn holder(&self, is_fenced: bool) -> (Arc<Fake>, Subscription) {
-        self.put_on_board(is_fenced, false)
+    fn holder(&self, is_fenced: bool) -> (Arc<Fake>, Registration) {
+        self.register(if is_fenced {
+            Victim::ThisProcess
+        } else {
+            Victim::Nobody
+        })
     }
 
-    fn put_on_board(&self, is_fenced: bool, is_foreign: bool) -> (Arc<Fake>, Subscription) {
+    fn register(&self, victim: Victim) -> (Arc<Fake>, Registration) {
         let fake = Arc::new(Fake {
             told: Mutex::default(),
-            is_fenced,
-            is_foreign,
+            victim,
         });
         let holder: Arc<dyn Holder> = Arc::<Fake>::clone(&fake);
         let now = self.member.now();
-        (fake, self.board.subscribe(&holder, Vec::new(), now))
+        (fake, self.holders.register(&holder, now))
     }
 
     /// Hangs all I/O right after a good renewal, and gives the instant at which that was begun.
@@ -166,7 +161,7 @@ impl Ladder {
 #[test]
 fn each_step_comes_at_its_time_and_the_killing_goes_on() {
     let ladder = Ladder::new();
-    let (holder, _on_board) = ladder.holder(true);
+    let (holder, _registered) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     let warned = Told::Warned(secs(20));
     ladder.is_told_at(&holder, renewed + secs(60), &[warned]);
@@ -179,7 +174,7 @@ fn each_step_comes_at_its_time_and_the_killing_goes_on() {
 #[test]
 fn a_warning_is_taken_back_by_a_good_renewal() {
     let ladder = Ladder::new();
-    let (holder, _on_board) = ladder.holder(true);
+    let (holder, _registered) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.is_told_at(&holder, renewed + secs(60), &[Told::Warned(secs(20))]);
     ladder.rig.sim.unhang_io(ladder.member.host);
@@ -192,11 +187,11 @@ fn a_warning_is_taken_back_by_a_good_renewal() {
 #[test]
 fn a_holder_that_says_it_has_stopped_is_told_and_done_nothing_more() {
     let ladder = Ladder::new();
-    let (holder, on_board) = ladder.holder(true);
+    let (holder, registered) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(119));
     holder.told.lock().clear();
-    drop(on_board);
+    drop(registered);
     ladder.run_to(renewed + secs(200));
     assert_eq!(*holder.told.lock(), []);
 }
@@ -204,7 +199,7 @@ fn a_holder_that_says_it_has_stopped_is_told_and_done_nothing_more() {
 #[test]
 fn one_whose_loss_is_ignored_is_told_and_not_killed() {
     let ladder = Ladder::new();
-    let (holder, _on_board) = ladder.holder(false);
+    let (holder, _registered) = ladder.holder(false);
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(79));
     holder.told.lock().clear();
@@ -218,7 +213,7 @@ fn one_whose_loss_is_ignored_is_told_and_not_killed() {
 #[test]
 fn one_whose_loss_is_ignored_is_not_killed_with_others() {
     let ladder = Ladder::new();
-    let (ignores, _on_board) = ladder.holder(false);
+    let (ignores, _registered) = ladder.holder(false);
     let (holder, _also) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(119));
@@ -232,11 +227,11 @@ fn one_whose_loss_is_ignored_is_not_killed_with_others() {
 #[test]
 fn a_loss_of_all_that_is_not_the_clocks_moves_the_deadman() {
     let ladder = Ladder::new();
-    let (_holder, _on_board) = ladder.holder(true);
+    let (_holder, _registered) = ladder.holder(true);
     ladder.rig.sim.run_for(secs(45));
     let noticed = ladder.member.now();
     ladder
-        .board
+        .holders
         .announce(&LossReason::LockspaceReplaced, noticed);
     assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
 }
@@ -245,7 +240,7 @@ fn a_loss_of_all_that_is_not_the_clocks_moves_the_deadman() {
 #[test]
 fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {
     let ladder = Ladder::new();
-    let (holder, _on_board) = ladder.holder(true);
+    let (holder, _registered) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.rig.sim.pause(ladder.member.host, true);
     ladder.run_to(renewed + secs(115));
@@ -260,18 +255,18 @@ fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {
 #[test]
 fn a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice() {
     let ladder = Ladder::new();
-    let (holder, on_board) = ladder.holder(true);
-    let (other, _on_board) = ladder.holder(true);
+    let (holder, registered) = ladder.holder(true);
+    let (other, _registered) = ladder.holder(true);
     ladder.rig.sim.run_for(secs(45));
     let noticed = ladder.member.now();
-    on_board.lose(&LossReason::LeaseTaken, noticed);
-    on_board.lose(&LossReason::LeaseTaken, noticed + secs(5));
+    registered.lose(&LossReason::LeaseTaken, noticed);
+    registered.lose(&LossReason::LeaseTaken, noticed + secs(5));
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
     // Before the killing, with all to spare: by a timer that the renewals do not move.
     assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
     ladder.is_told_at(&holder, noticed + secs(40), &[Told::Killed]);
     assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
-    drop(on_board);
+    drop(registered);
     ladder.run_to(noticed + secs(300));
     assert_eq!((holder.told.lock().len(), other.told.lock().len()), (0, 0));
 }
@@ -281,7 +276,7 @@ fn whoever_comes_after_the_loss_is_told_at_once() {
     let ladder = Ladder::new();
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(81));
-    let (holder, _on_board) = ladder.holder(true);
+    let (holder, _registered) = ladder.holder(true);
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
 }
 
@@ -311,7 +306,7 @@ fn the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals() {
     assert_eq!(armed_for(), by_deadline());
     drop(second);
     assert_eq!(armed_for(), of_member());
-    let (_third, _on_board) = ladder.holder(true);
+    let (_third, _registered) = ladder.holder(true);
     let renewed = ladder.hang_after_renewal();
     ladder.run_to(renewed + secs(119));
     assert_eq!(armed_for(), Some(renewed + secs(121)));
@@ -343,28 +338,28 @@ fn a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs() {
 #[test]
 fn the_deadman_of_a_manager_fires_half_way_to_the_end() {
     let ladder = Ladder::new();
-    let (_guest, on_board) = ladder.put_on_board(true, true);
+    let (_guest, registered) = ladder.register(Victim::OtherProcess);
     let renewed = ladder.hang_after_renewal();
     let armed_for = || *ladder.timer.0.lock();
     assert_eq!(armed_for(), Some(renewed + secs(130)));
     ladder.run_to(renewed + secs(125));
     assert_eq!(armed_for(), Some(renewed + secs(130)));
-    let (_own, _on_board) = ladder.holder(true);
+    let (_own, _registered) = ladder.holder(true);
     assert_eq!(armed_for(), Some(renewed + secs(121)));
-    drop(on_board);
+    drop(registered);
 }
 
 /// One that is killed again and again does not hold up the killing of another.
 #[test]
 fn each_holder_is_killed_at_its_own_time() {
     let ladder = Ladder::new();
-    let (first, on_board_first) = ladder.holder(true);
-    let (second, on_board_second) = ladder.holder(true);
+    let (first, registered_first) = ladder.holder(true);
+    let (second, registered_second) = ladder.holder(true);
     ladder.rig.sim.run_for(secs(45));
     let noticed = ladder.member.now();
-    on_board_first.lose(&LossReason::LeaseTaken, noticed);
+    registered_first.lose(&LossReason::LeaseTaken, noticed);
     ladder.run_to(noticed + Duration::from_millis(500));
-    on_board_second.lose(
+    registered_second.lose(
         &LossReason::LeaseTaken,
         noticed + Duration::from_millis(500),
     );

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use disklease::__sim::lockspace::{LeaseTable, NotReserved, settle_debts};
+use disklease::__sim::host::{LeaseTable, NotReserved, reconcile};
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, GiveBackError, LeaseShape, Patience, Settled, retract,
 };
@@ -306,16 +306,16 @@ fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
     let name = a.lease.resource;
     let reserve = || table.reserve(1, name);
     let reservation = reserve().unwrap();
-    assert_eq!(reserve().unwrap_err(), NotReserved::Taken);
+    assert_eq!(reserve().unwrap_err(), NotReserved::InUse);
     assert_eq!(table.close(), Err(1));
-    reservation.owe(a.lease.clone(), Debt::of_release(&held));
-    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
-    assert_eq!(table.owing(), 1);
+    reservation.clean_up(a.lease.clone(), Debt::of_release(&held));
+    assert_eq!(reserve().unwrap_err(), NotReserved::CleanupPending);
+    assert_eq!(table.pending(), 1);
     let (me, debts) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        settle_debts(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &debts).await;
     });
-    rig.sim.run_until(|| table.owing() == 0);
+    rig.sim.run_until(|| table.pending() == 0);
     drop(reserve().unwrap());
     assert_eq!(table.close(), Ok(()));
     assert_eq!(reserve().unwrap_err(), NotReserved::Left);
@@ -328,10 +328,10 @@ fn a_debt_that_stays_is_said_once_for_each_kind_of_failure() {
     let held = a.acquire().unwrap();
     let table = Arc::new(LeaseTable::default());
     let reservation = table.reserve(1, a.lease.resource).unwrap();
-    reservation.owe(a.lease.clone(), Debt::of_release(&held));
+    reservation.clean_up(a.lease.clone(), Debt::of_release(&held));
     let (me, debts) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        settle_debts(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &debts).await;
     });
     a.keep_alive(&rig.sim);
     let warnings = Warnings::default();
@@ -340,16 +340,16 @@ fn a_debt_that_stays_is_said_once_for_each_kind_of_failure() {
             let of_lease = nth(1, |io| io.offset >= LEASE_AT);
             rig.sim.fail_next(a.host, false, of_lease);
             rig.sim.run_for(secs(15));
-            assert_eq!(table.owing(), 1);
+            assert_eq!(table.pending(), 1);
             assert_eq!(warnings.count(), 1, "of a read that failed");
         }
         let write = nth(1, is_block_write);
         rig.sim.fail_next(a.host, false, write);
         rig.sim.run_for(secs(15));
-        assert_eq!(table.owing(), 1);
+        assert_eq!(table.pending(), 1);
         assert_eq!(warnings.count(), 2, "of a write that failed");
         rig.sim.run_for(secs(20));
-        assert_eq!(table.owing(), 0);
+        assert_eq!(table.pending(), 0);
     });
 }
 
@@ -393,13 +393,13 @@ fn what_was_settled_is_looked_at_for_some_time() {
     let reserve = || table.reserve(1, a.lease.resource).unwrap();
     let (me, debts) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        settle_debts(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &debts).await;
     });
     a.keep_alive(&rig.sim);
     let comes_back = || rig.put_leader(&owned);
 
     // Settled by the lockspace; twice it comes back.
-    reserve().owe(a.lease.clone(), Debt::of_release(&held));
+    reserve().clean_up(a.lease.clone(), Debt::of_release(&held));
     for wait in [35, 130] {
         rig.sim.run_for(secs(wait));
         assert!(rig.leader().is_free());
@@ -409,7 +409,7 @@ fn what_was_settled_is_looked_at_for_some_time() {
     assert!(rig.leader().is_free());
 
     // Settled by who failed to acquire it. One that is in use is nobody's business.
-    reserve().watch(a.lease.clone(), Debt::of_release(&held));
+    reserve().observe(a.lease.clone(), Debt::of_release(&held));
     rig.sim.run_for(secs(30));
     let in_use = reserve();
     comes_back();
@@ -418,7 +418,7 @@ fn what_was_settled_is_looked_at_for_some_time() {
 
     // And no longer than it takes until anybody may have it.
     rig.put_leader(&owned.freed(host_id(1), owned.generation(), 99));
-    in_use.watch(a.lease.clone(), Debt::of_release(&held));
+    in_use.observe(a.lease.clone(), Debt::of_release(&held));
     rig.sim.run_for(secs(200));
     comes_back();
     rig.sim.run_for(secs(60));

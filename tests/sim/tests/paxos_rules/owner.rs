@@ -182,7 +182,8 @@ fn a_silent_owner_is_taken_after_its_own_8n_f_and_margin() {
         let crashed = rig.sim.now();
         // Until it is not alive any more, it would be reported as the holder.
         rig.sim.run_for(secs(8 * owner_n + 21));
-        let seen = b.membership.observed(host_id(2)).unwrap().changed_at;
+        let seen = b.membership.observed(host_id(2)).unwrap();
+        let seen = seen.silence.changed_at();
         let from = rig.sim.log_len();
         let task = b.start_acquire(FOR_EVER);
         assert_eq!(rig.sim.run(&task).unwrap().version(), LeaseVersion::new(2));
@@ -348,7 +349,8 @@ fn the_silence_of_an_earlier_life_does_not_count() {
     rig.patch(Rig::delta_at(1), 4096, |sector| sector[200..256].fill(0));
     rig.sim.run_for(secs(200));
     let dead = rig.delta(1).leader;
-    let seen = b.membership.observed(host_id(1)).unwrap().timestamp_secs;
+    let seen = b.membership.observed(host_id(1)).unwrap();
+    let seen = seen.seen().leader.timestamp_secs();
     assert_eq!(seen, dead.timestamp_secs());
     let name = HostName::new("host-1").unwrap();
     rig.put_delta(1, &dead.acquired(host_id(1), &name, seen, 10).unwrap());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use disklease::__sim::lockspace::{LeaseTable, NotReserved, reread_held, settle_debts};
+use disklease::__sim::host::{LeaseTable, NotReserved, reconcile, reread_held};
 use disklease::__sim::paxos_lease::{
     AcquireError, Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError, Patience, Settled,
     VerifyError, has_ended_elsewhere, release, retract, verify,
@@ -277,30 +277,30 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
     let reserve = || table.reserve(1, a.lease.resource);
     reserve()
         .unwrap()
-        .owe(a.lease.clone(), Debt::of_release(&held));
+        .clean_up(a.lease.clone(), Debt::of_release(&held));
     let (me, debts) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        settle_debts(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &debts).await;
     });
     a.keep_alive(&rig.sim);
     let good = copy_of(&rig);
     rig.patch(LEASE_AT, 512, |sector| sector[40] ^= 0xff);
-    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
+    assert_eq!(reserve().unwrap_err(), NotReserved::CleanupPending);
     rig.sim.run_for(secs(60));
     let reservation = reserve().unwrap();
     assert!(matches!(a.acquire_error(), AcquireError::Lease(_)));
     drop(reservation);
-    assert_eq!(table.owing(), 1, "owed again");
+    assert_eq!(table.pending(), 1, "owed again");
     put_back(&rig, &good);
     rig.sim.run_for(secs(60));
-    assert_eq!(table.owing(), 0);
+    assert_eq!(table.pending(), 0);
     assert!(rig.leader().is_free());
 
     reserve()
         .unwrap()
-        .owe(a.lease.clone(), Debt::of_release(&held));
+        .clean_up(a.lease.clone(), Debt::of_release(&held));
     table.forget_gone(|_| false);
-    assert_eq!(reserve().unwrap_err(), NotReserved::Owing);
+    assert_eq!(reserve().unwrap_err(), NotReserved::CleanupPending);
     table.forget_gone(|_| true);
     drop(reserve().unwrap());
 }
@@ -314,7 +314,7 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     let table = Arc::new(LeaseTable::default());
     let name = a.lease.resource;
     let inspect = |is_elsewhere: bool| {
-        table.inspect_owed(&a.world, &name, |_| false, |_| is_elsewhere);
+        table.inspect_pending(&a.world, &name, |_| false, |_| is_elsewhere);
     };
     let other = || table.reserve(2, name);
     let hung = rig.sim.hold_next(a.host, is_block_write);
@@ -324,13 +324,25 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     });
     rig.sim.run_until_held(&hung);
     let owing = table.reserve(1, name).unwrap();
-    owing.owe(a.lease.clone(), Debt::of_release(&held));
+    owing.clean_up(a.lease.clone(), Debt::of_release(&held));
     inspect(false);
-    assert_eq!(other().unwrap_err(), NotReserved::Owing, "in its place");
+    assert_eq!(
+        other().unwrap_err(),
+        NotReserved::CleanupPending,
+        "in its place"
+    );
     inspect(true);
-    assert_eq!(other().unwrap_err(), NotReserved::Owing, "written to");
+    assert_eq!(
+        other().unwrap_err(),
+        NotReserved::CleanupPending,
+        "written to"
+    );
     rig.sim.fail_held(&hung, false);
-    assert_eq!(other().unwrap_err(), NotReserved::Owing, "not inspected");
+    assert_eq!(
+        other().unwrap_err(),
+        NotReserved::CleanupPending,
+        "not inspected"
+    );
     inspect(true);
     let reservation = other().unwrap();
     assert!(table.reserve(1, name).is_err(), "one at a time");
@@ -338,16 +350,16 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     let again = a.acquire().unwrap();
     let (me, debts) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        settle_debts(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &debts).await;
     });
     a.keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     look(&a, &again).unwrap();
     assert!(!rig.block(1).released);
-    assert_eq!(table.owing(), 1);
+    assert_eq!(table.pending(), 1);
     drop(reservation);
     rig.sim.run_for(secs(60));
-    assert_eq!(table.owing(), 0, "it is not kept for ever");
+    assert_eq!(table.pending(), 0, "it is not kept for ever");
 }
 
 /// Held leases are read again at least once in 2N, though the look at another hangs.
@@ -369,7 +381,7 @@ fn a_held_lease_that_is_put_back_is_lost_within_2_n() {
                 .unwrap();
             let lost = Arc::clone(&lost);
             let on_loss = move |reason: &LossReason| lost.lock().push((key, reason.clone()));
-            reservation.keep(a.lease.clone(), held.clone(), Arc::new(on_loss));
+            reservation.hold(a.lease.clone(), held.clone(), Arc::new(on_loss));
             reservation
         };
         let reservations = [keep(1, "one"), keep(2, "two")];
@@ -392,7 +404,7 @@ fn a_held_lease_that_is_put_back_is_lost_within_2_n() {
 
         // What is being given back is no loss.
         let reservation = keep(3, "three");
-        reservation.let_go();
+        reservation.give_back();
         rig.sim.run_for(secs(100));
         assert_eq!(lost.lock().len(), count);
     }
@@ -426,7 +438,7 @@ fn a_held_lease_is_not_read_while_an_earlier_read_of_it_hangs() {
     });
     a.keep_alive(&rig.sim);
     let mut reservation = table.reserve(1, a.lease.resource).unwrap();
-    reservation.keep(a.lease.clone(), held, Arc::new(|_: &LossReason| {}));
+    reservation.hold(a.lease.clone(), held, Arc::new(|_: &LossReason| {}));
     for is_busy in [true, false] {
         rig.sim.core.borrow_mut().busy.clear();
         if is_busy {

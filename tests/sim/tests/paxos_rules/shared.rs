@@ -113,13 +113,18 @@ fn a_sharer_in_a_life_not_seen_yet_is_respected() {
     rig.put_delta(2, &rig.delta(2).leader.released());
     rig.sim.run_for(secs(25));
     // Between two scans of A's.
-    let scanned = a.membership.observed(host_id(2)).unwrap().unchanged_until;
-    rig.sim
-        .run_until(|| a.membership.observed(host_id(2)).unwrap().unchanged_until > scanned);
+    let scanned_from = || a.membership.hosts(|table| table.scanned_from());
+    let scanned = scanned_from();
+    rig.sim.run_until(|| scanned_from() > scanned);
     let again = rig.join_on(&world, rig.claimant(2, "quick", 1));
     assert_eq!(again.membership.generation(), Generation::new(2));
     assert_eq!(
-        a.membership.observed(host_id(2)).unwrap().generation,
+        a.membership
+            .observed(host_id(2))
+            .unwrap()
+            .seen()
+            .leader
+            .generation(),
         Generation::new(1)
     );
     share(&rig, 2, 2);

@@ -1,0 +1,45 @@
+//! Why leases are lost.
+
+use crate::delta_lease::RenewError;
+use crate::world::OsError;
+
+/// Why all leases of a join were lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// No renewal was good for 8N: the storage failed, or this process or host stood still.
+    #[error("the host's lease was not renewed in time")]
+    NotRenewed,
+    /// Our sector in the lockspace is not ours any more.
+    #[error("{0}")]
+    Overwritten(Box<RenewError>),
+    /// A thread of ours has died, the one that renews or the one that watches the files. This is a
+    /// bug in this library.
+    #[error("a thread of the lockspace has died")]
+    ThreadDied,
+    /// The disk names another owner of the lease, though this host's own lease is good.
+    #[error("the lease was found to be another's")]
+    LeaseTaken,
+    /// The lease on its disk is not what this host wrote any more: it was initialised anew, put back to
+    /// an older state, cut off or overwritten.
+    #[error(
+        "the lease on its disk was initialised anew, put back to an older state or overwritten"
+    )]
+    LeaseOverwritten,
+    /// The path of the lease names another file or none: other hosts do not see this lease.
+    #[error("the lease file was removed or replaced")]
+    LeaseReplaced,
+    /// The path of the lockspace names another file or none: other hosts do not see this host.
+    #[error("the lockspace's file was removed or replaced")]
+    LockspaceReplaced,
+    /// The lockspace was left.
+    #[error("the lockspace was left")]
+    Left,
+    /// The process that held the lock has ended, and the lock was given back.
+    #[error("the process that held the lock has ended")]
+    OwnerEnded,
+    /// The kernel does not take a new time for the deadman timer, which would kill a healthy process
+    /// so: it does soon, unless the lockspace is left by a process that may set it again.
+    #[error("the deadman timer of this process cannot be moved on, and kills it soon: {0}")]
+    DeadmanUnset(OsError),
+}

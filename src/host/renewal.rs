@@ -1,0 +1,155 @@
+//! The loop that keeps a host id: renew in time, judge what went wrong, notice the end.
+//!
+//! An `async fn` over the [`World`], like the algorithms: in production a thread drives it, in
+//! tests the simulator, and it does not assume that it owns either.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
+
+use super::loss::LossReason;
+use super::rules;
+use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
+use crate::world::{Timestamp, World};
+
+/// The pause after a renewal that failed.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Is notified of renewals as they come. Must not block: it is called between one renewal and the next.
+pub trait Upkeep {
+    /// A renewal was good, whose write was started at `renewed_at`. Reading and writing took `took`.
+    fn renewed(&self, renewed_at: Timestamp, took: Duration);
+    /// Another renewal was not good: `missed` in a row by now.
+    fn missed(&self, missed: u32);
+    /// No renewal was good for 6N. If none is, the leases are lost after `left`.
+    fn warned(&self, missed: u32, left: Duration);
+    /// The leases are lost, since this instant.
+    fn lost(&self, since: Timestamp);
+}
+
+/// The end of the leases of one generation.
+#[derive(Debug)]
+pub struct Loss {
+    /// Why.
+    pub reason: LossReason,
+    /// Since when: by the deadline, or when something was found.
+    pub since: Timestamp,
+}
+
+/// Renews `lease` until the leases of this generation are lost, and says why.
+///
+/// The loss is in the membership's expiry before this returns; there it may be noticed earlier.
+pub async fn keep_renewed<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &mut DeltaLease,
+    upkeep: &impl Upkeep,
+) -> Loss {
+    let failures = Cell::new(0);
+    let reason = {
+        let renewals = renew_for_ever(world, membership, lease, upkeep, &failures);
+        let expiry = wait_for_expiry(world, membership, upkeep, &failures);
+        pin_mut!(renewals, expiry);
+        match select(renewals, expiry).await {
+            Either::Left((reason, _)) | Either::Right((reason, _)) => reason,
+        }
+    };
+    // Also where it is noticed late, as after the process stood still.
+    let now = world.now();
+    let since = rules::lost_since(now, lease.expires_at());
+    Loss { reason, since }
+}
+
+async fn renew_for_ever<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    lease: &mut DeltaLease,
+    upkeep: &impl Upkeep,
+    failures: &Cell<u32>,
+) -> LossReason {
+    let timing = membership.timing();
+    loop {
+        let due = lease.renewed_at() + timing.renewal_interval();
+        let retry = world.now() + RETRY_DELAY;
+        let next = if failures.get() == 0 { due } else { retry };
+        world.sleep_until(next).await;
+        let started = world.now();
+        match renew(world, membership, lease).await {
+            Ok(()) => {
+                let now = world.now();
+                // A renewal that ended after the deadline comes too late to save anything.
+                if !membership.expiry().extend(now, lease.expires_at()) {
+                    return LossReason::NotRenewed;
+                }
+                upkeep.renewed(lease.renewed_at(), now.since(started));
+                if failures.get() > 0 {
+                    tracing::info!(
+                        host_id = lease.host_id().get(),
+                        failures = failures.get(),
+                        "renewed again"
+                    );
+                }
+                failures.set(0);
+            }
+            Err(RenewError::Expired { .. }) => return LossReason::NotRenewed,
+            Err(error) if error.is_fatal() => {
+                membership.expiry().lose();
+                return LossReason::Overwritten(Box::new(error));
+            }
+            Err(error) => {
+                failures.set(failures.get().saturating_add(1));
+                tracing::debug!(host_id = lease.host_id().get(), failures = failures.get(), %error, "a renewal failed");
+                upkeep.missed(failures.get());
+            }
+        }
+    }
+}
+
+/// Warns 2N before the deadline, and ends when it has passed, with the loss made final; both though
+/// a renewal hang meanwhile.
+async fn wait_for_expiry<W: World>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    upkeep: &impl Upkeep,
+    failures: &Cell<u32>,
+) -> LossReason {
+    let timing = membership.timing();
+    let warned_before = timing.lost_after().saturating_sub(timing.warn_after());
+    let mut warned_of = None;
+    loop {
+        let deadline = || membership.expiry().deadline().map(rules::awaited_deadline);
+        let Some(until) = deadline() else {
+            return LossReason::NotRenewed;
+        };
+        let warn_at = until.before(warned_before);
+        if warned_of != Some(until) {
+            world.sleep_until(warn_at).await;
+            if deadline() == Some(until) {
+                warned_of = Some(until);
+                let left = until.since(world.now());
+                tracing::warn!(
+                    host_id = membership.host_id().get(),
+                    failures = failures.get(),
+                    ?left,
+                    "renewals are failing: the leases are lost if none is good soon"
+                );
+                upkeep.warned(failures.get(), left);
+            }
+            continue;
+        }
+        world.sleep_until(until).await;
+        if membership.expiry().expire(world.now()) {
+            return LossReason::NotRenewed;
+        }
+    }
+}
+
+/// For where nobody wants to be notified.
+impl Upkeep for () {
+    fn renewed(&self, _: Timestamp, _: Duration) {}
+    fn missed(&self, _: u32) {}
+    fn warned(&self, _: u32, _: Duration) {}
+    fn lost(&self, _: Timestamp) {}
+}

@@ -1,0 +1,113 @@
+//! Held leases are read again in the background: somebody may have initialised one anew, put it back
+//! to an older state or overwritten it, and then other hosts take it beside its holder.
+//!
+//! Each is read at least once in 2N, unless the two threads for these reads on its file system both hang:
+//! the reads of one round follow each other, so that no thread is started for them while the storage
+//! answers; what is left of a round after a quarter of N is read side by side. A lease is due half an
+//! N after its last read, a round starts no later than its first lease is due, and a read takes N at
+//! most. What one read shows to be gone is read once more, N/8 later, before its lock is lost.
+//!
+//! A read that fails is no loss: whether the storage can be counted on, the renewals decide.
+
+use std::time::Duration;
+
+use futures_util::future::{Either, join, join_all, select};
+use futures_util::pin_mut;
+
+use super::held::{Held, HeldLeases};
+use super::leases::LeaseTable;
+use super::loss::LossReason;
+use super::rules;
+use crate::delta_lease::Membership;
+use crate::paxos_lease::{VerifyError, verify};
+use crate::probe::witness;
+use crate::world::World;
+
+/// Reads the held leases of `table`, as they come and go, until the membership is lost.
+pub async fn reread_held<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    table: &LeaseTable<W::Disk, K>,
+) {
+    let part = |parts| {
+        let io = membership.timing().io();
+        io.checked_div(parts).unwrap_or(io)
+    };
+    let (half, quarter) = (part(2), part(4));
+    let leases = &table.held;
+    loop {
+        leases.added.wait().await;
+        leases.added.take();
+        while let Some(next) = leases.next_reread(world.now()) {
+            world.sleep_until(next).await;
+            if !membership.expiry().is_held(world.now()) {
+                return;
+            }
+            let due = rules::reread(leases.due(world.now(), half, quarter));
+            reread_all(world, membership, leases, due, quarter).await;
+        }
+    }
+}
+
+/// One round.
+async fn reread_all<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    leases: &HeldLeases<W::Disk, K>,
+    due: Vec<(K, Held<W::Disk>)>,
+    patience: Duration,
+) {
+    let until = world.now() + patience;
+    let mut rest = due.into_iter();
+    let pause = patience.checked_div(2).unwrap_or(patience);
+    let reread = |(key, held)| reread(world, membership, leases, key, held, pause);
+    while let Some(next) = rest.next() {
+        let first = reread(next);
+        let patience = world.sleep_until(until);
+        pin_mut!(first, patience);
+        if let Either::Right(((), first)) = select(first, patience).await {
+            join(first, join_all(rest.by_ref().map(reread))).await;
+        }
+    }
+}
+
+async fn reread<W: World, K: Copy + Ord>(
+    world: &W,
+    membership: &Membership<W::Disk>,
+    leases: &HeldLeases<W::Disk, K>,
+    key: K,
+    held: Held<W::Disk>,
+    pause: Duration,
+) {
+    // A read of it that hangs keeps one worker already; the lease is read again when that has ended.
+    if world.is_busy(&held.lease.disk) {
+        return;
+    }
+    let resource = &held.lease.resource;
+    let read = || verify(world, membership, &held.lease, &held.won);
+    let mut seen = read().await;
+    if matches!(
+        seen,
+        Err(VerifyError::NotThere(_) | VerifyError::PutBack { .. })
+    ) {
+        // One read may give garbage, or be short: nothing is decided on that alone.
+        world.sleep(pause).await;
+        seen = read().await;
+    }
+    let Err(error) = seen else { return };
+    let reason = match error {
+        VerifyError::Lease(error) => {
+            // Not louder: logs may hang with this very storage, and with them this thread.
+            tracing::debug!(%resource, %error, "a lease that is held cannot be read");
+            return;
+        }
+        VerifyError::NotThere(_) | VerifyError::PutBack { .. } => LossReason::LeaseOverwritten,
+        VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
+    };
+    // Its holder may have started to give it back meanwhile.
+    if leases.lose(&key, &held) {
+        witness!(HeldNotThere);
+        (held.on_loss)(&reason);
+        tracing::error!(%resource, %error, "a lease is not on its disk any more: its lock is lost");
+    }
+}
