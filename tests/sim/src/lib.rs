@@ -28,6 +28,7 @@ pub mod judge;
 pub mod machine;
 pub mod moves;
 pub mod operators;
+pub mod put_back;
 pub mod referee;
 pub mod rig;
 pub mod scenario;

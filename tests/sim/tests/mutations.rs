@@ -23,6 +23,7 @@ const TABLE: &[(Profile, u64, &[Mutation])] = &[
     (Profile::Moves, 40_000, MOVES),
     (Profile::Fences, 40_000, FENCES),
     (Profile::Operators, 10_000, OPERATORS),
+    (Profile::PutBack, 40_000, PUT_BACK),
     (Profile::Frozen, 5000, FROZEN),
 ];
 
@@ -109,6 +110,13 @@ const OPERATORS: &[Mutation] = &[
     Mutation::RestoredIsHeld,
     Mutation::RetractOverRestored,
     Mutation::VerifyByVersion,
+];
+
+const PUT_BACK: &[Mutation] = &[
+    Mutation::FutureLifeTaken,
+    Mutation::LeaseOfTwinTaken,
+    Mutation::OlderLifeBelieved,
+    Mutation::RenewalChangeUnchecked,
 ];
 
 /// Does `work` to each of `items`, on all cores.
