@@ -6,9 +6,9 @@
 //!
 //! | to run | command |
 //! | --- | --- |
-//! | those of the gate, with their figures | `cargo test -p disklease-sim --test exhaustive -- --nocapture` |
+//! | those of the gate, with their figures | `cargo worlds --test exhaustive -- --nocapture` |
 //! | the large ones, minutes each | the same with `--ignored` |
-//! | one | `DISKLEASE_EXPLORE='33/2' cargo test -p disklease-sim --test exhaustive one_world -- --ignored --nocapture` |
+//! | one | `DISKLEASE_EXPLORE='33/2' cargo worlds --test exhaustive one_world -- --ignored --nocapture` |
 //! | one with rules got wrong | the same with `DISKLEASE_WRONG=MbalIgnored,…` |
 
 use disklease::__sim::probe::{Mutation, Mutations, Witness, WitnessCounts};
