@@ -70,7 +70,7 @@
 //!
 //! | layer | what |
 //! | --- | --- |
-//! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
+//! | `probe` | hooks for tests of the algorithms: rules got wrong. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
@@ -235,7 +235,7 @@ pub mod __sim {
     pub mod host {
         pub use crate::host::*;
     }
-    /// Rules got wrong on purpose, and counts of what happened.
+    /// Rules got wrong on purpose, and what an algorithm keeps.
     pub mod probe {
         pub use crate::probe::*;
     }

@@ -17,7 +17,6 @@ use super::watch::{Change, ReadSpan, Watcher};
 use crate::format::{
     DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
 };
-use crate::probe::witness;
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World, WriteError};
 
@@ -177,7 +176,8 @@ pub async fn claim<W: World>(
     let (found, read_started) = claim.wait_until_takeable(progress).await?;
     let mut lease = claim.write(&found, read_started).await?;
     if let Err(error) = claim.confirm(&mut lease, &found, progress).await {
-        witness!(ClaimFailed);
+        tracing::debug!(name: "claim_failed", host_id = %claimant.host_id, %error,
+            "a claim was written, and not confirmed");
         if let Some(undo) = rules::undo_of_claim(&lease.leader) {
             let _ = claim
                 .write_sector(&lease, &undo, claimant.timing.io())
@@ -202,12 +202,14 @@ impl<W: World> Claim<'_, W> {
         &self,
         progress: &impl Fn(ClaimProgress),
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
+        let host_id = self.claimant.host_id;
         let (first, read) = self.read().await?;
         if first.leader.is_free() {
             return Ok((first, read.started));
         }
         if self.is_own_and_ended(&first) {
-            witness!(FastRejoin);
+            tracing::debug!(name: "rejoined_at_once", %host_id,
+                "the earlier generation of this host has ended: the host id is claimed without a wait");
             return Ok((first, read.started));
         }
         let by = Watcher::Claimant(self.claimant.timing);
@@ -223,14 +225,17 @@ impl<W: World> Claim<'_, W> {
             self.world.sleep_until(next_read).await;
             let (found, read) = self.read().await?;
             if found.leader.is_free() {
-                witness!(ClaimOfFreed);
+                tracing::debug!(name: "claimed_once_freed", %host_id,
+                    "the owner of the host id has freed it: it is claimed");
                 return Ok((found, read.started));
             }
             if silence.observe(&found, read) != Change::Nothing {
                 return Err(self.in_use(&found));
             }
             if silence.is_dead() {
-                witness!(ClaimOfDead);
+                let (owner, generation) = (found.leader.host_name(), found.leader.generation());
+                tracing::debug!(name: "claimed_from_dead", %host_id, %owner, %generation,
+                    "the owner of the host id is dead: it is claimed");
                 return Ok((found, read.started));
             }
         }
@@ -273,7 +278,8 @@ impl<W: World> Claim<'_, W> {
         written.map_err(|error| self.not_written(error))?;
         let took = lease.claimed_at.since(read_started);
         if rules::is_too_slow(took, limit) {
-            witness!(ClaimTooSlow);
+            tracing::debug!(name: "claim_too_slow", %host_id, ?took, ?limit,
+                "the claim took so long that another host may own the host id");
             return Err(self.too_slow(took, limit));
         }
         Ok(lease)
@@ -340,15 +346,16 @@ impl<W: World> Claim<'_, W> {
         let mut timeout = timing.io().min(limit);
         loop {
             let written = self.write_sector(lease, &lease.leader, timeout).await;
-            if written.is_ok() {
+            let Err(error) = &written else {
                 return written;
-            }
+            };
             self.world.sleep(RETRY_DELAY).await;
             let left = limit_of_rewrite.saturating_sub(self.world.now().since(read_started));
             if left.is_zero() {
                 return written;
             }
-            witness!(ClaimWrittenAgain);
+            tracing::debug!(name: "claim_written_again", host_id = %lease.host_id, %error,
+                "the claim could not be written: it is written again");
             timeout = timing.io().min(left);
         }
     }
@@ -428,7 +435,8 @@ impl<W: World> Claim<'_, W> {
         lease.leader = next;
         lease.last_secs = next.timestamp_secs();
         lease.renewed_at = started;
-        witness!(ClaimRenewed);
+        tracing::debug!(name: "claim_renewed", host_id = %lease.host_id,
+            "the claim is renewed before it is confirmed");
         Ok(())
     }
 
@@ -478,14 +486,15 @@ impl<W: World> Claim<'_, W> {
         let host_id = self.claimant.host_id;
         let (owner, generation) = (by.leader.host_name(), by.leader.generation());
         if owner.same_text(&self.claimant.host_name.as_name()) {
-            witness!(ClaimOfTwin);
+            tracing::debug!(name: "claim_of_twin", %host_id, %owner, %generation,
+                "another host with this host's name claims or renews the host id");
             return ClaimError::Twin {
                 host_id,
                 owner,
                 generation,
             };
         }
-        witness!(ClaimInUse);
+        tracing::debug!(name: "claim_in_use", %host_id, %owner, %generation, "another host uses the host id");
         ClaimError::InUse {
             host_id,
             owner,

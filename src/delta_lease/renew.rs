@@ -9,7 +9,6 @@ use super::put_back::PutBack;
 use super::rules;
 use super::watch::ReadSpan;
 use crate::format::{Generation, HostBitmap, HostId, NameBytes};
-use crate::probe::witness;
 use crate::world::{ReadError, World, WriteError};
 
 /// Why a renewal was not good.
@@ -106,10 +105,10 @@ pub async fn renew<W: World>(
 
     rules::checked(check_own_sector(membership, lease, &scan))?;
     if !rules::may_renew(membership.expiry().is_held(world.now())) {
-        witness!(RenewalExpired);
-        return Err(RenewError::Expired {
-            host_id: lease.host_id,
-        });
+        let host_id = lease.host_id;
+        tracing::debug!(name: "renewal_expired", %host_id,
+            "the leases were lost before the renewal could be written");
+        return Err(RenewError::Expired { host_id });
     }
 
     let next = lease.next(world.clock_secs());
@@ -124,12 +123,14 @@ pub async fn renew<W: World>(
         .write_sector(world, lease.host_id, &next, note, bitmap, timeout)
         .await;
     if let Err(error) = rules::written(written) {
-        witness!(RenewalFailed);
+        tracing::debug!(name: "renewal_failed", host_id = %lease.host_id, %error,
+            "the write of a renewal failed: it may be on the disk");
         lease.leader_is_on_disk &= rules::is_known_after(&error);
         return Err(RenewError::Write(error));
     }
     if !lease.leader_is_on_disk {
-        witness!(RenewedAfterFailure);
+        tracing::debug!(name: "renewed_after_failure", host_id = %lease.host_id,
+            "a renewal succeeded after writes that failed");
     }
     lease.leader = next;
     lease.leader_is_on_disk = true;
@@ -158,7 +159,8 @@ fn check_own_sector<D: Clone + fmt::Debug>(
         && found.host_name() == ours.host_name()
         && !found.is_free();
     if rules::is_taken(is_ours) {
-        witness!(RenewalTakenOver);
+        tracing::debug!(name: "renewal_taken_over", %host_id, owner = %found.host_name(), generation = %found.generation(),
+            "the sector of this host shows another owner");
         let put_back = PutBack::of(host_id, found, ours.generation());
         return Err(put_back.map_or_else(
             || RenewError::TakenOver {
@@ -172,11 +174,13 @@ fn check_own_sector<D: Clone + fmt::Debug>(
     // Also after a write that failed: whichever version is there, its note is ours.
     let is_by_another = rules::is_by_another(lease.wrote(&record));
     if is_by_another && record.incarnation().is_some() {
-        witness!(RenewalOfTwin);
+        tracing::debug!(name: "renewal_of_twin", %host_id,
+            "another host with this host's id, name and generation renews the host id");
         return Err(RenewError::Twin { host_id });
     }
     if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
-        witness!(RenewalChanged);
+        tracing::debug!(name: "renewal_changed", %host_id,
+            "the sector of this host shows what this host did not write");
         return Err(RenewError::Changed { host_id });
     }
     Ok(())

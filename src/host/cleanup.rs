@@ -3,7 +3,6 @@
 use super::leases::LeaseTable;
 use crate::delta_lease::Membership;
 use crate::paxos_lease::{Settled, came_back, retract};
-use crate::probe::witness;
 use crate::world::World;
 
 /// Does the pending cleanups as they come: tried again after N, then every 2N, for as long as the
@@ -51,12 +50,12 @@ async fn clean_up_all<W: World, K: Copy + Ord>(
         let resource = cleanup.lease.resource;
         match retract(world, membership, &cleanup.lease, &cleanup.debt).await {
             Ok(settled) => {
-                witness!(DebtSettled);
                 let found = match settled {
                     Settled::TakenBack => "was taken back",
                     Settled::Void => "had left nothing of this host",
                 };
-                tracing::info!(%resource, found, "a lease that was left half-way is cleaned up");
+                tracing::info!(name: "cleanup_done", %resource, found,
+                    "a lease that was left half-way is cleaned up");
                 if table.completed(&key) {
                     table.observe(key, cleanup);
                 }

@@ -20,7 +20,6 @@ use super::loss::LossReason;
 use super::rules;
 use crate::delta_lease::Membership;
 use crate::paxos_lease::{VerifyError, verify};
-use crate::probe::witness;
 use crate::world::World;
 
 /// Reads the held leases of `table`, as they come and go, until the membership is lost.
@@ -106,8 +105,8 @@ async fn reread<W: World, K: Copy + Ord>(
     };
     // Its holder may have started to give it back meanwhile.
     if leases.lose(&key, &held) {
-        witness!(HeldNotThere);
         (held.on_loss)(&reason);
-        tracing::error!(%resource, %error, "a lease is not on its disk any more: its lock is lost");
+        tracing::error!(name: "held_not_there", %resource, %error,
+            "a lease is not on its disk any more: its lock is lost");
     }
 }

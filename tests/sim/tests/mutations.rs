@@ -8,9 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use disklease::__sim::probe::{Mutation, Mutations};
-
 use disklease_sim::fleet::{Budget, Seeds, cores, explain, run, run_on};
+use disklease_sim::mutations::{Mutation, Mutations};
 use disklease_sim::scenario::Profile;
 use disklease_sim::trial::run_seed;
 
