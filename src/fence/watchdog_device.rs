@@ -13,10 +13,17 @@ mod device;
 mod feeder;
 mod feeding;
 mod ioctl;
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a real watchdog, in real time"
+)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
-use super::watchdog::{HostWatchdog, WatchdogError};
+use super::watchdog::{HostWatchdog, WatchdogError, WatchdogErrorKind as Fault};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 use device::Device;
@@ -31,44 +38,48 @@ pub struct WatchdogDevice {
 }
 
 impl WatchdogDevice {
-    /// Sees whether there is such a device here that can do what is needed of it: opens it, sets its
-    /// timeout, stops it and closes it.
+    /// Sees whether there is such a device here that can do what is needed of it: opens the device, sets its
+    /// timeout, stops and closes it.
     ///
     /// # Errors
     ///
     /// If it is not so.
     pub fn probe(path: &Path, timing: Timing) -> Result<Self, WatchdogError> {
-        let (device, feeding) = Device::open(path, timing)?;
-        device.stop()?;
-        tracing::debug!(?path, timeout = ?feeding.timeout(), "the watchdog device can be used");
-        Ok(Self {
+        let this = Self {
             path: path.to_owned(),
             timing,
             feeder: None,
-        })
+        };
+        let (device, feeding) = Device::open(path, timing)?;
+        this.named(device.stop())?;
+        tracing::debug!(?path, timeout = ?feeding.timeout(), "the watchdog device can be used");
+        Ok(this)
+    }
+
+    /// Says which device it was.
+    fn named<T>(&self, result: Result<T, Fault>) -> Result<T, WatchdogError> {
+        result.map_err(|kind| WatchdogError::of_device(&self.path, None, kind))
     }
 }
 
 impl HostWatchdog for WatchdogDevice {
     fn arm(&mut self, expires_at: Timestamp) -> Result<(), WatchdogError> {
-        if let Some(feeder) = &self.feeder {
-            return feeder.extend(expires_at);
+        if self.feeder.is_none() {
+            let (device, feeding) = Device::open(&self.path, self.timing)?;
+            self.feeder = Some(self.named(Feeder::start(device, feeding, expires_at))?);
+            tracing::debug!(path = ?self.path, timeout = ?feeding.timeout(), "the watchdog device counts");
         }
-        let (device, feeding) = Device::open(&self.path, self.timing)?;
-        let feeder = Feeder::start(device, &self.path, feeding, expires_at)?;
-        self.feeder = Some(feeder);
-        tracing::debug!(path = ?self.path, timeout = ?feeding.timeout(), "the watchdog device counts");
-        Ok(())
+        self.extend(expires_at)
     }
 
     fn extend(&mut self, expires_at: Timestamp) -> Result<(), WatchdogError> {
         let feeder = self.feeder.as_ref();
-        feeder.map_or(Ok(()), |feeder| feeder.extend(expires_at))
+        self.named(feeder.map_or(Ok(()), |feeder| feeder.extend(expires_at)))
     }
 
     fn disarm(&mut self) -> Result<(), WatchdogError> {
         let feeder = self.feeder.take();
-        feeder.map_or(Ok(()), |feeder| feeder.stop())
+        self.named(feeder.map_or(Ok(()), |feeder| feeder.stop()))
     }
 }
 

@@ -148,7 +148,7 @@ impl Drop for WatchdogHold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::OsError;
+    use crate::fence::WatchdogErrorKind;
 
     #[derive(Clone, Debug, PartialEq, Eq)]
     enum Said {
@@ -167,10 +167,12 @@ mod tests {
         fn say(&self, said: Said) -> Result<(), WatchdogError> {
             self.said.lock().push(said);
             if *self.broken.lock() {
-                return Err(WatchdogError::DeviceNotFed {
-                    path: "/dev/watchdog".into(),
-                    error: OsError(5),
-                });
+                let kind = WatchdogErrorKind::FeederDied;
+                return Err(WatchdogError::of_device(
+                    "/dev/watchdog".as_ref(),
+                    None,
+                    kind,
+                ));
             }
             Ok(())
         }

@@ -20,9 +20,6 @@ use std::time::Duration;
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// A device with a shorter timeout would fire when a healthy host is busy.
-const SHORTEST: Duration = Duration::from_secs(3);
-
 /// A device is fed so many times in its timeout.
 const FEEDINGS: u32 = 4;
 
@@ -35,11 +32,17 @@ pub(super) struct Feeding {
 }
 
 impl Feeding {
+    /// A device with a shorter timeout would fire when a healthy host is busy.
+    pub(super) const SHORTEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+    /// The shortest F that goes with these times.
+    pub(super) const SHORTEST_FIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// From the timeout that the device has, if it goes with these times.
     pub(super) fn with(timeout: Duration, timing: Timing) -> Option<Self> {
         let fire = timing.fire_timeout().as_duration();
         let beyond = fire.checked_sub(timeout.saturating_mul(2))?;
-        (timeout >= SHORTEST).then_some(Self { timeout, beyond })
+        (timeout >= Self::SHORTEST_TIMEOUT).then_some(Self { timeout, beyond })
     }
 
     /// The timeout to ask a device for: whole seconds. `None` if F is too short for any.
@@ -50,14 +53,7 @@ impl Feeding {
         // sooner than F - 5t/4 after E. A quarter of what is left after the grace is for killing.
         let killing = part(fire.saturating_sub(timing.grace()).saturating_mul(3), 5);
         let whole = Duration::from_secs(half.min(killing).as_secs());
-        (whole >= SHORTEST).then_some(whole)
-    }
-
-    /// The shortest F that goes with these times.
-    pub(super) const SHORTEST_FIRE_TIMEOUT: Duration = Duration::from_secs(10);
-
-    pub(super) const fn shortest() -> Duration {
-        SHORTEST
+        (whole >= Self::SHORTEST_TIMEOUT).then_some(whole)
     }
 
     pub(super) fn longest(timing: Timing) -> Duration {
