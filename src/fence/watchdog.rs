@@ -32,12 +32,12 @@ pub trait HostWatchdog: Send + fmt::Debug {
     /// Takes half a second at most; nearly always some microseconds.
     ///
     /// To be called with the same time again when leases are lost and holders are left: a watchdog
-    /// whose clock stands still in suspend hears the right time so.
+    /// whose clock stands still in suspend learns the right time so.
     ///
     /// # Errors
     ///
     /// The watchdog does not work any more, and the host is likely to be reset soon, for the watchdog
-    /// has not heard that nobody holds anything. Each later call tries again; the first one that is
+    /// was not notified that nobody holds anything. Each later call tries again; the first one that is
     /// good says that the protection is back.
     fn extend(&mut self, expires_at: Timestamp) -> Result<(), WatchdogError>;
 
@@ -140,7 +140,7 @@ pub enum WatchdogErrorKind {
     )]
     Silent,
     /// What listens there does not speak wdmd's protocol.
-    #[error("is not wdmd, or damaged: it answered command {command}, which nobody has asked")]
+    #[error("is not wdmd, or damaged: it answered command {command}, which was not sent")]
     Nonsense {
         /// The command in its answer.
         command: u32,
@@ -163,13 +163,13 @@ pub enum WatchdogErrorKind {
         /// The lockspace's.
         ours: Duration,
     },
-    /// wdmd would reset this host though all is well: it wants to hear of a renewal longer before
+    /// wdmd would reset this host though all is well: it must be notified of a renewal longer before
     /// the leases expire than one is sure to come.
     #[error(
-        "would reset this host though all is well: wdmd looks every {test_interval:?}, and an io timeout of {io_timeout:?} leaves {spare:?} from the next renewal to the loss; use an io timeout of {needed:?} or more"
+        "would reset this host though all is well: wdmd checks every {test_interval:?}, and an io timeout of {io_timeout:?} leaves {spare:?} from the next renewal to the loss; use an io timeout of {needed:?} or more"
     )]
     IoTimeoutTooShort {
-        /// How often wdmd looks, and how long before the expiry it gives up.
+        /// How often wdmd checks, and how long before the expiry it gives up.
         test_interval: Duration,
         /// N.
         io_timeout: Duration,

@@ -1,12 +1,12 @@
 //! A watchdog device of this process alone.
 //!
-//! Looked at while the lockspace is joined, opened only while there are holders, and then fed by a
-//! thread that does nothing else: no storage, however it hangs, can stop it. If it dies, or the
-//! process does, the device goes on counting and resets the host.
+//! The device is tried while the lockspace is joined, opened only while there are holders, and then fed
+//! by a thread that does nothing else: no storage, however it hangs, can stop the feeding. If that thread
+//! or its process dies, the device goes on counting and resets the host.
 //!
-//! A device can be open once. It must be able to stop when it is told so ("magic close"), and only
+//! A device can be open once. It must be able to stop at a close that was announced ("magic close"), and only
 //! then: one that stops at every close is refused, since it would stop with the death of the
-//! process, and one that never stops is refused, as far as the kernel tells of it in sysfs, since it
+//! process, and one that never stops is refused, as far as sysfs shows it, since it
 //! would reset the host when the last holder has gone.
 
 mod device;
@@ -88,7 +88,7 @@ impl Drop for WatchdogDevice {
         if self.feeder.is_some() {
             tracing::error!(
                 path = ?self.path,
-                "the watchdog device was not told that nobody holds a lock here any more: this host will be reset"
+                "the watchdog device was not stopped though nobody holds a lock here any more: this host will be reset"
             );
         }
     }

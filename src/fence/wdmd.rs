@@ -11,7 +11,7 @@
 //! after the expiry, as long as wdmd is not held up itself.
 //!
 //! A connection that ends while its client is watched stays on wdmd's list, and nothing can take it
-//! off. So the end of the process resets the host, and [`Wdmd::disarm`] waits until wdmd has heard.
+//! off. So the end of the process resets the host, and [`Wdmd::disarm`] waits until wdmd has answered.
 
 mod connection;
 mod message;
@@ -56,7 +56,7 @@ pub struct Wdmd {
 }
 
 impl Wdmd {
-    /// Sees whether wdmd is there, has a device, agrees on the fire timeout, and would leave a
+    /// Checks whether wdmd is there, has a device, agrees on the fire timeout, and would leave a
     /// healthy host alone. `name` is for its log.
     ///
     /// # Errors
@@ -115,10 +115,10 @@ impl Wdmd {
         })
     }
 
-    /// wdmd gives up when less than a test interval is left. A healthy host hears of its next
+    /// wdmd gives up when less than a test interval is left. A healthy host sends its next
     /// renewal 2N after the last, and a little later.
     fn spare_the_healthy(&self, answer: &Message) -> Result<(), Fault> {
-        // While something fails wdmd looks more often, but the interval that it goes by stays.
+        // While something fails wdmd checks more often, but the interval that it goes by stays.
         let test_interval = answer.test_interval.max(test_interval(self.timing));
         let test_interval = Duration::from_secs(u64::from(test_interval));
         let too_coarse = |timing: Timing| {
@@ -141,7 +141,7 @@ impl Wdmd {
         })
     }
 
-    /// Has this client watched on a new connection, and waits until it is.
+    /// Has wdmd watch this client on a new connection, and waits until it does.
     fn begin(&mut self, expires_at: Timestamp, patience: Duration) -> Result<(), Fault> {
         let until = clock::now() + patience;
         let mut connection = self.connect(until)?;
@@ -154,8 +154,8 @@ impl Wdmd {
         self.keep(connection, confirmed)
     }
 
-    /// Keeps a connection that may be watched, whatever came of it: one that ends then can never be
-    /// stood down.
+    /// Keeps a connection that wdmd may watch, whatever came of it: a client whose connection ends then
+    /// can never be stood down.
     fn keep(&mut self, connection: Connection, told: Result<Message, Fault>) -> Result<(), Fault> {
         if !matches!(told, Err(Fault::Gone | Fault::Failed(_))) {
             self.connection = Some(connection);
@@ -170,14 +170,14 @@ impl Wdmd {
         Message::test_live(renewal_time, expire_time)
     }
 
-    /// Tells of a renewal on a connection that there is, and waits for nothing.
-    fn tell(&self, connection: &mut Connection, expires_at: Timestamp) -> Result<(), Fault> {
+    /// Reports a renewal on the connection that there is, and waits for nothing.
+    fn report(&self, connection: &mut Connection, expires_at: Timestamp) -> Result<(), Fault> {
         let now = clock::now();
         let answer = connection.answers();
         let waits_since = connection.waits_since();
         let live = [self.live_until(expires_at)];
         let sent = match waits_since {
-            // One that does not take anything gets no more: it will hear the newest when it does.
+            // A wdmd that takes nothing gets no more: it is sent the newest when it does.
             _ if connection.is_blocked() => connection.send(&[], now),
             Some(_) => connection.send(&live, now),
             None => connection.ask(&live, now),
@@ -211,7 +211,7 @@ impl Wdmd {
             tracing::info!(socket = ?self.socket, name = %self.name, "wdmd watches this host again");
             return Ok(());
         };
-        let told = self.tell(&mut connection, expires_at);
+        let told = self.report(&mut connection, expires_at);
         if !matches!(told, Err(Fault::Gone | Fault::Failed(_))) {
             self.connection = Some(connection);
         }
@@ -266,13 +266,13 @@ impl Drop for Wdmd {
             tracing::error!(
                 socket = ?self.socket,
                 name = %self.name,
-                "wdmd was not told that nobody holds a lock here any more: this host will be reset"
+                "wdmd still watches this host though nobody holds a lock here any more: this host will be reset"
             );
         }
     }
 }
 
-/// Seconds between two looks of a wdmd that has this fire timeout.
+/// Seconds between two checks of a wdmd that has this fire timeout.
 const fn test_interval(timing: Timing) -> u32 {
     match timing.fire_timeout().as_secs() {
         60.. => 10,

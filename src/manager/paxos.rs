@@ -413,17 +413,16 @@ impl PaxosManager {
     fn give_out(&self, guard: LockGuard, owner: u32) -> Result<LockGuard, AcquireError> {
         if guard.is_held() {
             tracing::info!(locks = ?guard, "acquired");
-            Ok(guard)
-        } else if guard.loss() == Some(LossReason::OwnerEnded) {
-            Err(AcquireError::OwnerGone {
+            return Ok(guard);
+        }
+        Err(match guard.loss() {
+            Some(LossReason::OwnerEnded) => AcquireError::OwnerGone {
                 pid: owner,
                 error: OsError(libc::ESRCH),
-            })
-        } else {
-            Err(AcquireError::LockspaceLost {
-                reason: self.lockspace.loss(),
-            })
-        }
+            },
+            Some(reason) if self.lockspace.is_held() => AcquireError::Lost { reason },
+            reason => AcquireError::LockspaceLost { reason },
+        })
     }
 }
 
@@ -452,7 +451,8 @@ mod tests {
         assert!(manager.give_out(guard(), 1).unwrap().is_held());
         let guard = guard();
         lockspace.membership().expiry().lose();
-        let lost = AcquireError::LockspaceLost { reason: None };
+        let reason = Some(LossReason::NotRenewed);
+        let lost = AcquireError::LockspaceLost { reason };
         assert_eq!(manager.give_out(guard, 1).unwrap_err(), lost);
     }
 }

@@ -20,7 +20,7 @@ const FOOD: &[u8] = b"\0";
 /// Lets the next close stop the device.
 const MAGIC: &[u8] = b"V";
 
-/// One that counts. Dropped without [`stop`](Self::stop) it goes on, and resets the host.
+/// A device that counts. Dropped without [`stop`](Self::stop) it goes on, and resets the host.
 #[derive(Debug)]
 pub(super) struct Device {
     file: File,
@@ -75,7 +75,7 @@ impl Device {
             return Err(Fault::Lacks(lack));
         }
         let secs = i32::try_from(wish.as_secs()).unwrap_or(i32::MAX);
-        // One that refuses it may have a timeout that will do.
+        // A device that refuses the timeout may have one that will do.
         let refused = ioctl::set_timeout(&self.file, secs).err();
         let got = ioctl::timeout(&self.file).map_err(|errno| not_fed(refused.unwrap_or(errno)))?;
         let got = Duration::from_secs(u64::try_from(got).unwrap_or(0));
@@ -99,7 +99,7 @@ impl Device {
     /// Stops and closes the device.
     ///
     /// A child that was forked meanwhile has it open too, so that our close alone is none: the device is
-    /// also told to stop at once. Not each device can do that, and with one that cannot nobody here
+    /// also disabled at once. Not each device can do that, and with one that cannot nobody here
     /// knows whether it has stopped.
     pub(super) fn stop(self) -> Result<(), Fault> {
         let may_stop = self.write(MAGIC);
@@ -135,7 +135,7 @@ fn not_opened(error: &io::Error) -> Fault {
     }
 }
 
-/// What the kernel tells against the device at `path` before it is opened, as it must be asked: once
+/// What sysfs shows against the device at `path` before it is opened, as it must be asked: once
 /// opened, one that cannot be stopped counts for ever, and would reset the host; and one that counts
 /// already is stopped by a close. Where there is no sysfs nothing is known of it.
 fn unusable_unopened(path: &Path) -> Option<Fault> {
@@ -146,7 +146,7 @@ fn unusable_unopened(path: &Path) -> Option<Fault> {
     counts.then_some(Fault::CountsAlready)
 }
 
-/// What the kernel tells of a watchdog device without its being opened.
+/// What sysfs shows of a watchdog device without its being opened.
 fn attribute(path: &Path, name: &str) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     if !metadata.file_type().is_char_device() {

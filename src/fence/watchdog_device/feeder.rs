@@ -25,7 +25,7 @@ pub(super) struct Feeder {
 struct Shared {
     path: PathBuf,
     feeding: Feeding,
-    /// Nanoseconds of the clock: from then on it is not fed. Moved without waiting for the thread.
+    /// Nanoseconds of the clock: from then on the device is not fed. Moved without waiting for the thread.
     end: AtomicU64,
     alive: AtomicBool,
     state: Mutex<State>,
@@ -42,7 +42,7 @@ struct State {
 /// Why the device was not fed when that was last due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Unfed {
-    /// It could not be.
+    /// The device did not take it.
     Failed(Fault),
     /// Holders of lost leases have not stopped.
     Ended,
@@ -95,7 +95,7 @@ impl Feeder {
         if !shared.alive.load(Ordering::Acquire) {
             return Err(Fault::FeederDied);
         }
-        // While it is locked the thread is feeding; how that ended the next call tells.
+        // While the state is locked the thread is feeding; the next call shows how that ended.
         match shared.state.try_lock().as_deref() {
             Some(State {
                 unfed: Some(Unfed::Failed(error)),
@@ -153,7 +153,7 @@ impl Shared {
     }
 }
 
-/// Tells, also when the thread panics, that nobody feeds any more.
+/// Shows, also when the thread panics, that nobody feeds any more.
 struct Death<'a>(&'a Shared);
 
 impl Drop for Death<'_> {

@@ -1,7 +1,7 @@
 //! When a device is fed, and for how long at most it lasts.
 //!
 //! Let E be when the leases are lost, and t the device's own timeout. The device is fed only while
-//! the clock shows less than E + F - 2t. The feeder may be held up between its look at the clock
+//! the clock shows less than E + F - 2t. The feeder may be held up between its reading of the clock
 //! and its write, but not for longer than t: by then the device has fired. So the last feeding is
 //! before E + F - t, and the device fires before **E + F**, whatever held the feeder up. With t = F,
 //! fed until E, a feeder that is held up could put the reset off to nearly E + 2F.
@@ -13,7 +13,7 @@
 //!
 //! t is as long as possible, for it is also how long a healthy host may be too busy to feed. It is
 //! F / 2 at most, so that a device is fed until E at least; and so short that the device does not
-//! fire before there was time to kill a process that did not stop, which begins at E + grace.
+//! fire before there was time to kill a process that did not stop, which starts at E + grace.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ impl Connection {
             match rustix::net::connect(&socket, &address) {
                 Ok(()) => break,
                 Err(Errno::INTR) => {}
-                // Others wait to be accepted; nothing tells when there is room.
+                // Others wait to be accepted; nothing shows when there is room.
                 Err(Errno::AGAIN) if clock::now() < until => wait(&mut [], CONNECT_INTERVAL)?,
                 Err(errno) => return Err(unreachable(errno)),
             }
@@ -75,7 +75,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether something is left of what was to be sent.
+    /// Whether a part of what was to be sent is still unsent.
     pub(super) const fn is_blocked(&self) -> bool {
         !self.unsent.is_empty()
     }
@@ -87,7 +87,7 @@ impl Connection {
 
     /// The next message.
     ///
-    /// When the time was over, what has come of it is kept for the next call.
+    /// When the time has passed, the part that has come is kept for the next call.
     pub(super) fn receive(&mut self, until: Timestamp) -> Result<Message, Fault> {
         loop {
             let rest = self.received.get_mut(self.received_len..);
@@ -159,7 +159,7 @@ fn fault_of(errno: Errno) -> Fault {
     }
 }
 
-/// Waits for one of `fds`, or until the time is over.
+/// Waits for one of `fds`, or until the time has passed.
 fn wait(fds: &mut [PollFd<'_>], time: Duration) -> Result<(), Fault> {
     let time = Timespec::try_from(time).map_err(|_| fault_of(Errno::INVAL))?;
     match poll(fds, Some(&time)) {

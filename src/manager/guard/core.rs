@@ -192,7 +192,8 @@ impl Core {
     }
 
     pub(super) fn reason(&self) -> Option<LossReason> {
-        self.state.lock().reason.clone()
+        let known = self.state.lock().reason.clone();
+        known.or_else(|| self.lockspace().and_then(Lockspace::loss))
     }
 
     pub(super) const fn event(&self) -> &OwnedFd {
@@ -418,10 +419,12 @@ impl OwnerEnd for Core {
         let Some(_until_done) = self.claim_giving() else {
             return;
         };
+        let loss = self.lockspace().and_then(Lockspace::loss);
+        let loss = loss.unwrap_or(LossReason::OwnerEnded);
         let mut state = self.state.lock();
         let unheard = state.reason.is_none().then(|| {
-            state.reason = Some(LossReason::OwnerEnded);
-            self.tell(&mut state, LockEvent::Lost(LossReason::OwnerEnded));
+            state.reason = Some(loss.clone());
+            self.tell(&mut state, LockEvent::Lost(loss));
             (std::mem::take(&mut state.callbacks), state.deed.take())
         });
         let hooks = std::mem::take(&mut state.on_owner_end);
