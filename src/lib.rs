@@ -151,8 +151,10 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
-pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
+pub use delta_lease::{
+    ClaimError, DeltaReleaseError, DeltaSectorError, HostIdLoss, HostState, PutBack,
+};
+pub use fence::{DeviceLack, WatchdogError, WatchdogErrorKind, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};

@@ -93,7 +93,9 @@ pub enum ClaimError {
     Sector(#[from] DeltaSectorError),
     /// Another host owns the id: its sector changed while we waited, or came to hold another name
     /// than ours.
-    #[error("host id {host_id} is in use by host \"{owner}\" (generation {generation})")]
+    #[error(
+        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
+    )]
     InUse {
         /// The id.
         host_id: HostId,
@@ -103,11 +105,11 @@ pub enum ClaimError {
         generation: Generation,
     },
     /// After the claim was written the sector shows what was there before.
-    #[error("{0}")]
+    #[error("{0}; try again when nobody does that any more")]
     PutBack(PutBack),
     /// Another process under the same name claims or renews the id.
     #[error(
-        "host id {host_id} is claimed or renewed by another host with the same name \"{owner}\" (generation {generation})"
+        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
     )]
     Twin {
         /// The id.
@@ -118,20 +120,21 @@ pub enum ClaimError {
         generation: Generation,
     },
     /// The sector could not be written.
-    #[error("the delta lease of host {host_id} cannot be written at byte {offset}: {error}")]
+    #[error("the host id cannot be claimed at byte {offset}: {error}")]
     Write {
         /// The id.
         host_id: HostId,
         /// Where its sector lies on the disk.
         offset: u64,
         /// Why.
+        #[source]
         error: WriteError,
     },
     /// From the read of the sector to the end of the write it took longer than the delay in which another
     /// host must be able to see the write; or a claim was to be renewed long after it was last written.
     /// Another host may own the id now.
     #[error(
-        "the storage is too slow to take host id {host_id}: {took:?} went by between two steps of the claim, {limit:?} are allowed"
+        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
         /// The id.
@@ -142,7 +145,7 @@ pub enum ClaimError {
         limit: Duration,
     },
     /// The generation cannot be raised any more.
-    #[error("the generation of host id {host_id} is used up")]
+    #[error("the generation of the host id is used up: use another id")]
     GenerationsUsedUp {
         /// The id.
         host_id: HostId,

@@ -6,7 +6,7 @@ use crate::paxos_lease::{Settled, came_back, retract};
 use crate::world::World;
 
 /// Does the pending cleanups as they come: tried again after N, then every 2N, for as long as the
-/// join lives. A lease that was cleaned up is observed every 2N until 8N + F are over.
+/// member host lives. A lease that was cleaned up is observed every 2N until 8N + F have passed.
 pub async fn reconcile<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -56,11 +56,9 @@ async fn clean_up_all<W: World, K: Copy + Ord>(
                 };
                 tracing::info!(name: "cleanup_done", %resource, found,
                     "a lease that was left half-way is cleaned up");
-                if table.completed(&key) {
-                    table.observe(key, cleanup);
-                }
+                table.cleaned_up(&key);
             }
-            // A device that is gone is tried for as long as the join lives.
+            // A device that is gone is tried for as long as the member host lives.
             Err(error) if table.failed(&key, &error) => {
                 tracing::warn!(%resource, %error, "a lease that was left half-way is not cleaned up yet: it is tried again and again");
             }
