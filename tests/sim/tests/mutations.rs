@@ -22,7 +22,7 @@ const TABLE: &[(Profile, u64, &[Mutation])] = &[
     (Profile::Moves, 40_000, MOVES),
     (Profile::Fences, 40_000, FENCES),
     (Profile::Operators, 10_000, OPERATORS),
-    (Profile::PutBack, 40_000, PUT_BACK),
+    (Profile::PutBack, 10_000, PUT_BACK),
     (Profile::Frozen, 5000, FROZEN),
 ];
 
