@@ -32,6 +32,7 @@ pub enum DeltaReleaseError {
         /// The id.
         host_id: HostId,
         /// Why; after a time-out the write may still land, which is then a late but good release.
+        #[source]
         error: WriteError,
     },
 }

@@ -16,6 +16,7 @@ mod ioctl;
 #[cfg(test)]
 #[allow(
     clippy::disallowed_methods,
+    clippy::multiple_unsafe_ops_per_block,
     clippy::print_stdout,
     reason = "a real watchdog, in real time"
 )]

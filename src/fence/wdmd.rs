@@ -17,6 +17,7 @@ mod connection;
 mod message;
 #[cfg(test)]
 #[allow(
+    clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "a real watchdog, in real time"

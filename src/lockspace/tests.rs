@@ -113,7 +113,9 @@ fn check_guard(guard: &LockGuard, expected: &LossReason) {
     assert_eq!(guard.loss().as_ref(), Some(expected));
     let said = guard.verify().unwrap_err().to_string();
     assert!(said.contains(&expected.to_string()), "{said}");
-    let told = wait_until("its event", SOON, || guard.next_event());
+    // On a busy machine there may have been a warning.
+    let is_loss = |event: &LockEvent| matches!(event, LockEvent::Lost(_));
+    let told = wait_until("its event", SOON, || guard.next_event().filter(is_loss));
     assert_eq!(told, LockEvent::Lost(expected.clone()));
     assert_eq!(guard.loss().as_ref(), Some(expected));
 }
@@ -130,7 +132,10 @@ fn all_are_lost(id: u64, lose: impl FnOnce(&Host), is_it: fn(&LossReason) -> boo
     assert!(is_it(&reason), "{reason}");
     assert_eq!(host.lockspace.loss().as_ref(), Some(&reason));
     let refusal = host.refusal();
-    assert!(refusal.contains(&reason.to_string()), "{refusal}");
+    // An acquire sees by itself that the path names another lockspace, or none.
+    let is_named = refusal.contains(&reason.to_string())
+        || reason == LossReason::LockspaceReplaced && refusal.contains("was removed or replaced");
+    assert!(is_named, "{refusal}");
     check_guard(&guard, &reason);
     assert_eq!(told.recv_timeout(SOON), Ok(reason.clone()));
     // The renewals end a little later, and have nothing else to say.

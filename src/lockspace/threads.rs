@@ -41,7 +41,7 @@ impl Threads {
     fn start_with_callbacks(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
         let of_callbacks = Arc::clone(shared);
         let callbacks = Stoppable::start("dl-callbacks", move |stop| {
-            run_callbacks(&of_callbacks, stop)
+            run_callbacks(&of_callbacks, stop);
         })?;
         let of_renewal = Arc::clone(shared);
         match Stoppable::start("dl-renewal", move |stop| renew(&of_renewal, stop, lease)) {

@@ -100,8 +100,7 @@ fn an_id_that_was_taken_is_lost_at_once() {
         let error = renew(&rig, &member).unwrap_err();
         let is_taken = matches!(
             error,
-            RenewError::Lost(HostIdLoss::TakenOver { .. })
-                | RenewError::Lost(HostIdLoss::PutBack(_))
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
         );
         assert!(is_taken && error.is_fatal(), "{error}");
         assert_eq!(writes(&rig), before);
@@ -176,8 +175,7 @@ fn after_a_failed_renewal_each_of_generation_name_and_time_tells_of_another() {
         let error = renew(&rig, &member).unwrap_err();
         let is_taken = matches!(
             error,
-            RenewError::Lost(HostIdLoss::TakenOver { .. })
-                | RenewError::Lost(HostIdLoss::PutBack(_))
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
         );
         assert!(is_taken, "{error}");
         assert_eq!(rig.delta(1).leader, theirs);
