@@ -66,9 +66,7 @@ pub use acquire::{AcquireFailure, acquire};
 pub use area::{LeaseArea, LeaseShape};
 pub use copied::has_ended_elsewhere;
 pub use error::{AcquireError, GiveBackError, LeaseIoError, VerifyError};
-pub use give_back::{
-    Debt, HandoverEnd, Settled, came_back, hand_over, release, release_with_note, retract,
-};
+pub use give_back::{Debt, HandoverEnd, Settled, came_back, hand_over, release, retract};
 pub use held::HeldLease;
 pub use holder::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use holding::{Expected, Holding, Passage, Patience};

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use disklease::libvirt::{LOCKSPACE_NAME, lease_name};
 use disklease::{
-    AcquireError, DeltaSectorError, LeaseDirectory, LockManager as _, ReleaseError, WaitLimit,
+    AcquireError, AcquireErrorKind, DeltaSectorError, LeaseDirectory, LockManager as _,
+    ReleaseErrorKind, WaitLimit,
 };
 use serde_json::{Value, json};
 
@@ -219,7 +220,9 @@ fn our_turns(host: &Host, command: &Value) -> Result<Party, String> {
                 match guard.release() {
                     Ok(()) => {}
                     // The same machine: it is tried again, and nobody gets the lease before.
-                    Err(ReleaseError::Lease { .. }) => party.refused("release not written"),
+                    Err(error) if matches!(error.kind(), ReleaseErrorKind::Lease(_)) => {
+                        party.refused("release not written");
+                    }
                     Err(error) => return Err(format!("release: {error}")),
                 }
                 pause(REST);
@@ -235,17 +238,17 @@ fn our_turns(host: &Host, command: &Value) -> Result<Party, String> {
 
 /// What sort of refusal it is, if it is one.
 fn kind(error: &AcquireError) -> Result<&'static str, String> {
-    match error {
-        AcquireError::Held { .. } => Ok("held"),
-        AcquireError::Contended { .. } => Ok("contended"),
-        AcquireError::NotSettled { .. } => Ok("not settled"),
+    match error.kind() {
+        AcquireErrorKind::Held(_) => Ok("held"),
+        AcquireErrorKind::Contended { .. } => Ok("contended"),
+        AcquireErrorKind::CleanupPending => Ok("cleanup pending"),
         // A machine that stands still for a second: nothing was locked.
-        AcquireError::Lease { .. } => Ok("lease not read or written"),
-        AcquireError::OwnerUnreadable {
+        AcquireErrorKind::Lease(_) => Ok("lease not read or written"),
+        AcquireErrorKind::OwnerUnreadable {
             error: DeltaSectorError::Read { .. },
             ..
         } => Ok("owner not read"),
-        other => Err(format!("acquire: {other}")),
+        _ => Err(format!("acquire: {error}")),
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use disklease::format::{LeaseVersion, LockspaceName, ResourceName};
 use disklease::libvirt::{HoldState, LeasePlace, LeaseState, parse_state, state_string};
-use disklease::{HandoverAnswer, HandoverToken, LockState};
+use disklease::{HandoverAnswer, HandoverToken, SuspendedLocks};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -83,8 +83,8 @@ proptest! {
             }
             Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control)),
         }
-        if let Ok(state) = LockState::from_bytes(&bytes) {
-            prop_assert_eq!(LockState::from_bytes(&state.to_bytes()), Ok(state));
+        if let Ok(state) = SuspendedLocks::from_bytes(&bytes) {
+            prop_assert_eq!(SuspendedLocks::from_bytes(&state.to_bytes()), Ok(state));
         }
     }
 

@@ -12,7 +12,7 @@ pub const LOCKSPACE_NAME: &str = "__LIBVIRT__DISKS__";
 /// [`LOCKSPACE_NAME`] as the name of a lockspace.
 #[must_use]
 pub fn lockspace_name() -> LockspaceName {
-    LockspaceName::from_disk(padded(LOCKSPACE_NAME))
+    LockspaceName::from_disk(padded(LOCKSPACE_NAME.as_bytes()))
 }
 
 /// The name of the lease for the disk at `path`, and of the file that holds it: the MD5 of the
@@ -23,13 +23,13 @@ pub fn lockspace_name() -> LockspaceName {
 #[must_use]
 pub fn lease_name(path: &Path) -> ResourceName {
     let digest = Md5::digest(path.as_os_str().as_encoded_bytes());
-    ResourceName::from_disk(padded(&Hex(&digest).to_string()))
+    ResourceName::from_disk(padded(Hex(&digest).to_string().as_bytes()))
 }
 
-/// `text` in a name field. Both texts above are shorter than a field.
-fn padded(text: &str) -> NameBytes {
-    let mut bytes = [0; 48];
-    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+/// `text`, which is no longer than that, in a name field.
+pub(super) fn padded(text: &[u8]) -> NameBytes {
+    let mut bytes = [0; LockspaceName::MAX_LEN];
+    for (to, &from) in bytes.iter_mut().zip(text) {
         *to = from;
     }
     NameBytes::new(bytes)

@@ -5,9 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::lockspace::{JoinErrorKind, Lockspace};
-use disklease::{
-    AcquireError, HostId, LeaseDirectory, LockGuard, LockManager as _, PaxosManager, WaitLimit,
-};
+use disklease::{HostId, LeaseDirectory, LockGuard, LockManager as _, PaxosManager, WaitLimit};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use serde_json::{Value, json};
 
@@ -188,7 +186,7 @@ impl Guest {
                 }
                 pause(REST);
             }
-            Err(AcquireError::Held { .. }) => pause(RETRY),
+            Err(error) if error.holder().is_some() => pause(RETRY),
             Err(error) => {
                 let lock = json!({"disk": number, "host": self.host_id});
                 self.trouble("refused", lock, &error.to_string());

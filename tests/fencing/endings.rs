@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use disklease::inspect::{LeaseDirectoryStatus, StatusOptions, Watch};
 use disklease::{
     DeltaReleaseError, HostState, LeaseDirectory, LeaveError, LockGuard, LockManager as _,
-    PaxosManager, ReleaseError, WaitLimit, WriteError,
+    PaxosManager, ReleaseErrorKind, WaitLimit, WriteError,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -137,7 +137,7 @@ fn end(how: &str, manager: PaxosManager, guard: LockGuard) {
         "release and leave" => {
             let begun = Instant::now();
             let error = guard.release().unwrap_err();
-            let is_told = matches!(error, ReleaseError::Lease { .. });
+            let is_told = matches!(error.kind(), ReleaseErrorKind::Lease(_));
             tell("release", begun, is_told, &error.to_string());
             leave(manager);
         }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::{
-    Access, Callback, FailureAction, Helper, LockEvent, LockGuard, LockManager, LockRequest, Means,
-    Owner, die_with_this_thread,
+    Access, FailureAction, FailureMeans, HelperProgram, LockEvent, LockGuard, LockManager,
+    LockRequest, LossCallback, Owner, die_with_this_thread,
 };
 use rustix::process::Pid;
 
@@ -64,8 +64,8 @@ fn entry() {
     let (host, leases, how) = (words[0].parse().unwrap(), dir.join(words[1]), words[2]);
     let manager = join(&leases, &dir, host, &format!("host{host}"));
     let action = || match how {
-        "helper" => FailureAction::Pause(Means::Helper(
-            Helper::new("/bin/sh")
+        "helper" => FailureAction::Pause(FailureMeans::ByHelper(
+            HelperProgram::new("/bin/sh")
                 .arg("-c")
                 .arg(format!(
                     "echo $0 > {}; sleep 60",
@@ -73,7 +73,7 @@ fn entry() {
                 ))
                 .append_action(),
         )),
-        "callback" => FailureAction::Callback(Callback::new(|_| {
+        "callback" => FailureAction::Callback(LossCallback::new(|_| {
             say("called");
             thread::sleep(Duration::from_secs(60));
         })),

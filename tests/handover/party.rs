@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use disklease::{
-    Accepted, HandedOver, HandoverAnswer, HandoverError, HandoverToken, LockGuard,
-    LockManager as _, LockState, Offer, Verdict, WaitLimit,
+    Accepted, HandedOver, HandoverAnswer, HandoverError, HandoverOutcome, HandoverToken, LockGuard,
+    LockManager as _, Offer, SuspendedLocks, WaitLimit,
 };
 use serde_json::{Value, json};
 
@@ -96,8 +96,8 @@ impl Guest {
                 let answer = answer.map_err(|error| told(&error))?;
                 let verdict = self.handed_over.as_ref().unwrap().confirm(&answer);
                 match verdict.map_err(|error| told(&error))? {
-                    Verdict::Started => Ok("started".into()),
-                    Verdict::Declined => Ok("declined".into()),
+                    HandoverOutcome::Started => Ok("started".into()),
+                    HandoverOutcome::Declined => Ok("declined".into()),
                 }
             }
             "accept" => {
@@ -133,7 +133,7 @@ impl Guest {
                 Ok(state.map_err(|error| told(&error))?.to_string().into())
             }
             "resume" => {
-                let state: LockState = text(command, "state").parse().unwrap();
+                let state: SuspendedLocks = text(command, "state").parse().unwrap();
                 let guard = host.manager().resume(&state, disk(DISK));
                 let guard = guard.map_err(|error| told(&error))?;
                 let version = version_of(&guard);

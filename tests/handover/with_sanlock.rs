@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use disklease::libvirt::{HoldState, lease_name, parse_state};
-use disklease::{LockManager as _, LockState};
+use disklease::{LockManager as _, SuspendedLocks};
 
 use super::party::{DISK, LIMIT, Place};
 use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, disk, join};
@@ -96,7 +96,7 @@ fn state_strings_go_both_ways_and_a_guest_that_ran_elsewhere_is_refused() {
     assert_eq!(read[0].name.to_string(), name);
     assert_eq!(read[0].places[0].path, path);
     assert!(matches!(read[0].hold, HoldState::Version(version) if version.get() == 2));
-    let theirs: LockState = told.parse().unwrap();
+    let theirs: SuspendedLocks = told.parse().unwrap();
     assert_eq!(theirs.to_string(), told);
     assert_eq!(setting.client.release(&resource), Ok(()));
     let error = ours.resume(&state, disk(DISK)).unwrap_err();

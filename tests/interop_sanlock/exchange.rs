@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disklease::format::LeaseVersion;
-use disklease::{AcquireError, LockGuard, LockManager as _, OwnerSeen, PaxosManager, WaitLimit};
+use disklease::{LockGuard, LockManager as _, OwnerSeen, PaxosManager, WaitLimit};
 
 use crate::setup::{LIMIT, Lease, OUR_ID, SANLOCK_ID, SANLOCK_NAME, Sanlock};
 use disklease_fixtures::host_process::{monotonic_secs, timed};
@@ -106,9 +106,8 @@ pub(crate) fn refusal(lease: &Lease, ours: &PaxosManager) -> OwnerSeen {
     let error = refused.expect_err("sanlock holds it");
     println!("time: refusal by us {took:?}: {error}");
     assert!(took < REFUSAL, "{took:?}: {error}");
-    let AcquireError::Held { holder, .. } = &error else {
-        panic!("not held by a host: {error}");
-    };
+    let holder = error.holder();
+    let holder = holder.unwrap_or_else(|| panic!("not held by a host: {error}"));
     let owner = owner_on_disk(lease);
     assert_eq!(u64::from(holder.host_id), SANLOCK_ID);
     assert_eq!(holder.host_name.text(), SANLOCK_NAME.as_bytes());

@@ -1,6 +1,6 @@
 //! A shared holder of sanlock's keeps our exclusive acquire out.
 
-use disklease::{AcquireError, LockManager as _};
+use disklease::{AcquireErrorKind, LockManager as _};
 
 use crate::DISK;
 use crate::exchange::{HANDOVER, REFUSAL, owner_on_disk};
@@ -23,7 +23,7 @@ fn a_sharer_keeps_us_out_until_it_releases() {
     let error = refused.expect_err("sanlock shares it");
     println!("time: refusal by us {took:?}: {error}");
     assert!(took < REFUSAL, "{took:?}");
-    let AcquireError::HeldShared { hosts, .. } = &error else {
+    let AcquireErrorKind::HeldShared { hosts } = error.kind() else {
         panic!("not shared: {error}");
     };
     let hosts: Vec<(u64, u64)> = hosts

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use disklease::libvirt::lease_name;
-use disklease::{AcquireError, LeaseFault, LockManager as _, WaitLimit};
+use disklease::{LeaseFault, LockManager as _, WaitLimit};
 
 use crate::{lease_of, shared_dir, shared_host};
 use disklease_fixtures::host::{bytes_of, disks, overwrite, set_age, timed};
@@ -16,8 +16,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(62);
 
 fn fault_of(disk: &str, wait: WaitLimit) -> LeaseFault {
     match shared_host().acquire(disks(&[disk]).wait(wait)) {
-        Err(AcquireError::Lease { fault, .. }) => fault,
-        Err(other) => panic!("{other}"),
+        Err(error) => error.fault().unwrap_or_else(|| panic!("{error}")).clone(),
         Ok(_) => panic!("{disk} was acquired"),
     }
 }
@@ -117,9 +116,7 @@ fn what_was_in_use_or_is_not_empty_is_not_replaced() {
         file.set_modified(later).unwrap();
 
         let error = shared_host().acquire(disks(&[&disk])).unwrap_err();
-        let AcquireError::Lease { fault, .. } = error else {
-            panic!("{name}: {error}");
-        };
+        let fault = error.fault().unwrap_or_else(|| panic!("{name}: {error}"));
         assert!(
             matches!(fault, LeaseFault::TooShort { .. }),
             "{name}: {fault}"

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use disklease::{AcquireError, DirectoryError, LeaseDirectory, LockManager as _, PaxosManager};
+use disklease::{AcquireErrorKind, DirectoryError, LeaseDirectory, LockManager as _, PaxosManager};
 
 use disklease_fixtures::fuse_storage::Mount;
 use disklease_fixtures::host::{
@@ -31,8 +31,11 @@ fn a_directory_that_is_mounted_over_gives_no_lease() {
 
     fs::rename(&leases, &aside).unwrap();
     let refused = |disk: &str| match host.acquire(disks(&[disk])) {
-        Err(AcquireError::Directory { error }) => error,
-        other => panic!("{other:?}"),
+        Err(error) => match error.kind() {
+            AcquireErrorKind::Directory(error) => error.clone(),
+            _ => panic!("{error}"),
+        },
+        Ok(guard) => panic!("{guard:?}"),
     };
     // As where it was unmounted: what it was mounted on is empty.
     fs::create_dir(&leases).unwrap();

@@ -1,6 +1,6 @@
 //! What the manager with leases compares when locks are resumed or accepted.
 
-use disklease::{AcquireError, LeaseFault, LockManager as _, TokenError};
+use disklease::{AcquireErrorKind, LeaseFault, LockManager as _, TokenError};
 
 use super::{shared_dir, shared_host};
 use disklease_fixtures::host::{disks, request};
@@ -19,10 +19,11 @@ fn a_resume_that_one_disk_forbids_leaves_the_others_as_they_were() {
             .release()
             .unwrap();
         let refused = host.resume(&state, disks(&names)).unwrap_err();
-        let AcquireError::NotAsLeft { locked, change, .. } = &refused else {
+        let AcquireErrorKind::NotAsLeft(change) = refused.kind() else {
             panic!("{refused}");
         };
-        assert!(locked.to_string().contains(in_the_way), "{refused}");
+        let locked = refused.locked().unwrap().to_string();
+        assert!(locked.contains(in_the_way), "{refused}");
         assert_eq!(change.taken_by.as_ref().unwrap().host_id.get(), 1);
         // Each of the others goes on by itself.
         for name in names.iter().filter(|name| *name != in_the_way) {
@@ -50,7 +51,7 @@ fn a_state_is_for_its_own_locks_all_of_them_and_no_others() {
     ] {
         let refused = host.resume(&state, disks(names)).unwrap_err();
         assert!(
-            matches!(refused, AcquireError::OtherLocks { .. }),
+            matches!(refused.kind(), AcquireErrorKind::OtherLocks),
             "{refused}"
         );
     }
@@ -58,7 +59,7 @@ fn a_state_is_for_its_own_locks_all_of_them_and_no_others() {
     let shared = state.to_string().replace(":0:1", ":0:SH").parse().unwrap();
     let refused = host.resume(&shared, disks(&[one, two])).unwrap_err();
     assert!(
-        matches!(refused, AcquireError::VersionUnknown { .. }),
+        matches!(refused.kind(), AcquireErrorKind::VersionUnknown),
         "{refused}"
     );
     // Without names, by the paths of the state.
@@ -78,12 +79,12 @@ fn what_does_not_fit_into_a_token_is_not_offered() {
     guard.release().unwrap();
     let refused = host.accept(&token, disks(&names[..19])).unwrap_err();
     assert!(
-        matches!(refused, AcquireError::OtherLocks { .. }),
+        matches!(refused.kind(), AcquireErrorKind::OtherLocks),
         "{refused}"
     );
     let refused = host.accept(&token, disks(&names[..20])).unwrap_err();
     assert!(
-        matches!(refused, AcquireError::NotHandedOver { .. }),
+        matches!(refused.kind(), AcquireErrorKind::NotHandedOver { .. }),
         "{refused}"
     );
 
@@ -111,9 +112,7 @@ fn a_lease_that_is_expected_is_not_made_anew() {
             file.set_modified(long_ago).unwrap();
         }
         let refused = host.resume(&state, disks(&[&disk])).unwrap_err();
-        let AcquireError::Lease { fault, .. } = &refused else {
-            panic!("{refused}");
-        };
+        let fault = refused.fault().unwrap_or_else(|| panic!("{refused}"));
         // Whoever would repair it waits for it to be old enough.
         let is_repaired = matches!(fault, LeaseFault::BeingCreated { .. });
         assert!(!is_repaired, "{refused}");

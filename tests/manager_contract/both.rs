@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use disklease::format::{LockspaceName, ResourceName};
-use disklease::manager::{Locked, ManagerKind};
 use disklease::{
-    Access, AcquireError, HandoverAnswer, HandoverError, HandoverToken, LeaseSpec, LockGuard,
-    LockManager, LockRequest, LockState, NopManager, PaxosManager, TokenError, Verdict, WaitLimit,
+    Access, AcquireError, AcquireErrorKind, HandoverAnswer, HandoverError, HandoverOutcome,
+    HandoverToken, LeaseSpec, LockGuard, LockManager, LockRequest, Locked, ManagerKind, NopManager,
+    PaxosManager, SuspendedLocks, TokenError, WaitLimit,
 };
 
 use super::shared_host;
@@ -27,14 +27,13 @@ fn with_each(test: impl Fn(&dyn LockManager)) {
 #[test]
 fn managers_and_guards_go_where_an_embedder_needs_them() {
     fn send_and_sync<T: Send + Sync + 'static>() {}
-    fn send<T: Send + 'static>() {}
     send_and_sync::<Arc<dyn LockManager>>();
     send_and_sync::<Box<dyn LockManager>>();
     send_and_sync::<PaxosManager>();
     send_and_sync::<LockGuard>();
     send_and_sync::<AcquireError>();
     send_and_sync::<disklease::Lockspace>();
-    send::<LockRequest>();
+    send_and_sync::<LockRequest>();
 
     for (configured, kind) in [
         ("nop", ManagerKind::Nop),
@@ -43,6 +42,10 @@ fn managers_and_guards_go_where_an_embedder_needs_them() {
     ] {
         assert_eq!(configured.parse(), Ok(kind));
     }
+    assert_eq!(ManagerKind::Paxos.to_string(), "paxos");
+    let nop = ManagerKind::Nop.build(|| Err("nothing is joined for it"));
+    assert_eq!(nop.unwrap().name(), "nop");
+    assert!(ManagerKind::Paxos.build(|| Err("no share")).is_err());
     let unknown = "lockd".parse::<ManagerKind>().unwrap_err();
     assert!(unknown.to_string().contains("\"lockd\""), "{unknown}");
 }
@@ -98,7 +101,7 @@ fn a_request_for_many_locks_all_of_them() {
 fn nothing_to_lock_is_refused() {
     with_each(|manager| {
         let error = manager.acquire(request()).unwrap_err();
-        assert_eq!(error, AcquireError::NothingToLock);
+        assert_eq!(*error.kind(), AcquireErrorKind::NothingToLock);
         assert!(!error.is_held() && !error.is_contended());
     });
 }
@@ -109,12 +112,16 @@ fn a_path_that_depends_on_who_asks_is_refused() {
         for bad in ["", "disk", "./disk", "../disk", "/di\0sk"] {
             let error = manager.acquire(disks(&[bad])).unwrap_err();
             let path = PathBuf::from(bad);
-            assert_eq!(error, AcquireError::PathNotAbsolute { path }, "{bad:?}");
+            assert_eq!(
+                *error.kind(),
+                AcquireErrorKind::PathNotAbsolute { path },
+                "{bad:?}"
+            );
             let error = manager
                 .acquire(request().lease(spec(bad, 0)))
                 .expect_err("a lease at such a path");
             assert!(
-                matches!(error, AcquireError::PathNotAbsolute { .. }),
+                matches!(error.kind(), AcquireErrorKind::PathNotAbsolute { .. }),
                 "{error}"
             );
         }
@@ -149,7 +156,7 @@ fn a_disk_that_is_named_twice_is_refused() {
             .acquire(disks(&[&disk, &other, &disk]).wait(WaitLimit::Forever))
             .unwrap_err();
         let path = PathBuf::from(&disk);
-        assert_eq!(error, AcquireError::NamedTwice { path });
+        assert_eq!(*error.kind(), AcquireErrorKind::NamedTwice { path });
         drop(manager.acquire(disks(&[&disk, &other])).unwrap());
     });
 }
@@ -166,8 +173,8 @@ fn a_lease_that_is_named_twice_is_refused() {
             .expect_err("named twice");
         let path = PathBuf::from("/both/leases");
         assert_eq!(
-            error,
-            AcquireError::NamedTwice { path },
+            *error.kind(),
+            AcquireErrorKind::NamedTwice { path },
             "{}",
             manager.name()
         );
@@ -218,15 +225,16 @@ fn what_was_suspended_is_resumed() {
         let disk = format!("/both/suspended/{}", manager.name());
         let guard = manager.acquire(disks(&[&disk])).unwrap();
         let state = guard.suspend().unwrap();
-        let again = LockState::from_bytes(&state.to_bytes()).unwrap();
+        let again = SuspendedLocks::from_bytes(&state.to_bytes()).unwrap();
         let texts = [&state, &again].map(ToString::to_string);
         assert_eq!(texts[0], texts[1]);
         // By the request's own paths; the text alone names the lease and not the disk.
         let guard = manager.resume(&again, disks(&[&disk])).unwrap();
         assert!(guard.is_held());
         drop(guard);
-        let unnamed = manager.resume(&LockState::default(), request());
-        assert_eq!(unnamed.unwrap_err(), AcquireError::NothingToLock);
+        let unnamed = manager.resume(&SuspendedLocks::default(), request());
+        let unnamed = unnamed.unwrap_err();
+        assert_eq!(*unnamed.kind(), AcquireErrorKind::NothingToLock);
     });
 }
 
@@ -249,7 +257,7 @@ fn what_is_handed_over_is_held_by_one_side_at_a_time() {
         let (guard, answer) = accepted.start().unwrap();
         assert!(guard.is_held());
         let answer = HandoverAnswer::from_bytes(&answer.to_bytes()).unwrap();
-        assert_eq!(handed_over.confirm(&answer), Ok(Verdict::Started));
+        assert_eq!(handed_over.confirm(&answer), Ok(HandoverOutcome::Started));
         guard.release().unwrap();
 
         let offer = manager.acquire(disks(&[&disk])).unwrap().offer().unwrap();
@@ -261,7 +269,7 @@ fn what_is_handed_over_is_held_by_one_side_at_a_time() {
         assert_eq!(refused, Err(TokenError::OtherOffer));
         let accepted = manager.accept(&other, disks(&[&disk])).unwrap();
         let answer = accepted.decline().unwrap();
-        assert_eq!(answer.verdict(), Verdict::Declined);
+        assert_eq!(answer.outcome(), HandoverOutcome::Declined);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use disklease::format::{Geometry, LockspaceName, ResourceName, lease_image};
-use disklease::{AcquireError, LeaseFault, LeaseSpec, LockManager as _, OpenError, WaitLimit};
+use disklease::{AcquireErrorKind, LeaseFault, LeaseSpec, LockManager as _, OpenError, WaitLimit};
 
 use super::{shared_dir, shared_host};
 use disklease_fixtures::host::{bytes_of, disks, overwrite, request};
@@ -40,7 +40,10 @@ fn leases_in_one_file_are_locked_each_for_itself() {
     assert!(outer.is_held() && two.is_held());
     for (name, n) in [("one", 0), ("two", 1), ("three", 2)] {
         let error = manager.acquire(request().lease(spec(name, n))).unwrap_err();
-        assert!(matches!(error, AcquireError::HeldHere { .. }), "{error}");
+        assert!(
+            matches!(error.kind(), AcquireErrorKind::HeldHere),
+            "{error}"
+        );
         assert!(error.to_string().contains(name), "{error}");
     }
     outer.release().unwrap();
@@ -62,7 +65,7 @@ fn two_names_of_one_lease_in_one_request_are_refused_at_once() {
             let both = disks(&[disk]).lease(LeaseSpec::new(space(), name, &other, 0));
             let error = manager.acquire(both.wait(wait)).unwrap_err();
             assert!(
-                matches!(error, AcquireError::NamedTwice { .. }),
+                matches!(error.kind(), AcquireErrorKind::NamedTwice { .. }),
                 "{other:?}: {error}"
             );
         }
@@ -76,8 +79,8 @@ fn a_lease_of_another_lockspace_is_refused_without_a_look_at_it() {
     let spec = LeaseSpec::new(other, resource("one"), "/nonexistent", 0);
     let error = shared_host().acquire(request().lease(spec)).unwrap_err();
     assert_eq!(
-        error,
-        AcquireError::OtherLockspace {
+        *error.kind(),
+        AcquireErrorKind::OtherLockspace {
             asked_for: other,
             joined: space()
         }
@@ -94,10 +97,8 @@ fn what_is_no_lease_of_that_name_is_refused_and_left_as_it_is() {
     let before = bytes_of(&path);
     let ask = |name, offset: u64| {
         let spec = LeaseSpec::new(space(), resource(name), &path, offset);
-        match manager.acquire(request().lease(spec)).unwrap_err() {
-            AcquireError::Lease { fault, .. } => fault,
-            other => panic!("{other}"),
-        }
+        let error = manager.acquire(request().lease(spec)).unwrap_err();
+        error.fault().unwrap_or_else(|| panic!("{error}")).clone()
     };
     let fault = ask("elsewhere", 0);
     assert!(matches!(fault, LeaseFault::Foreign { .. }), "{fault}");
@@ -149,11 +150,7 @@ fn an_offset_in_the_middle_of_a_sector_is_refused() {
     file_of_leases(&path, &["misaligned"]);
     let spec = LeaseSpec::new(space(), resource("misaligned"), &path, 17);
     let error = shared_host().acquire(request().lease(spec)).unwrap_err();
-    let AcquireError::Lease {
-        fault: LeaseFault::Misaligned { offset, needed },
-        ..
-    } = error
-    else {
+    let Some(&LeaseFault::Misaligned { offset, needed }) = error.fault() else {
         panic!("{error}");
     };
     assert!(offset == 17 && needed.is_power_of_two() && needed >= 512);
@@ -175,11 +172,7 @@ fn what_is_no_file_is_refused() {
     ] {
         let spec = LeaseSpec::new(space(), resource("linked"), &path, 0);
         let error = manager.acquire(request().lease(spec)).unwrap_err();
-        let AcquireError::Lease {
-            fault: LeaseFault::Open(open),
-            ..
-        } = &error
-        else {
+        let Some(LeaseFault::Open(open)) = error.fault() else {
             panic!("{error}");
         };
         assert_eq!(OpenError::path(open), path);
@@ -199,13 +192,19 @@ fn a_lease_is_held_once_by_whatever_disk_it_is_reached() {
     let spec = |path: &Path| request().lease(LeaseSpec::new(space(), resource("twice"), path, 0));
     let guard = manager.acquire(spec(&one)).unwrap();
     let error = manager.acquire(spec(&other)).unwrap_err();
-    assert!(matches!(error, AcquireError::HeldHere { .. }), "{error}");
+    assert!(
+        matches!(error.kind(), AcquireErrorKind::HeldHere),
+        "{error}"
+    );
     guard.release().unwrap();
     for wait in [WaitLimit::Try, WaitLimit::Forever] {
         let other = LeaseSpec::new(space(), resource("twice"), &other, 0);
         let both = spec(&one).lease(other).wait(wait);
         let error = manager.acquire(both).unwrap_err();
-        assert!(matches!(error, AcquireError::NamedTwice { .. }), "{error}");
+        assert!(
+            matches!(error.kind(), AcquireErrorKind::NamedTwice { .. }),
+            "{error}"
+        );
     }
     drop(manager.acquire(spec(&other)).unwrap());
 }

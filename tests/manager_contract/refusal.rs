@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use disklease::{AcquireError, LockManager as _, OwnerSeen, WaitLimit};
+use disklease::{LockManager as _, OwnerSeen, WaitLimit};
 
 use disklease_fixtures::host::{
     AT_ONCE, Child, SOON, child_role, disks, manager, say, scratch, timed, wait_for_parent,
@@ -41,9 +41,7 @@ fn a_refusal_names_the_holder_and_ends_when_it_releases() {
     // Seen to renew, it is known to be alive.
     let holder = wait_until("the holder is seen to renew", SOON, || {
         let error = host.acquire(disks(&[DISK])).unwrap_err();
-        let AcquireError::Held { holder, .. } = error else {
-            panic!("{error}");
-        };
+        let holder = error.holder().unwrap_or_else(|| panic!("{error}")).clone();
         matches!(holder.seen, OwnerSeen::Alive { .. }).then_some(holder)
     });
     assert_eq!(holder.host_id.get(), 2);

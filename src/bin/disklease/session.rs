@@ -16,8 +16,9 @@ use disklease::format::{HostName, LockspaceId};
 use disklease::lockspace::JoinProgress;
 use disklease::timing::{FireTimeout, IoTimeout, Timing};
 use disklease::{
-    Access, AcquireError, FailureAction, Helper, HostId, LeaseDirectory, LockGuard,
-    LockManager as _, LockRequest, Lockspace, LossReason, Owner, PaxosManager, WaitLimit, Watchdog,
+    Access, AcquireError, AcquireErrorKind, FailureAction, HelperProgram, HostId, LeaseDirectory,
+    LockGuard, LockManager as _, LockRequest, Lockspace, LossReason, Owner, PaxosManager,
+    WaitLimit, Watchdog,
 };
 use rustix::process::Signal;
 
@@ -97,7 +98,7 @@ pub(crate) struct Args {
 enum OnLockFailure {
     PowerOff,
     Ignore,
-    Run(Helper),
+    Run(HelperProgram),
 }
 
 fn on_lock_failure(text: &str) -> Result<OnLockFailure, parse::Refused> {
@@ -105,7 +106,7 @@ fn on_lock_failure(text: &str) -> Result<OnLockFailure, parse::Refused> {
         "poweroff" => Ok(OnLockFailure::PowerOff),
         "ignore" => Ok(OnLockFailure::Ignore),
         program if program.starts_with('/') => {
-            let helper = Helper::new(program);
+            let helper = HelperProgram::new(program);
             helper.check()?;
             Ok(OnLockFailure::Run(helper))
         }
@@ -158,7 +159,7 @@ impl<'a> Session<'a> {
         for (at, disk) in args.disks.iter().enumerate() {
             if args.disks.iter().take(at).any(|earlier| earlier == disk) {
                 let path = disk.clone();
-                return Err(Failure::usage(AcquireError::NamedTwice { path }));
+                return Err(Failure::usage(AcquireErrorKind::NamedTwice { path }));
             }
         }
         let (sender, events) = channel();
@@ -259,7 +260,10 @@ impl<'a> Session<'a> {
             OnLockFailure::PowerOff => FailureAction::PowerOff,
             OnLockFailure::Ignore => FailureAction::Ignore,
             OnLockFailure::Run(helper) => {
-                let helper = args.helper_argv.iter().fold(helper.clone(), Helper::arg);
+                let helper = args
+                    .helper_argv
+                    .iter()
+                    .fold(helper.clone(), HelperProgram::arg);
                 FailureAction::Helper(helper)
             }
         };
@@ -327,13 +331,12 @@ pub(crate) fn release(guard: LockGuard) {
 
 /// How a command ends that did not get its locks.
 pub(crate) fn not_locked(error: AcquireError) -> Failure {
-    match error {
-        AcquireError::Held { .. }
-        | AcquireError::HeldShared { .. }
-        | AcquireError::Contended { .. } => Failure::new(HELD, error),
-        AcquireError::PathNotAbsolute { .. }
-        | AcquireError::PathNotNormal { .. }
-        | AcquireError::Helper { .. } => Failure::usage(error),
+    use AcquireErrorKind as K;
+    match error.kind() {
+        K::Held(_) | K::HeldShared { .. } | K::Contended { .. } => Failure::new(HELD, error),
+        K::PathNotAbsolute { .. } | K::PathNotNormal { .. } | K::Helper { .. } => {
+            Failure::usage(error)
+        }
         _ => Failure::unavailable(error),
     }
 }

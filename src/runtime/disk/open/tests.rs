@@ -21,7 +21,7 @@ fn scratch() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-fn kind_of(error: OpenError) -> FileKind {
+fn kind_of(error: &OpenError) -> FileKind {
     match error.kind() {
         OpenErrorKind::NotADisk(kind) => kind,
         other => panic!("{other}"),
@@ -96,12 +96,12 @@ fn a_read_only_device_is_refused_for_writing() {
 fn only_files_and_block_devices_are_disks() {
     let (dir, _) = scratch();
     assert_eq!(
-        kind_of(READ_WRITE.open(dir.path()).unwrap_err()),
+        kind_of(&READ_WRITE.open(dir.path()).unwrap_err()),
         FileKind::Directory
     );
     for options in [READ_WRITE, READ_ONLY] {
         assert_eq!(
-            kind_of(options.open("/dev/null").unwrap_err()),
+            kind_of(&options.open("/dev/null").unwrap_err()),
             FileKind::CharacterDevice
         );
     }
@@ -114,17 +114,17 @@ fn only_files_and_block_devices_are_disks() {
             .unwrap()
             .success()
     );
-    assert_eq!(kind_of(READ_ONLY.open(&pipe).unwrap_err()), FileKind::Pipe);
+    assert_eq!(kind_of(&READ_ONLY.open(&pipe).unwrap_err()), FileKind::Pipe);
     let socket = dir.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
     assert_eq!(
-        kind_of(READ_WRITE.open(&socket).unwrap_err()),
+        kind_of(&READ_WRITE.open(&socket).unwrap_err()),
         FileKind::Socket
     );
 
     let null = OwnedFd::from(File::open("/dev/null").unwrap());
     assert_eq!(
-        kind_of(READ_ONLY.adopt(null).unwrap_err()),
+        kind_of(&READ_ONLY.adopt(null).unwrap_err()),
         FileKind::CharacterDevice
     );
 }

@@ -1,8 +1,8 @@
 use std::process::Command;
 use std::sync::mpsc::channel;
 
-use super::super::super::failure::Callback;
 use super::*;
+use crate::manager::failure::FailureAction;
 
 /// Of the loss and the owner's end, what comes first counts.
 #[test]
@@ -18,29 +18,29 @@ fn a_loss_that_is_found_after_the_owner_s_end_has_nothing_done() {
             move |reason: &LossReason| tell.send((what, reason.clone())).unwrap()
         };
         let wishes = Wishes {
-            on_lost: vec![Box::new(say("on_lost"))],
-            action: FailureAction::Callback(Callback::new(say("action"))),
+            on_lost: vec![LossCallback::new(say("on_lost"))],
+            action: FailureAction::Callback(LossCallback::new(say("action"))),
             on_owner_end: Vec::new(),
             owner: Some(Arc::new(process.unwrap())),
         };
-        let core = Core::unprotected(Vec::new(), wishes).unwrap();
+        let state = GuardState::unprotected(Vec::new(), wishes).unwrap();
         if is_lost_first {
-            assert!(core.mark_lost(&LossReason::NotRenewed));
+            assert!(state.mark_lost(&LossReason::NotRenewed));
         }
-        core.owner_ended();
+        state.owner_ended();
         if !is_lost_first {
-            assert!(!core.mark_lost(&LossReason::NotRenewed));
+            assert!(!state.mark_lost(&LossReason::NotRenewed));
         }
-        core.act();
+        state.act();
         let told: Vec<_> = told.try_iter().collect();
         let lost = LossReason::NotRenewed;
         if is_lost_first {
             let expected = ["on_lost", "action"].map(|what| (what, lost.clone()));
             assert_eq!(told, expected);
-            assert_eq!(core.reason(), Some(lost));
+            assert_eq!(state.reason(), Some(lost));
         } else {
             assert_eq!(told, []);
-            assert_eq!(core.reason(), Some(LossReason::OwnerEnded));
+            assert_eq!(state.reason(), Some(LossReason::OwnerEnded));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a guard and those who tell it of a loss have in common.
+//! What a guard and the threads that notify it of a loss have in common.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rustix::event::EventfdFlags;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::super::error::{AcquireError, ReleaseError};
-use super::super::failure::{Deed, FailureAction};
-use super::super::lease::{Lease, Leaving, Unstarted};
-use super::super::request::{OnLost, OnOwnerEnd};
-use super::Locked;
 use crate::fence::OwnerProcess;
 use crate::host::{Holder, LossReason, Notice, OnLoss, Victim};
 use crate::lockspace::{HolderToken, Lockspace, NotProtected, OwnerEnd};
+use crate::manager::error::{AcquireError, AcquireErrorKind, ReleaseError};
+use crate::manager::failure::LossCallback;
+use crate::manager::lease::{Lease, Leaving, Unstarted};
+use crate::manager::locked::Locked;
+use crate::manager::request::Wishes;
 use crate::world::OsError;
 
 /// What a guard has to tell. See [`LockGuard::next_event`](super::LockGuard::next_event).
@@ -46,72 +46,65 @@ pub enum LockEvent {
 }
 
 /// What a guard is made of, but for its handle.
-pub(super) struct Core {
+pub(super) struct GuardState {
     lost: AtomicBool,
-    state: Mutex<State>,
-    event: OwnedFd,
+    pending: Mutex<Pending>,
+    pub(super) event: OwnedFd,
     /// In the order in which they were taken; given back in the reverse order.
-    leases: Vec<Lease>,
-    unprotected: Vec<Locked>,
+    pub(super) leases: Vec<Lease>,
+    pub(super) unprotected: Vec<Locked>,
     /// `None` where nothing protects the locks.
-    protection: Option<Protection>,
+    pub(super) lockspace: Option<Lockspace>,
+    /// Dropped when the holder says that it has stopped.
+    token: Mutex<Option<HolderToken>>,
     /// `None`: this process.
     owner: Option<Arc<OwnerProcess>>,
     is_fenced: bool,
     terminates: bool,
-    giving: Mutex<Giving>,
-    given: Condvar,
+    /// Whether everything is given back. Locked while that is under way: whoever comes second waits.
+    given_back: Mutex<bool>,
     pid: u32,
 }
 
-/// How far the giving back has come. Not locked while it is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Giving {
-    NotYet,
-    UnderWay,
-    Done,
+type OnLost = Box<dyn FnOnce(&LossReason) + Send>;
+
+fn once(callback: LossCallback) -> OnLost {
+    Box::new(move |reason| callback.call(reason))
 }
 
-struct GivenBack<'a>(&'a Core);
+/// What is to be told, and to be run.
+#[derive(Default)]
+struct Pending {
+    reason: Option<LossReason>,
+    events: VecDeque<LockEvent>,
+    on_lost: Vec<OnLost>,
+    /// What the failure action wants to be run after those.
+    action: Option<OnLost>,
+    on_owner_end: Vec<LossCallback>,
+}
 
-impl Drop for GivenBack<'_> {
-    fn drop(&mut self) {
-        *self.0.giving.lock() = Giving::Done;
-        self.0.given.notify_all();
+impl Pending {
+    /// Whether a loss is to have something done. What is found lost after the owner's end, while its
+    /// locks are given back, is nobody's any more; what was lost before is told though the owner ended
+    /// by that.
+    fn is_to_act(&self) -> bool {
+        self.reason != Some(LossReason::OwnerEnded)
+    }
+
+    fn take_on_lost(&mut self) -> Vec<OnLost> {
+        let mut callbacks = std::mem::take(&mut self.on_lost);
+        callbacks.extend(self.action.take());
+        callbacks
     }
 }
 
-#[derive(Default)]
-struct State {
-    reason: Option<LossReason>,
-    events: VecDeque<LockEvent>,
-    callbacks: Vec<OnLost>,
-    deed: Option<Deed>,
-    on_owner_end: Vec<OnOwnerEnd>,
-}
-
-/// What the leases of a guard depend on.
-struct Protection {
-    /// Dropped when the holder says that it has stopped.
-    token: Mutex<Option<HolderToken>>,
-    lockspace: Lockspace,
-}
-
-/// What is to be done for a guard beside locking.
-pub(in crate::manager) struct Wishes {
-    pub(in crate::manager) on_lost: Vec<OnLost>,
-    pub(in crate::manager) action: FailureAction,
-    pub(in crate::manager) on_owner_end: Vec<OnOwnerEnd>,
-    pub(in crate::manager) owner: Option<Arc<OwnerProcess>>,
-}
-
-impl Core {
+impl GuardState {
     pub(super) fn unprotected(
         locked: Vec<Locked>,
         wishes: Wishes,
     ) -> Result<Arc<Self>, AcquireError> {
-        let leases = Unstarted::default();
-        Ok(Arc::new(Self::new(leases, locked, None, wishes)?))
+        let state = Self::new(Unstarted::default(), locked, None, wishes)?;
+        Ok(Arc::new(state))
     }
 
     pub(super) fn over(
@@ -121,96 +114,73 @@ impl Core {
     ) -> Result<Arc<Self>, AcquireError> {
         let shared = &lockspace.inner().shared;
         let token = HolderToken::new(shared, wishes.action.is_fenced());
-        let token = token.map_err(|error| match error {
-            NotProtected::Lost => AcquireError::LockspaceLost {
-                reason: lockspace.loss(),
-            },
-            NotProtected::Watchdog(error) => AcquireError::Unprotected { error },
+        let mut token = token.map_err(|error| match error {
+            NotProtected::Lost => AcquireErrorKind::lockspace_lost(lockspace),
+            NotProtected::Watchdog(error) => AcquireErrorKind::Unprotected(error),
         })?;
-        let protection = Protection {
-            token: Mutex::new(Some(token)),
-            lockspace: lockspace.clone(),
-        };
-        let core = Arc::new(Self::new(leases, Vec::new(), Some(protection), wishes)?);
-        let holder: Arc<dyn Holder> = Arc::<Self>::clone(&core);
-        let files = core.leases.iter().map(Lease::file).collect();
-        if let Some(protection) = &core.protection
-            && let Some(token) = &mut *protection.token.lock()
-        {
-            token.register(&holder, files);
-        }
+        let state = Self::new(leases, Vec::new(), Some(lockspace.clone()), wishes)?;
+        let state = Arc::new(state);
+        let holder: Arc<dyn Holder> = Arc::<Self>::clone(&state);
+        let files = state.leases.iter().map(Lease::file).collect();
+        token.register(&holder, files);
+        *state.token.lock() = Some(token);
         lockspace.inner().watch_file_systems();
-        let guard = Arc::downgrade(&core);
+        let guard = Arc::downgrade(&state);
         let on_loss: OnLoss = Arc::new(move |reason| {
-            if let Some(core) = guard.upgrade() {
-                core.lose(reason);
+            if let Some(state) = guard.upgrade() {
+                state.lose(reason);
             }
         });
-        for lease in &core.leases {
+        for lease in &state.leases {
             lease.keep(&on_loss);
         }
-        Ok(core)
+        Ok(state)
     }
 
     fn new(
         leases: Unstarted,
         unprotected: Vec<Locked>,
-        protection: Option<Protection>,
+        lockspace: Option<Lockspace>,
         wishes: Wishes,
     ) -> Result<Self, AcquireError> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| AcquireError::EventFd {
+            .map_err(|errno| AcquireErrorKind::EventFd {
                 error: OsError(errno.raw_os_error()),
             })?;
         Ok(Self {
             lost: AtomicBool::new(false),
             is_fenced: wishes.action.is_fenced(),
             terminates: wishes.action.terminates(),
-            state: Mutex::new(State {
-                callbacks: wishes.on_lost,
-                deed: wishes.action.into_deed(),
+            pending: Mutex::new(Pending {
+                on_lost: wishes.on_lost.into_iter().map(once).collect(),
+                action: wishes.action.callback().map(once),
                 on_owner_end: wishes.on_owner_end,
-                ..State::default()
+                ..Pending::default()
             }),
             event,
             leases: leases.started(),
             unprotected,
-            protection,
+            lockspace,
+            token: Mutex::new(None),
             owner: wishes.owner,
-            giving: Mutex::new(Giving::NotYet),
-            given: Condvar::new(),
+            given_back: Mutex::new(false),
             pid: std::process::id(),
         })
     }
 
     pub(super) fn is_held(&self) -> bool {
-        !self.lost.load(Ordering::Acquire)
-            && self
-                .protection
-                .as_ref()
-                .is_none_or(|protection| protection.lockspace.is_held())
+        !self.lost.load(Ordering::Acquire) && self.lockspace.as_ref().is_none_or(Lockspace::is_held)
     }
 
     pub(super) fn reason(&self) -> Option<LossReason> {
-        self.state.lock().reason.clone()
-    }
-
-    pub(super) const fn event(&self) -> &OwnedFd {
-        &self.event
-    }
-
-    pub(super) fn leases(&self) -> &[Lease] {
-        &self.leases
-    }
-
-    pub(super) fn unprotected_locks(&self) -> &[Locked] {
-        &self.unprotected
+        let known = self.pending.lock().reason.clone();
+        known.or_else(|| self.lockspace.as_ref().and_then(Lockspace::loss))
     }
 
     pub(super) fn next_event(&self) -> Option<LockEvent> {
-        let mut state = self.state.lock();
-        let event = state.events.pop_front();
-        if state.events.is_empty() && state.reason.is_none() {
+        let mut pending = self.pending.lock();
+        let event = pending.events.pop_front();
+        if pending.events.is_empty() && pending.reason.is_none() {
             // Under the lock: an event that comes right after makes it readable again.
             let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
         }
@@ -219,19 +189,16 @@ impl Core {
 
     /// Only this guard's locks are lost, not all of the lockspace's.
     pub(super) fn lose(&self, reason: &LossReason) {
-        if let Some(protection) = &self.protection
-            && let Some(token) = &*protection.token.lock()
-        {
+        if let Some(token) = &*self.token.lock() {
             token.lose(reason);
         }
     }
 
     pub(super) fn on_lost(self: &Arc<Self>, callback: OnLost) {
-        self.state.lock().callbacks.push(callback);
-        if let (true, Some(protection)) = (self.lost.load(Ordering::Acquire), &self.protection) {
+        self.pending.lock().on_lost.push(callback);
+        if let (true, Some(lockspace)) = (self.lost.load(Ordering::Acquire), &self.lockspace) {
             let holder: Arc<dyn Holder> = Arc::<Self>::clone(self);
-            let holders = &protection.lockspace.inner().shared.holders;
-            holders.act_again(&holder);
+            lockspace.inner().shared.holders.act_again(&holder);
         }
     }
 
@@ -240,54 +207,30 @@ impl Core {
         self.lost.store(true, Ordering::Release);
     }
 
-    pub(super) fn lockspace(&self) -> Option<&Lockspace> {
-        let protection = self.protection.as_ref()?;
-        Some(&protection.lockspace)
-    }
-
     /// Whether this is the copy of a guard in a forked child. The locks are the parent's.
     pub(super) fn is_copy(&self) -> bool {
         self.pid != std::process::id()
     }
 
-    /// The holder has stopped: nobody tells it anything any more, or kills it. Then gives back what
+    /// The holder has stopped: nobody notifies it of anything any more, or kills it. Then gives back what
     /// is held. Whoever comes second waits until that is done, and has no error to report.
     pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
-        match self.claim_giving() {
-            Some(_until_done) => {
-                let mut state = self.state.lock();
-                let unheard = (
-                    std::mem::take(&mut state.callbacks),
-                    state.deed.take(),
-                    std::mem::take(&mut state.on_owner_end),
-                );
-                drop(state);
-                drop(unheard);
-                self.give_back_claimed(leaving)
-            }
-            None => Ok(()),
+        let mut given_back = self.given_back.lock();
+        if std::mem::replace(&mut *given_back, true) {
+            return Ok(());
         }
+        let mut pending = self.pending.lock();
+        let unheard = pending.take_on_lost();
+        let unended = std::mem::take(&mut pending.on_owner_end);
+        drop(pending);
+        drop((unheard, unended));
+        self.give_back_leases(leaving)
     }
 
-    /// For one alone; others wait until that one is done.
-    fn claim_giving(&self) -> Option<GivenBack<'_>> {
-        let mut giving = self.giving.lock();
-        if *giving == Giving::NotYet {
-            *giving = Giving::UnderWay;
-            // Also should something panic: nobody is to wait for ever.
-            return Some(GivenBack(self));
-        }
-        while *giving != Giving::Done {
-            self.given.wait(&mut giving);
-        }
-        None
-    }
-
-    fn give_back_claimed(&self, leaving: Leaving) -> Result<(), ReleaseError> {
-        if let Some(protection) = &self.protection {
-            let token = protection.token.lock().take();
-            drop(token);
-        }
+    /// Only while `given_back` is locked, once.
+    fn give_back_leases(&self, leaving: Leaving) -> Result<(), ReleaseError> {
+        let token = self.token.lock().take();
+        drop(token);
         let mut result = Ok(());
         for lease in self.leases.iter().rev() {
             let released = lease.release(leaving);
@@ -300,27 +243,26 @@ impl Core {
         result
     }
 
-    fn tell(&self, state: &mut State, event: LockEvent) {
+    fn tell(&self, pending: &mut Pending, event: LockEvent) {
         // A warning that nobody has heard is out of date now.
         let is_same =
             |old: &LockEvent| std::mem::discriminant(old) == std::mem::discriminant(&event);
-        state.events.retain(|old| !is_same(old));
-        state.events.push_back(event);
+        pending.events.retain(|old| !is_same(old));
+        pending.events.push_back(event);
         // Cannot block: a counter that is full would be readable already.
         let _ = rustix::io::write(&self.event, bytemuck::bytes_of(&1_u64));
     }
 }
 
-impl State {
-    /// Whether a loss is to have something done. What is found lost after the owner's end, while its
-    /// locks are given back, is nobody's any more; what was lost before is told though the owner ended
-    /// by that.
-    fn is_to_act(&self) -> bool {
-        self.reason != Some(LossReason::OwnerEnded)
+/// Runs a callback to its end. One that panics keeps no other from being run; what it panicked with was told
+/// by the panic hook.
+fn run(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a callback for the loss of a lock or the end of its owner has panicked");
     }
 }
 
-impl Holder for Core {
+impl Holder for GuardState {
     fn notice(&self, notice: Notice) {
         let event = match notice {
             Notice::Warned { missed, left } => LockEvent::Warned {
@@ -330,16 +272,16 @@ impl Holder for Core {
             Notice::Renewed => LockEvent::Renewed,
             Notice::Watchdog { in_force } => LockEvent::Watchdog { in_force },
         };
-        self.tell(&mut self.state.lock(), event);
+        self.tell(&mut self.pending.lock(), event);
     }
 
     fn mark_lost(&self, reason: &LossReason) -> bool {
-        let mut state = self.state.lock();
-        if state.reason.is_none() {
-            state.reason = Some(reason.clone());
-            self.tell(&mut state, LockEvent::Lost(reason.clone()));
+        let mut pending = self.pending.lock();
+        if pending.reason.is_none() {
+            pending.reason = Some(reason.clone());
+            self.tell(&mut pending, LockEvent::Lost(reason.clone()));
         }
-        drop(state);
+        drop(pending);
         self.lost.store(true, Ordering::Release);
         if let Some(owner) = &self.owner
             && self.terminates
@@ -350,34 +292,19 @@ impl Holder for Core {
             }
         }
         // A callback that comes after this sees the mark of the loss, and asks for itself.
-        let state = self.state.lock();
-        state.is_to_act() && (!state.callbacks.is_empty() || state.deed.is_some())
+        let pending = self.pending.lock();
+        pending.is_to_act() && (!pending.on_lost.is_empty() || pending.action.is_some())
     }
 
     fn act(&self) {
-        let (reason, callbacks, deed) = {
-            let mut state = self.state.lock();
-            let Some(reason) = state.reason.clone().filter(|_| state.is_to_act()) else {
-                return;
-            };
-            (
-                reason,
-                std::mem::take(&mut state.callbacks),
-                state.deed.take(),
-            )
+        let mut pending = self.pending.lock();
+        let Some(reason) = pending.reason.clone().filter(|_| pending.is_to_act()) else {
+            return;
         };
-        let each = |run: Box<dyn FnOnce() + '_>| {
-            // The others, and those of other guards, are run all the same. What it panicked with was
-            // told by the panic hook.
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                tracing::error!("a callback for the loss of a lock has panicked");
-            }
-        };
+        let callbacks = pending.take_on_lost();
+        drop(pending);
         for callback in callbacks {
-            each(Box::new(|| callback(&reason)));
-        }
-        if let Some(deed) = deed {
-            each(Box::new(|| deed.do_it(&reason)));
+            run(|| callback(&reason));
         }
     }
 
@@ -409,31 +336,32 @@ impl Holder for Core {
     }
 }
 
-impl OwnerEnd for Core {
+impl OwnerEnd for GuardState {
     fn owner_ended(&self) {
         let Some(owner) = &self.owner else {
             return;
         };
         // Whoever releases the guard meanwhile waits until nothing of the owner is left.
-        let Some(_until_done) = self.claim_giving() else {
+        let mut given_back = self.given_back.lock();
+        if std::mem::replace(&mut *given_back, true) {
             return;
-        };
-        let mut state = self.state.lock();
-        let unheard = state.reason.is_none().then(|| {
-            state.reason = Some(LossReason::OwnerEnded);
-            self.tell(&mut state, LockEvent::Lost(LossReason::OwnerEnded));
-            (std::mem::take(&mut state.callbacks), state.deed.take())
+        }
+        let loss = self.lockspace.as_ref().and_then(Lockspace::loss);
+        let loss = loss.unwrap_or(LossReason::OwnerEnded);
+        let mut pending = self.pending.lock();
+        let unheard = pending.reason.is_none().then(|| {
+            pending.reason = Some(loss.clone());
+            self.tell(&mut pending, LockEvent::Lost(loss));
+            pending.take_on_lost()
         });
-        let hooks = std::mem::take(&mut state.on_owner_end);
-        drop(state);
+        let on_owner_end = std::mem::take(&mut pending.on_owner_end);
+        drop(pending);
         drop(unheard);
         self.lost.store(true, Ordering::Release);
-        for hook in hooks {
-            if catch_unwind(AssertUnwindSafe(hook)).is_err() {
-                tracing::error!("a callback for the end of an owner has panicked");
-            }
+        for callback in on_owner_end {
+            run(|| callback.call(&LossReason::OwnerEnded));
         }
-        match self.give_back_claimed(Leaving::Used) {
+        match self.give_back_leases(Leaving::Used) {
             Ok(()) => tracing::info!(
                 pid = owner.pid(),
                 "the owner has ended: its locks are given back"
