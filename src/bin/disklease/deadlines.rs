@@ -41,7 +41,10 @@ impl Keepers {
     }
 
     fn deadline(&self, kind: Kind, lost_at: Timestamp) -> Message {
-        let numbers = self.after_loss.map(|end| (lost_at + end).as_nanos());
+        let numbers = self.after_loss.map(|end| {
+            let nanos = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+            lost_at.as_nanos().saturating_add(nanos)
+        });
         Message::new(kind, numbers)
     }
 

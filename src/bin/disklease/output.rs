@@ -1,5 +1,6 @@
 //! Writing to stdout, and text from disks made fit for a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -103,11 +104,11 @@ pub(crate) fn table<T>(indent: &str, rows: &[T], columns: &[Column<T>]) -> Strin
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
-        let cells = line.iter().zip(&widths);
-        let row: String = cells
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
-        text += indent;
+        let mut row = indent.to_owned();
+        for (cell, width) in line.iter().zip(&widths) {
+            // Writing to a string does not fail.
+            let _ = write!(row, "{cell:width$}  ");
+        }
         text += row.trim_end();
         text.push('\n');
     }

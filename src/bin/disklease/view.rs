@@ -20,6 +20,7 @@ macro_rules! view {
     ) => {
         $(#[$about])*
         #[derive(Debug, serde::Serialize)]
+        #[allow(clippy::struct_field_names, reason = "the names are those of the document")]
         pub(crate) struct $name {
             $($(#[$attribute])* pub(crate) $field: $type,)*
         }
