@@ -42,6 +42,6 @@ pub use membership::Membership;
 pub use put_back::PutBack;
 pub use record::DeltaRecord;
 pub use release::{DeltaReleaseError, release};
-pub use renew::{RenewError, renew};
+pub use renew::{HostIdLoss, RenewError, renew};
 pub use silence::{HostState, Silence};
 pub use watch::{Change, ReadSpan, Watcher};

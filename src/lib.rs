@@ -70,7 +70,7 @@
 //!
 //! | layer | what |
 //! | --- | --- |
-//! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
+//! | `probe` | hooks for tests of the algorithms: rules got wrong. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
@@ -151,8 +151,10 @@ pub mod timing;
 )]
 mod world;
 
-pub use delta_lease::{DeltaReleaseError, DeltaSectorError, HostState, PutBack, RenewError};
-pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
+pub use delta_lease::{
+    ClaimError, DeltaReleaseError, DeltaSectorError, HostIdLoss, HostState, PutBack,
+};
+pub use fence::{DeviceLack, WatchdogError, WatchdogErrorKind, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
@@ -235,7 +237,7 @@ pub mod __sim {
     pub mod host {
         pub use crate::host::*;
     }
-    /// Rules got wrong on purpose, and counts of what happened.
+    /// Rules got wrong on purpose, and what an algorithm keeps.
     pub mod probe {
         pub use crate::probe::*;
     }

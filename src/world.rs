@@ -159,6 +159,14 @@ impl From<std::io::Error> for OsError {
     }
 }
 
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
+impl std::error::Error for OsError {}
+
 impl fmt::Display for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         std::io::Error::from_raw_os_error(self.0).fmt(f)
@@ -174,7 +182,7 @@ pub enum ReadError {
     TimedOut(Duration),
     /// The storage answered with an error.
     #[error("the read failed: {0}")]
-    Failed(OsError),
+    Failed(#[source] OsError),
     /// The file or device ends before the bytes that were asked for.
     #[error("the file ends early: {wanted} bytes were asked for, {got} are there")]
     EndOfFile {
@@ -195,7 +203,7 @@ pub enum WriteError {
     /// The storage answered with an error. Whether the sector holds the old or the new bytes is not
     /// known.
     #[error("the write failed: {0}")]
-    Failed(OsError),
+    Failed(#[source] OsError),
     /// Nothing was written and nothing will be: an earlier write to the same sector has not completed
     /// yet, or no worker was free to start this one in time.
     #[error("the write was not begun within {0:?}: an earlier one has not ended")]

@@ -36,6 +36,7 @@ pub enum DeltaSectorError {
         /// Where it lies on the disk.
         offset: u64,
         /// Why.
+        #[source]
         error: ReadError,
     },
     /// The storage gave something that is no delta lease of this lockspace.
@@ -46,6 +47,7 @@ pub enum DeltaSectorError {
         /// Where it lies on the disk.
         offset: u64,
         /// What is wrong with it.
+        #[source]
         error: FormatError,
     },
 }

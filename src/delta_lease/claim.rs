@@ -17,7 +17,6 @@ use super::watch::{Change, ReadSpan, Watcher};
 use crate::format::{
     DeltaLeader, Generation, HostBitmap, HostId, HostName, HostNote, Incarnation, NameBytes,
 };
-use crate::probe::witness;
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World, WriteError};
 
@@ -94,7 +93,9 @@ pub enum ClaimError {
     Sector(#[from] DeltaSectorError),
     /// Another host owns the id: its sector changed while we waited, or came to hold another name
     /// than ours.
-    #[error("host id {host_id} is in use by host \"{owner}\" (generation {generation})")]
+    #[error(
+        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
+    )]
     InUse {
         /// The id.
         host_id: HostId,
@@ -104,11 +105,11 @@ pub enum ClaimError {
         generation: Generation,
     },
     /// After the claim was written the sector shows what was there before.
-    #[error("{0}")]
+    #[error("{0}; try again when nobody does that any more")]
     PutBack(PutBack),
     /// Another process under the same name claims or renews the id.
     #[error(
-        "host id {host_id} is claimed or renewed by another host with the same name \"{owner}\" (generation {generation})"
+        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
     )]
     Twin {
         /// The id.
@@ -119,20 +120,21 @@ pub enum ClaimError {
         generation: Generation,
     },
     /// The sector could not be written.
-    #[error("the delta lease of host {host_id} cannot be written at byte {offset}: {error}")]
+    #[error("the host id cannot be claimed at byte {offset}: {error}")]
     Write {
         /// The id.
         host_id: HostId,
         /// Where its sector lies on the disk.
         offset: u64,
         /// Why.
+        #[source]
         error: WriteError,
     },
     /// From the read of the sector to the end of the write it took longer than the delay in which another
     /// host must be able to see the write; or a claim was to be renewed long after it was last written.
     /// Another host may own the id now.
     #[error(
-        "the storage is too slow to take host id {host_id}: {took:?} went by between two steps of the claim, {limit:?} are allowed"
+        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
         /// The id.
@@ -143,7 +145,7 @@ pub enum ClaimError {
         limit: Duration,
     },
     /// The generation cannot be raised any more.
-    #[error("the generation of host id {host_id} is used up")]
+    #[error("the generation of the host id is used up: use another id")]
     GenerationsUsedUp {
         /// The id.
         host_id: HostId,
@@ -177,7 +179,8 @@ pub async fn claim<W: World>(
     let (found, read_started) = claim.wait_until_takeable(progress).await?;
     let mut lease = claim.write(&found, read_started).await?;
     if let Err(error) = claim.confirm(&mut lease, &found, progress).await {
-        witness!(ClaimFailed);
+        tracing::debug!(name: "claim_failed", host_id = %claimant.host_id, %error,
+            "a claim was written, and not confirmed");
         if let Some(undo) = rules::undo_of_claim(&lease.leader) {
             let _ = claim
                 .write_sector(&lease, &undo, claimant.timing.io())
@@ -202,12 +205,14 @@ impl<W: World> Claim<'_, W> {
         &self,
         progress: &impl Fn(ClaimProgress),
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
+        let host_id = self.claimant.host_id;
         let (first, read) = self.read().await?;
         if first.leader.is_free() {
             return Ok((first, read.started));
         }
         if self.is_own_and_ended(&first) {
-            witness!(FastRejoin);
+            tracing::debug!(name: "rejoined_at_once", %host_id,
+                "the earlier generation of this host has ended: the host id is claimed without a wait");
             return Ok((first, read.started));
         }
         let by = Watcher::Claimant(self.claimant.timing);
@@ -223,14 +228,17 @@ impl<W: World> Claim<'_, W> {
             self.world.sleep_until(next_read).await;
             let (found, read) = self.read().await?;
             if found.leader.is_free() {
-                witness!(ClaimOfFreed);
+                tracing::debug!(name: "claimed_once_freed", %host_id,
+                    "the owner of the host id has freed it: it is claimed");
                 return Ok((found, read.started));
             }
             if silence.observe(&found, read) != Change::Nothing {
                 return Err(self.in_use(&found));
             }
             if silence.is_dead() {
-                witness!(ClaimOfDead);
+                let (owner, generation) = (found.leader.host_name(), found.leader.generation());
+                tracing::debug!(name: "claimed_from_dead", %host_id, %owner, %generation,
+                    "the owner of the host id is dead: it is claimed");
                 return Ok((found, read.started));
             }
         }
@@ -273,7 +281,8 @@ impl<W: World> Claim<'_, W> {
         written.map_err(|error| self.not_written(error))?;
         let took = lease.claimed_at.since(read_started);
         if rules::is_too_slow(took, limit) {
-            witness!(ClaimTooSlow);
+            tracing::debug!(name: "claim_too_slow", %host_id, ?took, ?limit,
+                "the claim took so long that another host may own the host id");
             return Err(self.too_slow(took, limit));
         }
         Ok(lease)
@@ -340,15 +349,16 @@ impl<W: World> Claim<'_, W> {
         let mut timeout = timing.io().min(limit);
         loop {
             let written = self.write_sector(lease, &lease.leader, timeout).await;
-            if written.is_ok() {
+            let Err(error) = &written else {
                 return written;
-            }
+            };
             self.world.sleep(RETRY_DELAY).await;
             let left = limit_of_rewrite.saturating_sub(self.world.now().since(read_started));
             if left.is_zero() {
                 return written;
             }
-            witness!(ClaimWrittenAgain);
+            tracing::debug!(name: "claim_written_again", host_id = %lease.host_id, %error,
+                "the claim could not be written: it is written again");
             timeout = timing.io().min(left);
         }
     }
@@ -428,7 +438,8 @@ impl<W: World> Claim<'_, W> {
         lease.leader = next;
         lease.last_secs = next.timestamp_secs();
         lease.renewed_at = started;
-        witness!(ClaimRenewed);
+        tracing::debug!(name: "claim_renewed", host_id = %lease.host_id,
+            "the claim is renewed before it is confirmed");
         Ok(())
     }
 
@@ -478,14 +489,15 @@ impl<W: World> Claim<'_, W> {
         let host_id = self.claimant.host_id;
         let (owner, generation) = (by.leader.host_name(), by.leader.generation());
         if owner.same_text(&self.claimant.host_name.as_name()) {
-            witness!(ClaimOfTwin);
+            tracing::debug!(name: "claim_of_twin", %host_id, %owner, %generation,
+                "another host with this host's name claims or renews the host id");
             return ClaimError::Twin {
                 host_id,
                 owner,
                 generation,
             };
         }
-        witness!(ClaimInUse);
+        tracing::debug!(name: "claim_in_use", %host_id, %owner, %generation, "another host uses the host id");
         ClaimError::InUse {
             host_id,
             owner,

@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::rules;
-use crate::probe::witness;
 use crate::world::Timestamp;
 
 /// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first
@@ -49,7 +48,8 @@ impl Expiry {
         // A renewal may move the deadline at this very moment; then its word counts, not ours.
         match self.update(|deadline| (now >= deadline?).then_some(None)) {
             Ok(_) => {
-                witness!(ExpiredByDeadline);
+                tracing::debug!(name: "expired_by_deadline",
+                    "the leases of this host are lost: their deadline has passed");
                 true
             }
             Err(deadline) => deadline.is_none(),
@@ -65,7 +65,8 @@ impl Expiry {
             .unwrap_or_else(|deadline| deadline);
         let is_held = extended(before).is_some();
         if before.is_some() && !is_held {
-            witness!(ExtendedTooLate);
+            tracing::debug!(name: "renewed_too_late",
+                "the leases of this host are lost: a renewal came after their deadline");
         }
         is_held
     }

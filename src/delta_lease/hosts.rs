@@ -7,7 +7,6 @@ use super::rules;
 use super::silence::{HostState, Silence};
 use super::watch::{ReadSpan, Watcher};
 use crate::format::{FormatError, Geometry, HostId, LockspaceName};
-use crate::probe::witness;
 use crate::timing::FireTimeout;
 use crate::world::Timestamp;
 
@@ -124,7 +123,8 @@ impl HostTable {
                     }
                 }
                 Err(error) => {
-                    witness!(SectorDamaged);
+                    tracing::trace!(name: "sector_damaged", host_id = %host, %error,
+                        "the sector of a host is damaged");
                     let record = self.records.entry(host);
                     record.or_insert_with(|| first(&nobody)).damage = Some(error);
                 }

@@ -4,7 +4,6 @@ use super::lease::DeltaLease;
 use super::membership::Membership;
 use super::rules;
 use crate::format::{HostBitmap, HostId};
-use crate::probe::witness;
 use crate::world::{World, WriteError};
 
 /// Why a host id was left owned on the disk. Others then wait for it as for a dead host's.
@@ -33,6 +32,7 @@ pub enum DeltaReleaseError {
         /// The id.
         host_id: HostId,
         /// Why; after a time-out the write may still land, which is then a late but good release.
+        #[source]
         error: WriteError,
     },
 }
@@ -50,17 +50,19 @@ pub async fn release<W: World>(
 ) -> Result<(), DeltaReleaseError> {
     let host_id = lease.host_id;
     if !rules::may_free(membership.expiry().is_held(world.now())) {
-        witness!(IdLeftOwnedWhenLost);
+        tracing::debug!(name: "host_id_kept_when_lost", %host_id,
+            "the host id is not freed: its leases are lost, another host may own it by now");
         return Err(DeltaReleaseError::Lost { host_id });
     }
     if !rules::may_free_over(lease.leader_is_on_disk) {
-        witness!(IdLeftOwnedUnknown);
+        tracing::debug!(name: "host_id_kept_in_doubt", %host_id,
+            "the host id is not freed: the last renewal failed");
         return Err(DeltaReleaseError::NotRenewed { host_id });
     }
     // INV-MEMBER: not started when the leases would have been lost.
     let limit = membership.write_limit(world.now()).unwrap_or_default();
     rules::ended(|| membership.expiry().lose());
-    witness!(IdFreed);
+    tracing::debug!(name: "host_id_freed", %host_id, "this host frees its host id");
     let freed = lease.leader.released();
     membership
         .area()

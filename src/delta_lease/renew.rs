@@ -9,7 +9,6 @@ use super::put_back::PutBack;
 use super::rules;
 use super::watch::ReadSpan;
 use crate::format::{Generation, HostBitmap, HostId, NameBytes};
-use crate::probe::witness;
 use crate::world::{ReadError, World, WriteError};
 
 /// Why a renewal was not good.
@@ -18,15 +17,31 @@ use crate::world::{ReadError, World, WriteError};
 pub enum RenewError {
     /// The storage did not give the lockspace. To be tried again.
     #[error("the lockspace cannot be read: {0}")]
-    Read(ReadError),
+    Read(#[source] ReadError),
     /// The storage did not take the sector. To be tried again; the write may have landed or still
     /// land.
     #[error("the delta lease cannot be written: {0}")]
-    Write(WriteError),
-    /// Our sector is not a delta lease of this lockspace any more. The leases are lost.
+    Write(#[source] WriteError),
+    /// Our sector is not ours any more.
     #[error(transparent)]
-    Damaged(DeltaSectorError),
-    /// Our sector belongs to another host, or to another generation of this one. The leases are lost.
+    Lost(HostIdLoss),
+    /// The leases were lost before the renewal could be written. Nothing was written: the sector
+    /// may be somebody else's by now, whatever the read before showed.
+    #[error("host id {host_id} was not renewed: its leases were lost before")]
+    Expired {
+        /// The id.
+        host_id: HostId,
+    },
+}
+
+/// How a host has lost its host id, and all its leases with it: what a renewal found in the host's sector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostIdLoss {
+    /// Our sector is not a delta lease of this lockspace any more.
+    #[error(transparent)]
+    Damaged(#[from] DeltaSectorError),
+    /// Our sector belongs to another host, or to another generation of this one.
     #[error("host id {host_id} was taken by host \"{owner}\" (generation {generation})")]
     TakenOver {
         /// The id.
@@ -36,28 +51,20 @@ pub enum RenewError {
         /// The generation that now stands there.
         generation: Generation,
     },
-    /// Our sector shows what was there before this join, or that nobody has the id. The leases are lost.
+    /// Our sector shows what was there before this join, or that nobody has the id.
     #[error("{0}")]
     PutBack(PutBack),
-    /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases
-    /// are lost.
+    /// Our sector is ours by name, but not what we wrote last: somebody else writes it.
     #[error("the delta lease of host {host_id} was changed by somebody else")]
     Changed {
         /// The id.
         host_id: HostId,
     },
-    /// Another process with our id, our name and our generation renews the sector. The leases are lost.
+    /// Another process with our id, our name and our generation renews the sector.
     #[error(
         "host id {host_id} is renewed by another host with this host's name: give each machine a host id and a name of its own"
     )]
     Twin {
-        /// The id.
-        host_id: HostId,
-    },
-    /// The leases were lost before the renewal could be written. Nothing was written: the sector
-    /// may be somebody else's by now, whatever the read before showed.
-    #[error("host id {host_id} was not renewed: its leases were lost before")]
-    Expired {
         /// The id.
         host_id: HostId,
     },
@@ -69,11 +76,7 @@ impl RenewError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => false,
-            Self::Damaged(_)
-            | Self::TakenOver { .. }
-            | Self::PutBack(_)
-            | Self::Changed { .. }
-            | Self::Twin { .. } => rules::is_lost_with_sector(),
+            Self::Lost(_) => rules::is_lost_with_sector(),
             Self::Expired { .. } => true,
         }
     }
@@ -104,12 +107,12 @@ pub async fn renew<W: World>(
     let read = ReadSpan { started, completed };
     membership.hosts(|table| table.observe(&scan, read));
 
-    rules::checked(check_own_sector(membership, lease, &scan))?;
+    rules::checked(check_own_sector(membership, lease, &scan)).map_err(RenewError::Lost)?;
     if !rules::may_renew(membership.expiry().is_held(world.now())) {
-        witness!(RenewalExpired);
-        return Err(RenewError::Expired {
-            host_id: lease.host_id,
-        });
+        let host_id = lease.host_id;
+        tracing::debug!(name: "renewal_expired", %host_id,
+            "the leases were lost before the renewal could be written");
+        return Err(RenewError::Expired { host_id });
     }
 
     let next = lease.next(world.clock_secs());
@@ -124,12 +127,14 @@ pub async fn renew<W: World>(
         .write_sector(world, lease.host_id, &next, note, bitmap, timeout)
         .await;
     if let Err(error) = rules::written(written) {
-        witness!(RenewalFailed);
+        tracing::debug!(name: "renewal_failed", host_id = %lease.host_id, %error,
+            "the write of a renewal failed: it may be on the disk");
         lease.leader_is_on_disk &= rules::is_known_after(&error);
         return Err(RenewError::Write(error));
     }
     if !lease.leader_is_on_disk {
-        witness!(RenewedAfterFailure);
+        tracing::debug!(name: "renewed_after_failure", host_id = %lease.host_id,
+            "a renewal succeeded after writes that failed");
     }
     lease.leader = next;
     lease.leader_is_on_disk = true;
@@ -143,7 +148,7 @@ fn check_own_sector<D: Clone + fmt::Debug>(
     membership: &Membership<D>,
     lease: &DeltaLease,
     scan: &[u8],
-) -> Result<(), RenewError> {
+) -> Result<(), HostIdLoss> {
     let area = membership.area();
     let host_id = lease.host_id;
     let at = area.geometry.delta_offset(host_id);
@@ -151,33 +156,36 @@ fn check_own_sector<D: Clone + fmt::Debug>(
         Ok(sector) => area.decode_sector(sector, host_id),
         Err(error) => Err(area.invalid(host_id, error)),
     };
-    let record = record.map_err(RenewError::Damaged)?;
+    let record = record?;
     let (found, ours) = (&record.leader, &lease.leader);
     let is_ours = found.owner_id() == ours.owner_id()
         && found.generation() == ours.generation()
         && found.host_name() == ours.host_name()
         && !found.is_free();
     if rules::is_taken(is_ours) {
-        witness!(RenewalTakenOver);
+        tracing::debug!(name: "renewal_taken_over", %host_id, owner = %found.host_name(), generation = %found.generation(),
+            "the sector of this host shows another owner");
         let put_back = PutBack::of(host_id, found, ours.generation());
         return Err(put_back.map_or_else(
-            || RenewError::TakenOver {
+            || HostIdLoss::TakenOver {
                 host_id,
                 owner: found.host_name(),
                 generation: found.generation(),
             },
-            RenewError::PutBack,
+            HostIdLoss::PutBack,
         ));
     }
     // Also after a write that failed: whichever version is there, its note is ours.
     let is_by_another = rules::is_by_another(lease.wrote(&record));
     if is_by_another && record.incarnation().is_some() {
-        witness!(RenewalOfTwin);
-        return Err(RenewError::Twin { host_id });
+        tracing::debug!(name: "renewal_of_twin", %host_id,
+            "another host with this host's id, name and generation renews the host id");
+        return Err(HostIdLoss::Twin { host_id });
     }
     if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
-        witness!(RenewalChanged);
-        return Err(RenewError::Changed { host_id });
+        tracing::debug!(name: "renewal_changed", %host_id,
+            "the sector of this host shows what this host did not write");
+        return Err(HostIdLoss::Changed { host_id });
     }
     Ok(())
 }

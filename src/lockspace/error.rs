@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError, PutBack};
+use crate::delta_lease::{ClaimError, DeltaReleaseError, DeltaSectorError};
 use crate::fence::WatchdogError;
-use crate::format::{FormatError, Generation, Geometry, HostId, LockspaceId, NameBytes, NameError};
+use crate::format::{FormatError, Geometry, HostId, LockspaceId, NameBytes, NameError};
 use crate::host::LossReason;
 use crate::libvirt::MISSING_HINT;
 use crate::runtime::disk::{OpenError, OpenErrorKind};
 use crate::timing::TimingError;
-use crate::world::{OsError, ReadError, WriteError};
+use crate::world::{OsError, ReadError};
 
 /// A lockspace that was not joined, and why.
 #[derive(Debug)]
@@ -81,14 +81,14 @@ pub enum JoinErrorKind {
     /// The default host name could not be made; give one.
     #[error("this machine's name makes no host name: {0}; configure one")]
     HostName(#[source] NameError),
-    /// Which boot of this machine it is cannot be told.
+    /// Which boot of this machine it is is not known.
     #[error("the boot id of this machine cannot be read: {0}")]
     BootId(#[source] io::Error),
     /// The kernel gives no timer that would kill this process should it stand still with a lock.
     #[error(
         "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
     )]
-    Deadman(OsError),
+    Deadman(#[source] OsError),
     /// This is process 1 of its PID namespace, which the kernel lets no timer of its own kill.
     #[error(
         "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or switch the deadman timer off by name"
@@ -116,7 +116,7 @@ pub enum JoinErrorKind {
         "it is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
     )]
     TooShort {
-        /// Where the lockspace should begin.
+        /// Where the lockspace should start.
         offset: u64,
         /// Bytes needed.
         needed: u64,
@@ -126,14 +126,14 @@ pub enum JoinErrorKind {
     /// The storage does not give the lockspace.
     #[error("byte {offset} cannot be read: {error}")]
     Unreadable {
-        /// Where the read began.
+        /// Where the read started.
         offset: u64,
         /// Why.
         #[source]
         error: ReadError,
     },
-    /// There are zeros where it should begin: nobody has initialised it, or not to the end; or its
-    /// beginning was wiped, and to initialise it anew would take the host ids of those that use it.
+    /// There are zeros where it should start: nobody has initialised it, or not to the end; or its
+    /// start was wiped, and to initialise it anew would take the host ids of those that use it.
     #[error("there is no lockspace at byte {offset}, but zeros: initialise it, if no host uses it")]
     NotInitialised {
         /// Where it should be.
@@ -151,7 +151,7 @@ pub enum JoinErrorKind {
     /// It is a lockspace, but damaged.
     #[error("the lockspace is damaged at byte {offset}: {error}")]
     Damaged {
-        /// Where the damaged sector begins.
+        /// Where the damaged sector starts.
         offset: u64,
         /// What is wrong.
         #[source]
@@ -177,9 +177,9 @@ pub enum JoinErrorKind {
         found: Option<LockspaceId>,
     },
     /// The offset is in the middle of a sector.
-    #[error("no lockspace can begin at byte {offset}: it must be a multiple of {needed} bytes")]
+    #[error("no lockspace can start at byte {offset}: it must be a multiple of {needed} bytes")]
     Misaligned {
-        /// Where the lockspace should begin.
+        /// Where the lockspace should start.
         offset: u64,
         /// What the offset must be a multiple of, in bytes.
         needed: u32,
@@ -217,21 +217,11 @@ pub enum JoinErrorKind {
     /// The host id was won, and lost again before the join was done.
     #[error("the host id was lost again before the join was done: {0}")]
     Lost(#[source] LossReason),
-    /// Another host owns the host id.
-    #[error(
-        "the host id is in use by host \"{owner}\" (generation {generation}): give each process that joins an id of its own"
-    )]
-    HostIdInUse {
-        /// Who owns it.
-        owner: NameBytes,
-        /// Which generation of it.
-        generation: Generation,
-    },
-    /// After the host id was claimed its sector was cleared or put back.
-    #[error("{0}; try again when nobody does that any more")]
-    PutBack(PutBack),
+    /// The host id is another's, or could not be written.
+    #[error(transparent)]
+    Claim(ClaimError),
     /// Another process of this machine has joined with this host id, or what one of them has started
-    /// lives on.
+    /// still runs.
     #[error(
         "the host id is in use on this machine{}, which holds {lock:?}, or by what it has started: end that, or give each process that joins an id of its own",
         pid.map_or_else(|| " by another process".to_owned(), |pid| format!(" by process {pid}"))
@@ -242,44 +232,12 @@ pub enum JoinErrorKind {
         /// Which process took the lock, in its own count, if that is known.
         pid: Option<u32>,
     },
-    /// Another host that was given the same host id and the same name claims or renews it.
-    #[error(
-        "the host id is being claimed or renewed by another host with the same name \"{owner}\" (generation {generation}): give each machine a host id and a host name of its own"
-    )]
-    HostIdOfTwin {
-        /// The name that both have.
-        owner: NameBytes,
-        /// Its generation.
-        generation: Generation,
-    },
-    /// The host id could not be written.
-    #[error("the host id cannot be claimed at byte {offset}: {error}")]
-    Unwritable {
-        /// Where its sector begins.
-        offset: u64,
-        /// Why.
-        #[source]
-        error: WriteError,
-    },
-    /// The storage is too slow for the io timeout that stands in the sector.
-    #[error(
-        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
-    )]
-    TooSlow {
-        /// How long reading and writing its sector took.
-        took: Duration,
-        /// How long it may take.
-        limit: Duration,
-    },
-    /// The generation of the host id cannot be raised any more.
-    #[error("the generation of the host id is used up: use another id")]
-    GenerationsUsedUp,
     /// There is no such watchdog here, or it does not go with these times.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
-    /// The kernel gives no random numbers, by which this join is told from all others.
+    /// The kernel gives no random numbers, which distinguish this join from all others.
     #[error("the kernel gives no random numbers: {0}")]
-    Random(OsError),
+    Random(#[source] OsError),
     /// The system refuses a thread.
     #[error("no thread can be started: {0}")]
     Threads(#[source] io::Error),
@@ -310,20 +268,11 @@ impl From<DeltaSectorError> for JoinErrorKind {
     }
 }
 
-impl JoinErrorKind {
-    pub(super) fn of_claim(error: &ClaimError) -> Self {
-        match *error {
+impl From<ClaimError> for JoinErrorKind {
+    fn from(error: ClaimError) -> Self {
+        match error {
             ClaimError::Sector(error) => error.into(),
-            ClaimError::InUse {
-                owner, generation, ..
-            } => Self::HostIdInUse { owner, generation },
-            ClaimError::PutBack(found) => Self::PutBack(found),
-            ClaimError::Twin {
-                owner, generation, ..
-            } => Self::HostIdOfTwin { owner, generation },
-            ClaimError::Write { offset, error, .. } => Self::Unwritable { offset, error },
-            ClaimError::TooSlow { took, limit, .. } => Self::TooSlow { took, limit },
-            ClaimError::GenerationsUsedUp { .. } => Self::GenerationsUsedUp,
+            error => Self::Claim(error),
         }
     }
 }
@@ -340,7 +289,7 @@ pub enum LeaveError {
     },
     /// The host id was not freed: others wait for it as for a dead host's.
     #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
-    NotFreed(DeltaReleaseError),
+    NotFreed(#[source] DeltaReleaseError),
     /// I/O of ours has not ended, so the host id was not freed: others wait for it as for a dead
     /// host's, and this process cannot join the lockspace again before the I/O has ended.
     #[error(

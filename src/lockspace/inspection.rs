@@ -67,15 +67,7 @@ fn inspect(shared: &Shared, on: FileSystem) {
     let lockspace = shared.named.iter().filter(|file| file.file_system() == on);
     let lockspace = lockspace.map(|file| ((), file)).collect();
     if !WatchedFile::lost_of(lockspace, &mut round).is_empty() {
-        // First the reason, which marks all guards: the renewal thread would give another one.
-        shared
-            .holders
-            .announce(&LossReason::LockspaceReplaced, clock::now());
-        shared.membership.expiry().lose();
-        tracing::error!(
-            path = ?shared.membership.area().disk.info().path(),
-            "the lockspace was removed or replaced: all its leases are lost"
-        );
+        shared.lose(&LossReason::LockspaceReplaced);
         return;
     }
     inspect_leases(shared, on, &mut round);

@@ -56,7 +56,7 @@ impl RereadPools {
                     vacant.insert(pool);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no thread is to be had for a file system: others read its leases again");
+                    tracing::warn!(%error, "no thread is available for a file system: others read its leases again");
                 }
             }
         }

@@ -300,11 +300,13 @@ impl PaxosManager {
             tracing::info!(locks = ?guard, "acquired");
             return Ok(guard);
         }
-        let kind = if guard.loss() == Some(LossReason::OwnerEnded) {
-            let error = OsError(libc::ESRCH);
-            AcquireErrorKind::OwnerGone { pid: owner, error }
-        } else {
-            AcquireErrorKind::lockspace_lost(&self.lockspace)
+        let kind = match guard.loss() {
+            Some(LossReason::OwnerEnded) => {
+                let error = OsError(libc::ESRCH);
+                AcquireErrorKind::OwnerGone { pid: owner, error }
+            }
+            Some(reason) if self.lockspace.is_held() => AcquireErrorKind::Lost { reason },
+            reason => AcquireErrorKind::LockspaceLost { reason },
         };
         Err(kind.into())
     }
@@ -383,7 +385,8 @@ mod tests {
         let guard = guard();
         lockspace.membership().expiry().lose();
         let refused = manager.give_out(guard, 1).unwrap_err();
-        let lost = AcquireErrorKind::LockspaceLost { reason: None };
+        let reason = Some(LossReason::NotRenewed);
+        let lost = AcquireErrorKind::LockspaceLost { reason };
         assert_eq!(*refused.kind(), lost);
     }
 }

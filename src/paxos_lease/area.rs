@@ -13,7 +13,6 @@ use crate::format::{
     Dblock, DblockSector, FormatError, Generation, Geometry, HolderNote, HostId, LockspaceName,
     PaxosLeader, ResourceName, Structure,
 };
-use crate::probe::witness;
 use crate::world::{SectorBuf, Timestamp, World};
 
 /// A record that changes its shape at each of so many reads is not believed.
@@ -132,7 +131,8 @@ impl<'a, W: World> LeaseIo<'a, W> {
         if rules::is_member(self.membership.expiry().is_held(self.now())) {
             return Ok(());
         }
-        witness!(LostInAcquire);
+        tracing::debug!(name: "lost_in_acquire", resource = %self.area.resource,
+            "the leases of this host were lost in the middle of an acquire");
         Err(AcquireError::LockspaceLost)
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use disklease::format::HostName;
 use disklease::{
-    AcquireErrorKind, LeaseDirectory, LockEvent, LockManager as _, Lockspace, PaxosManager,
-    Watchdog, WatchdogError,
+    AcquireErrorKind, FailureAction, JoinError, JoinErrorKind, LeaseDirectory, LockEvent,
+    LockManager as _, Lockspace, PaxosManager, Watchdog, WatchdogErrorKind,
 };
 
 use disklease_fixtures::fuse_storage::Mount;
@@ -18,24 +18,131 @@ use disklease_fixtures::host::{
     Child, N, SOON, child_role, disks, host_id, lockspace_in, say, scratch, wait_until,
 };
 use disklease_fixtures::watchdog_device::{Event, FakeWatchdog, Model, Traits};
-use disklease_fixtures::wdmd::{Answer, Double, new};
+use disklease_fixtures::wdmd::{Answer, Double, OLD, new};
 
 /// The same for all hosts of these tests.
 const F: Duration = Duration::from_secs(10);
 
-fn join(dir: &Path, watchdog: Watchdog) -> Lockspace {
+fn try_join(dir: &Path, watchdog: Watchdog, fire_timeout: u64) -> Result<Lockspace, JoinError> {
     Lockspace::options(watchdog)
         .io_timeout(N)
-        .fire_timeout(F)
+        .fire_timeout(Duration::from_secs(fire_timeout))
         .host_name(HostName::new("host").unwrap())
         .runtime_dir(dir.join("run"))
         .wdmd_socket(dir.join("sock"))
         .join(lockspace_in(dir), host_id(1))
-        .unwrap()
+}
+
+fn join(dir: &Path, watchdog: Watchdog) -> Lockspace {
+    try_join(dir, watchdog, F.as_secs()).unwrap()
 }
 
 fn watched(dir: &Path, watchdog: Watchdog) -> PaxosManager {
     PaxosManager::new(join(dir, watchdog), LeaseDirectory::new(dir)).unwrap()
+}
+
+/// What is wrong with the watchdog of a join that is refused.
+fn refusal(dir: &Path, watchdog: Watchdog, fire_timeout: u64) -> WatchdogErrorKind {
+    let error = try_join(dir, watchdog, fire_timeout).unwrap_err();
+    match error.kind() {
+        JoinErrorKind::Watchdog(error) => error.kind().clone(),
+        _ => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_join_asks_wdmd_before_it_claims_anything() {
+    let dir = scratch();
+    let path = dir.path().join("sock");
+    let refused = |fire| refusal(dir.path(), Watchdog::Wdmd, fire);
+    let kind = refused(10);
+    assert!(matches!(kind, WatchdogErrorKind::Unreachable(_)), "{kind}");
+    {
+        let _old = Double::start(&path, OLD);
+        let kind = refused(10);
+        let is_other = matches!(kind, WatchdogErrorKind::OtherFireTimeout { .. });
+        assert!(is_other, "{kind}");
+        let kind = refused(60);
+        let is_short = matches!(kind, WatchdogErrorKind::IoTimeoutTooShort { .. });
+        assert!(is_short, "{kind}");
+    }
+    let double = Double::start(&path, new(10, 2));
+    let lockspace = join(dir.path(), Watchdog::Wdmd);
+    let generation = lockspace.generation().get();
+    assert_eq!(generation, 1, "nothing was claimed before");
+    assert_eq!(
+        double.heard(1),
+        ["connected", "open 10?", "status?", "closed"]
+    );
+    lockspace.leave().unwrap();
+}
+
+#[test]
+fn a_join_tries_the_device_before_it_claims_anything() {
+    let dir = scratch();
+    let fake = FakeWatchdog::new(dir.path(), Traits::default());
+    let refused =
+        |device: &Path, fire| refusal(dir.path(), Watchdog::Device(device.to_owned()), fire);
+    let kind = refused(&dir.path().join("none"), 10);
+    assert!(matches!(kind, WatchdogErrorKind::Unusable(_)), "{kind}");
+    let kind = refused(fake.path(), 5);
+    let is_short = matches!(kind, WatchdogErrorKind::FireTimeoutTooShort { .. });
+    assert!(is_short, "{kind}");
+    assert_eq!(fake.events(), []);
+
+    let lockspace = join(dir.path(), Watchdog::Device(fake.path().to_owned()));
+    let generation = lockspace.generation().get();
+    assert_eq!(generation, 1, "nothing was claimed before");
+    fake.wait_for_stop();
+    lockspace.leave().unwrap();
+    fake.wait_for_stop();
+}
+
+/// Whoever cannot go on because wdmd does not work has had no guest: what was suspended stays so.
+#[test]
+fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
+    let dir = scratch();
+    let path = dir.path().join("sock");
+    let double = Double::start(&path, new(10, 1));
+    let manager = watched(dir.path(), Watchdog::Wdmd);
+    let state = manager.acquire(disks(&["/a", "/b"])).unwrap();
+    let state = state.suspend().unwrap();
+    drop(double);
+    let error = manager.resume(&state, disks(&["/a", "/b"])).unwrap_err();
+    assert!(
+        matches!(error.kind(), AcquireErrorKind::Unprotected(_)),
+        "{error}"
+    );
+    let _double = Double::start(&path, new(10, 1));
+    let guard = manager.resume(&state, disks(&["/a", "/b"])).unwrap();
+    assert!(guard.is_held());
+    guard.release().unwrap();
+}
+
+/// Its clock may stand still in suspend: at a loss wdmd hears the time once more.
+#[test]
+fn wdmd_hears_of_a_loss_and_no_loss_is_ignored_where_it_watches() {
+    let dir = scratch();
+    let path = dir.path().join("sock");
+    let double = Double::start(&path, new(29, 1));
+    let lockspace = try_join(dir.path(), Watchdog::Wdmd, 29).unwrap();
+    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path())).unwrap();
+    let ignored = disks(&["/a"]).on_lock_failure(FailureAction::Ignore);
+    let error = manager.acquire(ignored).unwrap_err();
+    assert_eq!(*error.kind(), AcquireErrorKind::IgnoredWithWatchdog);
+
+    let guard = manager.acquire(disks(&["/a"])).unwrap();
+    std::fs::remove_file(manager.lockspace().path()).unwrap();
+    // Renewals put the end off, and only that brings it nearer.
+    let is_told = || {
+        let live = double.messages();
+        let live = live.iter().filter(|message| message.command == 4);
+        let ends: Vec<_> = live.map(|message| message.expire_time).collect();
+        (ends.last()? + 3 < *ends.iter().max()?).then_some(())
+    };
+    wait_until("what wdmd hears", SOON, is_told);
+    assert!(!guard.is_held());
+    drop(guard);
 }
 
 #[test]
@@ -78,13 +185,11 @@ fn no_lock_is_handed_out_without_the_watchdog_and_none_is_kept_back() {
     // Somebody else has it now.
     let taken = OpenOptions::new().write(true).open(fake.path()).unwrap();
     let error = manager.acquire(disks(&["/disk/1"])).unwrap_err();
-    assert!(
-        matches!(
-            error.kind(),
-            AcquireErrorKind::Unprotected(WatchdogError::DeviceBusy { .. })
-        ),
-        "{error}"
-    );
+    let AcquireErrorKind::Unprotected(error) = error.kind() else {
+        panic!("{error}");
+    };
+    let is_so = matches!(error.kind(), WatchdogErrorKind::Busy);
+    assert!(is_so, "{error}");
     std::io::Write::write_all(&mut &taken, b"V").unwrap();
     drop(taken);
     fake.wait_for_stop();
@@ -108,13 +213,11 @@ fn a_wdmd_that_goes_is_told_of_and_no_lock_is_handed_out_until_it_is_back() {
     assert_eq!(next("its end"), LockEvent::Watchdog { in_force: false });
     assert!(guard.is_held(), "the disk knows nothing of it");
     let error = manager.acquire(disks(&["/disk/2"])).unwrap_err();
-    assert!(
-        matches!(
-            error.kind(),
-            AcquireErrorKind::Unprotected(WatchdogError::WdmdUnreachable { .. })
-        ),
-        "{error}"
-    );
+    let AcquireErrorKind::Unprotected(error) = error.kind() else {
+        panic!("{error}");
+    };
+    let is_so = matches!(error.kind(), WatchdogErrorKind::Unreachable(_));
+    assert!(is_so, "{error}");
     let double = Double::start(&socket, new(10, 2));
     assert_eq!(next("its return"), LockEvent::Watchdog { in_force: true });
     manager

@@ -1,7 +1,7 @@
 //! The leader of a lease.
 
 use disklease::format::{
-    Commit, FormatError, Generation, Geometry, HostId, LeaseVersion, LockspaceName, PaxosLeader,
+    Commit, FormatError, Generation, HostId, LeaseVersion, LockspaceName, PaxosLeader,
     ResourceName, Structure, probe_lease,
 };
 

@@ -114,9 +114,12 @@ impl Message {
         Self::new(kind, [u64::from(number.cast_unsigned()), 0])
     }
 
-    /// With the error's number, if it has one.
+    /// With the error's number, or that of an I/O error.
     pub(crate) fn failed(kind: Kind, error: &io::Error) -> Self {
-        Self::with(kind, error.raw_os_error().unwrap_or_default())
+        Self::with(
+            kind,
+            error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
+        )
     }
 
     /// About `process`, with an error number of the system's, or 0.

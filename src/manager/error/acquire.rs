@@ -118,6 +118,12 @@ pub enum AcquireErrorKind {
         /// Why, as far as it is known already.
         reason: Option<LossReason>,
     },
+    /// A lease was lost again before all were acquired, though this host's own lease is good.
+    #[error("the locks were lost again before all were acquired: {reason}")]
+    Lost {
+        /// Why.
+        reason: LossReason,
+    },
     /// The path that was joined does not name the lockspace any more: it was removed or replaced.
     /// Hosts that have joined what is there now do not see this one, nor it them.
     #[error(

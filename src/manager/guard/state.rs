@@ -173,7 +173,8 @@ impl GuardState {
     }
 
     pub(super) fn reason(&self) -> Option<LossReason> {
-        self.pending.lock().reason.clone()
+        let known = self.pending.lock().reason.clone();
+        known.or_else(|| self.lockspace.as_ref().and_then(Lockspace::loss))
     }
 
     pub(super) fn next_event(&self) -> Option<LockEvent> {
@@ -345,10 +346,12 @@ impl OwnerEnd for GuardState {
         if std::mem::replace(&mut *given_back, true) {
             return;
         }
+        let loss = self.lockspace.as_ref().and_then(Lockspace::loss);
+        let loss = loss.unwrap_or(LossReason::OwnerEnded);
         let mut pending = self.pending.lock();
         let unheard = pending.reason.is_none().then(|| {
-            pending.reason = Some(LossReason::OwnerEnded);
-            self.tell(&mut pending, LockEvent::Lost(LossReason::OwnerEnded));
+            pending.reason = Some(loss.clone());
+            self.tell(&mut pending, LockEvent::Lost(loss));
             pending.take_on_lost()
         });
         let on_owner_end = std::mem::take(&mut pending.on_owner_end);

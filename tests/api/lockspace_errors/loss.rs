@@ -105,7 +105,7 @@ fn a_sector_that_another_host_took() {
         sealed(own.acquired(host_id(1), &name, 77, 1).unwrap())
     };
     let reason = lose(dir.path(), taken);
-    assert!(matches!(reason, LossReason::Overwritten(_)));
+    assert!(matches!(reason, LossReason::HostIdLost(_)));
     let text = reason.to_string();
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
@@ -118,7 +118,7 @@ fn a_sector_that_another_host_took() {
 fn a_sector_that_was_freed() {
     let dir = scratch();
     let reason = lose(dir.path(), |own| sealed(own.released()));
-    assert!(matches!(reason, LossReason::Overwritten(_)), "{reason}");
+    assert!(matches!(reason, LossReason::HostIdLost(_)), "{reason}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use disklease::{JoinErrorKind, LeaseDirectory, LeaveError, LockManager as _, PaxosManager};
+use disklease::{
+    ClaimError, JoinErrorKind, LeaseDirectory, LeaveError, LockManager as _, PaxosManager,
+};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -167,7 +169,10 @@ fn a_host_id_that_another_host_uses_is_refused_as_soon_as_that_host_renews() {
     for _ in 0..2 {
         let (took, refused) = timed(|| try_join(dir.path(), 1, "alpha"));
         let error = refused.unwrap_err();
-        let JoinErrorKind::HostIdInUse { owner, generation } = error.kind() else {
+        let JoinErrorKind::Claim(ClaimError::InUse {
+            owner, generation, ..
+        }) = error.kind()
+        else {
             panic!("{error}");
         };
         assert_eq!((owner.text(), generation.get()), (&b"beta"[..], 1));

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use disklease::{HostId, JoinError, JoinErrorKind, Lockspace};
+use disklease::{ClaimError, HostId, JoinError, JoinErrorKind, Lockspace};
 
 use super::setup::{Directory, LIMIT, Maker, OUR_NAME, SANLOCK_NAME, Sanlock};
 use disklease_fixtures::host_process::{IO_TIMEOUT_SECS, options, timed};
@@ -23,7 +23,7 @@ fn join(directory: &Directory) -> Result<Lockspace, JoinError> {
 }
 
 fn assert_in_use(error: &JoinError) {
-    let JoinErrorKind::HostIdInUse { owner, .. } = error.kind() else {
+    let JoinErrorKind::Claim(ClaimError::InUse { owner, .. }) = error.kind() else {
         panic!("not in use: {error}");
     };
     assert_eq!(u64::from(error.host_id()), HOST_ID);

@@ -289,6 +289,7 @@ impl Host {
                     serve_holders(&self.world, membership, delta, holders, &care).await;
                 }
                 let loss = keep_renewed(&self.world, membership, delta, &()).await;
+                membership.expiry().lose();
                 self.has_lost(&loss.reason);
             };
             let cleanups = reconcile(&self.world, membership, &table);
@@ -316,7 +317,7 @@ impl Host {
 
     pub fn has_lost(&self, reason: &LossReason) {
         self.note(|| format!("has lost its leases: {reason}"));
-        if self.field.scenario.freezes && matches!(reason, LossReason::Overwritten(_)) {
+        if self.field.scenario.freezes && matches!(reason, LossReason::HostIdLost(_)) {
             let host = self.ix();
             self.field.referee.breach(|| {
                 format!("overwritten: {host}, which lives, has lost its host id: {reason}")

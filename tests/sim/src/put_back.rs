@@ -190,7 +190,8 @@ impl Referee {
             let is_one_host = membership.host_id() == other.membership.host_id();
             match of(other.life) {
                 _ if of(life).is_some() && is_one_host => false,
-                Some(wronged) => !wronged.is_void && !(is_one_host && begun <= Some(other.since)),
+                Some(wronged) if wronged.is_void => false,
+                Some(_) => !is_one_host || begun > Some(other.since),
                 None => !has_twin(&book.wronged, &other.membership),
             }
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::RenewError;
+use disklease::__sim::delta_lease::{HostIdLoss, RenewError};
 use disklease::__sim::host::keep_renewed;
 use disklease::__sim::world::{ReadError, WriteError};
 use disklease::LossReason;
@@ -69,7 +69,7 @@ fn after_a_good_renewal_all_of_the_record_is_compared() {
     renew(&rig, &member).unwrap();
     rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
     let error = renew(&rig, &member).unwrap_err();
-    assert!(matches!(error, RenewError::Changed { .. }) && error.is_fatal());
+    assert!(matches!(error, RenewError::Lost(HostIdLoss::Changed { .. })) && error.is_fatal());
     assert!(!member.is_held());
 }
 
@@ -98,7 +98,10 @@ fn an_id_that_was_taken_is_lost_at_once() {
         };
         let before = writes(&rig);
         let error = renew(&rig, &member).unwrap_err();
-        let is_taken = matches!(error, RenewError::TakenOver { .. } | RenewError::PutBack(_));
+        let is_taken = matches!(
+            error,
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
+        );
         assert!(is_taken && error.is_fatal(), "{error}");
         assert_eq!(writes(&rig), before);
         assert_eq!(rig.delta(1).leader, theirs);
@@ -123,7 +126,7 @@ fn a_damaged_own_sector_is_lost_at_once() {
         spoil(&rig);
         let error = renew(&rig, &member).unwrap_err();
         assert!(
-            matches!(error, RenewError::Damaged(_)) && error.is_fatal(),
+            matches!(error, RenewError::Lost(HostIdLoss::Damaged(_))) && error.is_fatal(),
             "{error}"
         );
     }
@@ -143,7 +146,7 @@ fn after_a_failed_renewal_only_owner_generation_and_name_are_compared() {
         rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
         assert!(matches!(
             renew(&rig, &member),
-            Err(RenewError::Changed { .. })
+            Err(RenewError::Lost(HostIdLoss::Changed { .. }))
         ));
     }
 }
@@ -170,7 +173,10 @@ fn after_a_failed_renewal_each_of_generation_name_and_time_tells_of_another() {
         renew_in_vain(&rig, &member, true);
         rig.put_delta(1, &theirs);
         let error = renew(&rig, &member).unwrap_err();
-        let is_taken = matches!(error, RenewError::TakenOver { .. } | RenewError::PutBack(_));
+        let is_taken = matches!(
+            error,
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
+        );
         assert!(is_taken, "{error}");
         assert_eq!(rig.delta(1).leader, theirs);
     }

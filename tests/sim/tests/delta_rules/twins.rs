@@ -1,7 +1,7 @@
 //! Hosts that were given one host id and one name by mistake, and that do everything at the same
 //! time: only their incarnations tell them apart (INV-INCARNATION).
 
-use disklease::__sim::delta_lease::{ClaimError, EarlierLife, RenewError};
+use disklease::__sim::delta_lease::{ClaimError, EarlierLife, HostIdLoss, RenewError};
 use disklease::__sim::paxos_lease::{AcquireError, Patience};
 use disklease::HostState;
 use disklease::format::{Generation, HostNote, Incarnation};
@@ -99,8 +99,14 @@ fn a_renewal_of_a_twin_loses_the_leases_at_once() {
         let error = renew(&member).unwrap_err();
         assert!(error.is_fatal() && !member.is_held(), "{error}");
         match run {
-            Some(_) => assert!(matches!(error, RenewError::Twin { .. }), "{error}"),
-            None => assert!(matches!(error, RenewError::Changed { .. }), "{error}"),
+            Some(_) => assert!(
+                matches!(error, RenewError::Lost(HostIdLoss::Twin { .. })),
+                "{error}"
+            ),
+            None => assert!(
+                matches!(error, RenewError::Lost(HostIdLoss::Changed { .. })),
+                "{error}"
+            ),
         }
     }
 }

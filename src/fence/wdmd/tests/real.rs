@@ -7,13 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use disklease::__sim::fence::HostWatchdog as _;
-use disklease::WatchdogError;
-use rustix::process::{Signal, kill_process};
-
-use super::{in_secs, probe};
 use disklease_fixtures::host::{self, SOON, child_role, say, scratch, wait_for_parent, wait_until};
 use disklease_fixtures::watchdog_device::{Event, FakeWatchdog, Traits};
+use rustix::process::{Signal, kill_process};
+
+use super::{Fault, HostWatchdog as _, in_secs, probe, refusal};
 
 /// The smallest that goes with a fire timeout of 60 s.
 const N: u64 = 3;
@@ -28,8 +26,13 @@ struct RealWdmd {
 
 impl RealWdmd {
     fn start(device: &Path) -> Self {
-        // Its copies of other tests' file systems would keep those mounted.
+        // Its copies of other tests' file systems would keep those mounted, and its copies of their
+        // descriptors a lock taken.
         let script = r#"
+            for fd in /proc/self/fd/*; do
+                fd=${fd##*/}
+                [ "$fd" -le 2 ] || eval "exec $fd>&-"
+            done
             while read -r source path _; do
                 case "$source $path" in
                 *" ${0%/*}") ;;
@@ -40,7 +43,7 @@ impl RealWdmd {
             mount -t tmpfs none /dev/shm
             exec wdmd -D -H 0 -w "$0""#;
         let process = Command::new("unshare")
-            .args(["--mount", "sh", "-ec", script])
+            .args(["--mount", "bash", "-ec", script])
             .arg(device)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -96,17 +99,11 @@ fn it_is_fed_while_the_client_renews_and_after_it_was_stood_down() {
     let device = FakeWatchdog::new(dir.path(), Traits::default());
     let mut real = RealWdmd::start(device.path());
     for (io, fire) in [(1, 60), (2, 60)] {
-        let error = probe(&real.socket, io, fire).map(|_| ()).unwrap_err();
-        assert!(
-            matches!(error, WatchdogError::WdmdTooCoarse { .. }),
-            "{error}"
-        );
+        let error = refusal(&real.socket, io, fire);
+        assert!(matches!(error, Fault::IoTimeoutTooShort { .. }), "{error}");
     }
-    let error = probe(&real.socket, 10, 30).map(|_| ()).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::WdmdFireTimeout { .. }),
-        "{error}"
-    );
+    let error = refusal(&real.socket, 10, 30);
+    assert!(matches!(error, Fault::OtherFireTimeout { .. }), "{error}");
 
     let mut wdmd = probe(&real.socket, N, 60).unwrap();
     wdmd.arm(in_secs(8 * N)).unwrap();
@@ -164,18 +161,18 @@ fn a_wdmd_that_is_killed_is_missed() {
     wdmd.extend(in_secs(8 * N)).unwrap();
     sleep(Duration::from_millis(700));
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
-    assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+    let error = error.kind();
+    assert!(matches!(error, Fault::Silent), "{error}");
     real.signal(Signal::CONT);
     wait_until("its answer", SOON, || wdmd.extend(in_secs(8 * N)).ok());
     real.signal(Signal::KILL);
     assert!(real.has_ended(SOON));
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
-    assert!(matches!(error, WatchdogError::WdmdGone { .. }), "{error}");
+    let error = error.kind();
+    assert!(matches!(error, Fault::Gone), "{error}");
     let error = wdmd.extend(in_secs(8 * N)).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::WdmdUnreachable { .. }),
-        "{error}"
-    );
+    let error = error.kind();
+    assert!(matches!(error, Fault::Unreachable(_)), "{error}");
     wait_until("the device's close", SOON, || closed_unclean(&device));
     wdmd.disarm().unwrap();
 }
@@ -195,7 +192,7 @@ fn the_death_of_the_client_resets_the_host() {
     let device = FakeWatchdog::new(dir.path(), Traits::default());
     let real = RealWdmd::start(device.path());
     std::fs::write(dir.path().join("socket"), real.socket.to_str().unwrap()).unwrap();
-    let entry = "wdmd::real::the_death_of_the_client_resets_the_host";
+    let entry = "fence::wdmd::tests::real::the_death_of_the_client_resets_the_host";
     let mut child = host::Child::start(entry, "holder", dir.path());
     assert_eq!(child.hear(SOON), "armed");
     child.kill();

@@ -2,25 +2,23 @@
 
 use std::time::Duration;
 
-use disklease::__sim::fence::HostWatchdog as _;
-use disklease::WatchdogError;
-
-use super::{in_secs, probe};
 use disklease_fixtures::host::{scratch, timed};
 use disklease_fixtures::wdmd::{Answer, Double, Kind, OLD, new};
 
-fn refused(kind: Kind, io: u64, fire: u64) -> WatchdogError {
+use super::{Fault, HostWatchdog as _, in_secs, probe, refusal};
+
+fn refused(kind: Kind, io: u64, fire: u64) -> Fault {
     let dir = scratch();
     let double = Double::start(&dir.path().join("sock"), kind);
-    let (took, refused) = timed(|| probe(double.path(), io, fire));
+    let (took, refused) = timed(|| refusal(double.path(), io, fire));
     assert!(took < Duration::from_secs(10), "{took:?}");
-    refused.map(|_| ()).unwrap_err()
+    refused
 }
 
 #[test]
 fn another_fire_timeout_is_refused_with_both_numbers() {
     let numbers = |kind, fire| match refused(kind, 10, fire) {
-        WatchdogError::WdmdFireTimeout { theirs, ours, .. } => (theirs.as_secs(), ours.as_secs()),
+        Fault::OtherFireTimeout { theirs, ours, .. } => (theirs.as_secs(), ours.as_secs()),
         error => panic!("{error}"),
     };
     assert_eq!(numbers(OLD, 30), (60, 30));
@@ -45,16 +43,13 @@ fn a_wdmd_without_a_device_is_refused() {
         ..OLD
     };
     let error = refused(kind, 10, 60);
-    assert!(
-        matches!(error, WatchdogError::WdmdWithoutDevice { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Fault::NoDevice { .. }), "{error}");
 }
 
 #[test]
 fn times_with_which_a_healthy_host_would_be_reset_are_refused_with_the_numbers() {
     let needed = |kind, io, fire| match refused(kind, io, fire) {
-        WatchdogError::WdmdTooCoarse { needed, spare, .. } => {
+        Fault::IoTimeoutTooShort { needed, spare, .. } => {
             assert_eq!(spare.as_secs(), 6 * io);
             needed.as_secs()
         }
@@ -80,35 +75,27 @@ fn times_with_which_a_healthy_host_would_be_reset_are_refused_with_the_numbers()
 fn answers_that_are_none_are_errors_and_take_no_longer_than_they_may() {
     let answering = |answer| refused(Kind { answer, ..OLD }, 10, 60);
     let error = answering(Answer::Silence);
-    assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+    assert!(matches!(error, Fault::Silent), "{error}");
     let error = answering(Answer::Trickle);
-    assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+    assert!(matches!(error, Fault::Silent), "{error}");
     let error = answering(Answer::Half);
-    assert!(matches!(error, WatchdogError::WdmdGone { .. }), "{error}");
+    assert!(matches!(error, Fault::Gone), "{error}");
     for command in [0, 1, 4, 6, 7, u32::MAX] {
         let error = answering(Answer::Nonsense(command));
         // As an answer of a newer one to the first question, 7 makes sense; then another is missing.
         let expected = match error {
-            WatchdogError::WdmdNonsense { command: got, .. } => got == command,
-            WatchdogError::WdmdSilent { .. } => command == 7,
+            Fault::Nonsense { command: got, .. } => got == command,
+            Fault::Silent => command == 7,
             _ => false,
         };
         assert!(expected, "{command}: {error}");
     }
     let nobody = scratch();
-    let error = probe(&nobody.path().join("sock"), 10, 60)
-        .map(|_| ())
-        .unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::WdmdUnreachable { .. }),
-        "{error}"
-    );
+    let error = refusal(&nobody.path().join("sock"), 10, 60);
+    assert!(matches!(error, Fault::Unreachable(_)), "{error}");
     let long = nobody.path().join("x".repeat(200));
-    let error = probe(&long, 10, 60).map(|_| ()).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::WdmdUnreachable { .. }),
-        "{error}"
-    );
+    let error = refusal(&long, 10, 60);
+    assert!(matches!(error, Fault::Unreachable(_)), "{error}");
 }
 
 #[test]
@@ -118,13 +105,15 @@ fn it_may_turn_wrong_later() {
     let mut wdmd = probe(double.path(), 10, 60).unwrap();
     double.answer(Answer::Nonsense(6));
     let error = wdmd.arm(in_secs(80)).unwrap_err();
+    let error = error.kind();
     assert!(
-        matches!(error, WatchdogError::WdmdNonsense { command: 6, .. }),
+        matches!(error, Fault::Nonsense { command: 6, .. }),
         "{error}"
     );
     double.answer(Answer::Silence);
     let (took, error) = timed(|| wdmd.arm(in_secs(80)).unwrap_err());
-    assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+    let error = error.kind();
+    assert!(matches!(error, Fault::Silent), "{error}");
     assert!(took < Duration::from_secs(10), "{took:?}");
     double.answer(Answer::Well);
     wdmd.disarm().unwrap();

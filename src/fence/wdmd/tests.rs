@@ -3,16 +3,11 @@
 
 mod answers;
 mod life;
+#[cfg(feature = "__machine")]
 mod real;
 
-use std::path::Path;
-use std::time::Duration;
-
-use disklease::__sim::fence::Wdmd;
-use disklease::__sim::runtime::clock;
-use disklease::__sim::world::Timestamp;
-use disklease::WatchdogError;
-use disklease::timing::{FireTimeout, IoTimeout, Timing};
+use super::*;
+use crate::timing::FireTimeout;
 
 fn timing(io: u64, fire: u64) -> Timing {
     Timing::new(
@@ -27,4 +22,10 @@ fn probe(socket: &Path, io: u64, fire: u64) -> Result<Wdmd, WatchdogError> {
 
 fn in_secs(secs: u64) -> Timestamp {
     clock::now() + Duration::from_secs(secs)
+}
+
+/// What goes wrong with a probe.
+fn refusal(socket: &Path, io: u64, fire: u64) -> Fault {
+    let refused = probe(socket, io, fire).map(drop);
+    refused.unwrap_err().kind().clone()
 }

@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
-use disklease::__sim::fence::HostWatchdog as _;
-use disklease::__sim::runtime::clock;
-use disklease::format::HostName;
-use disklease::{
-    AcquireErrorKind, FailureAction, JoinErrorKind, LeaseDirectory, LockManager as _, Lockspace,
-    PaxosManager, Watchdog, WatchdogError,
-};
+use disklease_fixtures::host::{SOON, scratch, timed, wait_until};
+use disklease_fixtures::wdmd::{Answer, Double, Kind, OLD, new};
 
-use super::{in_secs, probe};
-use disklease_fixtures::host::{N, SOON, disks, host_id, lockspace_in, scratch, timed, wait_until};
-use disklease_fixtures::wdmd::{Answer, Double, Kind, Message, OLD, new};
+use super::{Fault, HostWatchdog as _, clock, in_secs, probe};
 
 const LOOK: [&str; 4] = ["connected", "open 60?", "status?", "closed"];
 const BEGIN: [&str; 7] = [
@@ -88,13 +81,11 @@ fn a_wdmd_that_vanishes_is_told_of_and_found_again() {
     let gone = wait_until("the end of the connection", SOON, || {
         wdmd.extend(in_secs(80)).err()
     });
-    assert!(matches!(gone, WatchdogError::WdmdGone { .. }), "{gone}");
+    assert!(matches!(gone.kind(), Fault::Gone), "{gone}");
     for _ in 0..3 {
         let error = wdmd.extend(in_secs(80)).unwrap_err();
-        assert!(
-            matches!(error, WatchdogError::WdmdUnreachable { .. }),
-            "{error}"
-        );
+        let error = error.kind();
+        assert!(matches!(error, Fault::Unreachable(_)), "{error}");
     }
     let double = Double::start(&path, OLD);
     wdmd.extend(in_secs(80)).unwrap();
@@ -108,17 +99,16 @@ fn a_wdmd_that_vanishes_is_told_of_and_found_again() {
     drop(double);
     wdmd.extend(in_secs(80)).unwrap();
     let error = wdmd.arm(in_secs(80)).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::WdmdUnreachable { .. }),
-        "{error}"
-    );
+    let error = error.kind();
+    assert!(matches!(error, Fault::Unreachable(_)), "{error}");
     wdmd.disarm().unwrap();
     // And where it goes while it watches, there is nobody to be stood down.
     let double = Double::start(&path, OLD);
     wdmd.arm(in_secs(80)).unwrap();
     drop(double);
     let error = wdmd.disarm().unwrap_err();
-    assert!(matches!(error, WatchdogError::WdmdGone { .. }), "{error}");
+    let error = error.kind();
+    assert!(matches!(error, Fault::Gone), "{error}");
     wdmd.disarm().unwrap();
 }
 
@@ -134,7 +124,7 @@ fn a_wdmd_that_hangs_delays_no_renewal_and_is_told_of() {
     wait_until("an answer that does not come", SOON, || {
         match wdmd.extend(in_secs(80)) {
             Ok(()) => None,
-            Err(WatchdogError::WdmdSilent { .. }) => Some(()),
+            Err(error) if *error.kind() == Fault::Silent => Some(()),
             Err(error) => panic!("{error}"),
         }
     });
@@ -142,13 +132,15 @@ fn a_wdmd_that_hangs_delays_no_renewal_and_is_told_of() {
     let (took, ()) = timed(|| {
         for _ in 0..5_000 {
             let error = wdmd.extend(in_secs(80)).unwrap_err();
-            assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+            let error = error.kind();
+            assert!(matches!(error, Fault::Silent), "{error}");
         }
     });
     println!("5,000 extensions of one that hangs: {took:?}");
     assert!(took < SOON, "{took:?}");
     let (took, error) = timed(|| wdmd.disarm().unwrap_err());
-    assert!(matches!(error, WatchdogError::WdmdSilent { .. }), "{error}");
+    let error = error.kind();
+    assert!(matches!(error, Fault::Silent), "{error}");
     assert!(took < Duration::from_secs(10), "{took:?}");
     // What it was told is kept, and can be waited for.
     double.answer(Answer::Well);
@@ -170,58 +162,6 @@ fn after_a_hang_the_protection_comes_back() {
     double.answer(Answer::Well);
     wait_until("an extension", SOON, || wdmd.extend(in_secs(80)).ok());
     wdmd.disarm().unwrap();
-}
-
-#[test]
-fn a_join_asks_wdmd_before_it_claims_anything() {
-    let dir = scratch();
-    let path = dir.path().join("sock");
-    let join = |fire| {
-        Lockspace::options(Watchdog::Wdmd)
-            .io_timeout(N)
-            .fire_timeout(Duration::from_secs(fire))
-            .host_name(HostName::new("a").unwrap())
-            .runtime_dir(dir.path().join("run"))
-            .wdmd_socket(&path)
-            .join(lockspace_in(dir.path()), host_id(7))
-    };
-    let refused = |fire| {
-        let error = join(fire).unwrap_err();
-        match error.kind() {
-            JoinErrorKind::Watchdog(error) => error.clone(),
-            _ => panic!("{error}"),
-        }
-    };
-    let error = refused(10);
-    assert!(
-        matches!(error, WatchdogError::WdmdUnreachable { .. }),
-        "{error}"
-    );
-    {
-        let _old = Double::start(&path, OLD);
-        let error = refused(10);
-        assert!(
-            matches!(error, WatchdogError::WdmdFireTimeout { .. }),
-            "{error}"
-        );
-        let error = refused(60);
-        assert!(
-            matches!(error, WatchdogError::WdmdTooCoarse { .. }),
-            "{error}"
-        );
-    }
-    let double = Double::start(&path, new(10, 2));
-    let lockspace = join(10).unwrap();
-    assert_eq!(
-        lockspace.generation().get(),
-        1,
-        "nothing was claimed before"
-    );
-    assert_eq!(
-        double.heard(1),
-        ["connected", "open 10?", "status?", "closed"]
-    );
-    lockspace.leave().unwrap();
 }
 
 /// Two kinds that differ in nothing but what they are asked for.
@@ -246,70 +186,4 @@ fn the_device_is_opened_with_the_fire_timeout_of_the_lockspace() {
             .collect::<Vec<_>>(),
         [30, 30]
     );
-}
-
-/// Whoever cannot go on because wdmd does not work has had no guest: what was suspended stays so.
-#[test]
-fn a_resume_that_is_not_protected_leaves_the_guest_to_be_resumed() {
-    let dir = scratch();
-    let path = dir.path().join("sock");
-    let double = Double::start(&path, new(10, 1));
-    let lockspace = Lockspace::options(Watchdog::Wdmd)
-        .io_timeout(N)
-        .fire_timeout(Duration::from_secs(10))
-        .host_name(HostName::new("a").unwrap())
-        .runtime_dir(dir.path().join("run"))
-        .wdmd_socket(&path)
-        .join(lockspace_in(dir.path()), host_id(7))
-        .unwrap();
-    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path())).unwrap();
-    let state = manager.acquire(disks(&["/a", "/b"])).unwrap();
-    let state = state.suspend().unwrap();
-    drop(double);
-    let error = manager.resume(&state, disks(&["/a", "/b"])).unwrap_err();
-    assert!(
-        matches!(error.kind(), AcquireErrorKind::Unprotected(_)),
-        "{error}"
-    );
-    let _double = Double::start(&path, new(10, 1));
-    let guard = manager.resume(&state, disks(&["/a", "/b"])).unwrap();
-    assert!(guard.is_held());
-    guard.release().unwrap();
-}
-
-/// Its clock may stand still in suspend: at a loss it is told the time once more.
-#[test]
-fn wdmd_is_told_of_a_loss_and_no_loss_is_ignored_where_it_watches() {
-    let dir = scratch();
-    let path = dir.path().join("sock");
-    let double = Double::start(&path, new(29, 1));
-    let lockspace = Lockspace::options(Watchdog::Wdmd)
-        .io_timeout(N)
-        .fire_timeout(Duration::from_secs(29))
-        .host_name(HostName::new("a").unwrap())
-        .runtime_dir(dir.path().join("run"))
-        .wdmd_socket(&path)
-        .join(lockspace_in(dir.path()), host_id(7))
-        .unwrap();
-    let manager = PaxosManager::new(lockspace, LeaseDirectory::new(dir.path())).unwrap();
-    let ignored = disks(&["/a"]).on_lock_failure(FailureAction::Ignore);
-    let error = manager.acquire(ignored).unwrap_err();
-    assert_eq!(*error.kind(), AcquireErrorKind::IgnoredWithWatchdog);
-
-    let guard = manager.acquire(disks(&["/a"])).unwrap();
-    std::fs::remove_file(lockspace_path(dir.path())).unwrap();
-    // Renewals put the end off, and only that brings it nearer.
-    let is_told = || {
-        let live: Vec<Message> = double.messages();
-        let live = live.iter().filter(|message| message.command == 4);
-        let ends: Vec<_> = live.map(|message| message.expire_time).collect();
-        (ends.last()? + 3 < *ends.iter().max()?).then_some(())
-    };
-    wait_until("what wdmd is told", SOON, is_told);
-    assert!(!guard.is_held());
-    drop(guard);
-}
-
-fn lockspace_path(dir: &std::path::Path) -> std::path::PathBuf {
-    dir.join("__LIBVIRT__DISKS__")
 }

@@ -1,50 +1,38 @@
-//! The wrong variants: each gets one rule wrong, in the one place where that rule stands.
+//! The mutants: each gets one rule wrong, in the one place where that rule stands.
 //!
-//! `docs/testing.md` has the same list with the places.
+//! The places are marked `mutation!(Name, wrong, right)` in the `rules.rs` of each layer, and
+//! `wrong_variants` holds that they and the list agree.
 
-use std::cell::Cell;
 use std::fmt;
 use std::ops::BitOr;
 use std::str::FromStr;
+
+use disklease::__sim::probe;
 
 mod list;
 
 pub use list::Mutation;
 
-/// A bit for each variant, in words that are looked at one by one: a marker stands in hot places.
+/// A bit for each mutant.
 type Bits = [u64; WORDS];
 const WORDS: usize = 4;
-/// How many variants there can be.
-const MOST: usize = WORDS * 64;
 
-thread_local! {
-    static ON: [Cell<u64>; WORDS] = const { [const { Cell::new(0) }; WORDS] };
-}
+const _: () = assert!(Mutation::ALL.len() <= WORDS * 64, "each has a bit");
 
 impl Mutation {
-    #[expect(clippy::as_conversions, reason = "the number of a variant")]
-    const fn number(self) -> usize {
-        self as usize
-    }
-
     const fn word(self) -> usize {
-        self.number() / 64
+        self as usize / 64
     }
 
     const fn bit(self) -> u64 {
-        1 << (self.number() % 64)
+        1 << (self as usize % 64)
     }
 
     /// Whether the rule is got wrong on this thread.
-    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
-    #[inline]
-    #[must_use]
     pub fn is_on(self) -> bool {
-        ON.with(|on| on[self.word()].get() & self.bit() != 0)
+        probe::is_wrong(self.name())
     }
 }
-
-const _: () = assert!(Mutation::ALL.len() <= MOST, "as many as the set has bits");
 
 impl fmt::Display for Mutation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,23 +40,14 @@ impl fmt::Display for Mutation {
     }
 }
 
-/// No wrong variant has this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no wrong variant {0:?}")]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "only for this package's own tests"
-)]
-pub struct NoSuchMutation(pub String);
-
 impl FromStr for Mutation {
-    type Err = NoSuchMutation;
+    type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, NoSuchMutation> {
+    fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|mutation| mutation.name() == name);
         found
             .copied()
-            .ok_or_else(|| NoSuchMutation(name.to_owned()))
+            .ok_or_else(|| format!("there is no mutant {name:?}"))
     }
 }
 
@@ -113,8 +92,6 @@ impl Mutations {
     ]);
 
     /// These.
-    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
-    #[must_use]
     pub const fn of(mutations: &[Mutation]) -> Self {
         let mut bits = [0; WORDS];
         let mut rest = mutations;
@@ -131,26 +108,25 @@ impl Mutations {
         all.filter(move |&mutation| self.has(mutation))
     }
 
-    #[expect(clippy::indexing_slicing, reason = "there are no more than `MOST`")]
     const fn has(self, mutation: Mutation) -> bool {
         self.0[mutation.word()] & mutation.bit() != 0
     }
 
     /// Gets these rules wrong on this thread, and no others, until something else is set.
     pub fn set(self) {
-        ON.with(|on| {
-            for (word, bits) in on.iter().zip(self.0) {
-                word.set(bits);
-            }
-        });
+        probe::swap_wrong(&mut self.names());
     }
 
     /// The same until the guard is dropped.
     #[must_use = "they are set only while the guard lives"]
     pub fn switch(self) -> Switched {
-        let before = Self(ON.with(|on| on.each_ref().map(Cell::get)));
-        self.set();
+        let mut before = self.names();
+        probe::swap_wrong(&mut before);
         Switched { before }
+    }
+
+    fn names(self) -> Vec<&'static str> {
+        self.iter().map(Mutation::name).collect()
     }
 }
 
@@ -181,11 +157,11 @@ impl BitOr for Mutations {
 /// Rules are got wrong while this lives; then as it was before.
 #[derive(Debug)]
 pub struct Switched {
-    before: Mutations,
+    before: Vec<&'static str>,
 }
 
 impl Drop for Switched {
     fn drop(&mut self) {
-        self.before.set();
+        probe::swap_wrong(&mut self.before);
     }
 }

@@ -4,28 +4,29 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use disklease::__sim::fence::{HostWatchdog as _, WatchdogDevice};
-use disklease::__sim::runtime::clock;
-use disklease::__sim::world::Timestamp;
-use disklease::format::HostName;
-use disklease::timing::{FireTimeout, IoTimeout, Timing};
-use disklease::{DeviceLack, JoinErrorKind, Lockspace, Watchdog, WatchdogError};
-
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-
 use disklease_fixtures::host::{
-    Child, N, SOON, child_role, host_id, lockspace_in, say, scratch, wait_for_parent, wait_until,
+    Child, SOON, child_role, say, scratch, wait_for_parent, wait_until,
 };
 use disklease_fixtures::watchdog_device::Event::{
     Disabled, Fed, Magic, Opened, SetTimeout, Stopped,
 };
-use disklease_fixtures::watchdog_device::{FakeWatchdog, Traits};
+use disklease_fixtures::watchdog_device::{FakeWatchdog, Model, Traits};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use super::*;
+use crate::fence::DeviceLack;
+use crate::runtime::clock;
+use crate::timing::{FireTimeout, IoTimeout};
 
 fn timing(fire: u64) -> Timing {
     Timing::new(
         IoTimeout::MIN,
         FireTimeout::new(Duration::from_secs(fire)).unwrap(),
     )
+}
+
+fn refusal(path: &Path, fire: u64) -> WatchdogError {
+    WatchdogDevice::probe(path, timing(fire)).unwrap_err()
 }
 
 /// The shortest F that goes: the device's own timeout is 3 s then, and it is fed until 4 s after the loss.
@@ -59,10 +60,7 @@ fn a_look_leaves_it_stopped_and_an_armed_one_is_fed_until_it_is_disarmed() {
     assert_eq!(events[events.len() - 3..], [Magic, Disabled, Stopped]);
     let feedings = events.iter().filter(|&&event| event == Fed).count();
     assert!((3..=12).contains(&feedings), "every 0.75 s: {events:?}");
-    assert_eq!(
-        fake.with(disklease_fixtures::watchdog_device::Model::fired_at),
-        None
-    );
+    assert_eq!(fake.with(Model::fired_at), None);
 
     // Once more.
     watchdog.arm(in_secs(8)).unwrap();
@@ -109,7 +107,7 @@ fn a_device_that_takes_nothing_is_told_of_and_so_is_its_return() {
     fake.with(|model| model.broken = true);
     wait_until("an error", SOON, || match watchdog.extend(in_secs(60)) {
         Ok(()) => None,
-        Err(error @ WatchdogError::DeviceNotFed { .. }) => Some(error),
+        Err(error) if matches!(error.kind(), Fault::NotFed(_)) => Some(error),
         Err(error) => panic!("{error}"),
     });
     fake.with(|model| model.broken = false);
@@ -123,15 +121,12 @@ fn devices_that_do_not_do_are_refused_and_left_stopped() {
     let refused = |traits: Traits, fire: u64| {
         let dir = scratch();
         let fake = FakeWatchdog::new(dir.path(), traits);
-        let error = WatchdogDevice::probe(fake.path(), timing(fire)).unwrap_err();
+        let error = refusal(fake.path(), fire);
         fake.wait_for_stop();
         error
     };
-    let lack = |traits| match refused(traits, F) {
-        WatchdogError::DeviceLacks { lack, identity, .. } => {
-            assert_eq!(identity, "Fake Watchdog");
-            lack
-        }
+    let lack = |traits| match refused(traits, F).kind() {
+        Fault::Lacks(lack) => *lack,
         error => panic!("{error}"),
     };
     let good = Traits::default();
@@ -160,24 +155,22 @@ fn devices_that_do_not_do_are_refused_and_left_stopped() {
     drop((watchdog, fake));
 
     let short = refused(Traits { longest: 2, ..good }, F);
-    let WatchdogError::DeviceTimeout {
+    assert!(
+        short.to_string().contains("(\"Fake Watchdog\") has"),
+        "{short}"
+    );
+    let [asked, got, at_least, at_most] = [3, 2, 3, 5].map(Duration::from_secs);
+    let expected = Fault::OtherTimeout {
         asked,
         got,
         at_least,
         at_most,
-        ..
-    } = short
-    else {
-        panic!("{short}")
     };
-    assert_eq!(
-        [asked, got, at_least, at_most].map(|time| time.as_secs()),
-        [3, 2, 3, 5]
-    );
+    assert_eq!(*short.kind(), expected);
 
     let coarse = refused(good, 9);
     assert!(
-        matches!(coarse, WatchdogError::DeviceTooCoarse { .. }),
+        matches!(coarse.kind(), Fault::FireTimeoutTooShort { .. }),
         "{coarse}"
     );
 }
@@ -209,69 +202,23 @@ fn what_is_in_use_or_no_watchdog_is_said_to_be() {
     let mut first = WatchdogDevice::probe(fake.path(), timing(F)).unwrap();
     fake.wait_for_stop();
     first.arm(in_secs(30)).unwrap();
-    let error = WatchdogDevice::probe(fake.path(), timing(F)).unwrap_err();
-    assert!(matches!(error, WatchdogError::DeviceBusy { .. }), "{error}");
+    let error = refusal(fake.path(), F);
+    let error = error.kind();
+    assert!(matches!(error, Fault::Busy), "{error}");
     first.disarm().unwrap();
 
     let file = dir.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    let error = WatchdogDevice::probe(&file, timing(F)).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::NotAWatchdog { .. }),
-        "{error}"
-    );
+    let error = refusal(&file, F);
+    let error = error.kind();
+    assert!(matches!(error, Fault::NotAWatchdog(_)), "{error}");
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
-    let error = WatchdogDevice::probe("/dev/null".as_ref(), timing(F)).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::NotAWatchdog { .. }),
-        "{error}"
-    );
-    let error = WatchdogDevice::probe(&dir.path().join("none"), timing(F)).unwrap_err();
-    assert!(
-        matches!(error, WatchdogError::DeviceUnusable { .. }),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_join_looks_at_the_device_before_it_claims_anything() {
-    let dir = scratch();
-    let fake = FakeWatchdog::new(dir.path(), Traits::default());
-    let join = |device, fire| {
-        Lockspace::options(Watchdog::Device(device))
-            .io_timeout(N)
-            .fire_timeout(Duration::from_secs(fire))
-            .host_name(HostName::new("a").unwrap())
-            .runtime_dir(dir.path().join("run"))
-            .join(lockspace_in(dir.path()), host_id(1))
-    };
-    let error = join(dir.path().join("none"), F).unwrap_err();
-    assert!(
-        matches!(
-            error.kind(),
-            JoinErrorKind::Watchdog(WatchdogError::DeviceUnusable { .. })
-        ),
-        "{error}"
-    );
-    let error = join(fake.path().to_owned(), 5).unwrap_err();
-    assert!(
-        matches!(
-            error.kind(),
-            JoinErrorKind::Watchdog(WatchdogError::DeviceTooCoarse { .. })
-        ),
-        "{error}"
-    );
-    assert_eq!(fake.events(), []);
-
-    let lockspace = join(fake.path().to_owned(), F).unwrap();
-    assert_eq!(
-        lockspace.generation().get(),
-        1,
-        "nothing was claimed before"
-    );
-    fake.wait_for_stop();
-    lockspace.leave().unwrap();
-    fake.wait_for_stop();
+    let error = refusal("/dev/null".as_ref(), F);
+    let error = error.kind();
+    assert!(matches!(error, Fault::NotAWatchdog(_)), "{error}");
+    let error = refusal(&dir.path().join("none"), F);
+    let error = error.kind();
+    assert!(matches!(error, Fault::Unusable(_)), "{error}");
 }
 
 /// A child's side; does nothing in the test run itself.
@@ -309,16 +256,17 @@ fn a_device_is_stopped_though_a_forked_child_has_it_open() {
     let dir = scratch();
     let fake = FakeWatchdog::new(dir.path(), Traits::default());
     let path = fake.path().to_str().unwrap();
-    let mut user = Child::start("device::entry_that_forks", path, dir.path());
+    let mut user = Child::start(
+        "fence::watchdog_device::tests::entry_that_forks",
+        path,
+        dir.path(),
+    );
     assert_eq!(user.hear(SOON), "disarmed");
     let is_stopped = fake.with(|model| model.is_open() && !model.is_counting());
     assert!(user.ended_well());
     assert!(is_stopped, "{:?}", fake.events());
     fake.wait_for_stop();
-    assert_eq!(
-        fake.with(disklease_fixtures::watchdog_device::Model::fired_at),
-        None
-    );
+    assert_eq!(fake.with(Model::fired_at), None);
 }
 
 /// A child's side; does nothing in the test run itself.
@@ -351,7 +299,7 @@ fn entry() {
         ]
     };
     assert_eq!(done, [0; 3]);
-    let null = std::path::Path::new("/sys/dev/char/1:3");
+    let null = Path::new("/sys/dev/char/1:3");
     std::fs::create_dir(null).unwrap();
     std::fs::write(null.join(name), format!("{value}\n")).unwrap();
     std::fs::write(null.join("identity"), "Made up\n").unwrap();
@@ -365,14 +313,14 @@ fn what_the_kernel_tells_of_a_device_is_asked_before_it_is_opened() {
     let said = |sysfs: &str| {
         let dir = scratch();
         std::fs::write(dir.path().join("sysfs"), sysfs).unwrap();
-        Child::start("device::entry", "sysfs", dir.path()).hear(SOON)
+        Child::start("fence::watchdog_device::tests::entry", "sysfs", dir.path()).hear(SOON)
     };
     let is = |sysfs, parts: &[&str]| {
         let said = said(sysfs);
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     };
-    is("nowayout 1", &["DeviceLacks", "Stop", "Made up"]);
+    is("nowayout 1", &["Lacks(Stop)", "Made up"]);
     is("nowayout 0", &["NotAWatchdog"]);
-    is("state active", &["DeviceCounts", "Made up"]);
+    is("state active", &["CountsAlready", "Made up"]);
     is("state inactive", &["NotAWatchdog"]);
 }

@@ -1,11 +1,10 @@
-//! The list of wrong variants. Each says which rule is broken, and what goes wrong without it.
+//! The list of mutants. Each says which rule is broken, and what goes wrong without it.
 
 /// Declares the enum, the list of all, and their names.
 macro_rules! mutations {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// One rule got wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[expect(clippy::exhaustive_enums, reason = "only for this package's own tests")]
         pub enum Mutation {
             $($(#[doc = $doc])* $name,)*
         }
@@ -15,7 +14,6 @@ macro_rules! mutations {
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The name as it stands in the source.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
@@ -23,7 +21,6 @@ macro_rules! mutations {
             }
 
             /// What is got wrong, and what comes of it.
-            #[must_use]
             pub fn rule(self) -> &'static str {
                 let lines = match self {
                     $(Self::$name => concat!($($doc),*),)*
