@@ -13,7 +13,7 @@ mod device;
 mod feeder;
 mod feeding;
 mod ioctl;
-#[cfg(test)]
+#[cfg(all(test, feature = "__machine"))]
 #[allow(
     clippy::disallowed_methods,
     clippy::multiple_unsafe_ops_per_block,

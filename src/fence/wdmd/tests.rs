@@ -3,6 +3,7 @@
 
 mod answers;
 mod life;
+#[cfg(feature = "__machine")]
 mod real;
 
 use super::*;

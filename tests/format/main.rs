@@ -1,0 +1,16 @@
+//! The bytes: records, state strings and whole files, those of sanlock, our own, and hostile ones.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod golden;
+mod hostile_bytes;
+mod properties;
+mod state_properties;
