@@ -36,7 +36,7 @@ pub use expiry::Expiry;
 pub use fire_timeout::{
     AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts,
 };
-pub use hosts::{HostRecord, HostTable};
+pub use hosts::{HostRecord, HostTable, log_damage};
 pub use lease::DeltaLease;
 pub use membership::Membership;
 pub use put_back::PutBack;

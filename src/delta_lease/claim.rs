@@ -352,13 +352,13 @@ impl<W: World> Claim<'_, W> {
             let Err(error) = &written else {
                 return written;
             };
+            tracing::debug!(name: "claim_not_written", host_id = %lease.host_id, %error,
+                "the claim could not be written: it is written again, if there is time");
             self.world.sleep(RETRY_DELAY).await;
             let left = limit_of_rewrite.saturating_sub(self.world.now().since(read_started));
             if left.is_zero() {
                 return written;
             }
-            tracing::debug!(name: "claim_written_again", host_id = %lease.host_id, %error,
-                "the claim could not be written: it is written again");
             timeout = timing.io().min(left);
         }
     }

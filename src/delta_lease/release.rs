@@ -59,10 +59,11 @@ pub async fn release<W: World>(
             "the host id is not freed: the last renewal failed");
         return Err(DeltaReleaseError::NotRenewed { host_id });
     }
-    // INV-MEMBER: not started when the leases would have been lost.
+    tracing::debug!(name: "host_id_freed", %host_id, "this host frees its host id");
+    // INV-MEMBER: not started when the leases would have been lost. Nothing that may take time stands between
+    // this line and the write.
     let limit = membership.write_limit(world.now()).unwrap_or_default();
     rules::ended(|| membership.expiry().lose());
-    tracing::debug!(name: "host_id_freed", %host_id, "this host frees its host id");
     let freed = lease.leader.released();
     membership
         .area()

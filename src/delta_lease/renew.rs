@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::area::DeltaSectorError;
+use super::hosts::log_damage;
 use super::lease::DeltaLease;
 use super::membership::Membership;
 use super::put_back::PutBack;
@@ -105,7 +106,7 @@ pub async fn renew<W: World>(
         .map_err(RenewError::Read)?;
     let completed = world.now();
     let read = ReadSpan { started, completed };
-    membership.hosts(|table| table.observe(&scan, read));
+    log_damage(membership.hosts(|table| table.observe(&scan, read)));
 
     rules::checked(check_own_sector(membership, lease, &scan)).map_err(RenewError::Lost)?;
     if !rules::may_renew(membership.expiry().is_held(world.now())) {

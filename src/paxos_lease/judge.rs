@@ -156,10 +156,12 @@ pub(super) async fn watch_owner<W: World>(
     if rules::is_ended_by_table(io.membership.hosts(|table| table.state(owner, now))) {
         return Ok(Watched::Ended);
     }
-    // The watch goes on where the scans of the lockspace are.
+    // The watch goes on where the scans of the lockspace are, unless the last of them showed damage: the owner
+    // may have renewed behind that.
     let by = Watcher::Acquirer(io.membership.timing());
     let in_table = io.membership.observed(owner);
-    let mut silence = in_table.map(|record| record.silence.watched_by(by));
+    let undamaged = in_table.filter(|record| record.damage.is_none());
+    let mut silence = undamaged.map(|record| record.silence.watched_by(by));
     loop {
         let started = io.now();
         let area = io.membership.area();

@@ -27,8 +27,8 @@ pub const MARKS: &[&str] = &[
     "claim_too_slow",
     // A claim was renewed before it was confirmed.
     "claim_renewed",
-    // A claim whose write failed was written again.
-    "claim_written_again",
+    // A claim could not be written.
+    "claim_not_written",
     // A claim was written and not confirmed.
     "claim_failed",
     // A renewal's write failed, or timed out.
@@ -54,7 +54,7 @@ pub const MARKS: &[&str] = &[
     // An id was not given back: the last renewal had failed.
     "host_id_kept_in_doubt",
     // A table held a damaged sector.
-    "sector_damaged",
+    "sectors_damaged",
     // Acquiring a lease.
 
     // Refused, as a write of this host's own was in flight.
