@@ -143,8 +143,12 @@ fn assert_names_the_place(error: &AcquireError, offset: usize) {
     }
 }
 
+/// Each bit with the feature `__machine`, which takes a processor's minutes, and else one of many.
 fn flips(bytes: Range<usize>) -> impl Iterator<Item = (usize, u8)> {
-    bytes.flat_map(|at| (0..8).map(move |bit| (at, 1 << bit)))
+    let every = if cfg!(feature = "__machine") { 1 } else { 61 };
+    bytes
+        .flat_map(|at| (0..8).map(move |bit| (at, 1 << bit)))
+        .step_by(every)
 }
 
 #[test]

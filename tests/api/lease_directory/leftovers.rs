@@ -33,6 +33,7 @@ fn a_temporary_file_of_a_crash_blocks_nobody() {
 
 /// In real time: nothing makes a file look as if it had not been touched for longer.
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "waits for a minute")]
 fn an_old_leftover_is_replaced() {
     let leftovers = [
         ("empty", vec![]),

@@ -121,15 +121,16 @@ fn what_is_no_lockspace_is_told_from_one_that_was_never_made_and_one_that_is_dam
 }
 
 /// In the first sector, which tells what the file is, and in the host's own. The checksum and all that it
-/// covers: the bytes behind it are no host's proof of anything.
+/// covers: the bytes behind it are no host's proof of anything. Each bit with the feature `__machine`, else one of many.
 #[test]
 fn a_record_with_a_flipped_bit_is_never_joined() {
     let dir = scratch();
     let path = dir.path().join("file");
     std::fs::write(&path, good()).unwrap();
     let before = good();
+    let every = if cfg!(feature = "__machine") { 1 } else { 61 };
     for sector in [0, 1] {
-        for bit in 0..172 * 8_u64 {
+        for bit in (0..172 * 8_u64).step_by(every) {
             let at = sector * 512 + bit / 8;
             let mut flipped = before.clone();
             let index = usize::try_from(at).unwrap();
