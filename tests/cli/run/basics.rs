@@ -100,7 +100,7 @@ fn storage_that_fails_and_wrong_usage() {
     let place = Place::new();
     fs::write(place.leases().join(LOCKSPACE_NAME), vec![0x5a; 1 << 20]).unwrap();
     let refused = place.run(1, &[], &["true"]);
-    refused.expect_failure(69, "holds no lockspace");
+    refused.expect_failure(69, "there is no lockspace at byte 0");
     let usage = |args: &[&str], what: &str| {
         let all = [
             "run",
