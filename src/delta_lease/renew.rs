@@ -164,8 +164,10 @@ fn check_own_sector<D: Clone + fmt::Debug>(
         && found.host_name() == ours.host_name()
         && !found.is_free();
     if rules::is_taken(is_ours) {
-        tracing::debug!(name: "renewal_taken_over", %host_id, owner = %found.host_name(), generation = %found.generation(),
-            "the sector of this host shows another owner");
+        // For the simulation alone, as below: nothing is logged before the leases are lost. Their loss is logged
+        // with this reason.
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_taken_over", "the sector of this host shows another owner");
         let put_back = PutBack::of(host_id, found, ours.generation());
         return Err(put_back.map_or_else(
             || HostIdLoss::TakenOver {
@@ -179,13 +181,13 @@ fn check_own_sector<D: Clone + fmt::Debug>(
     // Also after a write that failed: whichever version is there, its note is ours.
     let is_by_another = rules::is_by_another(lease.wrote(&record));
     if is_by_another && record.incarnation().is_some() {
-        tracing::debug!(name: "renewal_of_twin", %host_id,
-            "another host with this host's id, name and generation renews the host id");
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_of_twin", "another host with this host's id and name renews the host id");
         return Err(HostIdLoss::Twin { host_id });
     }
     if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
-        tracing::debug!(name: "renewal_changed", %host_id,
-            "the sector of this host shows what this host did not write");
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_changed", "the sector of this host shows what this host did not write");
         return Err(HostIdLoss::Changed { host_id });
     }
     Ok(())

@@ -449,21 +449,24 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
 
     fn end_with(mut self, entry: Entry<D>) {
         self.then = Some(entry);
-        let table = Arc::clone(&self.table);
-        drop(self);
-        table.cleaning.set();
     }
 }
 
 impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
         let mut state = self.table.state.lock();
-        let before = match self.then.take() {
+        let then = self.then.take();
+        let is_to_be_cleaned = then.is_some();
+        let before = match then {
             Some(entry) => state.entries.insert(self.key, entry),
             None => state.entries.remove(&self.key),
         };
         drop(state);
         drop(before);
+        // Also where an earlier cleanup comes back: the one who cleans up may have passed it meanwhile.
+        if is_to_be_cleaned {
+            self.table.cleaning.set();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! All that a member host does for its holders: it renews, notifies them, and stops those that do not stop.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -56,8 +57,9 @@ pub fn lose_all<D>(
 }
 
 /// Logs the loss of all leases, once.
-pub fn log_loss<D>(membership: &Membership<D>, registry: &HolderRegistry) {
+pub fn log_loss<D: fmt::Debug>(membership: &Membership<D>, registry: &HolderRegistry) {
     tracing::error!(
+        disk = ?membership.area().disk,
         lockspace = %membership.area().name,
         host_id = membership.host_id().get(),
         generation = membership.generation().get(),

@@ -217,9 +217,10 @@ impl HolderRegistry {
         is_first
     }
 
-    /// One holder has lost its leases, though the host has not. `false` if it had lost them before,
-    /// or has stopped.
-    pub fn announce_one(&self, id: HolderId, reason: &LossReason, lost_at: Timestamp) -> bool {
+    /// One holder has lost its leases, though the host has not; if the host has by now, for that earlier cause.
+    /// `false` if it had lost them before, or has stopped.
+    pub fn announce_one(&self, id: HolderId, found: &LossReason, lost_at: Timestamp) -> bool {
+        let reason = self.loss().unwrap_or(found);
         self.lose(self.state.lock(), reason, lost_at, |of| of == id)
     }
 

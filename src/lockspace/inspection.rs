@@ -29,9 +29,11 @@ async fn run(shared: &Shared) {
     let watch = &shared.watch;
     loop {
         let now = clock::now();
+        // In this order: the proof is to be taken away also where the stop comes right after that was asked for.
+        let is_stopped = watch.is_stopped();
         if watch.takes_proof_away() {
             shared.revoke_proof();
-        } else if watch.is_stopped() {
+        } else if is_stopped {
             return;
         } else if !shared.membership.expiry().is_held(now) {
             // Nothing is left to inspect; but the end of a thread takes system calls that nothing

@@ -195,5 +195,6 @@ impl<'a> Death<'a> {
 impl Drop for Death<'_> {
     fn drop(&mut self) {
         self.shared.lose(&LossReason::ThreadDied);
+        tracing::error!(lockspace = %self.shared.membership.area().name, "a thread of disklease has died");
     }
 }

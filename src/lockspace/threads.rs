@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, FutureExt as _, join, select};
 use futures_util::pin_mut;
 
 use super::inspection;
@@ -112,10 +112,15 @@ fn renew(shared: &Shared, stop: &Notify, mut lease: DeltaLease) -> DeltaLease {
 fn run_callbacks(shared: &Shared, closed: &Notify) {
     block_on(async {
         loop {
-            let (due, closed) = (shared.holders.take_actions(), closed.wait());
-            pin_mut!(due, closed);
-            let Either::Left((due, _)) = select(due, closed).await else {
-                return;
+            let (due, ended) = (shared.holders.take_actions(), closed.wait());
+            pin_mut!(due, ended);
+            let due = match select(due, ended).await {
+                Either::Left((due, _)) => due,
+                // What came between the two questions.
+                Either::Right(((), due)) => match due.now_or_never() {
+                    Some(due) => due,
+                    None => return,
+                },
             };
             for holder in due {
                 // One action that hangs must not hold up another's.

@@ -87,8 +87,7 @@ impl LockGuard {
     /// Whether everything is still locked at this instant.
     ///
     /// Judged by the clock, which also counts the time that the process was stopped or the host
-    /// suspended: no thread has to be alive for this to be right. Never blocks, never waits. The one
-    /// call that finds the time of the leases over writes a log event, at debug level.
+    /// suspended: no thread has to be alive for this to be right. Never blocks, never waits.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state.is_held()

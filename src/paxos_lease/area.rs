@@ -11,8 +11,8 @@ use super::shape::LeaseShape;
 use crate::delta_lease::Membership;
 use crate::delta_lease::rules::decode_leader;
 use crate::format::{
-    Dblock, DblockSector, FormatError, Generation, HolderNote, HostId, LockspaceName,
-    PaxosLeader, ResourceName, Structure,
+    Dblock, DblockSector, FormatError, Generation, HolderNote, HostId, LockspaceName, PaxosLeader,
+    ResourceName, Structure,
 };
 use crate::world::{SectorBuf, Timestamp, World};
 

@@ -9,10 +9,10 @@
 //! The two differ in what step 1 must find, and in whom step 3 tells of a leader that is not ours.
 
 use super::area::{LeaseArea, LeaseIo};
-use super::shape::LeaseShape;
 use super::error::{GiveBackError, LeaseIoError};
 use super::held::HeldLease;
 use super::rules::{self, AboutLeader, Giver, Step};
+use super::shape::LeaseShape;
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
 use crate::world::World;

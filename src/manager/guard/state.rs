@@ -347,13 +347,18 @@ impl OwnerEnd for GuardState {
             return;
         }
         let loss = self.lockspace.as_ref().and_then(Lockspace::loss);
-        let loss = loss.unwrap_or(LossReason::OwnerEnded);
         let mut pending = self.pending.lock();
-        let unheard = pending.reason.is_none().then(|| {
-            pending.reason = Some(loss.clone());
-            self.tell(&mut pending, LockEvent::Lost(loss));
-            pending.take_on_lost()
-        });
+        let (mut unheard, mut is_to_act) = (Vec::new(), false);
+        if pending.reason.is_none() {
+            // A loss of the lockspace that came first has its actions run; the owner's end alone has none.
+            is_to_act = loss.is_some();
+            if !is_to_act {
+                unheard = pending.take_on_lost();
+            }
+            let reason = loss.unwrap_or(LossReason::OwnerEnded);
+            pending.reason = Some(reason.clone());
+            self.tell(&mut pending, LockEvent::Lost(reason));
+        }
         let on_owner_end = std::mem::take(&mut pending.on_owner_end);
         drop(pending);
         drop(unheard);
@@ -369,6 +374,10 @@ impl OwnerEnd for GuardState {
             Err(error) => {
                 tracing::warn!(pid = owner.pid(), %error, "the owner has ended, and a lock of it was not given back");
             }
+        }
+        drop(given_back);
+        if is_to_act {
+            self.act();
         }
     }
 }
