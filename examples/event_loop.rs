@@ -8,12 +8,10 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use disklease::manager::ManagerKind;
 use disklease::{
-    Access, HostId, LeaseDirectory, LockGuard, LockManager, LockRequest, Lockspace, NopManager,
+    Access, HostId, LeaseDirectory, LockGuard, LockManager, LockRequest, Lockspace, ManagerKind,
     Owner, PaxosManager, Watchdog,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,21 +34,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     outcome
 }
 
-fn manager(kind: ManagerKind, directory: &Path) -> Result<Arc<dyn LockManager>, Box<dyn Error>> {
-    match kind {
-        ManagerKind::Nop => Ok(Arc::new(NopManager::new())),
-        ManagerKind::Paxos => {
-            let leases = LeaseDirectory::new(directory.join("leases"));
-            // Once for a directory, by whoever sets it up: not by each host that joins.
-            leases.create_lockspace(IO_TIMEOUT)?;
-            let lockspace = Lockspace::options(Watchdog::None)
-                .io_timeout(IO_TIMEOUT)
-                .on_progress(|wait| println!("joining: {wait:?}"))
-                .join(leases.lockspace_path(), HostId::new(1)?)?;
-            Ok(Arc::new(PaxosManager::new(lockspace, leases)?))
-        }
-        other => Err(format!("this example does not know {other:?}").into()),
-    }
+fn manager(kind: ManagerKind, directory: &Path) -> Result<Box<dyn LockManager>, Box<dyn Error>> {
+    kind.build(|| {
+        let leases = LeaseDirectory::new(directory.join("leases"));
+        // Once for a directory, by whoever sets it up: not by each host that joins.
+        leases.create_lockspace(IO_TIMEOUT)?;
+        let lockspace = Lockspace::options(Watchdog::None)
+            .io_timeout(IO_TIMEOUT)
+            .on_progress(|wait| println!("joining: {wait:?}"))
+            .join(leases.lockspace_path(), HostId::new(1)?)?;
+        Ok(PaxosManager::new(lockspace, leases)?)
+    })
 }
 
 fn run_guest(manager: &dyn LockManager, disk: &Path) -> Result<(), Box<dyn Error>> {

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use disklease::format::HostName;
 use disklease::{
-    Access, HandoverAnswer, HandoverToken, HostId, LeaseDirectory, LockManager as _, LockRequest,
-    Lockspace, Owner, PaxosManager, Verdict, WaitLimit, Watchdog,
+    Access, HandoverAnswer, HandoverOutcome, HandoverToken, HostId, LeaseDirectory,
+    LockManager as _, LockRequest, Lockspace, Owner, PaxosManager, WaitLimit, Watchdog,
 };
 
 /// Short, so that joining takes seconds; in production the default of 10 s or more.
@@ -108,8 +108,8 @@ fn source(directory: &Path) -> Result<(), Box<dyn Error>> {
     };
     let answer = HandoverAnswer::from_bytes(&bytes(&answer?)?)?;
     match handed_over.confirm(&answer)? {
-        Verdict::Started => println!("source: the guest runs on the target"),
-        Verdict::Declined => println!("source: the target has declined"),
+        HandoverOutcome::Started => println!("source: the guest runs on the target"),
+        HandoverOutcome::Declined => println!("source: the target has declined"),
     }
     child.wait()?;
     manager.lockspace().clone().leave()?;

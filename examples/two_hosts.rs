@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use disklease::format::HostName;
 use disklease::{
-    Access, AcquireError, HostId, LeaseDirectory, LockManager as _, LockRequest, Lockspace, Owner,
-    PaxosManager, WaitLimit, Watchdog,
+    Access, HostId, LeaseDirectory, LockManager as _, LockRequest, Lockspace, Owner, PaxosManager,
+    WaitLimit, Watchdog,
 };
 
 /// So short that the example is; real storage wants 10 s or more.
@@ -94,7 +94,7 @@ fn host_2(directory: &Path) -> Result<(), Box<dyn Error>> {
     let manager = join(directory, 2, "beta")?;
     let request = || LockRequest::new(Owner::this_process("guest-1")).disk(DISK, Access::Exclusive);
     match manager.acquire(request()) {
-        Err(error @ AcquireError::Held { .. }) => println!("[beta]  refused: {error}"),
+        Err(error) if error.is_held() => println!("[beta]  refused: {error}"),
         Err(error) => return Err(error.into()),
         Ok(_) => return Err("host 2 got a disk that host 1 holds".into()),
     }

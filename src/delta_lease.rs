@@ -36,12 +36,12 @@ pub use expiry::Expiry;
 pub use fire_timeout::{
     AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts,
 };
-pub use hosts::{HostRecord, HostTable};
+pub use hosts::{HostRecord, HostTable, log_damage};
 pub use lease::DeltaLease;
 pub use membership::Membership;
 pub use put_back::PutBack;
 pub use record::DeltaRecord;
 pub use release::{DeltaReleaseError, DeltaReleaseErrorKind, release};
-pub use renew::{RenewError, RenewErrorKind, renew};
+pub use renew::{HostIdLoss, RenewError, renew};
 pub use silence::{HostState, Silence};
 pub use watch::{Change, ReadSpan, Watcher};

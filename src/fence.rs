@@ -26,6 +26,6 @@ pub use parent_death::die_with_this_thread;
 pub use process::OwnerProcess;
 #[cfg(feature = "cli")]
 pub use signals::{SignalFd, SignalMask, is_ignored};
-pub use watchdog::{DeviceLack, HostWatchdog, WatchdogError};
+pub use watchdog::{DeviceLack, HostWatchdog, WatchdogError, WatchdogErrorKind};
 pub use watchdog_device::WatchdogDevice;
 pub use wdmd::{DEFAULT_SOCKET as WDMD_SOCKET, Wdmd};

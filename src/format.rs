@@ -79,6 +79,8 @@ pub use ids::{
 };
 pub use image::{lease_image, lockspace_image};
 pub(crate) use layout::SectorHead;
+#[cfg(feature = "cli")]
+pub(crate) use name::escaped;
 pub use name::{HostName, LockspaceName, NameBytes, NameError, ResourceName};
 pub use note::NoteState;
 #[cfg(not(feature = "__sim"))]

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`claim_with_timer`] | claims the host id, and observes the other hosts meanwhile |
 //! | [`serve_holders`] | renews, announces a loss, and enforces the end of holders |
-//! | [`HolderRegistry`] | who holds leases, and how far each of them is in the escalation |
+//! | [`HolderRegistry`] | the holders of leases, and how far each of them is in the escalation |
 //! | [`LeaseTable`], [`Reservation`] | which leases this process has to do with |
 //! | [`reread_held`] | reads held leases again |
 //! | [`reconcile`] | the pending cleanups |
@@ -18,7 +18,6 @@
 mod claim;
 mod cleanup;
 mod escalation;
-mod held;
 mod leases;
 mod loss;
 mod member;
@@ -32,10 +31,9 @@ mod rules;
 pub use claim::claim_with_timer;
 pub use cleanup::reconcile;
 pub use escalation::Victim;
-pub use held::OnLoss;
-pub use leases::{LeaseTable, NotReserved, Reservation};
+pub use leases::{LeaseTable, NotReserved, OnLoss, Reservation};
 pub use loss::LossReason;
-pub use member::{run_on, serve_holders};
+pub use member::{log_loss, lose_all, run_on, serve_holders};
 pub use notify::Notify;
 pub use process_timer::ProcessTimer;
 pub use registry::{Holder, HolderId, HolderRegistry, Notice, Registration};

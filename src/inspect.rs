@@ -1,30 +1,31 @@
 //! Inspects lockspaces and leases without taking part: nothing is written, nothing is locked.
 //!
-//! What an inspection shows was so when it was read; whether a host lives can be told
-//! only by reading twice ([`LeaseDirectoryStatus`]), and whether a disk is free to take only by
-//! taking it. Every file is taken as it is: damaged, cut short, zeroed or of another program. What
-//! cannot be understood is shown as [`Damage`] at its byte offset, beside all that can.
+//! A report shows what the storage held when the bytes were read. Whether a host lives, only several reads
+//! can tell ([`LeaseDirectoryStatus`]); whether a disk is free to take, only an acquire can. Every file is
+//! reported as the file is: damaged, cut short, zeroed or of another program. What cannot be understood is
+//! reported as [`Damage`] at its byte offset, beside all that can.
 //!
 //! | to inspect | function |
 //! | --- | --- |
-//! | everything in a file or device | [`look`] |
+//! | everything in a file or device | [`inspect_file`] |
 //! | hosts and held disks of a lease directory | [`LeaseDirectoryStatus::observe`] |
 
-mod area;
 mod error;
 mod file;
+mod held;
+mod hosts;
 mod lease;
+mod local;
 mod lockspace;
 mod recognise;
 mod source;
 mod status;
 
-pub use area::Area;
-pub use error::{Damage, LookError, StatusError};
-pub use file::{FileLook, LookOptions, look};
-pub use lease::{HostBlock, LeaseLook};
-pub use lockspace::{HostSector, LockspaceLook};
-pub use status::{
-    HeldDisk, Holding, HostStatus, LeaseDirectoryStatus, LeaseProblem, LeaseProblemKind,
-    LocalRenewal, StatusOptions, Watch,
-};
+pub use error::{Damage, InspectError, InspectErrorKind};
+pub use file::{Area, FileOptions, FileReport, inspect_file};
+pub use held::{HeldDisk, Holding, LeaseProblem, LeaseProblemKind};
+pub use hosts::HostStatus;
+pub use lease::{HostBlock, LeaseReport};
+pub use local::LocalRenewal;
+pub use lockspace::{HostSector, LockspaceReport};
+pub use status::{LeaseDirectoryStatus, StatusOptions, Watch};

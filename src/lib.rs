@@ -9,8 +9,8 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use disklease::{
-//!     Access, AcquireError, HostId, LeaseDirectory, LockManager, LockRequest, Lockspace, Owner, PaxosManager,
-//!     WaitLimit, Watchdog,
+//!     Access, HostId, LeaseDirectory, LockManager, LockRequest, Lockspace, Owner, PaxosManager, WaitLimit,
+//!     Watchdog,
 //! };
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,8 +29,10 @@
 //!         .on_lost(|reason| eprintln!("stop the guest at once: {reason}"));
 //!     let guard = match manager.acquire(request) {
 //!         Ok(guard) => guard,
-//!         Err(AcquireError::Held { holder, .. }) => return Err(format!("held by {holder}").into()),
-//!         Err(error) => return Err(error.into()),
+//!         Err(error) => match error.holder() {
+//!             Some(holder) => return Err(format!("held by {holder}").into()),
+//!             None => return Err(error.into()),
+//!         },
 //!     };
 //!
 //!     // While it runs: put `guard.event_fd()` into the event loop, and ask before each write.
@@ -68,7 +70,7 @@
 //!
 //! | layer | what |
 //! | --- | --- |
-//! | `probe` | for tests of the algorithms: rules got wrong, and counts. Nothing without the private feature |
+//! | `probe` | hooks for tests of the algorithms: rules got wrong. Nothing without the private feature |
 //! | [`mod@format`] | bytes to typed records and back; no I/O, no clock |
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
@@ -77,8 +79,8 @@
 //! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
 //! | [`lockspace`] | the live membership: join, renewal, loss, leave |
-//! | [`manager`] | lock managers and guards: what an embedder uses |
-//! | [`inspect`] | looks without a lock: what a lockspace or lease holds, and who holds what |
+//! | `manager` | lock managers and guards: what an embedder uses |
+//! | [`inspect`] | reads without a lock: what a lockspace or lease holds, and which host holds what |
 //!
 //! # Features
 //!
@@ -118,7 +120,7 @@ mod host;
 pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
-pub mod manager;
+mod manager;
 #[allow(
     unreachable_pub,
     unused_imports,
@@ -151,17 +153,19 @@ mod world;
 
 pub use delta_lease::{
     ClaimError, DeltaReleaseError, DeltaReleaseErrorKind, DeltaSectorError, DeltaSectorErrorKind,
-    HostState, PutBack, RenewError, RenewErrorKind,
+    HostIdLoss, HostState, PutBack,
 };
-pub use fence::{DeviceLack, WatchdogError, die_with_this_thread};
+pub use fence::{DeviceLack, WatchdogError, WatchdogErrorKind, die_with_this_thread};
 pub use format::HostId;
 pub use libvirt::LeaseDirectory;
 pub use lockspace::{JoinError, JoinErrorKind, LeaveError, Lockspace, LossReason, Watchdog};
 pub use manager::{
-    Accepted, Access, AcquireError, Callback, DirectoryError, FailureAction, HandedOver,
-    HandoverAnswer, HandoverError, HandoverToken, Helper, LeaseFault, LeaseSpec, LockEvent,
-    LockGuard, LockManager, LockRequest, LockState, Means, NopManager, Offer, OfferError, Owner,
-    PaxosManager, ReleaseError, SuspendError, TokenError, Verdict, VerifyError, WaitLimit,
+    Accepted, Access, AcquireError, AcquireErrorKind, DirectoryError, FailureAction, FailureMeans,
+    HandedOver, HandoverAnswer, HandoverError, HandoverOutcome, HandoverToken, HelperProgram,
+    LeaseFault, LeaseSpec, LockError, LockEvent, LockGuard, LockInfo, LockManager, LockRequest,
+    Locked, LossCallback, ManagerKind, NopManager, Offer, OfferError, Owner, PaxosManager,
+    ReleaseError, ReleaseErrorKind, SuspendError, SuspendedLocks, TokenError, UnknownManager,
+    VerifyError, VerifyErrorKind, WaitLimit,
 };
 pub use paxos_lease::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use runtime::disk::{FileKind, OpenError, OpenErrorKind};
@@ -191,6 +195,18 @@ pub mod __cli {
     /// Those with which an acquire refuses it.
     pub fn check_disk_path(path: &std::path::Path) -> Result<(), crate::AcquireError> {
         crate::manager::spelling::check_disk_path(path)
+    }
+
+    /// A text from a disk or a path, with what would move a terminal's cursor or text escaped.
+    #[must_use]
+    pub fn escaped(text: &str) -> String {
+        crate::format::escaped(text)
+    }
+
+    /// Bytes as lower-case hexadecimal digits.
+    #[must_use]
+    pub fn hex(bytes: &[u8]) -> String {
+        crate::format::Hex(bytes).to_string()
     }
 
     /// No later join of this host id counts this one as over before its leases are: see
@@ -234,7 +250,7 @@ pub mod __sim {
     pub mod host {
         pub use crate::host::*;
     }
-    /// Rules got wrong on purpose, and counts of what happened.
+    /// Rules got wrong on purpose, and what an algorithm keeps.
     pub mod probe {
         pub use crate::probe::*;
     }

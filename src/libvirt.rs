@@ -11,10 +11,12 @@ mod names;
 mod second_link;
 mod state;
 
-pub use create::CreateError;
 pub(crate) use create::Found;
+pub use create::{CreateError, CreateErrorKind};
 pub use lease_directory::LeaseDirectory;
 pub(crate) use lease_directory::{MISSING_HINT, warn_of_one_host};
 pub use names::{LOCKSPACE_NAME, lease_name, lockspace_name};
-pub(crate) use second_link::{LeaseNames, Second, SecondLinks};
-pub use state::{HoldState, LeasePlace, LeaseState, StateError, parse_state, state_string};
+pub(crate) use second_link::{LeaseNames, Second, SecondLinks, is_lease_name};
+pub use state::{
+    HoldState, LeasePlace, LeaseState, StateError, StateErrorKind, parse_state, state_string,
+};

@@ -1,8 +1,8 @@
 //! The live membership of this process in a lockspace: joined, kept renewed, left.
 //!
 //! [`Lockspace::options`] says how, [`LockspaceOptions::join`] blocks while the host id is won.
-//! From then on a thread of its own renews it. When renewals fail for 8N, or somebody else is found
-//! in our sector, every lease held through it is lost, for good: `is_held()` says so by the clock,
+//! From then on a thread of its own renews it. When renewals fail for 8N, or another owner is found
+//! in this host's sector, every lease held through it is lost, for good: `is_held()` says so by the clock,
 //! and event descriptors and callbacks say so. Then the lockspace can only be left and joined
 //! anew.
 
@@ -24,6 +24,12 @@ mod reread_pools;
 mod rules;
 mod shared;
 mod spawn;
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "threads, files and processes are real ones"
+)]
+mod tests;
 mod threads;
 mod watchdog_use;
 mod watched_file;
@@ -118,7 +124,8 @@ impl Lockspace {
         deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()))
     }
 
-    /// How the join does: renewals that failed, the time that is left, and what renewals take.
+    /// How well the join is renewed: renewals that failed, for how long the leases are still held, and what
+    /// renewals take.
     #[must_use]
     pub fn health(&self) -> Health {
         self.inner.shared.renewals.health(self.held_for())
@@ -148,7 +155,7 @@ impl Lockspace {
     /// Why the leases were lost, if they were.
     #[must_use]
     pub fn loss(&self) -> Option<LossReason> {
-        self.inner.shared.holders.reason()
+        self.inner.shared.loss()
     }
 
     /// All host ids that were ever used, as the last scan showed them: at most 2N old.

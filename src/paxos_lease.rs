@@ -18,7 +18,7 @@
 //! | `give_back` | release, clean-up of what failed, hand-over |
 //! | `verify`, `copied` | whether the lease is still ours on the disk; whether a file is a mere copy of it |
 //! | `rules` | every rule that could be got wrong, as one small function |
-//! | `area`, `image` | the sectors: I/O, and what one read shows |
+//! | `shape`, `area`, `image` | the sectors: where they are, I/O, and what one read shows |
 //!
 //! # Invariants
 //!
@@ -59,17 +59,17 @@ mod holding;
 mod image;
 mod judge;
 mod rules;
+mod shape;
 mod sharers;
 mod verify;
 
 pub use acquire::{AcquireFailure, acquire};
-pub use area::{LeaseArea, LeaseShape};
+pub use area::LeaseArea;
 pub use copied::has_ended_elsewhere;
 pub use error::{AcquireError, GiveBackError, LeaseIoError, VerifyError};
-pub use give_back::{
-    Debt, HandoverEnd, Settled, came_back, hand_over, release, release_with_note, retract,
-};
+pub use give_back::{Debt, HandoverEnd, Settled, came_back, hand_over, release, retract};
 pub use held::HeldLease;
 pub use holder::{Holder, LaterHolder, OwnerSeen, VersionChange};
 pub use holding::{Expected, Holding, Passage, Patience};
+pub use shape::LeaseShape;
 pub use verify::verify;

@@ -1,93 +1,44 @@
-//! For tests of the algorithms alone: rules that can be taken out one by one, and counts of what
-//! happened. Without the private feature `__sim` there is nothing of it in the crate.
+//! Hooks for the tests of the algorithms: mutants, and points at which an algorithm tells its state. Without
+//! the private feature `__sim` none of them is in the crate.
 //!
-//! Each rule of the protocol that a programmer could get wrong stands in one place, and there
-//! `mutation!(Name)` is the switch that gets it wrong: `if block.mbal > mbal &&
-//! !mutation!(MbalIgnored)`. A simulator that does not find the wrong variant cannot be relied upon
-//! to find the next mistake. `witness!(Name)` counts that something rare was reached at all.
-//! `waypoint!(a, b)` tells that nothing but `a` and `b` is kept from there on: an explorer of all
-//! schedules then knows which of them have led to the same.
+//! Each rule of the protocol that a programmer could get wrong stands in one place, in the `rules.rs` of its
+//! layer, and there `mutation!(Name, wrong, right)` is the switch that gets it wrong. A simulator that does not
+//! find the mutant cannot be relied upon to find the next mistake. `tests/sim` has the list of names.
 //!
-//! All are of the thread: a simulation with all its hosts runs on one, and several may run side by
-//! side.
+//! `waypoint!(a, b)` tells that nothing but `a` and `b` is kept from there on: an explorer of all schedules then
+//! knows which of them have led to the same.
+//!
+//! Both are of the thread: a simulation with all its hosts runs on one, and several may run side by side.
 
-#[cfg(feature = "__sim")]
-mod mutations;
-#[cfg(feature = "__sim")]
-pub(crate) mod waypoints;
-#[cfg(feature = "__sim")]
-mod witnesses;
-
-#[cfg(feature = "__sim")]
-pub use mutations::{Mutation, Mutations, NoSuchMutation, Switched};
-#[cfg(feature = "__sim")]
-pub use waypoints::{take_waypoint, watch_waypoints};
-#[cfg(feature = "__sim")]
-pub use witnesses::{Witness, WitnessCounts};
-
-/// `mutation!(Name)`: whether the rule at this place is to be got wrong. `mutation!(Name, wrong,
-/// right)`: the one value or the other.
-#[cfg(feature = "__sim")]
+/// `mutation!(Name, wrong, right)`: the one value or the other. `mutation!(Name)`: whether the rule at this
+/// place is to be got wrong.
 macro_rules! mutation {
     ($name:ident) => {
-        $crate::probe::Mutation::$name.is_on()
+        $crate::probe::is_wrong(stringify!($name))
     };
     ($name:ident, $wrong:expr, $right:expr $(,)?) => {
-        if $crate::probe::Mutation::$name.is_on() {
+        if $crate::probe::is_wrong(stringify!($name)) {
             $wrong
         } else {
             $right
         }
-    };
-}
-
-#[cfg(not(feature = "__sim"))]
-macro_rules! mutation {
-    ($name:ident) => {
-        $crate::probe::never(stringify!($name))
-    };
-    ($name:ident, $wrong:expr, $right:expr $(,)?) => {
-        if $crate::probe::never(stringify!($name)) {
-            $wrong
-        } else {
-            $right
-        }
-    };
-}
-
-/// Counts that the algorithms came by here.
-#[cfg(feature = "__sim")]
-macro_rules! witness {
-    ($name:ident) => {
-        $crate::probe::Witness::$name.count()
-    };
-}
-
-#[cfg(not(feature = "__sim"))]
-macro_rules! witness {
-    ($name:ident) => {
-        ()
     };
 }
 
 /// Tells all that the algorithm keeps from here on.
-#[cfg(feature = "__sim")]
+///
+/// What is told must be complete: each variable that is used later, if only in some mutant, and was not made
+/// later. Counters that only end an endless loop may be left out.
 macro_rules! waypoint {
     ($($kept:expr),+ $(,)?) => {
-        if $crate::probe::waypoints::are_watched() {
-            $crate::probe::waypoints::pass(file!(), line!(), &($(&$kept,)+));
+        #[cfg(feature = "__sim")]
+        if $crate::probe::are_waypoints_watched() {
+            $crate::probe::pass_waypoint(file!(), line!(), &($(&$kept,)+));
         }
     };
 }
 
-#[cfg(not(feature = "__sim"))]
-macro_rules! waypoint {
-    ($($kept:expr),+ $(,)?) => {
-        ()
-    };
-}
-
-pub(crate) use {mutation, waypoint, witness};
+pub(crate) use {mutation, waypoint};
 
 /// A copy of `sector` with `checksum` at byte `at`: what a decoder that does not compare checksums
 /// would take it for.
@@ -103,6 +54,58 @@ pub(crate) fn with_checksum(sector: &[u8], at: usize, checksum: u32) -> Vec<u8> 
 /// `false`, in words that no lint takes for one and the same condition.
 #[cfg(not(feature = "__sim"))]
 #[inline]
-pub(crate) const fn never(_: &str) -> bool {
+pub(crate) const fn is_wrong(_: &str) -> bool {
     false
+}
+
+#[cfg(feature = "__sim")]
+pub use hooks::*;
+
+#[cfg(feature = "__sim")]
+mod hooks {
+    use std::cell::{Cell, RefCell};
+    use std::fmt;
+
+    thread_local! {
+        /// Whether `WRONG` has any: asked in hot places, and nearly always not.
+        static IS_ANY_WRONG: Cell<bool> = const { Cell::new(false) };
+        static WRONG: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+        static ARE_WATCHED: Cell<bool> = const { Cell::new(false) };
+        static PASSED: RefCell<Option<String>> = const { RefCell::new(None) };
+    }
+
+    /// Gets the rules of these names wrong on this thread, and no others. Leaves there the names of before.
+    pub fn swap_wrong(names: &mut Vec<&'static str>) {
+        IS_ANY_WRONG.set(!names.is_empty());
+        WRONG.with_borrow_mut(|wrong| std::mem::swap(wrong, names));
+    }
+
+    /// Whether the rule of this name is got wrong on this thread.
+    #[inline]
+    #[must_use]
+    pub fn is_wrong(name: &str) -> bool {
+        IS_ANY_WRONG.get() && WRONG.with_borrow(|names| names.contains(&name))
+    }
+
+    /// Waypoints are told from now on, or no more.
+    pub fn watch_waypoints(watch: bool) {
+        ARE_WATCHED.set(watch);
+        PASSED.take();
+    }
+
+    /// The last waypoint that was passed since it was last asked, with all that the algorithm kept.
+    #[must_use]
+    pub fn take_waypoint() -> Option<String> {
+        PASSED.take()
+    }
+
+    #[inline]
+    pub(crate) fn are_waypoints_watched() -> bool {
+        ARE_WATCHED.get()
+    }
+
+    /// The algorithm stands in this line, and keeps this.
+    pub(crate) fn pass_waypoint(file: &str, line: u32, kept: &dyn fmt::Debug) {
+        PASSED.set(Some(format!("{file}:{line}: {kept:?}")));
+    }
 }

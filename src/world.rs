@@ -179,6 +179,8 @@ impl From<std::io::Error> for OsError {
     }
 }
 
+impl std::error::Error for OsError {}
+
 impl fmt::Display for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         std::io::Error::from_raw_os_error(self.0).fmt(f)
@@ -194,7 +196,7 @@ pub enum ReadError {
     TimedOut(Duration),
     /// The storage answered with an error.
     #[error("the read failed: {0}")]
-    Failed(OsError),
+    Failed(#[source] OsError),
     /// The file or device ends before the bytes that were asked for.
     #[error("the file ends early: {wanted} bytes were asked for, {got} are there")]
     EndOfFile {
@@ -215,7 +217,7 @@ pub enum WriteError {
     /// The storage answered with an error. Whether the sector holds the old or the new bytes is not
     /// known.
     #[error("the write failed: {0}")]
-    Failed(OsError),
+    Failed(#[source] OsError),
     /// Nothing was written and nothing will be: an earlier write to the same sector has not completed
     /// yet, or no worker was free to start this one in time.
     #[error("the write was not begun within {0:?}: an earlier one has not ended")]

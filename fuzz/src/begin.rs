@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::{env, fs, process};
 
-use disklease::__sim::probe::{Mutation, Mutations};
+use disklease_sim::mutations::{Mutation, Mutations};
 
 /// A directory: starting inputs are written to it, and the process ends. So short runs begin behind
 /// the first checks.
 const SEEDS: &str = "DISKLEASE_FUZZ_SEEDS";
 
-/// The name of a wrong variant of `docs/testing.md`: the library gets that rule wrong, and a target
+/// The name of a mutant (`docs/testing.md`): the library gets that rule wrong, and a target
 /// that is to notice it must fail.
 const WRONG: &str = "DISKLEASE_FUZZ_WRONG";
 
@@ -18,7 +18,7 @@ const WRONG: &str = "DISKLEASE_FUZZ_WRONG";
 ///
 /// # Panics
 ///
-/// If the starting inputs cannot be written, or there is no such variant.
+/// If the starting inputs cannot be written, or there is no such mutant.
 pub fn begin(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
     if let Some(directory) = env::var_os(SEEDS).map(PathBuf::from) {
         fs::create_dir_all(&directory).unwrap();

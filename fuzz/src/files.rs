@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use std::{env, process};
 
 use disklease::format::NoteState;
-use disklease::inspect::{Area, FileLook, HostSector};
+use disklease::inspect::{Area, FileReport, HostSector};
 
 use crate::edits::Site;
 use crate::shown;
@@ -76,16 +76,16 @@ impl Template {
     }
 }
 
-/// What is true of any look at any file: its areas lie one behind the other, from where it began to
-/// the end, and each tells places inside of itself.
-fn is_in_order(look: &FileLook, from: u64) {
+/// What is true of any report on any file: its areas lie one behind the other, from the first offset to
+/// the end, and each has its places inside of itself.
+fn is_in_order(report: &FileReport, from: u64) {
     let mut at = from;
-    for area in &look.areas {
+    for area in &report.areas {
         assert_eq!(area.offset(), at);
         let len = match area {
             Area::Lockspace(lockspace) => {
                 let len = u64::try_from(lockspace.geometry.area_size()).unwrap();
-                let cut = (at + len > look.len).then_some(look.len);
+                let cut = (at + len > report.len).then_some(report.len);
                 assert_eq!(lockspace.cut_at, cut);
                 shown::name(lockspace.name);
                 let mut last = 0;
@@ -94,7 +94,7 @@ fn is_in_order(look: &FileLook, from: u64) {
                     last = host.host_id.get();
                     let offset = lockspace.geometry.delta_offset(host.host_id);
                     assert_eq!(host.offset, at + offset);
-                    assert!(host.offset < look.len && offset < len);
+                    assert!(host.offset < report.len && offset < len);
                     host.leader.as_ref().err().iter().for_each(|damage| {
                         shown::one_line(*damage);
                     });
@@ -106,7 +106,7 @@ fn is_in_order(look: &FileLook, from: u64) {
             }
             Area::Lease(lease) => {
                 let len = u64::try_from(lease.geometry.area_size()).unwrap();
-                let cut = (at + len > look.len).then_some(look.len);
+                let cut = (at + len > report.len).then_some(report.len);
                 assert_eq!(lease.cut_at, cut);
                 let mut last = 0;
                 for block in &lease.blocks {
@@ -114,7 +114,7 @@ fn is_in_order(look: &FileLook, from: u64) {
                     last = block.host_id.get();
                     let offset = lease.geometry.dblock_offset(block.host_id);
                     assert_eq!(block.offset, at + offset);
-                    assert!(block.offset < look.len && offset < len);
+                    assert!(block.offset < report.len && offset < len);
                     assert_eq!(lease.block(block.host_id), Some(block));
                 }
                 for damage in [lease.leader.err(), lease.request.err()].iter().flatten() {
@@ -123,12 +123,12 @@ fn is_in_order(look: &FileLook, from: u64) {
                 len
             }
             Area::Zeros { len, .. } | Area::Foreign { len, .. } => {
-                assert!(*len > 0 && at + len <= look.len);
+                assert!(*len > 0 && at + len <= report.len);
                 *len
             }
             other => panic!("{other:?}"),
         };
-        at = (at + len).min(look.len);
+        at = (at + len).min(report.len);
     }
-    assert_eq!(at, look.len);
+    assert_eq!(at, report.len);
 }

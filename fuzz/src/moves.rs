@@ -2,7 +2,7 @@
 
 use disklease::format::checksum;
 use disklease::libvirt::{HoldState, LeaseState, parse_state, state_string};
-use disklease::{HandoverAnswer, HandoverToken, LockState};
+use disklease::{HandoverAnswer, HandoverToken, SuspendedLocks};
 
 use crate::input::Input;
 use crate::shown;
@@ -35,14 +35,13 @@ fn state(text: &[u8]) {
             shown::one_line(&error);
         }
     }
-    if let Ok(state) = LockState::from_bytes(text) {
+    if let Ok(state) = SuspendedLocks::from_bytes(text) {
         assert_eq!(
-            LockState::from_bytes(&state.to_bytes()).as_ref(),
+            SuspendedLocks::from_bytes(&state.to_bytes()).as_ref(),
             Ok(&state)
         );
-        for lock in state.locks() {
-            assert!(lock.holder.is_none());
-        }
+        assert!(state.holder().is_none());
+        assert!(state.locks().iter().all(|lock| lock.places.len() == 1));
     }
 }
 

@@ -5,11 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use disklease::LeaseDirectory;
+use disklease::ManagerKind;
 use disklease::format::{
     HolderNote, HostId, HostName, LeaseVersion, LockspaceName, NameBytes, NameError, ResourceName,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
-use disklease::manager::ManagerKind;
 
 use crate::input::Input;
 use crate::shown;

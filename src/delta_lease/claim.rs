@@ -15,7 +15,6 @@ use super::rules;
 use super::silence::Silence;
 use super::watch::{Change, ReadSpan, Watcher};
 use crate::format::{DeltaLeader, Generation, HostId, HostName, HostNote, Incarnation, NameBytes};
-use crate::probe::witness;
 use crate::timing::{IoTimeout, Timing};
 use crate::world::{Timestamp, World};
 
@@ -118,7 +117,7 @@ pub enum ClaimError {
     /// host must be able to see the write; or a claim was to be renewed long after it was last written.
     /// Another host may own the id now.
     #[error(
-        "the storage is too slow to claim the host id: {took:?} went by between two steps of the claim, {limit:?} are allowed; try again, or use a longer io timeout"
+        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
         /// How long it took.
@@ -158,7 +157,8 @@ pub async fn claim<W: World>(
     let (found, read_started) = claim.wait_until_takeable(progress).await?;
     let mut lease = claim.write(&found, read_started).await?;
     if let Err(error) = claim.confirm(&mut lease, &found, progress).await {
-        witness!(ClaimFailed);
+        tracing::debug!(name: "claim_failed", host_id = %claimant.host_id, %error,
+            "a claim was written, and not confirmed");
         if let Some(undo) = rules::undo_of_claim(&lease.leader) {
             let _ = claim
                 .write_sector(&lease, &undo, claimant.timing.io())
@@ -183,12 +183,14 @@ impl<W: World> Claim<'_, W> {
         &self,
         progress: &impl Fn(ClaimProgress),
     ) -> Result<(DeltaRecord, Timestamp), ClaimError> {
+        let host_id = self.claimant.host_id;
         let (first, read) = self.read().await?;
         if first.leader.is_free() {
             return Ok((first, read.started));
         }
         if self.is_own_and_ended(&first) {
-            witness!(FastRejoin);
+            tracing::debug!(name: "rejoined_at_once", %host_id,
+                "the earlier generation of this host has ended: the host id is claimed without a wait");
             return Ok((first, read.started));
         }
         let by = Watcher::Claimant(self.claimant.timing);
@@ -204,14 +206,17 @@ impl<W: World> Claim<'_, W> {
             self.world.sleep_until(next_read).await;
             let (found, read) = self.read().await?;
             if found.leader.is_free() {
-                witness!(ClaimOfFreed);
+                tracing::debug!(name: "claimed_once_freed", %host_id,
+                    "the owner of the host id has freed it: it is claimed");
                 return Ok((found, read.started));
             }
             if silence.observe(&found, read) != Change::Nothing {
                 return Err(self.in_use(&found));
             }
             if silence.is_dead() {
-                witness!(ClaimOfDead);
+                let (owner, generation) = (found.leader.host_name(), found.leader.generation());
+                tracing::debug!(name: "claimed_from_dead", %host_id, %owner, %generation,
+                    "the owner of the host id is dead: it is claimed");
                 return Ok((found, read.started));
             }
         }
@@ -244,6 +249,7 @@ impl<W: World> Claim<'_, W> {
         found: &DeltaRecord,
         read_started: Timestamp,
     ) -> Result<DeltaLease, ClaimError> {
+        let host_id = self.claimant.host_id;
         let lease = self.next_lease(found);
         let mut lease = lease.ok_or(ClaimError::GenerationsUsedUp)?;
         let limit = self.write_limit(found);
@@ -252,7 +258,8 @@ impl<W: World> Claim<'_, W> {
         written?;
         let took = lease.claimed_at.since(read_started);
         if rules::is_too_slow(took, limit) {
-            witness!(ClaimTooSlow);
+            tracing::debug!(name: "claim_too_slow", %host_id, ?took, ?limit,
+                "the claim took so long that another host may own the host id");
             return Err(ClaimError::TooSlow { took, limit });
         }
         Ok(lease)
@@ -319,15 +326,16 @@ impl<W: World> Claim<'_, W> {
         let mut timeout = timing.io().min(limit);
         loop {
             let written = self.write_sector(lease, &lease.leader, timeout).await;
-            if written.is_ok() {
+            let Err(error) = &written else {
                 return written;
-            }
+            };
+            tracing::debug!(name: "claim_not_written", host_id = %lease.host_id, %error,
+                "the claim could not be written: it is written again, if there is time");
             self.world.sleep(RETRY_DELAY).await;
             let left = limit_of_rewrite.saturating_sub(self.world.now().since(read_started));
             if left.is_zero() {
                 return written;
             }
-            witness!(ClaimWrittenAgain);
             timeout = timing.io().min(left);
         }
     }
@@ -406,7 +414,8 @@ impl<W: World> Claim<'_, W> {
         lease.leader = next;
         lease.last_secs = next.timestamp_secs();
         lease.renewed_at = started;
-        witness!(ClaimRenewed);
+        tracing::debug!(name: "claim_renewed", host_id = %lease.host_id,
+            "the claim is renewed before it is confirmed");
         Ok(())
     }
 
@@ -453,19 +462,21 @@ impl<W: World> Claim<'_, W> {
     }
 
     fn in_use(&self, by: &DeltaRecord) -> ClaimError {
+        let host_id = self.claimant.host_id;
         let (owner, generation) = (by.leader.host_name(), by.leader.generation());
         if owner.same_text(&self.claimant.host_name.as_name()) {
-            witness!(ClaimOfTwin);
+            tracing::debug!(name: "claim_of_twin", %host_id, %owner, %generation,
+                "another host with this host's name claims or renews the host id");
             return ClaimError::Twin { owner, generation };
         }
-        witness!(ClaimInUse);
+        tracing::debug!(name: "claim_in_use", %host_id, %owner, %generation, "another host uses the host id");
         ClaimError::InUse { owner, generation }
     }
 
     /// Why `found` stands where `lease` was written.
     fn overwritten(&self, lease: &DeltaLease, found: &DeltaRecord) -> ClaimError {
         let ours = lease.generation();
-        PutBack::of(&found.leader, ours)
+        PutBack::of(lease.host_id, &found.leader, ours)
             .filter(|put_back| put_back.generation < ours)
             .map_or_else(|| self.in_use(found), ClaimError::PutBack)
     }

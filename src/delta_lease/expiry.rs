@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::rules;
-use crate::probe::witness;
 use crate::world::Timestamp;
 
 /// The word's value when the leases are lost. No deadline is 0: a deadline lies after the first
@@ -49,7 +48,9 @@ impl Expiry {
         // A renewal may move the deadline at this very moment; then its word counts, not ours.
         match self.update(|deadline| (now >= deadline?).then_some(None)) {
             Ok(_) => {
-                witness!(ExpiredByDeadline);
+                // For the simulation alone: a log may block, and this must not.
+                #[cfg(feature = "__sim")]
+                tracing::trace!(name: "expired_by_deadline", "the deadline of the leases has passed");
                 true
             }
             Err(deadline) => deadline.is_none(),
@@ -64,8 +65,9 @@ impl Expiry {
             .update(|deadline| Some(extended(deadline)))
             .unwrap_or_else(|deadline| deadline);
         let is_held = extended(before).is_some();
+        #[cfg(feature = "__sim")]
         if before.is_some() && !is_held {
-            witness!(ExtendedTooLate);
+            tracing::trace!(name: "renewed_too_late", "a renewal came after the deadline of the leases");
         }
         is_held
     }

@@ -7,7 +7,6 @@ use super::rules;
 use super::silence::{HostState, Silence};
 use super::watch::{ReadSpan, Watcher};
 use crate::format::{FormatError, Geometry, HostId, LockspaceName};
-use crate::probe::witness;
 use crate::timing::FireTimeout;
 use crate::world::Timestamp;
 
@@ -97,8 +96,10 @@ impl HostTable {
         self.scanned_from
     }
 
-    /// Takes in the whole area, as a read showed it.
-    pub fn observe(&mut self, area: &[u8], read: ReadSpan) {
+    /// Takes in the whole area, as a read showed it. Gives the number of damaged sectors, for
+    /// [`log_damage`], which is not called with the table locked.
+    pub fn observe(&mut self, area: &[u8], read: ReadSpan) -> usize {
+        let mut damaged = 0_usize;
         self.scanned_from = Some(read.started);
         let by = Watcher::Table(self.fire_timeout);
         let nobody = DeltaRecord::of_nobody(self.geometry, &self.name);
@@ -124,11 +125,19 @@ impl HostTable {
                     }
                 }
                 Err(error) => {
-                    witness!(SectorDamaged);
+                    damaged = damaged.saturating_add(1);
                     let record = self.records.entry(host);
                     record.or_insert_with(|| first(&nobody)).damage = Some(error);
                 }
             }
         }
+        damaged
+    }
+}
+
+/// Logs how many sectors of hosts a scan found damaged.
+pub fn log_damage(sectors: usize) {
+    if sectors > 0 {
+        tracing::trace!(name: "sectors_damaged", sectors, "sectors of hosts are damaged");
     }
 }

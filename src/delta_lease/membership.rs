@@ -87,7 +87,9 @@ impl<D> Membership<D> {
     /// nothing may be written. A write that has not been started within its limit is never started.
     #[must_use]
     pub fn write_limit(&self, now: Timestamp) -> Option<Duration> {
-        let deadline = self.expiry.deadline().filter(|_| self.expiry.is_held(now));
+        // First the question, then the deadline: a renewal in between only moves that on.
+        let is_held = self.expiry.is_held(now);
+        let deadline = self.expiry.deadline().filter(|_| is_held);
         let left = deadline.map(|deadline| deadline.since(now));
         rules::write_limit(self.timing.io(), left)
     }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use crate::format::{DeltaLeader, Generation, NameBytes};
+use crate::format::{DeltaLeader, Generation, HostId, NameBytes};
 
 /// What a sector shows that was cleared, freed or put back to an older state while a host used it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PutBack {
+    /// The host id whose sector it is.
+    pub host_id: HostId,
     /// The name there: empty if nobody ever had the id.
     pub owner: NameBytes,
     /// The generation there: 0 if nobody ever had the id.
@@ -17,25 +19,34 @@ pub struct PutBack {
 }
 
 impl PutBack {
-    /// What `found` shows, if it is free or older than generation `ours`.
-    pub(super) fn of(found: &DeltaLeader, ours: Generation) -> Option<Self> {
+    /// What `found` shows in the sector of `host_id`, if it is free or older than generation `ours`.
+    pub(super) fn of(host_id: HostId, found: &DeltaLeader, ours: Generation) -> Option<Self> {
         (found.is_free() || found.generation() < ours).then(|| Self {
+            host_id,
             owner: found.host_name(),
             generation: found.generation(),
             is_free: found.is_free(),
         })
+    }
+
+    /// Whether it is as whoever initialises a lockspace makes it.
+    const fn is_unused(&self) -> bool {
+        self.is_free && self.generation.get() == 0
     }
 }
 
 impl fmt::Display for PutBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            owner, generation, ..
+            host_id,
+            owner,
+            generation,
+            is_free,
         } = self;
-        f.write_str("the sector of the host id ")?;
-        if self.is_free && generation.get() == 0 {
+        write!(f, "the sector of host id {host_id} ")?;
+        if self.is_unused() {
             f.write_str("was cleared or put back by hand: it shows that nobody ever had the id")
-        } else if self.is_free {
+        } else if *is_free {
             write!(
                 f,
                 "was freed or put back by hand: it shows that host \"{owner}\" has left (generation {generation})"

@@ -4,7 +4,6 @@ use super::lease::DeltaLease;
 use super::membership::Membership;
 use super::rules;
 use crate::format::HostId;
-use crate::probe::witness;
 use crate::world::{World, WriteError};
 
 /// A host id that was left owned on the disk, and why. Others then wait for it as for a dead host's.
@@ -58,17 +57,20 @@ pub async fn release<W: World>(
     let host_id = lease.host_id;
     let left_owned = |kind| DeltaReleaseError { host_id, kind };
     if !rules::may_free(membership.expiry().is_held(world.now())) {
-        witness!(IdLeftOwnedWhenLost);
+        tracing::debug!(name: "host_id_kept_when_lost", %host_id,
+            "the host id is not freed: its leases are lost, another host may own it by now");
         return Err(left_owned(DeltaReleaseErrorKind::Lost));
     }
     if !rules::may_free_over(lease.leader_is_on_disk) {
-        witness!(IdLeftOwnedUnknown);
+        tracing::debug!(name: "host_id_kept_in_doubt", %host_id,
+            "the host id is not freed: the last renewal failed");
         return Err(left_owned(DeltaReleaseErrorKind::NotRenewed));
     }
-    // INV-MEMBER: not started when the leases would have been lost.
+    tracing::debug!(name: "host_id_freed", %host_id, "this host frees its host id");
+    // INV-MEMBER: not started when the leases would have been lost. Nothing that may take time stands between
+    // this line and the write.
     let limit = membership.write_limit(world.now()).unwrap_or_default();
     rules::ended(|| membership.expiry().lose());
-    witness!(IdFreed);
     let freed = lease.leader.released();
     let written = membership
         .area()

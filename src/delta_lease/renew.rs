@@ -3,80 +3,82 @@
 use std::fmt;
 
 use super::area::DeltaSectorError;
+use super::hosts::log_damage;
 use super::lease::DeltaLease;
 use super::membership::Membership;
 use super::put_back::PutBack;
 use super::rules;
 use super::watch::ReadSpan;
 use crate::format::{Generation, HostId, NameBytes};
-use crate::probe::witness;
 use crate::world::{ReadError, World, WriteError};
-
-/// A renewal that was not good, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("host id {host_id} {kind}")]
-#[non_exhaustive]
-pub struct RenewError {
-    /// The host id that was to be renewed.
-    pub host_id: HostId,
-    #[source]
-    kind: RenewErrorKind,
-}
 
 /// Why a renewal was not good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RenewErrorKind {
+pub enum RenewError {
     /// The storage did not give the lockspace. To be tried again.
-    #[error("was not renewed: the lockspace cannot be read: {0}")]
-    Read(#[from] ReadError),
+    #[error("the lockspace cannot be read: {0}")]
+    Read(#[source] ReadError),
     /// The storage did not take the sector. To be tried again; the write may have landed or still
     /// land.
-    #[error("was not renewed: its sector cannot be written: {0}")]
-    Write(#[from] WriteError),
-    /// Our sector is not a delta lease of this lockspace any more. The leases are lost.
-    #[error("is lost: {0}")]
+    #[error("the delta lease cannot be written: {0}")]
+    Write(#[source] WriteError),
+    /// Our sector is not ours any more.
+    #[error(transparent)]
+    Lost(HostIdLoss),
+    /// The leases were lost before the renewal could be written. Nothing was written: the sector
+    /// may be somebody else's by now, whatever the read before showed.
+    #[error("host id {host_id} was not renewed: its leases were lost before")]
+    Expired {
+        /// The id.
+        host_id: HostId,
+    },
+}
+
+/// How a host has lost its host id, and all its leases with it: what a renewal found in the host's sector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostIdLoss {
+    /// Our sector is not a delta lease of this lockspace any more.
+    #[error(transparent)]
     Damaged(#[from] DeltaSectorError),
-    /// Our sector belongs to another host, or to another generation of this one. The leases are lost.
-    #[error("was taken by host \"{owner}\" (generation {generation})")]
+    /// Our sector belongs to another host, or to another generation of this one.
+    #[error("host id {host_id} was taken by host \"{owner}\" (generation {generation})")]
     TakenOver {
+        /// The id.
+        host_id: HostId,
         /// The name that now stands in the sector.
         owner: NameBytes,
         /// The generation that now stands there.
         generation: Generation,
     },
-    /// Our sector shows what was there before this join, or that nobody has the id. The leases are lost.
-    #[error("is lost: {0}")]
+    /// Our sector shows what was there before this join, or that nobody has the id.
+    #[error("{0}")]
     PutBack(PutBack),
-    /// Our sector is ours by name, but not what we wrote last: somebody else writes it. The leases
-    /// are lost.
-    #[error("is lost: somebody else has changed its sector")]
-    Changed,
-    /// Another process with our id, our name and our generation renews the sector. The leases are lost.
+    /// Our sector is ours by name, but not what we wrote last: somebody else writes it.
+    #[error("the delta lease of host {host_id} was changed by somebody else")]
+    Changed {
+        /// The id.
+        host_id: HostId,
+    },
+    /// Another process with our id, our name and our generation renews the sector.
     #[error(
-        "is renewed by another host with this host's name: give each machine a host id and a name of its own"
+        "host id {host_id} is renewed by another host with this host's name: give each machine a host id and a name of its own"
     )]
-    Twin,
-    /// The leases were lost before the renewal could be written. Nothing was written: the sector
-    /// may be somebody else's by now, whatever the read before showed.
-    #[error("was not renewed: its leases were lost before")]
-    Expired,
+    Twin {
+        /// The id.
+        host_id: HostId,
+    },
 }
 
 impl RenewError {
-    /// Why.
-    #[must_use]
-    pub const fn kind(&self) -> &RenewErrorKind {
-        &self.kind
-    }
-
     /// Whether the leases are lost by this at once, however much time would be left.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        match self.kind {
-            RenewErrorKind::Read(_) | RenewErrorKind::Write(_) => false,
-            RenewErrorKind::Expired => true,
-            _ => rules::is_lost_with_sector(),
+        match self {
+            Self::Read(_) | Self::Write(_) => false,
+            Self::Lost(_) => rules::is_lost_with_sector(),
+            Self::Expired { .. } => true,
         }
     }
 }
@@ -96,27 +98,22 @@ pub async fn renew<W: World>(
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
 ) -> Result<(), RenewError> {
-    let host_id = lease.host_id;
-    let renewed = read_and_write(world, membership, lease).await;
-    renewed.map_err(|kind| RenewError { host_id, kind })
-}
-
-async fn read_and_write<W: World>(
-    world: &W,
-    membership: &Membership<W::Disk>,
-    lease: &mut DeltaLease,
-) -> Result<(), RenewErrorKind> {
     let area = membership.area();
     let started = world.now();
-    let scan = area.read_all(world, lease.timing.io()).await?;
+    let scan = area
+        .read_all(world, lease.timing.io())
+        .await
+        .map_err(RenewError::Read)?;
     let completed = world.now();
     let read = ReadSpan { started, completed };
-    membership.hosts(|table| table.observe(&scan, read));
+    log_damage(membership.hosts(|table| table.observe(&scan, read)));
 
-    rules::checked(check_own_sector(membership, lease, &scan))?;
+    rules::checked(check_own_sector(membership, lease, &scan)).map_err(RenewError::Lost)?;
     if !rules::may_renew(membership.expiry().is_held(world.now())) {
-        witness!(RenewalExpired);
-        return Err(RenewErrorKind::Expired);
+        let host_id = lease.host_id;
+        tracing::debug!(name: "renewal_expired", %host_id,
+            "the leases were lost before the renewal could be written");
+        return Err(RenewError::Expired { host_id });
     }
 
     let next = lease.next(world.clock_secs());
@@ -128,12 +125,14 @@ async fn read_and_write<W: World>(
     let timeout = rules::limit_of_renewal(left, lease.timing);
     let written = area.write_sector(world, lease.host_id, &next, Some(&lease.note), timeout);
     if let Err(error) = rules::written(written.await) {
-        witness!(RenewalFailed);
+        tracing::debug!(name: "renewal_failed", host_id = %lease.host_id, %error,
+            "the write of a renewal failed: it may be on the disk");
         lease.leader_is_on_disk &= rules::is_known_after(&error);
-        return Err(error.into());
+        return Err(RenewError::Write(error));
     }
     if !lease.leader_is_on_disk {
-        witness!(RenewedAfterFailure);
+        tracing::debug!(name: "renewed_after_failure", host_id = %lease.host_id,
+            "a renewal succeeded after writes that failed");
     }
     lease.leader = next;
     lease.leader_is_on_disk = true;
@@ -147,7 +146,7 @@ fn check_own_sector<D: Clone + fmt::Debug>(
     membership: &Membership<D>,
     lease: &DeltaLease,
     scan: &[u8],
-) -> Result<(), RenewErrorKind> {
+) -> Result<(), HostIdLoss> {
     let area = membership.area();
     let host_id = lease.host_id;
     let at = area.geometry.delta_offset(host_id);
@@ -161,23 +160,31 @@ fn check_own_sector<D: Clone + fmt::Debug>(
         && found.host_name() == ours.host_name()
         && !found.is_free();
     if rules::is_taken(is_ours) {
-        witness!(RenewalTakenOver);
-        let taken = RenewErrorKind::TakenOver {
-            owner: found.host_name(),
-            generation: found.generation(),
-        };
-        let put_back = PutBack::of(found, ours.generation());
-        return Err(put_back.map_or(taken, RenewErrorKind::PutBack));
+        // For the simulation alone, as below: nothing is logged before the leases are lost. Their loss is logged
+        // with this reason.
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_taken_over", "the sector of this host shows another owner");
+        let put_back = PutBack::of(host_id, found, ours.generation());
+        return Err(put_back.map_or_else(
+            || HostIdLoss::TakenOver {
+                host_id,
+                owner: found.host_name(),
+                generation: found.generation(),
+            },
+            HostIdLoss::PutBack,
+        ));
     }
     // Also after a write that failed: whichever version is there, its note is ours.
     let is_by_another = rules::is_by_another(lease.wrote(&record));
     if is_by_another && record.incarnation().is_some() {
-        witness!(RenewalOfTwin);
-        return Err(RenewErrorKind::Twin);
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_of_twin", "another host with this host's id and name renews the host id");
+        return Err(HostIdLoss::Twin { host_id });
     }
     if is_by_another || rules::is_changed(lease.leader_is_on_disk, found == ours) {
-        witness!(RenewalChanged);
-        return Err(RenewErrorKind::Changed);
+        #[cfg(feature = "__sim")]
+        tracing::trace!(name: "renewal_changed", "the sector of this host shows what this host did not write");
+        return Err(HostIdLoss::Changed { host_id });
     }
     Ok(())
 }

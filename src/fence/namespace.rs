@@ -6,12 +6,12 @@ use std::io;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// From now on a child of this process is the first process of a new PID namespace, the next ones
-/// are in that, too, and this process can start no thread.
+/// From now on this process can start no thread. Its next child is the first process of a new PID
+/// namespace, and later children are in that namespace, too.
 ///
 /// # Errors
 ///
-/// Mostly that it may not: it takes `CAP_SYS_ADMIN`.
+/// Mostly that this process may not: `CAP_SYS_ADMIN` is needed.
 pub fn new_pid_namespace() -> io::Result<()> {
     // SAFETY: descriptors are not among what is unshared.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?)
@@ -22,7 +22,7 @@ pub fn new_pid_namespace() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// It may not mount, or `/proc` is not where it is looked for.
+/// This process may not mount, or `/proc` is not in its place.
 pub fn mount_proc() -> io::Result<()> {
     use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 

@@ -1,4 +1,4 @@
-//! Another process that holds a lock: to be told, to be stopped, and known to be gone.
+//! Another process that holds a lock: to be notified, to be stopped, and known to be gone.
 
 #![allow(unsafe_code)]
 
@@ -41,11 +41,11 @@ impl OwnerProcess {
         self.pid
     }
 
-    /// Sends it a signal. Whether it was there still.
+    /// Sends the process a signal. Whether the process was there still.
     ///
     /// # Errors
     ///
-    /// It may not be sent one by us.
+    /// This process may not send it one.
     pub fn send(&self, signal: Signal) -> Result<bool, OsError> {
         match pidfd_send_signal(&self.fd, signal) {
             Ok(()) => Ok(true),
@@ -54,7 +54,7 @@ impl OwnerProcess {
         }
     }
 
-    /// Whether it could be sent a signal now. A process may change its user, and then be out of the
+    /// Whether the process could be sent a signal now. A process may change its user, and then be out of the
     /// reach of a manager without privileges.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Signals that are read, not handled: blocked, and taken from a descriptor.
 //!
-//! For a process that must not be ended by what is sent to its whole group, and has no thread to
-//! handle it.
+//! For a process that must not be ended by a signal to its whole group, and has no thread to handle
+//! signals.
 
 #![allow(unsafe_code)]
 
@@ -63,7 +63,7 @@ impl fmt::Debug for SignalMask {
     }
 }
 
-/// Some signals, as a descriptor that is readable while one of them is there. They must be blocked.
+/// Some signals, as a descriptor that is readable while one of them is pending. They must be blocked.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
@@ -72,7 +72,7 @@ impl SignalFd {
     ///
     /// # Errors
     ///
-    /// No descriptor is to be had.
+    /// No descriptor is available.
     pub fn new(signals: &[Signal]) -> io::Result<Self> {
         let mut set = empty_set();
         for signal in signals {

@@ -1,6 +1,6 @@
 //! The 48-byte names of lockspaces, resources and hosts.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::layout::fields;
 
@@ -69,15 +69,7 @@ impl NameBytes {
 
 impl fmt::Display for NameBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = String::with_capacity(LEN);
-        for c in String::from_utf8_lossy(self.text()).chars() {
-            if c.is_control() || reorders_text(c) {
-                write!(shown, "{}", c.escape_default())?;
-            } else {
-                shown.push(c);
-            }
-        }
-        f.pad(&shown)
+        f.pad(&escaped(&String::from_utf8_lossy(self.text())))
     }
 }
 
@@ -87,6 +79,19 @@ impl fmt::Debug for NameBytes {
         let shown = end.map_or(&[][..], |end| self.0.get(..=end).unwrap_or(&self.0));
         write!(f, "\"{}\"", shown.escape_ascii())
     }
+}
+
+/// A text from a disk or a path, with what would move a terminal's cursor or text escaped.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || reorders_text(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Line separators and the marks that change the direction of writing.

@@ -32,6 +32,24 @@ impl<T> NoteState<T> {
         }
     }
 
+    /// The note, if there is a good one.
+    #[must_use]
+    pub const fn get(&self) -> Option<&T> {
+        match self {
+            Self::Present(note) => Some(note),
+            Self::Absent | Self::Damaged(_) => None,
+        }
+    }
+
+    /// What is wrong with the note, if anything.
+    #[must_use]
+    pub const fn error(&self) -> Option<FormatError> {
+        match self {
+            Self::Damaged(error) => Some(*error),
+            Self::Absent | Self::Present(_) => None,
+        }
+    }
+
     /// As the result of reading a note: `Ok(None)` is an absent one.
     pub(super) fn of(structure: Structure, read: Result<Option<T>, Kind>) -> Self {
         match structure.of(read) {

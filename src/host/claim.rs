@@ -14,6 +14,7 @@ use super::process_timer::ProcessTimer;
 use super::rules;
 use crate::delta_lease::{
     ClaimError, ClaimProgress, Claimant, DeltaLease, HostTable, LockspaceArea, ReadSpan, claim,
+    log_damage,
 };
 use crate::timing::Timing;
 use crate::world::{OsError, World};
@@ -96,7 +97,8 @@ async fn observe_others<W: World>(
         let started = world.now();
         if let Ok(scan) = area.read_all(world, timeout).await {
             let completed = world.now();
-            table.lock().observe(&scan, ReadSpan { started, completed });
+            let damaged = table.lock().observe(&scan, ReadSpan { started, completed });
+            log_damage(damaged);
         }
         world.sleep(OBSERVE_INTERVAL).await;
     }

@@ -3,11 +3,10 @@
 use super::leases::LeaseTable;
 use crate::delta_lease::Membership;
 use crate::paxos_lease::{Settled, came_back, retract};
-use crate::probe::witness;
 use crate::world::World;
 
 /// Does the pending cleanups as they come: tried again after N, then every 2N, for as long as the
-/// join lives. A lease that was cleaned up is observed every 2N until 8N + F are over.
+/// member host lives. A lease that was cleaned up is observed every 2N until 8N + F have passed.
 pub async fn reconcile<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -51,17 +50,15 @@ async fn clean_up_all<W: World, K: Copy + Ord>(
         let resource = cleanup.lease.resource;
         match retract(world, membership, &cleanup.lease, &cleanup.debt).await {
             Ok(settled) => {
-                witness!(DebtSettled);
                 let found = match settled {
                     Settled::TakenBack => "was taken back",
                     Settled::Void => "had left nothing of this host",
                 };
-                tracing::info!(%resource, found, "a lease that was left half-way is cleaned up");
-                if table.completed(&key) {
-                    table.observe(key, cleanup);
-                }
+                tracing::info!(name: "cleanup_done", %resource, found,
+                    "a lease that was left half-way is cleaned up");
+                table.cleaned_up(&key);
             }
-            // A device that is gone is tried for as long as the join lives.
+            // A device that is gone is tried for as long as the member host lives.
             Err(error) if table.failed(&key, &error) => {
                 tracing::warn!(%resource, %error, "a lease that was left half-way is not cleaned up yet: it is tried again and again");
             }

@@ -9,7 +9,7 @@ use crate::world::Timestamp;
 /// The process that is killed when a holder that has lost its leases does not stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
-    /// None: nobody cares whether the holder stops.
+    /// None: the holder need not stop.
     Nobody,
     /// This process, by itself or by the deadman timer.
     ThisProcess,
@@ -22,9 +22,9 @@ pub enum Victim {
 #[derive(Debug)]
 pub(super) struct Escalation {
     victim: Victim,
-    /// When it is killed for the first time, once it has lost its leases.
+    /// When the holder is killed for the first time, once it has lost its leases.
     killed_at: Option<Timestamp>,
-    /// When it is killed next.
+    /// When the holder is killed next.
     next_kill: Option<Timestamp>,
 }
 
@@ -51,12 +51,12 @@ impl Escalation {
         true
     }
 
-    /// When it is to be killed next, if it is.
+    /// When the holder is to be killed next, if it is.
     pub(super) const fn next_kill(&self) -> Option<Timestamp> {
         self.next_kill
     }
 
-    /// It is killed at `now`, and will be again until it has stopped.
+    /// The holder is killed at `now`, and will be again until it has stopped.
     pub(super) fn was_killed(&mut self, now: Timestamp) {
         self.next_kill = rules::next_kill(now);
     }
@@ -75,7 +75,7 @@ impl Escalation {
     }
 }
 
-/// When the timer fires for a member that may begin a write, and so has to be gone before anybody
+/// When the timer fires for a member host that may start a write, and so has to be gone before anybody
 /// takes over.
 pub(super) fn deadman_of_member(renewed_at: Timestamp, timing: Timing) -> Timestamp {
     rules::deadman_by_renewal(renewed_at, timing.manager_deadman_after(), timing)

@@ -1,18 +1,24 @@
-//! The leases that this join has to do with: those in use, and those that await a cleanup.
+//! The leases that this member host has to do with: those in use, those that await a cleanup, and those that are
+//! observed after theirs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::mem::discriminant;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::held::{HeldLeases, OnLoss};
+use super::loss::LossReason;
 use super::notify::Notify;
 use super::rules;
 use crate::format::ResourceName;
 use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
+
+/// What a holder is notified of when its lease is found lost. Nothing in it may block.
+pub type OnLoss = Arc<dyn Fn(&LossReason) + Send + Sync>;
 
 /// Why a lease cannot be reserved in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +40,40 @@ pub enum NotReserved {
 #[derive(Debug)]
 pub struct LeaseTable<D, K> {
     state: Mutex<State<D, K>>,
-    /// Those that a guard holds, to be read again.
-    pub(super) held: HeldLeases<D, K>,
+    /// Set when there is one more lease to be read again.
+    pub(super) added: Notify,
     /// Set while cleanups are pending, or leases observed after theirs.
     pub(super) cleaning: Notify,
 }
 
 #[derive(Debug)]
 struct State<D, K> {
-    /// A guard has the lease, or is acquiring it or giving it back. By their names.
-    in_use: BTreeMap<K, ResourceName>,
-    pending: BTreeMap<K, Cleanup<D>>,
-    /// Those that were cleaned up not long ago, and are nobody's.
-    observed: BTreeMap<K, Observed<D>>,
+    entries: BTreeMap<K, Entry<D>>,
     /// No more reservations.
     is_closed: bool,
+}
+
+/// How this join has to do with a lease.
+#[derive(Debug)]
+enum Entry<D> {
+    /// A guard has the lease of this name, or is acquiring it or giving it back; in between it is held.
+    InUse(ResourceName, Option<Held<D>>),
+    /// Something is to be taken away from the disk.
+    Pending(Cleanup<D>),
+    /// The lease was cleaned up not long ago, and is nobody's: see `came_back`. For how long it is
+    /// observed, from the first time on.
+    Observed(Cleanup<D>, Option<Timestamp>),
+}
+
+/// A lease that is held, and read again from time to time: see `reread.rs`.
+#[derive(Clone)]
+pub(super) struct Held<D> {
+    pub(super) lease: LeaseArea<D>,
+    /// What was written to win it.
+    pub(super) won: HeldLease,
+    pub(super) on_loss: OnLoss,
+    /// When it is read next; `None` for one that has just come.
+    due: Option<Timestamp>,
 }
 
 /// What an acquire or a release has left on the disk, and must be taken away again.
@@ -57,8 +82,8 @@ pub(super) struct Cleanup<D> {
     pub(super) lease: LeaseArea<D>,
     pub(super) debt: Debt,
     is_under_way: bool,
-    /// The last try found the lease damaged, which only who initialises it anew can end; and there is no
-    /// try under way.
+    /// The last try found the lease damaged, which only initialising it anew can end; and no try
+    /// is under way.
     is_damaged: bool,
     /// Its path names another file, or none, and nothing of this host is written to it: it is in nobody's
     /// way. Until the next try.
@@ -67,22 +92,14 @@ pub(super) struct Cleanup<D> {
     failure: Option<GiveBackError>,
 }
 
-/// A lease that is observed for some time: see `came_back`.
-#[derive(Debug)]
-struct Observed<D> {
-    cleanup: Cleanup<D>,
-    /// For how long, from the first time on.
-    until: Option<Timestamp>,
-}
-
 /// The right to acquire one lease, for as long as it lives. Afterwards others in this process may.
 #[derive(Debug)]
 pub struct Reservation<D, K: Copy + Ord> {
     table: Arc<LeaseTable<D, K>>,
     key: K,
-    /// The cleanup that is pending when the reservation ends: that of a lease which is damaged, should
-    /// the acquire come to nothing, or what the acquire or the release has left.
-    set_aside: Option<Cleanup<D>>,
+    /// What is there when the reservation ends: the cleanup of a lease which is damaged, should the
+    /// acquire come to nothing, or of what the acquire or the release has left; or an observed lease.
+    then: Option<Entry<D>>,
 }
 
 impl<D> Cleanup<D> {
@@ -98,22 +115,43 @@ impl<D> Cleanup<D> {
     }
 }
 
+impl<D, K: Ord> State<D, K> {
+    fn names_in_use(&self) -> impl Iterator<Item = (&K, &ResourceName)> {
+        self.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::InUse(name, _) => Some((key, name)),
+            _ => None,
+        })
+    }
+
+    fn all_pending(&self) -> impl Iterator<Item = (&K, &Cleanup<D>)> {
+        self.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::Pending(cleanup) => Some((key, cleanup)),
+            _ => None,
+        })
+    }
+
+    fn pending(&mut self, key: &K) -> Option<&mut Cleanup<D>> {
+        match self.entries.get_mut(key) {
+            Some(Entry::Pending(cleanup)) => Some(cleanup),
+            _ => None,
+        }
+    }
+}
+
 impl<D, K> Default for LeaseTable<D, K> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                in_use: BTreeMap::new(),
-                pending: BTreeMap::new(),
-                observed: BTreeMap::new(),
+                entries: BTreeMap::new(),
                 is_closed: false,
             }),
-            held: HeldLeases::default(),
+            added: Notify::default(),
             cleaning: Notify::default(),
         }
     }
 }
 
-/// For who acquires, releases and leaves.
+/// For acquires, releases and the leave.
 impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// Reserves the lease called `name` for one acquire and the guard that comes of it.
     ///
@@ -129,8 +167,8 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
         if state.is_closed {
             return Err(NotReserved::Left);
         }
-        let mut in_use = state.in_use.iter();
-        if in_use.any(|(at, of_guard)| *at == key || *of_guard == name) {
+        let is_it = |(at, of_guard): (&K, &ResourceName)| *at == key || *of_guard == name;
+        if state.names_in_use().any(is_it) {
             return Err(NotReserved::InUse);
         }
         let is_in_the_way = |(at, cleanup): (&K, &Cleanup<D>)| {
@@ -141,28 +179,27 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
                 cleanup.lease.resource == name && !cleanup.is_aside
             }
         };
-        if rules::is_refused(state.pending.iter().any(is_in_the_way)) {
+        if rules::is_refused(state.all_pending().any(is_in_the_way)) {
             return Err(NotReserved::CleanupPending);
         }
-        state.in_use.insert(key, name);
-        let set_aside = state
-            .pending
-            .remove(&key)
-            .filter(|cleanup| cleanup.is_damaged);
         // Whatever the leader says from now on is the acquire's to judge.
-        let observed = &mut state.observed;
-        observed.retain(|_, observed| observed.cleanup.lease.resource != name);
+        state.entries.retain(|_, entry| {
+            !matches!(entry, Entry::Observed(cleanup, _) if cleanup.lease.resource == name)
+        });
+        let before = state.entries.insert(key, Entry::InUse(name, None));
         drop(state);
+        let then =
+            before.filter(|before| matches!(before, Entry::Pending(cleanup) if cleanup.is_damaged));
         Ok(Reservation {
             table: Arc::clone(self),
             key,
-            set_aside,
+            then,
         })
     }
 
     /// How many leases are held, or just being acquired or given back.
     pub fn in_use(&self) -> usize {
-        self.state.lock().in_use.len()
+        self.state.lock().names_in_use().count()
     }
 
     /// Ends all reserving, unless guards of this process hold leases or are acquiring some: then it
@@ -176,7 +213,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// Their number; nothing was ended then.
     pub fn close(&self) -> Result<(), usize> {
         let mut state = self.state.lock();
-        let in_use = state.in_use.len();
+        let in_use = state.names_in_use().count();
         if !rules::may_leave(in_use) {
             return Err(in_use);
         }
@@ -187,14 +224,69 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
     /// How many cleanups are pending.
     #[cfg(feature = "__sim")]
     pub fn pending(&self) -> usize {
-        self.state.lock().pending.len()
+        self.state.lock().all_pending().count()
     }
 
     /// What `of` says of the disks on which cleanups are pending.
     pub fn pending_on<T>(&self, of: impl Fn(&D) -> T) -> Vec<T> {
         let state = self.state.lock();
-        let cleanups = state.pending.values();
-        cleanups.map(|cleanup| of(&cleanup.lease.disk)).collect()
+        let cleanups = state.all_pending();
+        cleanups
+            .map(|(_, cleanup)| of(&cleanup.lease.disk))
+            .collect()
+    }
+}
+
+/// For the leases that are held.
+impl<D, K: Copy + Ord> LeaseTable<D, K> {
+    /// When the next of the held leases is to be read; `None` if none is held.
+    pub(super) fn next_reread(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.state.lock();
+        let held = state.entries.values().filter_map(Entry::held);
+        held.map(|held| held.due.unwrap_or(now)).min()
+    }
+
+    /// The held leases that are to be read now or within `early`, which are due again after `interval`.
+    pub(super) fn due(
+        &self,
+        now: Timestamp,
+        interval: Duration,
+        early: Duration,
+    ) -> Vec<(K, Held<D>)>
+    where
+        D: Clone,
+    {
+        let mut state = self.state.lock();
+        let all = state.entries.iter_mut();
+        all.filter_map(|(key, entry)| match entry {
+            Entry::InUse(_, Some(held)) if held.due.is_none_or(|due| due <= now + early) => {
+                held.due = Some(now + interval);
+                Some((*key, held.clone()))
+            }
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Reads this lease no more. Whether it was still held, by the same acquire.
+    pub(super) fn lose(&self, key: &K, lost: &Held<D>) -> bool {
+        let is_same = |held: &mut Held<D>| Arc::ptr_eq(&held.on_loss, &lost.on_loss);
+        let mut state = self.state.lock();
+        let removed = match state.entries.get_mut(key) {
+            Some(Entry::InUse(_, held)) => held.take_if(is_same),
+            _ => None,
+        };
+        drop(state);
+        removed.is_some()
+    }
+
+    /// Holds a lease that is in use, or holds it no more. Gives what was held before, to be dropped without
+    /// the lock.
+    fn set_held(&self, key: &K, held: Option<Held<D>>) -> Option<Held<D>> {
+        match self.state.lock().entries.get_mut(key) {
+            Some(Entry::InUse(_, place)) => std::mem::replace(place, held),
+            _ => None,
+        }
     }
 }
 
@@ -206,7 +298,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// `is_gone` may block as the file system does; no lock is held then.
     pub fn forget_gone(&self, is_gone: impl Fn(&D) -> bool) {
         for (key, cleanup) in self.cleanups() {
-            if is_gone(&cleanup.lease.disk) && self.completed(&key) {
+            if is_gone(&cleanup.lease.disk) && self.forget(&key).is_some() {
                 tracing::info!(resource = %cleanup.lease.resource, "a lease that was left half-way is gone with its file");
             }
         }
@@ -229,9 +321,9 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         cleanups.retain(|(_, cleanup)| cleanup.lease.resource == *name);
         for (key, cleanup) in cleanups {
             if is_gone(&cleanup.lease.disk) {
-                self.completed(&key);
+                self.forget(&key);
             } else if is_elsewhere(&cleanup.lease.disk)
-                && let Some(cleanup) = self.state.lock().pending.get_mut(&key)
+                && let Some(cleanup) = self.state.lock().pending(&key)
             {
                 let is_written = cleanup.debt.may_be_written(world, &cleanup.lease);
                 cleanup.is_aside = !cleanup.is_under_way && !is_written;
@@ -242,26 +334,27 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// All pending cleanups.
     pub(super) fn cleanups(&self) -> Vec<(K, Cleanup<D>)> {
         let state = self.state.lock();
-        let all = state.pending.iter();
+        let all = state.all_pending();
         all.map(|(key, cleanup)| (*key, cleanup.clone())).collect()
     }
 
     /// Whether any is pending, or any lease observed after its cleanup.
     pub(super) fn has_cleanups(&self) -> bool {
         let state = self.state.lock();
-        !state.pending.is_empty() || !state.observed.is_empty()
+        let mut all = state.entries.values();
+        all.any(|entry| !matches!(entry, Entry::InUse(..)))
     }
 
     /// The cleanup of this lease, if it is still pending; from now on a try is under way. `None`
     /// while a guard has a lease of its name in another place.
     pub(super) fn begin(&self, key: &K) -> Option<Cleanup<D>> {
         let mut state = self.state.lock();
-        let name = state.pending.get(key)?.lease.resource;
-        let has_the_name = state.in_use.values().any(|of_guard| *of_guard == name);
+        let name = state.pending(key)?.lease.resource;
+        let has_the_name = state.names_in_use().any(|(_, of_guard)| *of_guard == name);
         if !rules::may_clean_up(has_the_name) {
             return None;
         }
-        let cleanup = state.pending.get_mut(key)?;
+        let cleanup = state.pending(key)?;
         cleanup.is_under_way = true;
         (cleanup.is_damaged, cleanup.is_aside) = (false, false);
         Some(cleanup.clone())
@@ -270,7 +363,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     /// The try has failed. Whether the one before it failed otherwise, if at all.
     pub(super) fn failed(&self, key: &K, error: &GiveBackError) -> bool {
         let mut state = self.state.lock();
-        let Some(cleanup) = state.pending.get_mut(key) else {
+        let Some(cleanup) = state.pending(key) else {
             return false;
         };
         cleanup.is_under_way = false;
@@ -279,36 +372,43 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
         before.is_none_or(|before| kind_of(&before) != kind_of(error))
     }
 
-    /// Nothing is pending any more. Whether anything was until now.
-    pub(super) fn completed(&self, key: &K) -> bool {
-        self.state.lock().pending.remove(key).is_some()
+    /// Nothing is pending any more. What was pending until now.
+    fn forget(&self, key: &K) -> Option<Entry<D>> {
+        let mut state = self.state.lock();
+        state.pending(key)?;
+        state.entries.remove(key)
     }
 
     /// The lease was cleaned up, and is observed from now on.
-    pub(super) fn observe(&self, key: K, cleanup: Cleanup<D>) {
-        let observed = Observed {
-            cleanup,
-            until: None,
-        };
-        self.state.lock().observed.insert(key, observed);
+    pub(super) fn cleaned_up(&self, key: &K) {
+        if let Some(entry) = self.state.lock().entries.get_mut(key)
+            && let Entry::Pending(cleanup) = entry
+        {
+            *entry = Entry::Observed(cleanup.clone(), None);
+        }
     }
 
     /// The leases that are still to be observed.
     pub(super) fn observed(&self, now: Timestamp, timing: Timing) -> Vec<(K, Cleanup<D>)> {
-        let until = now + rules::observed_for(timing);
-        let observed = &mut self.state.lock().observed;
-        observed.retain(|_, lease| *lease.until.get_or_insert(until) > now);
-        let all = observed.iter();
-        all.map(|(key, lease)| (*key, lease.cleanup.clone()))
-            .collect()
+        let end = now + rules::observed_for(timing);
+        let mut observed = Vec::new();
+        self.state.lock().entries.retain(|key, entry| {
+            let Entry::Observed(cleanup, until) = entry else {
+                return true;
+            };
+            let is_due = *until.get_or_insert(end) > now;
+            if is_due {
+                observed.push((*key, cleanup.clone()));
+            }
+            is_due
+        });
+        observed
     }
 
     /// What was cleaned up came back: pending again, unless somebody has reserved the lease meanwhile.
     pub(super) fn pend_again(&self, key: K, cleanup: Cleanup<D>) {
-        let mut state = self.state.lock();
-        let was_observed = state.observed.remove(&key).is_some();
-        if was_observed && !state.in_use.contains_key(&key) {
-            state.pending.entry(key).or_insert(cleanup);
+        if let Some(entry @ Entry::Observed(..)) = self.state.lock().entries.get_mut(&key) {
+            *entry = Entry::Pending(cleanup);
         }
     }
 }
@@ -317,47 +417,74 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
     /// The acquire came to its end, and the lease is held: it is read again from time to time, until
     /// [`give_back`](Self::give_back) or the end of the reservation. `on_loss` is called once should
     /// the lease be lost.
-    pub fn hold(&mut self, lease: LeaseArea<D>, held: HeldLease, on_loss: OnLoss) {
-        self.set_aside = None;
-        self.table.held.add(self.key, lease, held, on_loss);
+    pub fn hold(&mut self, lease: LeaseArea<D>, won: HeldLease, on_loss: OnLoss) {
+        self.then = None;
+        let held = Held {
+            lease,
+            won,
+            on_loss,
+            due: None,
+        };
+        self.table.set_held(&self.key, Some(held));
+        self.table.added.set();
     }
 
     /// The lease is about to be given back: what is on the disk from now on is no loss.
     pub fn give_back(&self) {
-        self.table.held.remove(&self.key);
+        self.table.set_held(&self.key, None);
     }
 
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is cleaned up.
-    pub fn clean_up(mut self, lease: LeaseArea<D>, debt: Debt) {
+    pub fn clean_up(self, lease: LeaseArea<D>, debt: Debt) {
         // Instead of an earlier one of the same lease, if there was one.
-        self.set_aside = Some(Cleanup::new(lease, debt));
-        let table = Arc::clone(&self.table);
-        drop(self);
-        table.cleaning.set();
+        self.end_with(Entry::Pending(Cleanup::new(lease, debt)));
     }
 
     /// Ends the reservation with something that was cleaned up: others may have the lease, and it is
     /// observed for some time.
-    pub fn observe(self, lease: LeaseArea<D>, cleaned_up: Debt)
-    where
-        D: Clone,
-    {
-        let table = Arc::clone(&self.table);
-        table.observe(self.key, Cleanup::new(lease, cleaned_up));
-        drop(self);
-        table.cleaning.set();
+    pub fn observe(self, lease: LeaseArea<D>, cleaned_up: Debt) {
+        self.end_with(Entry::Observed(Cleanup::new(lease, cleaned_up), None));
+    }
+
+    fn end_with(mut self, entry: Entry<D>) {
+        self.then = Some(entry);
     }
 }
 
 impl<D, K: Copy + Ord> Drop for Reservation<D, K> {
     fn drop(&mut self) {
-        self.give_back();
         let mut state = self.table.state.lock();
-        state.in_use.remove(&self.key);
-        if let Some(cleanup) = self.set_aside.take() {
-            state.pending.insert(self.key, cleanup);
+        let then = self.then.take();
+        let is_to_be_cleaned = then.is_some();
+        let before = match then {
+            Some(entry) => state.entries.insert(self.key, entry),
+            None => state.entries.remove(&self.key),
+        };
+        drop(state);
+        drop(before);
+        // Also where an earlier cleanup comes back: the one who cleans up may have passed it meanwhile.
+        if is_to_be_cleaned {
+            self.table.cleaning.set();
         }
+    }
+}
+
+impl<D> Entry<D> {
+    const fn held(&self) -> Option<&Held<D>> {
+        match self {
+            Self::InUse(_, held) => held.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl<D> fmt::Debug for Held<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("won", &self.won)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
     }
 }
 

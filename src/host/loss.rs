@@ -1,9 +1,9 @@
 //! Why leases are lost.
 
-use crate::delta_lease::RenewError;
+use crate::delta_lease::HostIdLoss;
 use crate::world::OsError;
 
-/// Why all leases of a join were lost.
+/// Why all leases of a member host were lost, or those of one guard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
@@ -11,8 +11,8 @@ pub enum LossReason {
     #[error("the host's lease was not renewed in time")]
     NotRenewed,
     /// Our sector in the lockspace is not ours any more.
-    #[error("{0}")]
-    Overwritten(Box<RenewError>),
+    #[error(transparent)]
+    HostIdLost(Box<HostIdLoss>),
     /// A thread of ours has died, the one that renews or the one that watches the files. This is a
     /// bug in this library.
     #[error("a thread of the lockspace has died")]
@@ -39,7 +39,7 @@ pub enum LossReason {
     #[error("the process that held the lock has ended")]
     OwnerEnded,
     /// The kernel does not take a new time for the deadman timer, which would kill a healthy process
-    /// so: it does soon, unless the lockspace is left by a process that may set it again.
+    /// so: it does so soon, unless a process that may set the timer again leaves the lockspace.
     #[error("the deadman timer of this process cannot be moved on, and kills it soon: {0}")]
-    DeadmanUnset(OsError),
+    DeadmanUnset(#[source] OsError),
 }

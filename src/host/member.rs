@@ -1,16 +1,18 @@
 //! All that a member host does for its holders: it renews, notifies them, and stops those that do not stop.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 
+use super::loss::LossReason;
 use super::registry::HolderRegistry;
 use super::renewal::{Loss, Upkeep, keep_renewed};
 use crate::delta_lease::{DeltaLease, Membership};
 use crate::timing::Timing;
-use crate::world::World;
+use crate::world::{Timestamp, World};
 
 /// Renews `lease` until it is lost, announces the loss to `registry`, and goes on to stop holders that
 /// have not stopped, for as long as it is polled.
@@ -23,16 +25,12 @@ pub async fn serve_holders<W: World>(
 ) -> Infallible {
     let renewal = async {
         let Loss { reason, since } = keep_renewed(world, membership, lease, upkeep).await;
+        let is_first = lose_all(membership, registry, &reason, since);
+        upkeep.lost(&reason, since);
         // What is said of it may hang with whatever it is written to: it comes last.
-        registry.announce(&reason, since);
-        upkeep.lost(since);
-        tracing::error!(
-            lockspace = %membership.area().name,
-            host_id = membership.host_id().get(),
-            generation = membership.generation().get(),
-            %reason,
-            "all leases of this lockspace are lost"
-        );
+        if is_first {
+            log_loss(membership, registry);
+        }
         run_on(world, membership.timing()).await;
         registry.end_writing();
     };
@@ -42,6 +40,32 @@ pub async fn serve_holders<W: World>(
         Either::Left(((), enforcement)) => enforcement.await,
         Either::Right((never, _)) => match never {},
     }
+}
+
+/// All leases of a join are lost since this instant. The first cause that was named counts, and is what
+/// everybody is notified of. Whether nobody was notified before.
+pub fn lose_all<D>(
+    membership: &Membership<D>,
+    registry: &HolderRegistry,
+    found: &LossReason,
+    since: Timestamp,
+) -> bool {
+    // In this order: whoever finds the leases lost finds a cause, and no notice that hangs keeps them held.
+    registry.name_loss(found);
+    membership.expiry().lose();
+    registry.announce(found, since)
+}
+
+/// Logs the loss of all leases, once.
+pub fn log_loss<D: fmt::Debug>(membership: &Membership<D>, registry: &HolderRegistry) {
+    tracing::error!(
+        disk = ?membership.area().disk,
+        lockspace = %membership.area().name,
+        host_id = membership.host_id().get(),
+        generation = membership.generation().get(),
+        reason = registry.loss().map(tracing::field::display),
+        "all leases of this lockspace are lost"
+    );
 }
 
 /// How long a thread takes at most from reading a deadline to its call of the kernel, if its

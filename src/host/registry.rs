@@ -4,7 +4,7 @@
 //!
 //! | when | what | done by |
 //! | --- | --- | --- |
-//! | 6N | [`Holder::notice`]: renewals are failing | whoever renews |
+//! | 6N | [`Holder::notice`]: renewals are failing | the renewal thread |
 //! | 8N | [`Holder::mark_lost`], then [`Holder::act`] on threads of the registry's driver | [`HolderRegistry::announce`] |
 //! | 8N + grace, then once a second | [`Holder::kill`] | [`HolderRegistry::enforce`] |
 //! | a little later | this process is killed | the deadman timer |
@@ -13,13 +13,13 @@
 //! says "stopped". A loss that is not the clock's, of one lease or of all, has its grace from the
 //! instant at which it is noticed.
 //!
-//! The timer is armed for a member without holders too, for as long as it may begin a write: a
-//! member that stood still, and went on after 8N + F, would write over its successor.
+//! The timer is armed for a member host without holders too, for as long as it may start a write: a
+//! member host that stood still, and went on after 8N + F, would write over its successor.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -75,6 +75,9 @@ pub struct HolderId(u64);
 /// The holders of one join, and the timer that kills this process should it stand still.
 pub struct HolderRegistry {
     timing: Timing,
+    /// Why all leases are lost: the first cause, named before anybody can find them lost. Not in the
+    /// state: what is done while that is locked may hang.
+    loss: OnceLock<LossReason>,
     state: Mutex<State>,
     /// Set when a holder is to be killed sooner or later.
     losing: Notify,
@@ -86,7 +89,8 @@ pub struct HolderRegistry {
 
 #[derive(Debug)]
 struct State {
-    reason: Option<LossReason>,
+    /// The loss of all leases is announced.
+    is_announced: bool,
     /// When the last good renewal was started.
     renewed_at: Timestamp,
     /// Writes of this join may be started, or are on their way to the kernel.
@@ -115,7 +119,7 @@ pub struct Registration {
 
 impl HolderRegistry {
     /// The registry of a member that may write, with no holder in it. The last good renewal was
-    /// begun at `renewed_at`.
+    /// started at `renewed_at`.
     #[must_use]
     pub fn new(
         timing: Timing,
@@ -124,8 +128,9 @@ impl HolderRegistry {
     ) -> Arc<Self> {
         let registry = Self {
             timing,
+            loss: OnceLock::new(),
             state: Mutex::new(State {
-                reason: None,
+                is_announced: false,
                 renewed_at,
                 may_write: true,
                 deadman_at: None,
@@ -142,9 +147,15 @@ impl HolderRegistry {
         Arc::new(registry)
     }
 
-    /// Why all leases were lost, if they were.
-    pub fn reason(&self) -> Option<LossReason> {
-        self.state.lock().reason.clone()
+    /// Why all leases were lost, if that was named.
+    pub fn loss(&self) -> Option<&LossReason> {
+        self.loss.get()
+    }
+
+    /// Names a cause for which all leases are about to be lost, or are lost. The first one counts, which
+    /// this gives. Waits for nobody.
+    pub fn name_loss(&self, found: &LossReason) -> &LossReason {
+        self.loss.get_or_init(|| found.clone())
     }
 
     /// Whether this process is killed by the kernel should it stand still with a lock.
@@ -194,18 +205,22 @@ impl HolderRegistry {
         drop(state);
     }
 
-    /// All leases are lost, since `lost_at`. The first loss counts.
-    pub fn announce(&self, reason: &LossReason, lost_at: Timestamp) {
+    /// All leases are lost, since `lost_at`: all holders are notified, of the first cause that was named.
+    /// Whether they are now, and were not before.
+    pub fn announce(&self, found: &LossReason, lost_at: Timestamp) -> bool {
+        let reason = self.name_loss(found);
         let mut state = self.state.lock();
-        if state.reason.is_none() {
-            state.reason = Some(reason.clone());
+        let is_first = !std::mem::replace(&mut state.is_announced, true);
+        if is_first {
             self.lose(state, reason, lost_at, |_| true);
         }
+        is_first
     }
 
-    /// One holder has lost its leases, though the host has not. `false` if it had lost them before,
-    /// or has stopped.
-    pub fn announce_one(&self, id: HolderId, reason: &LossReason, lost_at: Timestamp) -> bool {
+    /// One holder has lost its leases, though the host has not; if the host has by now, for that earlier cause.
+    /// `false` if it had lost them before, or has stopped.
+    pub fn announce_one(&self, id: HolderId, found: &LossReason, lost_at: Timestamp) -> bool {
+        let reason = self.loss().unwrap_or(found);
         self.lose(self.state.lock(), reason, lost_at, |of| of == id)
     }
 
@@ -332,9 +347,9 @@ impl HolderRegistry {
             escalation: Escalation::new(holder.victim()),
         };
         state.entries.insert(id, entry);
-        match state.reason.clone() {
+        match self.loss() {
             Some(reason) => {
-                self.lose(state, &reason, now, |of| of == id);
+                self.lose(state, reason, now, |of| of == id);
             }
             None => self.set_deadman(&mut state),
         }

@@ -11,13 +11,13 @@ use futures_util::pin_mut;
 
 use super::loss::LossReason;
 use super::rules;
-use crate::delta_lease::{DeltaLease, Membership, RenewErrorKind, renew};
+use crate::delta_lease::{DeltaLease, Membership, RenewError, renew};
 use crate::world::{Timestamp, World};
 
 /// The pause after a renewal that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Is notified of renewals as they come. Must not block: it is called between one renewal and the next.
+/// Is notified of renewals as they come. No method may block: it is called between one renewal and the next.
 pub trait Upkeep {
     /// A renewal was good, whose write was started at `renewed_at`. Reading and writing took `took`.
     fn renewed(&self, renewed_at: Timestamp, took: Duration);
@@ -25,8 +25,8 @@ pub trait Upkeep {
     fn missed(&self, missed: u32);
     /// No renewal was good for 6N. If none is, the leases are lost after `left`.
     fn warned(&self, missed: u32, left: Duration);
-    /// The leases are lost, since this instant.
-    fn lost(&self, since: Timestamp);
+    /// The leases are lost since this instant, for the cause that the renewals found.
+    fn lost(&self, found: &LossReason, since: Timestamp);
 }
 
 /// The end of the leases of one generation.
@@ -38,9 +38,8 @@ pub struct Loss {
     pub since: Timestamp,
 }
 
-/// Renews `lease` until the leases of this generation are lost, and says why.
-///
-/// The loss is in the membership's expiry before this returns; there it may be noticed earlier.
+/// Renews `lease` until the leases of this generation are lost, and says why. To make the loss final, once
+/// its cause is named, is the caller's; by the clock it may be final before.
 pub async fn keep_renewed<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -93,18 +92,13 @@ async fn renew_for_ever<W: World>(
                 }
                 failures.set(0);
             }
-            Err(error) if error.is_fatal() => {
-                if *error.kind() == RenewErrorKind::Expired {
-                    return LossReason::NotRenewed;
-                }
-                membership.expiry().lose();
-                return LossReason::Overwritten(Box::new(error));
-            }
-            Err(error) => {
+            Err(error) if !error.is_fatal() => {
                 failures.set(failures.get().saturating_add(1));
                 tracing::debug!(host_id = lease.host_id().get(), failures = failures.get(), %error, "a renewal failed");
                 upkeep.missed(failures.get());
             }
+            Err(RenewError::Lost(found)) => return LossReason::HostIdLost(Box::new(found)),
+            Err(_) => return LossReason::NotRenewed,
         }
     }
 }
@@ -153,5 +147,5 @@ impl Upkeep for () {
     fn renewed(&self, _: Timestamp, _: Duration) {}
     fn missed(&self, _: u32) {}
     fn warned(&self, _: u32, _: Duration) {}
-    fn lost(&self, _: Timestamp) {}
+    fn lost(&self, _: &LossReason, _: Timestamp) {}
 }

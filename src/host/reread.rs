@@ -1,4 +1,4 @@
-//! Held leases are read again in the background: somebody may have initialised one anew, put it back
+//! Held leases are read again in the background: an operator or another host may have initialised one anew, put it back
 //! to an older state or overwritten it, and then other hosts take it beside its holder.
 //!
 //! Each is read at least once in 2N, unless the two threads for these reads on its file system both hang:
@@ -14,13 +14,11 @@ use std::time::Duration;
 use futures_util::future::{Either, join, join_all, select};
 use futures_util::pin_mut;
 
-use super::held::{Held, HeldLeases};
-use super::leases::LeaseTable;
+use super::leases::{Held, LeaseTable};
 use super::loss::LossReason;
 use super::rules;
 use crate::delta_lease::Membership;
 use crate::paxos_lease::{VerifyError, verify};
-use crate::probe::witness;
 use crate::world::World;
 
 /// Reads the held leases of `table`, as they come and go, until the membership is lost.
@@ -34,17 +32,16 @@ pub async fn reread_held<W: World, K: Copy + Ord>(
         io.checked_div(parts).unwrap_or(io)
     };
     let (half, quarter) = (part(2), part(4));
-    let leases = &table.held;
     loop {
-        leases.added.wait().await;
-        leases.added.take();
-        while let Some(next) = leases.next_reread(world.now()) {
+        table.added.wait().await;
+        table.added.take();
+        while let Some(next) = table.next_reread(world.now()) {
             world.sleep_until(next).await;
             if !membership.expiry().is_held(world.now()) {
                 return;
             }
-            let due = rules::reread(leases.due(world.now(), half, quarter));
-            reread_all(world, membership, leases, due, quarter).await;
+            let due = rules::reread(table.due(world.now(), half, quarter));
+            reread_all(world, membership, table, due, quarter).await;
         }
     }
 }
@@ -53,14 +50,14 @@ pub async fn reread_held<W: World, K: Copy + Ord>(
 async fn reread_all<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
-    leases: &HeldLeases<W::Disk, K>,
+    table: &LeaseTable<W::Disk, K>,
     due: Vec<(K, Held<W::Disk>)>,
     patience: Duration,
 ) {
     let until = world.now() + patience;
     let mut rest = due.into_iter();
     let pause = patience.checked_div(2).unwrap_or(patience);
-    let reread = |(key, held)| reread(world, membership, leases, key, held, pause);
+    let reread = |(key, held)| reread(world, membership, table, key, held, pause);
     while let Some(next) = rest.next() {
         let first = reread(next);
         let patience = world.sleep_until(until);
@@ -74,7 +71,7 @@ async fn reread_all<W: World, K: Copy + Ord>(
 async fn reread<W: World, K: Copy + Ord>(
     world: &W,
     membership: &Membership<W::Disk>,
-    leases: &HeldLeases<W::Disk, K>,
+    table: &LeaseTable<W::Disk, K>,
     key: K,
     held: Held<W::Disk>,
     pause: Duration,
@@ -105,9 +102,9 @@ async fn reread<W: World, K: Copy + Ord>(
         VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
     };
     // Its holder may have started to give it back meanwhile.
-    if leases.lose(&key, &held) {
-        witness!(HeldNotThere);
+    if table.lose(&key, &held) {
         (held.on_loss)(&reason);
-        tracing::error!(%resource, %error, "a lease is not on its disk any more: its lock is lost");
+        tracing::error!(name: "held_not_there", %resource, %error,
+            "a lease is not on its disk any more: its lock is lost");
     }
 }

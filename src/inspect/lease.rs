@@ -1,27 +1,26 @@
 //! What a lease holds.
 
 use super::error::Damage;
-use super::source::Chunk;
+use super::source::Sectors;
 use crate::format::{
     DblockSector, Geometry, HolderNote, HostId, NoteState, PaxosLeader, RequestRecord,
 };
 
-/// What a lease shows.
+/// What a lease holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LeaseLook {
-    /// Where it begins, in bytes from the start of the file.
+pub struct LeaseReport {
+    /// Where the lease starts, in bytes from the start of the file.
     pub offset: u64,
     /// Its sizes.
     pub geometry: Geometry,
-    /// Whether the sizes are a guess, since the leader record does not tell them.
+    /// Whether the sizes are a guess, since the leader record does not have them.
     pub geometry_is_guessed: bool,
-    /// Who owns it.
+    /// The owner.
     pub leader: Result<PaxosLeader, Damage>,
-    /// What is asked of its holder.
+    /// What another host asks of the owner.
     pub request: Result<RequestRecord, Damage>,
-    /// The sectors of hosts that ever took part, and those with anything wrong. All others are
-    /// empty.
+    /// The sectors of hosts that ever took part, and the damaged ones. All others are empty.
     pub blocks: Vec<HostBlock>,
     /// Where the file ends, in bytes from its start, if it does so before the lease.
     pub cut_at: Option<u64>,
@@ -33,21 +32,28 @@ pub struct LeaseLook {
 pub struct HostBlock {
     /// The host id.
     pub host_id: HostId,
-    /// Where the sector begins, in bytes from the start of the file.
+    /// Where the sector starts, in bytes from the start of the file.
     pub offset: u64,
-    /// What is in it; an error only where the storage does not give it. What is wrong with its
-    /// bytes is inside.
+    /// The records in the sector; an error only where the storage does not give the bytes. What is wrong with
+    /// the bytes is inside.
     pub sector: Result<DblockSector, Damage>,
 }
 
-impl LeaseLook {
-    /// Whether anything in it is wrong. A damaged note counts: nobody writes one.
+impl LeaseReport {
+    /// All that is wrong with the records, each with the byte of the file at which its sector starts. A damaged
+    /// note counts: no host writes one.
+    pub fn damages(&self) -> impl Iterator<Item = (u64, Damage)> {
+        let request_at = self.offset.saturating_add(self.geometry.request_offset());
+        let leader = self.leader.err().map(|damage| (self.offset, damage));
+        let request = self.request.err().map(|damage| (request_at, damage));
+        let blocks = self.blocks.iter().flat_map(HostBlock::damages);
+        leader.into_iter().chain(request).chain(blocks)
+    }
+
+    /// Whether the file ends before the lease, or any record is damaged.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.cut_at.is_some()
-            || self.leader.is_err()
-            || self.request.is_err()
-            || self.blocks.iter().any(HostBlock::is_damaged)
+        self.cut_at.is_some() || self.damages().next().is_some()
     }
 
     /// The sector of this host, if it is not empty.
@@ -56,58 +62,52 @@ impl LeaseLook {
         self.blocks.iter().find(|block| block.host_id == host)
     }
 
-    pub(super) fn of(
-        chunk: &Chunk,
-        offset: u64,
-        (geometry, geometry_is_guessed): (Geometry, bool),
-        cut_at: Option<u64>,
-    ) -> Self {
-        let size = geometry.sector_size();
-        // A file that ends before the record holds no bytes of it.
-        let sector = |from: u64| {
-            let at = offset.saturating_add(from);
-            chunk.sector(at, size).unwrap_or(Ok(&[]))
-        };
-        let offset_of = |host| offset.saturating_add(geometry.dblock_offset(host));
-        let blocks = chunk.host_sectors(geometry, offset_of);
+    pub(super) fn of(sectors: &Sectors) -> Self {
+        let geometry = sectors.geometry;
+        let blocks = sectors.of_hosts(|host| geometry.dblock_offset(host));
         let blocks = blocks.map(|(host_id, offset, sector)| HostBlock {
             host_id,
             offset,
             sector: sector.map(|bytes| DblockSector::decode(bytes, host_id)),
         });
+        let request = sectors.at(geometry.request_offset());
         Self {
-            offset,
+            offset: sectors.offset,
             geometry,
-            geometry_is_guessed,
-            leader: sector(0).and_then(|bytes| Ok(PaxosLeader::decode(bytes)?)),
-            request: sector(geometry.request_offset())
-                .and_then(|bytes| Ok(RequestRecord::decode(bytes)?)),
+            geometry_is_guessed: false,
+            leader: sectors
+                .at(0)
+                .and_then(|bytes| Ok(PaxosLeader::decode(bytes)?)),
+            request: request.and_then(|bytes| Ok(RequestRecord::decode(bytes)?)),
             blocks: blocks.filter(|block| !block.is_empty()).collect(),
-            cut_at,
+            cut_at: sectors.cut_at,
         }
     }
 }
 
 impl HostBlock {
-    /// Whether anything in it is wrong.
+    /// Whether any record in the sector is damaged.
     #[must_use]
-    pub const fn is_damaged(&self) -> bool {
-        match &self.sector {
-            Ok(sector) => sector.block.is_err() || matches!(sector.note, NoteState::Damaged(_)),
-            Err(_) => true,
-        }
+    pub fn is_damaged(&self) -> bool {
+        self.damages().next().is_some()
     }
 
-    /// The holder note, if there is a good one. It may be out of date.
+    /// The holder note, if there is a good one. The note may be out of date.
     #[must_use]
     pub fn note(&self) -> Option<&HolderNote> {
-        match &self.sector {
-            Ok(DblockSector {
-                note: NoteState::Present(note),
-                ..
-            }) => Some(note),
-            _ => None,
-        }
+        self.sector.as_ref().ok()?.note.get()
+    }
+
+    fn damages(&self) -> impl Iterator<Item = (u64, Damage)> {
+        let both = match &self.sector {
+            Ok(sector) => {
+                [sector.block.err(), sector.note.error()].map(|it| it.map(Damage::Format))
+            }
+            Err(damage) => [Some(*damage), None],
+        };
+        both.into_iter()
+            .flatten()
+            .map(|damage| (self.offset, damage))
     }
 
     fn is_empty(&self) -> bool {

@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::error::Damage;
-use super::source::Chunk;
+use super::source::Sectors;
 use crate::format::{
     DeltaLeader, Geometry, HostBitmap, HostId, HostNote, LockspaceId, LockspaceName, NameBytes,
     NoteState,
 };
 
-/// What a lockspace shows.
+/// What a lockspace holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LockspaceLook {
-    /// Where it begins, in bytes from the start of the file.
+pub struct LockspaceReport {
+    /// Where the lockspace starts, in bytes from the start of the file.
     pub offset: u64,
     /// Its sizes.
     pub geometry: Geometry,
-    /// Its name: that of most of its sectors. Empty if not one of them is good.
+    /// Its name: that of most of its sectors. Empty where no sector is good.
     pub name: NameBytes,
-    /// What tells it from others of this name. One that sanlock made has none.
+    /// What distinguishes the lockspace from others of this name. A lockspace that sanlock made has no id.
     pub id: NoteState<LockspaceId>,
-    /// The sectors of host ids that were ever used, and those with anything wrong. All others are
-    /// good and were never used.
+    /// The sectors of host ids that were ever used, and the damaged ones. All others are good and were
+    /// never used.
     pub hosts: Vec<HostSector>,
     /// Where the file ends, in bytes from its start, if it does so before the lockspace.
     pub cut_at: Option<u64>,
@@ -34,89 +34,91 @@ pub struct LockspaceLook {
 pub struct HostSector {
     /// The host id.
     pub host_id: HostId,
-    /// Where the sector begins, in bytes from the start of the file.
+    /// Where the sector starts, in bytes from the start of the file.
     pub offset: u64,
     /// The lease on the host id.
     pub leader: Result<DeltaLeader, Damage>,
     /// What the host says of itself. Out of date unless it is of the leader's generation.
     pub note: NoteState<HostNote>,
-    /// The hosts that it calls; empty where the bytes are not there.
+    /// The hosts that this host calls; empty where the bytes are missing.
     pub bitmap: HostBitmap,
 }
 
-impl LockspaceLook {
-    /// Whether anything in it is wrong. A damaged note counts: nobody writes one.
-    #[must_use]
-    pub fn is_damaged(&self) -> bool {
-        self.cut_at.is_some()
-            || matches!(self.id, NoteState::Damaged(_))
-            || self.hosts.iter().any(HostSector::is_damaged)
+impl LockspaceReport {
+    /// All that is wrong with the records, each with the byte of the file at which its sector starts. A damaged
+    /// note counts: no host writes one.
+    pub fn damages(&self) -> impl Iterator<Item = (u64, Damage)> {
+        let id_at = self
+            .offset
+            .saturating_add(self.geometry.lockspace_id_offset());
+        let hosts = self.hosts.iter().flat_map(HostSector::damages);
+        let id = self.id.error().map(|error| (id_at, error.into()));
+        hosts.chain(id)
     }
 
-    pub(super) fn of(chunk: &Chunk, offset: u64, geometry: Geometry, cut_at: Option<u64>) -> Self {
-        let offset_of = |host| offset.saturating_add(geometry.delta_offset(host));
-        let mut hosts: Vec<HostSector> = chunk
-            .host_sectors(geometry, offset_of)
+    /// Whether the file ends before the lockspace, or any record is damaged.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.cut_at.is_some() || self.damages().next().is_some()
+    }
+
+    pub(super) fn of(sectors: &Sectors) -> Self {
+        let geometry = sectors.geometry;
+        let hosts = sectors.of_hosts(|host| geometry.delta_offset(host));
+        let mut hosts: Vec<HostSector> = hosts
             .map(|(host, at, sector)| HostSector::of(sector, host, at, geometry))
             .collect();
         let name = most_frequent_name(&hosts);
+        let space = LockspaceName::from_disk(name);
         for host in &mut hosts {
-            host.leader = host.leader.and_then(|leader| {
-                let checked = leader.expect_space(&LockspaceName::from_disk(name))?;
-                Ok(checked)
-            });
+            host.leader = host
+                .leader
+                .and_then(|leader| Ok(leader.expect_space(&space)?));
         }
-        let id_at = offset.saturating_add(geometry.lockspace_id_offset());
-        let id = match chunk.sector(id_at, geometry.sector_size()) {
-            Some(Ok(sector)) => LockspaceId::read_from(sector),
-            Some(Err(_)) | None => NoteState::Absent,
-        };
         hosts.retain(|host| !host.is_untouched());
+        let id = match sectors.at(geometry.lockspace_id_offset()) {
+            Ok(sector) if !sector.is_empty() => LockspaceId::read_from(sector),
+            // The report tells of the cut, or of the other sectors that cannot be read.
+            Ok(_) | Err(_) => NoteState::Absent,
+        };
         Self {
-            offset,
+            offset: sectors.offset,
             geometry,
             name,
             id,
             hosts,
-            cut_at,
+            cut_at: sectors.cut_at,
         }
     }
 }
 
 impl HostSector {
-    /// Whether anything in it is wrong.
+    /// Whether any record in the sector is damaged.
     #[must_use]
-    pub const fn is_damaged(&self) -> bool {
-        self.leader.is_err() || matches!(self.note, NoteState::Damaged(_))
+    pub fn is_damaged(&self) -> bool {
+        self.damages().next().is_some()
     }
 
-    /// The note, if it is a good one of this host in its present generation.
-    #[must_use]
-    pub fn current_note(&self) -> Option<&HostNote> {
-        let NoteState::Present(note) = &self.note else {
-            return None;
-        };
-        let generation = self.leader.ok()?.generation();
-        (note.host_id == self.host_id && note.generation == generation).then_some(note)
+    fn damages(&self) -> impl Iterator<Item = (u64, Damage)> {
+        let note = self.note.error().map(Damage::Format);
+        let both = self.leader.err().into_iter().chain(note);
+        both.map(|damage| (self.offset, damage))
     }
 
     fn of(sector: Result<&[u8], Damage>, host_id: HostId, offset: u64, geometry: Geometry) -> Self {
-        let (leader, note, bitmap) = match sector {
-            Ok(bytes) => {
-                let leader = DeltaLeader::decode(bytes, host_id)
-                    .and_then(|leader| leader.expect_geometry(geometry));
-                let note = HostNote::read_from(bytes);
-                let bitmap = HostBitmap::read_from(bytes).unwrap_or_default();
-                (leader.map_err(Damage::Format), note, bitmap)
-            }
-            Err(damage) => (Err(damage), NoteState::Absent, HostBitmap::default()),
-        };
+        let leader = sector.and_then(|bytes| {
+            let leader = DeltaLeader::decode(bytes, host_id)?;
+            Ok(leader.expect_geometry(geometry)?)
+        });
         Self {
             host_id,
             offset,
             leader,
-            note,
-            bitmap,
+            note: sector.map_or(NoteState::Absent, HostNote::read_from),
+            bitmap: sector
+                .ok()
+                .and_then(|bytes| HostBitmap::read_from(bytes).ok())
+                .unwrap_or_default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What begins at a place, also where its first sector is damaged.
+//! What lies at an offset, also where its first sector is damaged.
 
 use crate::format::{
     DblockSector, FormatErrorKind, Geometry, HostId, PROBE_LEN, RequestRecord, probe_lease,
@@ -8,36 +8,29 @@ use crate::format::{
 /// Bytes to inspect: some sectors, however large they are.
 pub(super) const WINDOW: usize = 4 * PROBE_LEN;
 
-/// What begins with some bytes.
+/// What lies at the start of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    Lockspace(Sizes),
-    Lease(Sizes),
+    /// A lockspace, with the sizes that its records have.
+    Lockspace(Geometry),
+    /// A lease, with the sizes that its leader record has.
+    Lease(Geometry),
+    /// A lease without a good leader record. The sector size follows from where its other records lie; the area
+    /// has the size that goes with the sector size by default, or another.
+    PartOfLease(Geometry),
     /// Nothing of the format, and only zeros.
     Zeros,
     /// Nothing of the format.
-    Foreign {
-        first_word: u32,
-    },
+    Foreign { first_word: u32 },
 }
 
-/// The sizes of an area.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sizes {
-    /// As a record has them.
-    Told(Geometry),
-    /// The sector size follows from where records lie; the area is of the size that goes with it by
-    /// default, or of another.
-    Guessed(Geometry),
-}
-
-/// What begins with `window`, [`WINDOW`] bytes or as many as there are.
+/// What lies at the start of `window`, [`WINDOW`] bytes or as many as there are.
 pub(super) fn recognise(window: &[u8]) -> Found {
     if let Ok(geometry) = probe_lockspace(window) {
-        return Found::Lockspace(Sizes::Told(geometry));
+        return Found::Lockspace(geometry);
     }
     match probe_lease(window) {
-        Ok(geometry) => return Found::Lease(Sizes::Told(geometry)),
+        Ok(geometry) => return Found::Lease(geometry),
         Err(error)
             if matches!(
                 error.kind(),
@@ -46,14 +39,14 @@ pub(super) fn recognise(window: &[u8]) -> Found {
         // Cleared, of another version or of no possible sizes: a lease all the same.
         Err(_) => {
             let found = lease_behind(window).unwrap_or(Geometry::S512_A1M);
-            return Found::Lease(Sizes::Guessed(found));
+            return Found::PartOfLease(found);
         }
     }
     if let Some(geometry) = lockspace_behind(window) {
-        return Found::Lockspace(Sizes::Told(geometry));
+        return Found::Lockspace(geometry);
     }
     if let Some(geometry) = lease_behind(window) {
-        return Found::Lease(Sizes::Guessed(geometry));
+        return Found::PartOfLease(geometry);
     }
     if window.iter().all(|&byte| byte == 0) {
         return Found::Zeros;
@@ -87,7 +80,7 @@ fn lease_behind(window: &[u8]) -> Option<Geometry> {
     if let Some((_, geometry)) = requested {
         return Some(geometry);
     }
-    // A dblock has a checksum: nothing else looks like one. Of large sectors all are where small
+    // A dblock has a checksum: nothing else is taken for one. Of large sectors all are where small
     // ones could be too, but not the other way round.
     let mut dblocks = window
         .chunks(512)
@@ -140,8 +133,8 @@ mod tests {
     #[test]
     fn whole_areas_tell_their_sizes() {
         for g in Geometry::ALL {
-            assert_eq!(recognise(&lockspace(g)), Found::Lockspace(Sizes::Told(g)));
-            assert_eq!(recognise(&lease(g)), Found::Lease(Sizes::Told(g)));
+            assert_eq!(recognise(&lockspace(g)), Found::Lockspace(g));
+            assert_eq!(recognise(&lease(g)), Found::Lease(g));
         }
     }
 
@@ -151,10 +144,10 @@ mod tests {
             let size = g.sector_size();
             let mut area = lockspace(g);
             area[..size].fill(0);
-            assert_eq!(recognise(&area), Found::Lockspace(Sizes::Told(g)));
+            assert_eq!(recognise(&area), Found::Lockspace(g));
 
             let guessed = Geometry::for_sector_size(u32::try_from(size).unwrap()).unwrap();
-            let guessed = Found::Lease(Sizes::Guessed(guessed));
+            let guessed = Found::PartOfLease(guessed);
             let mut area = lease(g);
             area[..size].fill(0xa5);
             assert_eq!(recognise(&area), guessed);

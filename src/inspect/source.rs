@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::{Damage, LookError};
+use super::error::{Damage, InspectError, InspectErrorKind};
 use crate::format::{Geometry, HostId};
 use crate::runtime::disk::{Access, Disk, DiskInfo, IoPool, Links, OpenOptions};
 use crate::runtime::executor::block_on;
@@ -22,13 +22,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(path: &Path, links: Links, timeout: Duration) -> Result<Self, LookError> {
+    pub(super) fn open(path: &Path, links: Links, timeout: Duration) -> Result<Self, InspectError> {
         let options = OpenOptions::new(Access::ReadOnly).links(links);
-        let opened = options.open(path).map_err(LookError::Open)?;
-        let pool = IoPool::new("dl-look", 1..=1).map_err(|error| LookError::Threads {
-            path: path.to_owned(),
-            error: error.into(),
+        let opened = options.open(path).map_err(|error| {
+            InspectError::new(error.path(), InspectErrorKind::Open(error.kind()))
         })?;
+        let pool = IoPool::new("dl-inspect", 1..=1)
+            .map_err(|error| InspectError::new(path, InspectErrorKind::Thread(error.into())))?;
         Ok(Self {
             disk: Disk::new(opened, &pool),
             _pool: pool,
@@ -40,11 +40,28 @@ impl Source {
         self.disk.info()
     }
 
+    /// All sectors of an area with `geometry` at byte `offset`, as far as the file has them.
+    pub(super) fn read_area(
+        &self,
+        offset: u64,
+        geometry: Geometry,
+    ) -> Result<Sectors, InspectError> {
+        let chunk = self.read(offset, geometry.area_size())?;
+        let end = offset.saturating_add(u64::try_from(geometry.area_size()).unwrap_or(u64::MAX));
+        let file_len = self.info().len();
+        Ok(Sectors {
+            offset,
+            geometry,
+            cut_at: (end > file_len).then_some(file_len),
+            chunk,
+        })
+    }
+
     /// The bytes from `offset` on, `len` of them or as many as there are.
     ///
     /// Sectors that the storage fails are left out; storage that does not answer at all is an
     /// error.
-    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Chunk, LookError> {
+    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Chunk, InspectError> {
         let unit = u64::from(self.info().io_alignment().max(1));
         let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
         let end = end.min(self.info().len());
@@ -70,7 +87,7 @@ impl Source {
         range: Range<u64>,
         unit: u64,
         chunk: &mut Chunk,
-    ) -> Result<(), LookError> {
+    ) -> Result<(), InspectError> {
         let step = up(PIECE, unit).max(unit);
         let mut at = range.start;
         let mut last_error = None;
@@ -103,12 +120,13 @@ impl Source {
         block_on(self.disk.read_up_to_end(range.start, into, self.timeout))
     }
 
-    fn failed(&self, offset: u64, error: ReadError) -> LookError {
-        LookError::Read {
-            path: self.info().path().to_owned(),
-            offset,
-            error,
-        }
+    fn failed(&self, offset: u64, error: ReadError) -> InspectError {
+        self.error(InspectErrorKind::Read { offset, error })
+    }
+
+    /// An error about this file or device.
+    pub(super) fn error(&self, kind: InspectErrorKind) -> InspectError {
+        InspectError::new(self.info().path(), kind)
     }
 }
 
@@ -141,23 +159,42 @@ impl Chunk {
         })
     }
 
-    /// The sectors of all hosts that the file does not end before: host id, offset in the file, bytes.
-    pub(super) fn host_sectors(
-        &self,
-        geometry: Geometry,
-        offset_of: impl Fn(HostId) -> u64,
-    ) -> impl Iterator<Item = (HostId, u64, Result<&[u8], Damage>)> {
-        (1..=u64::from(geometry.max_hosts())).filter_map(move |id| {
-            let host = HostId::new(id).ok()?;
-            let offset = offset_of(host);
-            Some((host, offset, self.sector(offset, geometry.sector_size())?))
-        })
-    }
-
     /// All bytes from `offset` on.
     pub(super) fn from(&self, offset: u64) -> &[u8] {
         let start = index(offset.saturating_sub(self.start));
         self.bytes.get(start..).unwrap_or_default()
+    }
+}
+
+/// The sectors of an area, as far as the file has them.
+pub(super) struct Sectors {
+    /// Where the area starts, in bytes from the start of the file.
+    pub(super) offset: u64,
+    pub(super) geometry: Geometry,
+    /// Where the file ends, if it does so before the area.
+    pub(super) cut_at: Option<u64>,
+    chunk: Chunk,
+}
+
+impl Sectors {
+    /// The sector at byte `at` of the area; without bytes where the file ends before it.
+    pub(super) fn at(&self, at: u64) -> Result<&[u8], Damage> {
+        let at = self.offset.saturating_add(at);
+        let sector = self.chunk.sector(at, self.geometry.sector_size());
+        sector.unwrap_or(Ok(&[]))
+    }
+
+    /// The sectors of all hosts that the file does not end before: host id, offset in the file, bytes.
+    pub(super) fn of_hosts(
+        &self,
+        offset_in_area: impl Fn(HostId) -> u64,
+    ) -> impl Iterator<Item = (HostId, u64, Result<&[u8], Damage>)> {
+        let size = self.geometry.sector_size();
+        (1..=u64::from(self.geometry.max_hosts())).filter_map(move |id| {
+            let host = HostId::new(id).ok()?;
+            let offset = self.offset.saturating_add(offset_in_area(host));
+            Some((host, offset, self.chunk.sector(offset, size)?))
+        })
     }
 }
 
@@ -177,8 +214,7 @@ fn up(offset: u64, unit: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::format::{Dblock, LeaseVersion, LockspaceName, ResourceName, lease_image};
-    use crate::inspect::area::Area;
-    use crate::inspect::file::area_at;
+    use crate::inspect::file::{Area, area_at};
     use crate::runtime::disk::testing::HangingDisk;
     use crate::world::OsError;
 
@@ -215,13 +251,12 @@ mod tests {
         let storage = HangingDisk::new(1 << 20);
         lease(&storage);
         storage.fail_reads(1000 * 512..1000 * 512 + 1);
-        let (area, len) = area_at(&source(&storage), 0).unwrap();
-        let Area::Lease(look) = area else {
+        let area = area_at(&source(&storage), 0).unwrap();
+        let Area::Lease(report) = area else {
             panic!("{area:?}")
         };
-        assert_eq!(len, 1 << 20);
-        assert!(look.leader.is_ok() && look.is_damaged());
-        let good = look.blocks.iter().filter(|block| !block.is_damaged());
+        assert!(report.leader.is_ok() && report.is_damaged());
+        let good = report.blocks.iter().filter(|block| !block.is_damaged());
         let good: Vec<u16> = good.map(|block| block.host_id.get()).collect();
         assert_eq!(
             good,
@@ -229,7 +264,7 @@ mod tests {
             "and not 999, which is among those that fail"
         );
         // The 4096 bytes around the one that fails.
-        let failed = look.blocks.iter().filter(|block| block.is_damaged());
+        let failed = report.blocks.iter().filter(|block| block.is_damaged());
         let failed: Vec<(u16, u64)> = failed
             .inspect(|block| assert_eq!(block.sector, Err(Damage::Unreadable(EIO))))
             .map(|block| (block.host_id.get(), block.offset))
@@ -245,18 +280,18 @@ mod tests {
         let storage = HangingDisk::new(1 << 20);
         lease(&storage);
         storage.fail_reads(0..1 << 20);
-        let failed = area_at(&source(&storage), 0);
-        assert!(matches!(failed, Err(LookError::Read { error: EIO, .. })));
+        let failed = area_at(&source(&storage), 0).unwrap_err();
+        let (offset, error) = (0, EIO);
+        assert_eq!(*failed.kind(), InspectErrorKind::Read { offset, error });
         storage.fail_reads(0..0);
         storage.hang(0);
-        let hung = area_at(&source_with(&storage, Duration::from_millis(50)), 0);
+        let hung = area_at(&source_with(&storage, Duration::from_millis(50)), 0).unwrap_err();
         assert!(matches!(
-            hung,
-            Err(LookError::Read {
+            hung.kind(),
+            InspectErrorKind::Read {
                 error: ReadError::TimedOut(_),
                 offset: 0,
-                ..
-            })
+            }
         ));
         storage.release(0);
     }

@@ -1,21 +1,13 @@
 //! The status of a lease directory: which hosts live, which disks are held, by whom.
 
-mod hosts;
-mod leases;
-mod local;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use hosts::HostStatus;
-pub use leases::{HeldDisk, Holding, LeaseProblem, LeaseProblemKind};
-pub use local::LocalRenewal;
-
-use local::Machine;
-
-use super::area::Area;
-use super::error::{LookError, StatusError};
-use super::file::area_at;
+use super::error::{InspectError, InspectErrorKind};
+use super::file::{Area, area_at};
+use super::held::{self, HeldDisk, LeaseProblem};
+use super::hosts::{self, HostStatus};
+use super::local::Machine;
 use super::source::Source;
 use crate::delta_lease::{HostState, HostTable, ReadSpan};
 use crate::format::{Geometry, HostId, LockspaceId};
@@ -26,22 +18,22 @@ use crate::runtime::executor::block_on;
 use crate::timing::FireTimeout;
 use crate::world::{Timestamp, World};
 
-/// How often the lockspace is read while the hosts are watched.
+/// How often the lockspace is read while the hosts are observed.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a watch waits beyond the time in which every host that lives must renew.
+/// How much longer hosts are observed than a live host can take for a renewal.
 const WATCH_MARGIN: Duration = Duration::from_secs(2);
 
-/// For how long to watch the hosts of a lockspace.
+/// For how long to observe the hosts of a lockspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watch {
-    /// Not at all: one read, which cannot tell a host that lives from one that does not.
+    /// Not at all: a single read, which cannot tell whether a host lives.
     Once,
-    /// Until each host was seen to renew, but no longer than a host that lives can take for it:
-    /// twice the longest io timeout of them, and 2 s.
+    /// Until each host has renewed, but for no longer than a live host can take for a renewal: twice the
+    /// longest io timeout of the hosts, and 2 s.
     UntilSeen,
-    /// For this long, whatever is seen.
+    /// For this long, whatever the reads show.
     For(Duration),
 }
 
@@ -55,7 +47,7 @@ pub struct StatusOptions {
 }
 
 impl StatusOptions {
-    /// Watches until each host was seen to renew; the fire timeout is 60 s; a read may take ten
+    /// Observes until each host has renewed; the fire timeout is 60 s; a read may take ten
     /// seconds.
     #[must_use]
     pub const fn new() -> Self {
@@ -67,13 +59,13 @@ impl StatusOptions {
         }
     }
 
-    /// For how long to watch the hosts.
+    /// For how long to observe the hosts.
     #[must_use]
     pub const fn watch(self, watch: Watch) -> Self {
         Self { watch, ..self }
     }
 
-    /// The fire timeout that the hosts of this lockspace have. sanlock's hosts do not tell it.
+    /// The fire timeout that the hosts of this lockspace have: sanlock's hosts do not record theirs.
     #[must_use]
     pub const fn fire_timeout(self, fire_timeout: FireTimeout) -> Self {
         Self {
@@ -104,20 +96,20 @@ impl Default for StatusOptions {
     }
 }
 
-/// What a lease directory shows to an observer who takes no part.
+/// What a lease directory shows to an observer who takes no part in its lockspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseDirectoryStatus {
     /// The directory.
     pub path: PathBuf,
-    /// The id of its lockspace, if it has a good one. One that sanlock made has none.
+    /// The id of its lockspace, if there is a good one. A lockspace that sanlock made has none.
     pub lockspace_id: Option<LockspaceId>,
     /// The sizes of its lockspace.
     pub geometry: Geometry,
     /// Whether everything was read past the page cache. If not, what other hosts wrote may not be
     /// seen.
     pub is_direct: bool,
-    /// For how long the hosts were watched.
+    /// For how long the hosts were observed.
     pub watched_for: Duration,
     /// The host ids that were ever used, and those whose sector is damaged.
     pub hosts: Vec<HostStatus>,
@@ -130,130 +122,104 @@ pub struct LeaseDirectoryStatus {
 }
 
 impl LeaseDirectoryStatus {
-    /// Inspects `directory`. Blocks for as long as the hosts are watched.
+    /// Inspects `directory`. Blocks for as long as the hosts are observed.
     ///
     /// The leases are read before the last read of the hosts: a holder whose host has left by then
     /// is not shown.
     ///
     /// # Errors
     ///
-    /// [`StatusError`] where the lockspace cannot be read or is none. Damage is part of what is
+    /// [`InspectError`] where the lockspace cannot be read or is none. Damage is part of what is
     /// shown.
     pub fn observe(
         directory: &LeaseDirectory,
         options: StatusOptions,
-    ) -> Result<Self, StatusError> {
-        let lockspace = Lockspace::open(directory, options)?;
-        let mut table = lockspace.empty_table();
-        let began = clock::now();
-        lockspace.scan(&mut table)?;
-        lockspace.watch(&mut table, options.watch)?;
-        let leases = leases::read_all(directory.path(), options.timeout)?;
+    ) -> Result<Self, InspectError> {
+        let (source, geometry, lockspace_id) = open_lockspace(directory, options)?;
+        let mut table = HostTable::new(geometry, lockspace_name(), options.fire_timeout, None);
+        let started = clock::now();
+        scan(&source, geometry, &mut table)?;
+        let first_read = clock::now();
+        while let Some(left) = options.watch.left(&table, first_read) {
+            block_on(StorageWorld.sleep(left.min(SCAN_INTERVAL)));
+            scan(&source, geometry, &mut table)?;
+        }
+        let leases = held::read_all(directory.path(), options.timeout)?;
         let machine = Machine::now();
-        lockspace.scan(&mut table)?;
+        scan(&source, geometry, &mut table)?;
         let now = clock::now();
-        let (held, problems) = leases::held(&leases, &table);
         Ok(Self {
             path: directory.path().to_owned(),
-            lockspace_id: lockspace.id,
-            geometry: lockspace.geometry,
-            is_direct: lockspace.source.info().is_direct() && leases.is_direct,
-            watched_for: now.since(began),
+            lockspace_id,
+            geometry,
+            is_direct: source.info().is_direct() && leases.is_direct,
+            watched_for: now.since(started),
             hosts: hosts::all(&table, &machine, now),
-            held,
+            held: leases.held(&table),
             lease_files: leases.files.len(),
-            problems,
+            problems: leases.problems(),
         })
     }
 
-    /// What was seen of this host. `None` if its id was never used.
+    /// What was seen of this host. `None` if the host id was never used.
     #[must_use]
     pub fn host(&self, host: HostId) -> Option<&HostStatus> {
         self.hosts.iter().find(|status| status.host_id == host)
     }
 }
 
-/// The lockspace of a lease directory, open for reading.
-struct Lockspace {
-    source: Source,
-    geometry: Geometry,
-    id: Option<LockspaceId>,
-    fire_timeout: FireTimeout,
-}
-
-impl Lockspace {
-    fn open(directory: &LeaseDirectory, options: StatusOptions) -> Result<Self, StatusError> {
-        let path = directory.lockspace_path();
-        let source =
-            Source::open(&path, Links::Refuse, options.timeout).map_err(|error| match error {
-                LookError::Open(error) if error.kind() == OpenErrorKind::NotFound => {
-                    StatusError::Missing {
-                        path: error.path().to_owned(),
-                    }
-                }
-                error => StatusError::Lockspace(error),
-            })?;
-        match area_at(&source, 0).map_err(StatusError::Lockspace)? {
-            (Area::Lockspace(look), _) => {
-                let id = look.id.present();
-                if let Some(expected) = options.lockspace_id
-                    && id != Some(expected)
-                {
-                    return Err(StatusError::OtherLockspace {
-                        path,
-                        expected,
-                        found: id,
-                    });
-                }
-                Ok(Self {
-                    source,
-                    geometry: look.geometry,
-                    id,
-                    fire_timeout: options.fire_timeout,
-                })
-            }
-            _ => Err(StatusError::NoLockspace { path }),
-        }
-    }
-
-    fn empty_table(&self) -> HostTable {
-        HostTable::new(self.geometry, lockspace_name(), self.fire_timeout, None)
-    }
-
-    fn scan(&self, table: &mut HostTable) -> Result<(), StatusError> {
-        let len = self.geometry.area_size();
-        let started = clock::now();
-        let chunk = self.source.read(0, len).map_err(StatusError::Lockspace)?;
-        // Where the file is cut, nothing is known of a host: zeros are a damaged sector.
-        let mut area = chunk.from(0).to_vec();
-        area.resize(len, 0);
-        let completed = clock::now();
-        table.observe(&area, ReadSpan { started, completed });
-        Ok(())
-    }
-
-    fn watch(&self, table: &mut HostTable, watch: Watch) -> Result<(), StatusError> {
-        let began = clock::now();
-        loop {
-            let now = clock::now();
-            let left = match watch {
-                Watch::Once => return Ok(()),
-                Watch::For(time) => time.saturating_sub(now.since(began)),
-                Watch::UntilSeen => match longest_silence(table, now) {
-                    Some(limit) => limit.saturating_sub(now.since(began)),
-                    None => return Ok(()),
-                },
-            };
-            if left.is_zero() {
-                return Ok(());
-            }
-            block_on(StorageWorld.sleep(left.min(SCAN_INTERVAL)));
-            self.scan(table)?;
-        }
+impl Watch {
+    /// For how much longer the hosts are to be observed, after a first read at `first_read`; `None` for no longer.
+    fn left(self, table: &HostTable, first_read: Timestamp) -> Option<Duration> {
+        let now = clock::now();
+        let limit = match self {
+            Self::Once => None,
+            Self::UntilSeen => longest_silence(table, now),
+            Self::For(time) => Some(time),
+        };
+        let left = limit?.saturating_sub(now.since(first_read));
+        Some(left).filter(|left| !left.is_zero())
     }
 }
 
-/// For how long hosts may be silent that were not yet seen to renew; `None` if all were.
+/// The lockspace of `directory`, open for reading, with its geometry and its id.
+fn open_lockspace(
+    directory: &LeaseDirectory,
+    options: StatusOptions,
+) -> Result<(Source, Geometry, Option<LockspaceId>), InspectError> {
+    let path = directory.lockspace_path();
+    let source = Source::open(&path, Links::Refuse, options.timeout);
+    let source = source.map_err(|error| match error.kind() {
+        InspectErrorKind::Open(OpenErrorKind::NotFound) => {
+            InspectError::new(&path, InspectErrorKind::Missing)
+        }
+        _ => error,
+    })?;
+    let Area::Lockspace(lockspace) = area_at(&source, 0)? else {
+        return Err(source.error(InspectErrorKind::NoLockspace));
+    };
+    let found = lockspace.id.present();
+    match options.lockspace_id {
+        Some(expected) if found != Some(expected) => {
+            Err(source.error(InspectErrorKind::OtherLockspace { expected, found }))
+        }
+        _ => Ok((source, lockspace.geometry, found)),
+    }
+}
+
+/// Reads all host ids once.
+fn scan(source: &Source, geometry: Geometry, table: &mut HostTable) -> Result<(), InspectError> {
+    let len = geometry.area_size();
+    let started = clock::now();
+    let mut area = source.read(0, len)?.from(0).to_vec();
+    let completed = clock::now();
+    // Where the file is cut, nothing is known of a host: zeros are a damaged sector.
+    area.resize(len, 0);
+    table.observe(&area, ReadSpan { started, completed });
+    Ok(())
+}
+
+/// For how long hosts may be silent that have not renewed so far; `None` if all have.
 fn longest_silence(table: &HostTable, now: Timestamp) -> Option<Duration> {
     let unseen = table.iter().filter(|(host, record)| {
         record.damage.is_none()
@@ -261,8 +227,7 @@ fn longest_silence(table: &HostTable, now: Timestamp) -> Option<Duration> {
             && table.state(*host, now) != HostState::Free
     });
     let longest = unseen
-        .map(|(_, record)| record.silence.timing().io_timeout())
+        .map(|(_, record)| record.silence.timing().renewal_interval())
         .max()?;
-    let renewal = longest.as_duration().saturating_mul(2);
-    Some(renewal.saturating_add(WATCH_MARGIN))
+    Some(longest.saturating_add(WATCH_MARGIN))
 }

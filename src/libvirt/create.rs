@@ -1,5 +1,7 @@
 //! Creating a file whole: written under a temporary name, made durable, linked into place.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -23,77 +25,112 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it takes at most to create a file and fill it with zeros.
 const CREATION_TIME: Duration = Duration::from_secs(10);
 
-/// How much of a file is looked at in one go, and at most.
-const LOOK_LEN: usize = 64 * 1024;
+/// How much of a file is read in one go, and at most.
+const CHUNK_LEN: usize = 64 * 1024;
 const AREA_LEN_MAX: usize = 8 << 20;
 
-/// Why a lockspace or lease could not be created.
+/// Why a lockspace or lease could not be created: what went wrong, and with which file.
+///
+/// Its text is whole: it includes that of its [`source`](Error::source).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateError {
+    path: PathBuf,
+    kind: Box<CreateErrorKind>,
+}
+
+/// What went wrong with the creation of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CreateError {
+pub enum CreateErrorKind {
     /// The io timeout is out of its limits.
-    #[error(transparent)]
-    Timing(TimingError),
+    #[error("is not created: {0}")]
+    Timing(#[source] TimingError),
     /// There are leases in the directory, but no lockspace: it was removed, and hosts that joined it
     /// may still hold them. A new one would not know of them.
     #[error(
-        "{directory:?} has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first, also those in its .disklease/leases"
+        "has leases but no lockspace: if it was not removed by mistake, and no host uses the leases, delete them first, also those in its .disklease/leases"
     )]
-    LeasesWithoutLockspace {
-        /// The lease directory.
-        directory: PathBuf,
-    },
+    LeasesWithoutLockspace,
     /// The file system refuses something.
-    #[error("cannot {action} {path:?}: {error}")]
+    #[error("cannot be used, to {action} it: {error}")]
     Io {
         /// What was to be done.
         action: &'static str,
-        /// With what.
-        path: PathBuf,
         /// Why it was refused.
         error: OsError,
     },
     /// Something that should be a lease file is none.
-    #[error("{path:?} is not a file: it is in the place of a lease, take it away")]
-    NotAFile {
-        /// What is there.
-        path: PathBuf,
-    },
+    #[error("is not a file: it is in the place of a lease, take it away")]
+    NotAFile,
     /// The new file cannot be opened for direct I/O.
-    #[error("the new file cannot be opened: {0}")]
-    Open(OpenError),
+    #[error("cannot be created: the new file cannot be opened: {0}")]
+    Open(#[source] OpenError),
     /// The new file cannot be written.
-    #[error("the new file for {path:?} cannot be written: {error}")]
-    Write {
-        /// The file that was to be created.
-        path: PathBuf,
-        /// Why.
-        error: WriteError,
-    },
+    #[error("cannot be created: the new file cannot be written: {0}")]
+    Write(#[source] WriteError),
     /// What was to be written cannot be made.
-    #[error("{path:?} cannot be initialised: {error}")]
-    Format {
-        /// The file that was to be created.
-        path: PathBuf,
-        /// Why.
-        error: FormatError,
-    },
+    #[error("cannot be initialised: {0}")]
+    Format(#[source] FormatError),
+}
+
+/// An error of the file system, which did not do `action` with what is at `path`.
+pub(super) fn io<E: Into<io::Error>>(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> CreateError {
+    move |error| {
+        let error = OsError::from(error.into());
+        CreateError::of(path, CreateErrorKind::Io { action, error })
+    }
 }
 
 impl CreateError {
-    pub(super) fn io(action: &'static str, path: &Path, error: &io::Error) -> Self {
-        let error = OsError::from(error);
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            error,
-        }
+    pub(super) fn of(path: &Path, kind: CreateErrorKind) -> Self {
+        let (path, kind) = (path.to_owned(), Box::new(kind));
+        Self { path, kind }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> &CreateErrorKind {
+        &self.kind
+    }
+
+    /// With which file or directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file system reported one of these error numbers.
+    fn is_errno(&self, numbers: &[i32]) -> bool {
+        matches!(*self.kind, CreateErrorKind::Io { error, .. } if numbers.contains(&error.errno()))
+    }
+
+    /// Whether a directory or a file on the way was removed meanwhile.
+    pub(crate) fn is_of_missing_name(&self) -> bool {
+        self.is_errno(&[libc::ENOENT, libc::ESTALE])
     }
 
     /// Whether the file system has no such thing.
     pub(super) fn is_unsupported(&self) -> bool {
-        let unsupported = [libc::ENOSYS, libc::EOPNOTSUPP];
-        matches!(self, Self::Io { error, .. } if unsupported.contains(&error.errno()))
+        self.is_errno(&[libc::ENOSYS, libc::EOPNOTSUPP])
+    }
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match &*self.kind {
+            CreateErrorKind::Io { action, error } => write!(f, "cannot {action} {path:?}: {error}"),
+            kind => write!(f, "{path:?} {kind}"),
+        }
+    }
+}
+
+impl Error for CreateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
     }
 }
 
@@ -107,153 +144,190 @@ pub(super) struct NewFile<'a> {
     pub(super) geometry: Option<Geometry>,
 }
 
-/// Who created the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// This call.
-    Created,
-    /// Somebody else: it was there before, or came to be meanwhile.
-    Existed,
-}
-
-/// The temporary file; gone when this is dropped, however that comes about.
-struct Temporary {
+/// A file that is complete and durable, under a temporary name; gone when this is dropped, however that comes
+/// about.
+pub(crate) struct Prepared {
+    temporary: PathBuf,
+    /// The name that it is to have.
     path: PathBuf,
+    handle: File,
 }
 
-impl Drop for Temporary {
+impl Drop for Prepared {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = ?self.path, %error, "a temporary file stays behind");
+        if let Err(error) = std::fs::remove_file(&self.temporary)
+            // Its name was changed to the one that it is to have.
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(path = ?self.temporary, %error, "a temporary file stays behind");
         }
     }
 }
 
-/// Creates `file` with the `image` of its area, unless it exists.
+impl Prepared {
+    /// Prepares `file` with the `image` of its area. A crash leaves a temporary file at the worst, whose name
+    /// nobody inspects.
+    pub(super) fn new(
+        file: &NewFile<'_>,
+        image: impl Fn(Geometry) -> Vec<u8>,
+    ) -> Result<Self, CreateError> {
+        let prepared = Self::open(file)?;
+        prepared.write_area(file.geometry, image)?;
+        let synced = prepared.handle.sync_all();
+        synced.map_err(io("make durable", &prepared.temporary))?;
+        Ok(prepared)
+    }
+
+    /// Gives it its name, unless that exists. Returns whether this file has got it.
+    pub(super) fn link(self) -> Result<bool, CreateError> {
+        match std::fs::hard_link(&self.temporary, &self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(io("link the new file to", &self.path)(error)),
+        }
+        let path = self.path.clone();
+        drop(self);
+        make_name_durable(&path)?;
+        Ok(true)
+    }
+
+    /// What has the name that it is to have, and how long ago that was last touched, by the clock of the
+    /// storage.
+    pub(crate) fn found(&self) -> Result<(Found, Duration), CreateError> {
+        let now = self.handle.metadata().and_then(|stat| stat.modified());
+        let now = now.map_err(io("inspect", &self.temporary))?;
+        inspect_at(&self.path, now).map_err(io("inspect", &self.path))
+    }
+
+    /// Puts it in the place of what has its name.
+    pub(crate) fn replace(self) -> Result<(), CreateError> {
+        std::fs::rename(&self.temporary, &self.path)
+            .map_err(io("put the new file in the place of", &self.path))?;
+        make_name_durable(&self.path)
+    }
+
+    /// A new file beside the one to be created, with its mode and owner.
+    fn open(file: &NewFile<'_>) -> Result<Self, CreateError> {
+        let temporary = temporary_name(file.path);
+        let handle = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(file.mode)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+            .open(&temporary)
+            .map_err(io("create", &temporary))?;
+        let prepared = Self {
+            temporary: temporary.clone(),
+            path: file.path.to_owned(),
+            handle,
+        };
+        // The umask took bits away at creation.
+        rustix::fs::fchmod(&prepared.handle, Mode::from_raw_mode(file.mode))
+            .map_err(io("set the mode of", &temporary))?;
+        if let Some((uid, gid)) = file.owner {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            rustix::fs::fchown(&prepared.handle, Some(uid), Some(gid))
+                .map_err(io("set the owner of", &temporary))?;
+        }
+        Ok(prepared)
+    }
+
+    fn write_area(
+        &self,
+        geometry: Option<Geometry>,
+        image: impl Fn(Geometry) -> Vec<u8>,
+    ) -> Result<(), CreateError> {
+        let error = |kind| CreateError::of(&self.path, kind);
+        let opened = OpenDisk::new(Access::ReadWrite).open(&self.temporary);
+        let opened = opened.map_err(|open| error(CreateErrorKind::Open(open.about(&self.path))))?;
+        let alignment = opened.info().io_alignment().max(512);
+        let geometry = geometry.map_or_else(|| Geometry::for_sector_size(alignment), Ok);
+        let geometry = geometry.map_err(|format| error(CreateErrorKind::Format(format)))?;
+        let area = SectorBuf::from(&image(geometry)[..]);
+        // Dropped last: the disk works by it.
+        let pool = IoPool::new("dl-create", 1..=1);
+        let pool = pool.map_err(io("start a thread for", &self.path))?;
+        let disk = Disk::new(opened, &pool);
+        block_on(StorageWorld.write(&disk, 0, area, WRITE_TIMEOUT))
+            .map_err(|write| error(CreateErrorKind::Write(write)))
+    }
+}
+
+/// A name beside `path` that nobody inspects.
+pub(super) fn temporary_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tag = clock::random(u64::MAX);
+    path.with_file_name(format!(".{name}.{tag:016x}.tmp"))
+}
+
+/// Creates `file` with the `image` of its area, unless it exists. Returns whether this call did.
 ///
-/// What is linked into place is complete and durable. A crash leaves a temporary file at the worst,
-/// whose name nobody looks for.
+/// What is linked into place is complete and durable.
 pub(super) fn create_whole(
     file: &NewFile<'_>,
     image: impl Fn(Geometry) -> Vec<u8>,
-) -> Result<Outcome, CreateError> {
+) -> Result<bool, CreateError> {
     match std::fs::symlink_metadata(file.path) {
-        Ok(_) => return Ok(Outcome::Existed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(CreateError::io("look at", file.path, &error)),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Prepared::new(file, image)?.link(),
+        Err(error) => Err(io("inspect", file.path)(error)),
     }
-    let (temporary, handle) = open_temporary(file)?;
-    write_area(file, &temporary, image)?;
-    handle
-        .sync_all()
-        .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
-    let outcome = match std::fs::hard_link(&temporary.path, file.path) {
-        Ok(()) => Outcome::Created,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Outcome::Existed,
-        Err(error) => return Err(CreateError::io("link the new file to", file.path, &error)),
-    };
-    drop(temporary);
-    if outcome == Outcome::Created {
-        make_name_durable(file.path)?;
-    }
-    Ok(outcome)
 }
 
 /// What stands where a file is to be replaced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
-    empty: bool,
-    never_used: bool,
-}
-
-impl Found {
     /// Whether there is nothing but zeros, or nothing at all.
     ///
     /// A leader of zeros alone does not show that nobody uses the lease: it may have been damaged
     /// while its owner runs, whose block still stands.
-    pub(crate) const fn is_empty(self) -> bool {
-        self.empty
-    }
-
+    pub(crate) is_empty: bool,
     /// Whether the storage shows that the file was not touched since soon after it was created.
     ///
     /// A file that was emptied later may have been a lease, and its owner may still run. So may that
     /// of a file whose storage keeps no time of creation.
-    pub(crate) const fn was_never_used(self) -> bool {
-        self.never_used
-    }
-}
-
-/// Replaces `file` by one with the `image` of its area, if `may_replace` says so at the last moment.
-///
-/// `may_replace` is told what is there, and how long ago it was last touched, by the clock of the
-/// storage. Returns whether it was replaced.
-pub(super) fn replace_whole<E>(
-    file: &NewFile<'_>,
-    image: impl Fn(Geometry) -> Vec<u8>,
-    may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
-) -> Result<Result<bool, CreateError>, E> {
-    let prepared = open_temporary(file).and_then(|(temporary, handle)| {
-        write_area(file, &temporary, image)?;
-        handle
-            .sync_all()
-            .map_err(|error| CreateError::io("make durable", &temporary.path, &error))?;
-        let now = handle.metadata().and_then(|stat| stat.modified());
-        let now = now.map_err(|error| CreateError::io("look at", &temporary.path, &error))?;
-        Ok((temporary, now))
-    });
-    let (temporary, now) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Ok(Err(error)),
-    };
-    let (found, age) = match look_at(file.path, now) {
-        Ok(seen) => seen,
-        Err(error) => return Ok(Err(CreateError::io("look at", file.path, &error))),
-    };
-    if !may_replace(found, age)? {
-        return Ok(Ok(false));
-    }
-    let replaced = std::fs::rename(&temporary.path, file.path)
-        .map_err(|error| CreateError::io("put the new file in the place of", file.path, &error))
-        .and_then(|()| make_name_durable(file.path));
-    Ok(replaced.map(|()| true))
+    pub(crate) was_never_used: bool,
 }
 
 /// What is at `path`, if that can be told.
-pub(super) fn look(path: &Path) -> Result<Found, CreateError> {
-    look_at(path, UNIX_EPOCH)
+pub(super) fn inspect(path: &Path) -> Result<Found, CreateError> {
+    inspect_at(path, UNIX_EPOCH)
         .map(|(found, _)| found)
-        .map_err(|error| CreateError::io("look at", path, &error))
+        .map_err(io("inspect", path))
 }
 
 /// What is at `path`, and how long before `now` it was last touched. All times are the storage's.
-fn look_at(path: &Path, now: SystemTime) -> io::Result<(Found, Duration)> {
+fn inspect_at(path: &Path, now: SystemTime) -> io::Result<(Found, Duration)> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)?;
     let stat = file.metadata()?;
     let touched = last_touched(stat.modified()?, stat.ctime(), stat.ctime_nsec());
-    let never_used = stat
-        .created()
-        .is_ok_and(|created| is_of_creation(created, touched));
+    let created = stat.created();
+    let found = Found {
+        is_empty: has_zeros_only(&mut file)?,
+        was_never_used: created.is_ok_and(|created| is_of_creation(created, touched)),
+    };
+    Ok((found, now.duration_since(touched).unwrap_or_default()))
+}
+
+fn has_zeros_only(file: &mut File) -> io::Result<bool> {
     let mut len = 0_usize;
-    let mut any = false;
-    let mut chunk = vec![0; LOOK_LEN];
-    while len < AREA_LEN_MAX && !any {
+    let mut chunk = vec![0; CHUNK_LEN];
+    while len < AREA_LEN_MAX {
         let got = file.read(&mut chunk)?;
         let bytes = chunk.get(..got).unwrap_or_default();
         if bytes.is_empty() {
             break;
         }
-        any = bytes.iter().any(|&byte| byte != 0);
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
         len = len.saturating_add(got);
     }
-    let empty = !any;
-    Ok((
-        Found { empty, never_used },
-        now.duration_since(touched).unwrap_or_default(),
-    ))
+    Ok(true)
 }
 
 /// The later of two times: that of the content can be set by hand, that of the inode cannot.
@@ -269,61 +343,6 @@ fn is_of_creation(created: SystemTime, touched: SystemTime) -> bool {
     touched.duration_since(created).unwrap_or_default() <= CREATION_TIME
 }
 
-/// A new file beside the one to be created, with its mode and owner.
-fn open_temporary(file: &NewFile<'_>) -> Result<(Temporary, File), CreateError> {
-    let name = file
-        .path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let tag = format!("{:016x}", clock::random(u64::MAX));
-    let path = file.path.with_file_name(format!(".{name}.{tag}.tmp"));
-    let io = |action, error: &io::Error| CreateError::io(action, &path, error);
-    let handle = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(file.mode)
-        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
-        .open(&path)
-        .map_err(|error| io("create", &error))?;
-    let temporary = Temporary { path: path.clone() };
-    // The umask took bits away at creation.
-    rustix::fs::fchmod(&handle, Mode::from_raw_mode(file.mode))
-        .map_err(|errno| io("set the mode of", &errno.into()))?;
-    if let Some((uid, gid)) = file.owner {
-        rustix::fs::fchown(&handle, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .map_err(|errno| io("set the owner of", &errno.into()))?;
-    }
-    Ok((temporary, handle))
-}
-
-fn write_area(
-    file: &NewFile<'_>,
-    temporary: &Temporary,
-    image: impl Fn(Geometry) -> Vec<u8>,
-) -> Result<(), CreateError> {
-    let path = file.path.to_owned();
-    let opened = OpenDisk::new(Access::ReadWrite)
-        .open(&temporary.path)
-        .map_err(|error| CreateError::Open(error.about(file.path)))?;
-    let geometry = match file.geometry {
-        Some(geometry) => Ok(geometry),
-        None => Geometry::for_sector_size(opened.info().io_alignment().max(512)),
-    };
-    let geometry = geometry.map_err(|error| CreateError::Format {
-        path: path.clone(),
-        error,
-    })?;
-    let area = SectorBuf::from(&image(geometry)[..]);
-    let pool = IoPool::new("dl-create", 1..=1)
-        .map_err(|error| CreateError::io("start a thread for", &path, &error))?;
-    let disk = Disk::new(opened, &pool);
-    block_on(StorageWorld.write(&disk, 0, area, WRITE_TIMEOUT))
-        .map_err(|error| CreateError::Write { path, error })
-}
-
 /// After a power cut the name must still be there: a host that goes on with a lease must not find
 /// it gone, and be made a new one.
 pub(super) fn make_name_durable(path: &Path) -> Result<(), CreateError> {
@@ -331,7 +350,7 @@ pub(super) fn make_name_durable(path: &Path) -> Result<(), CreateError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, directory, flags, Mode::empty())
         .and_then(rustix::fs::fsync)
-        .map_err(|errno| CreateError::io("make durable", directory, &errno.into()))
+        .map_err(io("make durable", directory))
 }
 
 #[cfg(test)]
@@ -358,7 +377,7 @@ mod tests {
             owner: None,
             geometry: None,
         };
-        assert_eq!(create_whole(&file, fill_with(7)), Ok(Outcome::Created));
+        assert_eq!(create_whole(&file, fill_with(7)), Ok(true));
         assert_eq!(std::fs::read(&path).unwrap(), vec![7; 1 << 20]);
         assert_eq!(
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
@@ -378,7 +397,7 @@ mod tests {
             owner: None,
             geometry: None,
         };
-        assert_eq!(create_whole(&file, fill_with(7)), Ok(Outcome::Existed));
+        assert_eq!(create_whole(&file, fill_with(7)), Ok(false));
         assert_eq!(std::fs::read(&path).unwrap(), b"half");
     }
 
@@ -406,13 +425,7 @@ mod tests {
                 .map(|creator| creator.join().unwrap().unwrap())
                 .collect()
         });
-        assert_eq!(
-            outcomes
-                .iter()
-                .filter(|&&outcome| outcome == Outcome::Created)
-                .count(),
-            1
-        );
+        assert_eq!(outcomes.iter().filter(|&&created| created).count(), 1);
         let bytes = std::fs::read(&path).unwrap();
         assert!(
             bytes.iter().all(|&byte| Some(&byte) == bytes.first()),

@@ -5,15 +5,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::create::{CreateError, Found, NewFile, Outcome, create_whole, look, replace_whole};
+use super::create::{self, CreateError, CreateErrorKind, NewFile, Prepared, create_whole};
 use super::names::{LOCKSPACE_NAME, lease_name, lockspace_name};
-use super::second_link::{LeaseNames, SecondLinks, is_lease_name};
+use super::second_link::{LeaseNames, SecondLinks, holds_leases};
 use crate::format::{Geometry, LockspaceId, ResourceName, lease_image, lockspace_image};
 use crate::runtime::clock;
 use crate::runtime::disk::file_system_of_one_host;
-use crate::timing::{IoTimeout, TimingError};
+use crate::timing::IoTimeout;
 
-/// What an operator is told where no lockspace is. Nobody makes one unasked: on a host where the
+/// What an operator reads where no lockspace is. Nobody makes one unasked: on a host where the
 /// share is not mounted, it would be one that no other host sees.
 pub(crate) const MISSING_HINT: &str =
     "is the share mounted? `disklease init --lease-dir DIR` makes a new lockspace";
@@ -108,11 +108,12 @@ impl LeaseDirectory {
     ///
     /// [`CreateError`].
     pub fn create_lockspace(&self, io_timeout: Duration) -> Result<PathBuf, CreateError> {
-        let io_timeout =
-            IoTimeout::new(io_timeout).map_err(|error: TimingError| CreateError::Timing(error))?;
+        let path = self.lockspace_path();
+        let io_timeout = IoTimeout::new(io_timeout)
+            .map_err(|error| CreateError::of(&path, CreateErrorKind::Timing(error)))?;
         match std::fs::create_dir(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CreateError::io("create the directory", &self.path, &error));
+                return Err(create::io("create the directory", &self.path)(error));
             }
             _ => {}
         }
@@ -121,7 +122,6 @@ impl LeaseDirectory {
         {
             warn_of_one_host(&self.path, file_system);
         }
-        let path = self.lockspace_path();
         if self.is_without_lockspace(&path)? {
             // No host has a lease here: each name without a second link is a new one. Said before
             // there is a lockspace that a host could join.
@@ -129,10 +129,10 @@ impl LeaseDirectory {
         }
         let secs = u16::from(io_timeout.as_secs());
         let id = random_id();
-        let outcome = create_whole(&self.new_file(&path, self.geometry), |geometry| {
+        let is_new = create_whole(&self.new_file(&path, self.geometry), |geometry| {
             lockspace_image(geometry, &lockspace_name(), secs, Some(id))
         })?;
-        if outcome == Outcome::Created {
+        if is_new {
             tracing::info!(?path, %id, "created the lockspace");
         }
         Ok(path)
@@ -140,21 +140,15 @@ impl LeaseDirectory {
 
     /// Whether the lockspace is missing. One that is missing where leases are was removed.
     fn is_without_lockspace(&self, lockspace: &Path) -> Result<bool, CreateError> {
-        let list = |error| CreateError::io("list", &self.path, &error);
         let is_missing = || std::fs::symlink_metadata(lockspace).is_err();
         if !is_missing() {
             return Ok(false);
         }
-        let mut has_leases = false;
-        for entry in std::fs::read_dir(&self.path).map_err(list)? {
-            let name = entry.map_err(list)?.file_name();
-            has_leases |= is_lease_name(name.as_encoded_bytes());
-        }
-        has_leases |= self.second_links().has_leases()?;
+        let has_leases = holds_leases(&self.path)? || self.second_links().has_leases()?;
         // Asked again: another host may have created both in the meantime.
         if has_leases && is_missing() {
-            let directory = self.path.clone();
-            return Err(CreateError::LeasesWithoutLockspace { directory });
+            let kind = CreateErrorKind::LeasesWithoutLockspace;
+            return Err(CreateError::of(&self.path, kind));
         }
         Ok(!has_leases)
     }
@@ -180,29 +174,21 @@ impl LeaseDirectory {
     ) -> Result<(), CreateError> {
         let names = self.lease_names(name);
         let new = self.new_file(names.second(), Some(geometry));
-        let outcome = create_whole(&new, |geometry| new_lease(name, geometry))?;
-        if outcome == Outcome::Created {
+        if create_whole(&new, |geometry| new_lease(name, geometry))? {
             tracing::debug!(path = ?names.first(), "created a lease file");
         }
         names.link_first().map(drop)
     }
 
-    /// What stands where the lease file for `name` should be.
-    pub(crate) fn look_at_lease(&self, name: &ResourceName) -> Result<Found, CreateError> {
-        look(&self.path.join(name.to_string()))
-    }
-
-    /// Replaces the lease file for `name` by a new one, if `may_replace` says so: see
-    /// [`replace_whole`].
-    pub(crate) fn replace_lease<E>(
+    /// Prepares a new file for the lease `name`, to replace what has its first name.
+    pub(crate) fn prepare_lease(
         &self,
         name: &ResourceName,
         geometry: Geometry,
-        may_replace: impl FnOnce(Found, Duration) -> Result<bool, E>,
-    ) -> Result<Result<bool, CreateError>, E> {
+    ) -> Result<Prepared, CreateError> {
         let path = self.path.join(name.to_string());
         let image = |geometry| new_lease(name, geometry);
-        replace_whole(&self.new_file(&path, Some(geometry)), image, may_replace)
+        Prepared::new(&self.new_file(&path, Some(geometry)), image)
     }
 
     const fn new_file<'a>(&self, path: &'a Path, geometry: Option<Geometry>) -> NewFile<'a> {

@@ -21,7 +21,9 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
-use super::create::{CreateError, make_name_durable};
+use super::create::{
+    self, CreateError, CreateErrorKind, Found, inspect, make_name_durable, temporary_name,
+};
 use crate::format::ResourceName;
 use crate::runtime::clock;
 use crate::runtime::disk::{Identity, Refreshed};
@@ -93,12 +95,6 @@ impl SecondLinks {
         }
     }
 
-    /// Where the links are.
-    #[cfg(test)]
-    fn path(&self) -> &Path {
-        &self.links
-    }
-
     /// Whether each lease that a running disklease host holds is known to have a second link, so that
     /// a name without one is a new lease.
     ///
@@ -117,8 +113,7 @@ impl SecondLinks {
     /// directory, so that holders can link their leases there meanwhile.
     pub(crate) fn unsettled_for(&self) -> Result<Duration, CreateError> {
         self.make()?;
-        let stat = std::fs::metadata(&self.links)
-            .map_err(|error| CreateError::io("inspect", &self.links, &error))?;
+        let stat = std::fs::metadata(&self.links).map_err(create::io("inspect", &self.links))?;
         let born = stat.created().ok();
         let born = born.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let born = born.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
@@ -141,15 +136,11 @@ impl SecondLinks {
     pub(crate) fn settle(&self) -> Result<(), CreateError> {
         self.make()?;
         let path = self.links.join(SETTLED);
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&path);
-        match made {
+        let mut new = OpenOptions::new();
+        match new.write(true).create_new(true).mode(0o644).open(&path) {
             Ok(_) => make_name_durable(&path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(CreateError::io("create", &path, &error)),
+            Err(error) => Err(create::io("create", &path)(error)),
         }
     }
 
@@ -168,19 +159,7 @@ impl SecondLinks {
 
     /// Whether there is a second link of any lease.
     pub(super) fn has_leases(&self) -> Result<bool, CreateError> {
-        let list = |error: &io::Error| CreateError::io("list", &self.links, error);
-        let entries = match std::fs::read_dir(&self.links) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(list(&error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|error| list(&error))?;
-            if is_lease_name(entry.file_name().as_encoded_bytes()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        holds_leases(&self.links)
     }
 
     /// Makes the directory of the links, for whoever may use the lease directory.
@@ -190,7 +169,7 @@ impl SecondLinks {
             match std::fs::create_dir(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(CreateError::io("create the directory", path, &error)),
+                Err(error) => return Err(create::io("create the directory", path)(error)),
             }
             // Where that is refused, those whom it would have helped are refused and told so.
             if let (Ok(like), Ok(made)) = (std::fs::metadata(&self.directory), File::open(path)) {
@@ -216,13 +195,14 @@ impl LeaseNames {
         &self.second
     }
 
-    pub(crate) const fn links(&self) -> &SecondLinks {
-        &self.links
-    }
-
     /// The file that the first name names, if any.
     pub(crate) fn find_first(&self) -> Result<Option<Identity>, CreateError> {
         named(&self.first)
+    }
+
+    /// What the first name names.
+    pub(crate) fn inspect_first(&self) -> Result<Found, CreateError> {
+        inspect(&self.first)
     }
 
     /// The file that the second name names, if any. Each error leaves that open, so it is never taken
@@ -309,7 +289,7 @@ impl LeaseNames {
                 }
             }
             Ok(Some(found)) if found != lease => return false,
-            Err(CreateError::NotAFile { .. }) => return false,
+            Err(error) if *error.kind() == CreateErrorKind::NotAFile => return false,
             Ok(Some(_)) => {}
             Err(error) => {
                 tracing::debug!(%error, "a held lease file cannot be inspected");
@@ -359,15 +339,13 @@ impl LeaseNames {
 /// Lets `name` name the file `lease`, if `other` names that: in one step, and no other file. Returns whether
 /// it does.
 fn replace(name: &Path, other: &Path, lease: Identity) -> Result<bool, CreateError> {
-    let file_name = name.file_name().unwrap_or_default().to_string_lossy();
-    let tag = clock::random(u64::MAX);
-    let temporary = name.with_file_name(format!(".{file_name}.{tag:016x}.tmp"));
+    let temporary = temporary_name(name);
     let replaced = link(other, &temporary).and_then(|()| {
         if named(&temporary)? != Some(lease) {
             return Ok(false);
         }
         std::fs::rename(&temporary, name)
-            .map_err(|error| CreateError::io("put the lease in the place of", name, &error))?;
+            .map_err(create::io("put the lease in the place of", name))?;
         make_name_durable(name)?;
         Ok(true)
     });
@@ -381,13 +359,28 @@ fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
     match std::fs::hard_link(from, to) {
         Ok(()) => make_name_durable(to),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(CreateError::io("link the lease to", to, &error)),
+        Err(error) => Err(create::io("link the lease to", to)(error)),
     }
 }
 
 /// Whether a file of this name holds the lease of a disk.
-pub(super) fn is_lease_name(name: &[u8]) -> bool {
+pub(crate) fn is_lease_name(name: &[u8]) -> bool {
     name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Whether a file in `directory`, if that is there, has the name of a disk's lease.
+pub(super) fn holds_leases(directory: &Path) -> Result<bool, CreateError> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(create::io("list", directory))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(create::io("list", directory))?.file_name();
+        if is_lease_name(name.as_encoded_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is anything of that name.
@@ -401,16 +394,13 @@ fn named(path: &Path) -> Result<Option<Identity>, CreateError> {
     named_in(path, &mut Refreshed::default())
 }
 
-/// The same, as one of a round of looks.
+/// The same, as one of a round of inspections.
 fn named_in(path: &Path, round: &mut Refreshed) -> Result<Option<Identity>, CreateError> {
     let Some(stat) = stat(path, round)? else {
         return Ok(None);
     };
-    Identity::of(&stat)
-        .map(Some)
-        .map_err(|_| CreateError::NotAFile {
-            path: path.to_owned(),
-        })
+    let named = Identity::of(&stat).map(Some);
+    named.map_err(|_| CreateError::of(path, CreateErrorKind::NotAFile))
 }
 
 fn stat(path: &Path, round: &mut Refreshed) -> Result<Option<Statx>, CreateError> {
@@ -419,7 +409,7 @@ fn stat(path: &Path, round: &mut Refreshed) -> Result<Option<Statx>, CreateError
     match rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(CreateError::io("inspect", path, &errno.into())),
+        Err(errno) => Err(create::io("inspect", path)(errno)),
     }
 }
 
@@ -467,7 +457,7 @@ mod tests {
         fs::remove_file(names.first()).unwrap();
         assert_eq!(names.restore_first(), Ok(true));
         assert_eq!(named(names.first()), Ok(Some(held)));
-        fs::remove_dir_all(names.links().directory.join(OWN_DIRECTORY)).unwrap();
+        fs::remove_dir_all(names.links.directory.join(OWN_DIRECTORY)).unwrap();
         assert!(heal(&names, held));
         assert_eq!(named(names.second()), Ok(Some(held)));
     }
@@ -495,7 +485,7 @@ mod tests {
         assert_eq!(names.keep_second(held), Ok(Second::Other));
         assert!(heal(&names, held));
         assert_eq!(names.keep_second(held), Ok(Second::Same));
-        let left = fs::read_dir(names.links().path()).unwrap().count();
+        let left = fs::read_dir(&names.links.links).unwrap().count();
         assert_eq!(left, 1, "a temporary name stays behind");
         // The first name is another's by now: its file must not get the second one.
         fs::remove_file(names.first()).unwrap();
@@ -530,13 +520,13 @@ mod tests {
         fs::remove_file(names.first()).unwrap();
         assert!(names.restore_first().is_err());
         assert!(!heal(&names, held));
-        assert!(is_settled(names.links()).is_err());
+        assert!(is_settled(&names.links).is_err());
     }
 
     #[test]
     fn a_directory_is_unsettled_until_it_was_so_for_long_enough() {
         let (dir, names) = place();
-        let links = names.links();
+        let links = &names.links;
         assert_eq!(is_settled(links), Ok(false));
         assert_eq!(links.has_leases(), Ok(false));
         links.unsettled_for().unwrap();

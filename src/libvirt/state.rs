@@ -8,6 +8,7 @@
 //! keeps such a string with a suspended guest and sends it along with a migrating one.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -58,45 +59,42 @@ pub enum HoldState {
     Unsaid,
 }
 
-/// Why a text is no state string. Bytes are counted from the start of the text.
+/// Why a text is no state string: where, and what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {at} of a state string {kind}")]
+#[non_exhaustive]
+pub struct StateError {
+    /// Which byte of the text; of a lease the first one.
+    pub at: usize,
+    /// What is wrong there.
+    #[source]
+    pub kind: StateErrorKind,
+}
+
+/// What is wrong with a state string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum StateError {
+pub enum StateErrorKind {
     /// There is nothing in it, or nothing between two spaces.
-    #[error("a state string names a lease, byte {at} begins none")]
-    Empty {
-        /// Where a lease should begin.
-        at: usize,
-    },
+    #[error("begins no lease, where one must be")]
+    Empty,
     /// A backslash with nothing after it.
-    #[error("the backslash at byte {at} of a state string escapes nothing")]
-    LooseEscape {
-        /// Where it is.
-        at: usize,
-    },
+    #[error("is a backslash that escapes nothing")]
+    LooseEscape,
     /// A zero byte.
-    #[error("byte {at} of a state string is zero")]
-    Nul {
-        /// Where it is.
-        at: usize,
-    },
+    #[error("is zero")]
+    Nul,
     /// Too few fields, or too many.
     #[error(
-        "the lease at byte {at} of a state string has {fields} fields: it takes lockspace, name, one to four paths with offsets, and a version or SH"
+        "begins a lease of {fields} fields: it takes lockspace, name, one to four paths with offsets, and a version or SH"
     )]
     Fields {
-        /// Where the lease begins.
-        at: usize,
         /// How many it has.
         fields: usize,
     },
     /// A field is empty, or longer than what it stands for can be.
-    #[error(
-        "field {field} of the lease at byte {at} of a state string has {len} bytes: 1 to {max} are possible"
-    )]
+    #[error("begins a lease whose field {field} has {len} bytes: 1 to {max} are possible")]
     Length {
-        /// Where the lease begins.
-        at: usize,
         /// Which field, from 1.
         field: usize,
         /// Its bytes, without escapes.
@@ -105,13 +103,17 @@ pub enum StateError {
         max: usize,
     },
     /// A field is not the number that it should be.
-    #[error("field {field} of the lease at byte {at} of a state string is no number")]
+    #[error("begins a lease whose field {field} is no number")]
     Number {
-        /// Where the lease begins.
-        at: usize,
         /// Which field, from 1.
         field: usize,
     },
+}
+
+impl StateErrorKind {
+    pub(crate) const fn at(self, at: usize) -> StateError {
+        StateError { at, kind: self }
+    }
 }
 
 impl LeaseState {
@@ -179,7 +181,7 @@ fn escape(out: &mut Vec<u8>, field: &[u8]) {
     }
 }
 
-/// The leases of a state string, one or more. White space around it is passed over.
+/// The leases of a state string, one or more. White space around it is skipped.
 ///
 /// Stricter than sanlock's own reader, which takes `1M` for 1 and a version of no digits for 0.
 ///
@@ -191,92 +193,67 @@ pub fn parse_state(text: &[u8]) -> Result<Vec<LeaseState>, StateError> {
     // A space at the end that is escaped belongs to a field, which cannot be the last one.
     let body = text.get(..end).unwrap_or_default();
     let start = body.len().saturating_sub(body.trim_ascii_start().len());
-    let mut reader = Reader {
-        at: start,
-        fields: vec![Vec::new()],
-        leases: Vec::new(),
-    };
+    let mut leases = Vec::new();
+    let (mut lease_at, mut fields) = (start, vec![Vec::new()]);
     let mut bytes = body.iter().enumerate().skip(start);
     while let Some((at, &byte)) = bytes.next() {
-        match byte {
-            0 => return Err(StateError::Nul { at }),
+        let byte = match byte {
+            0 => return Err(StateErrorKind::Nul.at(at)),
             b'\\' => match bytes.next() {
-                None => return Err(StateError::LooseEscape { at }),
-                Some((at, 0)) => return Err(StateError::Nul { at }),
-                Some((_, &escaped)) => reader.take(escaped),
+                None => return Err(StateErrorKind::LooseEscape.at(at)),
+                Some((at, 0)) => return Err(StateErrorKind::Nul.at(at)),
+                Some((_, &escaped)) => escaped,
             },
-            b':' => reader.fields.push(Vec::new()),
-            b' ' if reader.fields.len() > COLONS_BEFORE_SPACE => {
-                reader.end_lease(at)?;
-                reader.at = at.saturating_add(1);
+            b':' => {
+                fields.push(Vec::new());
+                continue;
             }
-            byte => reader.take(byte),
-        }
-    }
-    reader.end_lease(end)?;
-    Ok(reader.leases)
-}
-
-/// What was read so far.
-struct Reader {
-    /// Where the present lease begins.
-    at: usize,
-    /// Its fields, without escapes; never empty.
-    fields: Vec<Vec<u8>>,
-    leases: Vec<LeaseState>,
-}
-
-impl Reader {
-    fn take(&mut self, byte: u8) {
-        if let Some(field) = self.fields.last_mut() {
+            b' ' if fields.len() > COLONS_BEFORE_SPACE => {
+                leases.push(lease(lease_at..at, &fields)?);
+                (lease_at, fields) = (at.saturating_add(1), vec![Vec::new()]);
+                continue;
+            }
+            byte => byte,
+        };
+        if let Some(field) = fields.last_mut() {
             field.push(byte);
         }
     }
-
-    /// The lease ends before byte `end`.
-    fn end_lease(&mut self, end: usize) -> Result<(), StateError> {
-        let at = self.at;
-        let fields = std::mem::replace(&mut self.fields, vec![Vec::new()]);
-        if fields.iter().all(Vec::is_empty) && fields.len() == 1 {
-            return Err(StateError::Empty { at });
-        }
-        let len = end.saturating_sub(at);
-        if len > LEASE_MAX {
-            return Err(StateError::Length {
-                at,
-                field: 1,
-                len,
-                max: LEASE_MAX,
-            });
-        }
-        self.leases.push(lease(at, &fields)?);
-        Ok(())
-    }
+    leases.push(lease(lease_at..end, &fields)?);
+    Ok(leases)
 }
 
-fn lease(at: usize, fields: &[Vec<u8>]) -> Result<LeaseState, StateError> {
-    let wrong = || StateError::Fields {
-        at,
+/// The lease in these bytes of the text, whose fields, without escapes, are these: one or more.
+fn lease(bytes: Range<usize>, fields: &[Vec<u8>]) -> Result<LeaseState, StateError> {
+    let read = match fields {
+        [nothing] if nothing.is_empty() => Err(StateErrorKind::Empty),
+        _ => expect_length(1, bytes.len(), LEASE_MAX).and_then(|()| lease_of(fields)),
+    };
+    read.map_err(|kind| kind.at(bytes.start))
+}
+
+fn lease_of(fields: &[Vec<u8>]) -> Result<LeaseState, StateErrorKind> {
+    let wrong = StateErrorKind::Fields {
         fields: fields.len(),
     };
     let [lockspace, name, rest @ ..] = fields else {
-        return Err(wrong());
+        return Err(wrong);
     };
     let pairs = rest.chunks_exact(2);
     let hold = pairs.remainder();
     if !(1..=PLACES_MAX).contains(&pairs.len()) {
-        return Err(wrong());
+        return Err(wrong);
     }
-    let lockspace = LockspaceName::from_disk(name_field(at, 1, lockspace)?);
-    let name = ResourceName::from_disk(name_field(at, 2, name)?);
+    let lockspace = LockspaceName::from_disk(name_field(1, lockspace)?);
+    let name = ResourceName::from_disk(name_field(2, name)?);
     let mut places = Vec::with_capacity(pairs.len());
     for (pair, field) in pairs.zip((3_usize..).step_by(2)) {
         let [path, offset] = pair else { continue };
-        expect_length(at, field, path, PATH_MAX)?;
+        expect_length(field, path.len(), PATH_MAX)?;
         let field = field.saturating_add(1);
         places.push(LeasePlace {
             path: Path::new(OsStr::from_bytes(path)).to_owned(),
-            offset: number(offset, false).ok_or(StateError::Number { at, field })?,
+            offset: number(offset, false).ok_or(StateErrorKind::Number { field })?,
         });
     }
     let hold = match hold {
@@ -284,7 +261,7 @@ fn lease(at: usize, fields: &[Vec<u8>]) -> Result<LeaseState, StateError> {
         [shared, ..] if shared == b"SH" => HoldState::Shared,
         [version, ..] => {
             let field = fields.len();
-            let version = number(version, true).ok_or(StateError::Number { at, field })?;
+            let version = number(version, true).ok_or(StateErrorKind::Number { field })?;
             HoldState::Version(LeaseVersion::new(version))
         }
     };
@@ -296,25 +273,17 @@ fn lease(at: usize, fields: &[Vec<u8>]) -> Result<LeaseState, StateError> {
     })
 }
 
-fn expect_length(at: usize, field: usize, bytes: &[u8], max: usize) -> Result<(), StateError> {
-    match bytes.len() {
-        len if len == 0 || len > max => Err(StateError::Length {
-            at,
-            field,
-            len,
-            max,
-        }),
-        _ => Ok(()),
+fn expect_length(field: usize, len: usize, max: usize) -> Result<(), StateErrorKind> {
+    if (1..=max).contains(&len) {
+        Ok(())
+    } else {
+        Err(StateErrorKind::Length { field, len, max })
     }
 }
 
-fn name_field(at: usize, field: usize, bytes: &[u8]) -> Result<NameBytes, StateError> {
-    expect_length(at, field, bytes, LockspaceName::MAX_LEN)?;
-    let mut padded = [0; LockspaceName::MAX_LEN];
-    for (to, &from) in padded.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    Ok(NameBytes::new(padded))
+fn name_field(field: usize, bytes: &[u8]) -> Result<NameBytes, StateErrorKind> {
+    expect_length(field, bytes.len(), LockspaceName::MAX_LEN)?;
+    Ok(NameBytes::padded(bytes))
 }
 
 /// A decimal number without leading zeros; `0x` and hexadecimal digits, where sanlock takes them.
@@ -397,42 +366,35 @@ mod tests {
         assert_eq!(read[0].places.len(), 4);
         assert_eq!(read[0].hold, version(31));
         let five = parse_state(b"LS:R:/a:0:/b:1:/c:2:/d:3:/e:4:5");
-        assert_eq!(five, Err(StateError::Fields { at: 0, fields: 13 }));
+        assert_eq!(five, Err(StateErrorKind::Fields { fields: 13 }.at(0)));
     }
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let long = format!("LS:R:/{}:0:1", "x".repeat(1023));
-        let fields = |at, fields| StateError::Fields { at, fields };
-        let length = |field, len, max| StateError::Length {
-            at: 0,
-            field,
-            len,
-            max,
-        };
+        let fields = |at, fields| StateErrorKind::Fields { fields }.at(at);
+        let number = |field| StateErrorKind::Number { field }.at(0);
+        let length = |field, len, max| StateErrorKind::Length { field, len, max }.at(0);
         for (text, error) in [
-            ("", StateError::Empty { at: 0 }),
-            ("  ", StateError::Empty { at: 0 }),
+            ("", StateErrorKind::Empty.at(0)),
+            ("  ", StateErrorKind::Empty.at(0)),
             ("LS", fields(0, 1)),
             ("LS:R", fields(0, 2)),
             ("LS:R:/a", fields(0, 3)),
             ("LS:R:/a:0:1 x", fields(12, 1)),
-            ("LS:R:/a:0:1\\", StateError::LooseEscape { at: 11 }),
-            ("LS:R:/a\0:0:1", StateError::Nul { at: 7 }),
-            ("LS:R:/a\\\0:0:1", StateError::Nul { at: 8 }),
+            ("LS:R:/a:0:1\\", StateErrorKind::LooseEscape.at(11)),
+            ("LS:R:/a\0:0:1", StateErrorKind::Nul.at(7)),
+            ("LS:R:/a\\\0:0:1", StateErrorKind::Nul.at(8)),
             (":R:/a:0:1", length(1, 0, 48)),
             ("LS:R::0:1", length(3, 0, 1023)),
             (&long, length(3, 1024, 1023)),
-            ("LS:R:/a:1M:1", StateError::Number { at: 0, field: 4 }),
-            ("LS:R:/a:-1:1", StateError::Number { at: 0, field: 4 }),
-            ("LS:R:/a:0x10:1", StateError::Number { at: 0, field: 4 }),
-            ("LS:R:/a:0:", StateError::Number { at: 0, field: 5 }),
-            ("LS:R:/a:0:SHARED", StateError::Number { at: 0, field: 5 }),
-            ("LS:R:/a:0:010", StateError::Number { at: 0, field: 5 }),
-            (
-                "LS:R:/a:0:99999999999999999999",
-                StateError::Number { at: 0, field: 5 },
-            ),
+            ("LS:R:/a:1M:1", number(4)),
+            ("LS:R:/a:-1:1", number(4)),
+            ("LS:R:/a:0x10:1", number(4)),
+            ("LS:R:/a:0:", number(5)),
+            ("LS:R:/a:0:SHARED", number(5)),
+            ("LS:R:/a:0:010", number(5)),
+            ("LS:R:/a:0:99999999999999999999", number(5)),
         ] {
             assert_eq!(parse_state(text.as_bytes()), Err(error), "{text:?}");
         }

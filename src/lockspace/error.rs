@@ -83,14 +83,14 @@ pub enum JoinErrorKind {
     /// The default host name could not be made; give one.
     #[error("this machine's name makes no host name: {0}; configure one")]
     HostName(#[source] NameError),
-    /// Which boot of this machine it is cannot be told.
+    /// Which boot of this machine it is is not known.
     #[error("the boot id of this machine cannot be read: {0}")]
     BootId(#[source] io::Error),
     /// The kernel gives no timer that would kill this process should it stand still with a lock.
     #[error(
         "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
     )]
-    Deadman(OsError),
+    Deadman(#[source] OsError),
     /// This is process 1 of its PID namespace, which the kernel lets no timer of its own kill.
     #[error(
         "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or switch the deadman timer off by name"
@@ -118,7 +118,7 @@ pub enum JoinErrorKind {
         "it is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
     )]
     TooShort {
-        /// Where the lockspace should begin.
+        /// Where the lockspace should start.
         offset: u64,
         /// Bytes needed.
         needed: u64,
@@ -128,14 +128,14 @@ pub enum JoinErrorKind {
     /// The storage does not give the lockspace.
     #[error("byte {offset} cannot be read: {error}")]
     Unreadable {
-        /// Where the read began.
+        /// Where the read started.
         offset: u64,
         /// Why.
         #[source]
         error: ReadError,
     },
-    /// There are zeros where it should begin: nobody has initialised it, or not to the end; or its
-    /// beginning was wiped, and to initialise it anew would take the host ids of those that use it.
+    /// There are zeros where it should start: nobody has initialised it, or not to the end; or its
+    /// start was wiped, and to initialise it anew would take the host ids of those that use it.
     #[error("there is no lockspace at byte {offset}, but zeros: initialise it, if no host uses it")]
     NotInitialised {
         /// Where it should be.
@@ -153,7 +153,7 @@ pub enum JoinErrorKind {
     /// It is a lockspace, but damaged.
     #[error("the lockspace is damaged at byte {offset}: {error}")]
     Damaged {
-        /// Where the damaged sector begins.
+        /// Where the damaged sector starts.
         offset: u64,
         /// What is wrong.
         #[source]
@@ -179,9 +179,9 @@ pub enum JoinErrorKind {
         found: Option<LockspaceId>,
     },
     /// The offset is in the middle of a sector.
-    #[error("no lockspace can begin at byte {offset}: it must be a multiple of {needed} bytes")]
+    #[error("no lockspace can start at byte {offset}: it must be a multiple of {needed} bytes")]
     Misaligned {
-        /// Where the lockspace should begin.
+        /// Where the lockspace should start.
         offset: u64,
         /// What the offset must be a multiple of, in bytes.
         needed: u32,
@@ -219,11 +219,11 @@ pub enum JoinErrorKind {
     /// The host id was won, and lost again before the join was done.
     #[error("the host id was lost again before the join was done: {0}")]
     Lost(#[source] LossReason),
-    /// The host id could not be claimed.
+    /// The host id is another's, or could not be written.
     #[error(transparent)]
     Claim(ClaimError),
     /// Another process of this machine has joined with this host id, or what one of them has started
-    /// lives on.
+    /// still runs.
     #[error(
         "the host id is in use on this machine{}, which holds {lock:?}, or by what it has started: end that, or give each process that joins an id of its own",
         pid.map_or_else(|| " by another process".to_owned(), |pid| format!(" by process {pid}"))
@@ -237,9 +237,9 @@ pub enum JoinErrorKind {
     /// There is no such watchdog here, or it does not go with these times.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
-    /// The kernel gives no random numbers, by which this join is told from all others.
+    /// The kernel gives no random numbers, which distinguish this join from all others.
     #[error("the kernel gives no random numbers: {0}")]
-    Random(OsError),
+    Random(#[source] OsError),
     /// The system refuses a thread.
     #[error("no thread can be started: {0}")]
     Threads(#[source] io::Error),

@@ -21,7 +21,7 @@ pub struct Health {
     pub is_slow: bool,
 }
 
-/// What operations took, each from its begin to its end. Percentiles are upper bounds, by an eighth
+/// What operations took, each from its start to its end. Percentiles are upper bounds, by an eighth
 /// too high at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,7 +91,7 @@ pub(super) struct RenewalRecord {
     latencies: Histogram,
     /// Holders were warned, and have not been notified of a good renewal since.
     is_warned: AtomicBool,
-    /// The storage was said to be slow.
+    /// It was logged that the storage is slow.
     is_slow: AtomicBool,
 }
 
@@ -100,7 +100,7 @@ impl RenewalRecord {
     pub(super) fn renewed(&self, took: Duration, io_timeout: Duration) -> bool {
         self.missed.store(0, Ordering::Relaxed);
         self.latencies.count(took);
-        self.tell_if_slow(io_timeout);
+        self.log_if_slow(io_timeout);
         self.is_warned.swap(false, Ordering::Relaxed)
     }
 
@@ -122,7 +122,7 @@ impl RenewalRecord {
         }
     }
 
-    fn tell_if_slow(&self, io_timeout: Duration) {
+    fn log_if_slow(&self, io_timeout: Duration) {
         let found = self.latencies.summary();
         let limit = io_timeout.checked_div(2).unwrap_or_default();
         let is_slow = found.p99 > limit;

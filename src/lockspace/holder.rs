@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shared::Shared;
-use super::watchdog_use::{NotProtected, WatchdogHold};
+use super::watchdog_use::NotProtected;
 use super::watched_file::WatchedFile;
 use crate::host::{Holder, LossReason, Registration};
 use crate::runtime::clock;
@@ -13,9 +13,8 @@ use crate::runtime::clock;
 pub(crate) struct HolderToken {
     shared: Arc<Shared>,
     registration: Option<Registration>,
-    /// Given up last: until then the watchdog is in force. `None` for a holder whose loss is ignored.
-    #[expect(dead_code, reason = "held, not used")]
-    watchdog: Option<WatchdogHold>,
+    /// Not for a holder whose loss is ignored.
+    is_fenced: bool,
 }
 
 impl HolderToken {
@@ -26,12 +25,14 @@ impl HolderToken {
     ///
     /// [`NotProtected`]: nothing may be held.
     pub(crate) fn new(shared: &Arc<Shared>, is_fenced: bool) -> Result<Self, NotProtected> {
-        let deadline = || shared.membership.expiry().deadline();
-        let watchdog = is_fenced.then(|| shared.watchdog.hold(deadline));
+        if is_fenced {
+            let deadline = || shared.membership.expiry().deadline();
+            shared.watchdog.hold(deadline)?;
+        }
         Ok(Self {
             shared: Arc::clone(shared),
             registration: None,
-            watchdog: watchdog.transpose()?,
+            is_fenced,
         })
     }
 
@@ -58,6 +59,10 @@ impl Drop for HolderToken {
         if let Some(registration) = self.registration.take() {
             let files = self.shared.files.lock().remove(&registration.id());
             drop((registration, files));
+        }
+        // Last: until then the watchdog is in force.
+        if self.is_fenced {
+            self.shared.watchdog.let_go();
         }
     }
 }

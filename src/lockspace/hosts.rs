@@ -30,7 +30,7 @@ pub struct HostInfo {
     pub pid: Option<u32>,
     /// The first half of the boot id of its machine, where a disklease host wrote the sector.
     pub boot: Option<[u8; 8]>,
-    /// Which incarnation of the host it is, where a disklease host wrote the sector that tells.
+    /// Which incarnation of the host it is, where a disklease host wrote the sector with it.
     pub incarnation: Option<Incarnation>,
     /// What is wrong with its sector, if anything.
     pub damage: Option<FormatError>,

@@ -29,9 +29,11 @@ async fn run(shared: &Shared) {
     let watch = &shared.watch;
     loop {
         let now = clock::now();
+        // In this order: the proof is to be taken away also where the stop comes right after that was asked for.
+        let is_stopped = watch.is_stopped();
         if watch.takes_proof_away() {
             shared.revoke_proof();
-        } else if watch.is_stopped() {
+        } else if is_stopped {
             return;
         } else if !shared.membership.expiry().is_held(now) {
             // Nothing is left to inspect; but the end of a thread takes system calls that nothing
@@ -67,15 +69,7 @@ fn inspect(shared: &Shared, on: FileSystem) {
     let lockspace = shared.named.iter().filter(|file| file.file_system() == on);
     let lockspace = lockspace.map(|file| ((), file)).collect();
     if !WatchedFile::lost_of(lockspace, &mut round).is_empty() {
-        // First the reason, which marks all guards: the renewal thread would give another one.
-        shared
-            .holders
-            .announce(&LossReason::LockspaceReplaced, clock::now());
-        shared.membership.expiry().lose();
-        tracing::error!(
-            path = ?shared.membership.area().disk.info().path(),
-            "the lockspace was removed or replaced: all its leases are lost"
-        );
+        shared.lose(&LossReason::LockspaceReplaced);
         return;
     }
     inspect_leases(shared, on, &mut round);

@@ -12,7 +12,7 @@ use super::error::{JoinError, JoinErrorKind};
 use super::health::RenewalRecord;
 use super::joined::{Joined, NotEntered};
 use super::live::{Inner, wait_for_io};
-use super::options::{JoinProgress, LockspaceOptions, Watchdog};
+use super::options::{JoinProgress, LockspaceOptions, OnProgress, Watchdog};
 use super::owners::OwnerWatch;
 use super::path_watch::PathWatch;
 use super::process_lock::{InUseHere, ProcessLock};
@@ -49,8 +49,8 @@ impl LockspaceOptions {
     ///
     /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for
     /// 8N + F and a second more when it was left owned by a crash. Meanwhile the other hosts are
-    /// watched, so that afterwards their life is known. A host that tells another fire timeout, and
-    /// was not seen to live, is waited for like the owner of an id: a join beside one that lives is
+    /// watched, so that afterwards it is known which of them live. A host that names another fire timeout,
+    /// and was not seen to live, is waited for like the owner of an id: a join beside one that lives is
     /// refused. Symbolic links are followed below `/dev` only.
     ///
     /// # Errors
@@ -281,7 +281,7 @@ impl LockspaceOptions {
     }
 
     fn notify(&self, event: JoinProgress) {
-        if let Some(notify) = &self.on_progress {
+        if let Some(OnProgress(notify)) = &self.on_progress {
             notify(event);
         }
     }
@@ -323,6 +323,7 @@ fn begin(
 
 /// Leaves again, before anybody could use the join.
 fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
+    let loss = inner.shared.loss();
     if let Err(error) = inner.leave() {
         tracing::warn!(%error, "a join that failed could not free its host id");
     }
@@ -337,11 +338,7 @@ fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
                 .fire_timeout()
                 .as_duration(),
         },
-        // Where the loss was found by the clock alone, nobody has announced it before the leave.
-        AgreeError::Lost => JoinErrorKind::Lost(match inner.shared.holders.reason() {
-            None | Some(LossReason::Left) => LossReason::NotRenewed,
-            Some(reason) => reason,
-        }),
+        AgreeError::Lost => JoinErrorKind::Lost(loss.unwrap_or(LossReason::NotRenewed)),
     }
 }
 

@@ -16,7 +16,7 @@ use super::threads::Threads;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::{DeltaLease, release};
 use crate::format::HostName;
-use crate::host::{LossReason, run_on};
+use crate::host::{LossReason, lose_all, run_on};
 use crate::runtime::clock;
 use crate::runtime::disk::{IoPool, IoWatch, StorageWorld};
 use crate::runtime::executor::block_on;
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Leaves, once: later calls have nothing left to do.
+    /// Leaves, once: later calls do nothing.
     pub(super) fn leave(&self) -> Result<(), LeaveError> {
         if self.pid != std::process::id() {
             // A copy in a forked child, where none of our threads is. The join is the parent's.
@@ -65,6 +65,9 @@ impl Inner {
         };
         let lease = threads.stop_renewing(&self.shared, limit());
         let in_flight = wait_for_io(&self.pools(), limit());
+        // The release ends the leases: from here on they are lost for this cause, if for no other before.
+        self.shared.loss();
+        self.shared.holders.name_loss(&LossReason::Left);
         let left = match (lease, rules::may_free(!in_flight.is_empty())) {
             (None, _) => Err(LeaveError::RenewalThreadDied),
             (Some(_), false) => Err(LeaveError::IoInFlight),
@@ -72,10 +75,8 @@ impl Inner {
                 block_on(release(&StorageWorld, membership, &lease)).map_err(LeaveError::NotFreed)
             }
         };
-        membership.expiry().lose();
-        self.shared
-            .holders
-            .announce(&LossReason::Left, clock::now());
+        let now = clock::now();
+        lose_all(membership, &self.shared.holders, &LossReason::Left, now);
         if !busy(&self.pools()).is_empty() {
             block_on(run_on(&StorageWorld, membership.timing()));
         }
@@ -133,7 +134,7 @@ impl Inner {
     }
 
     /// Takes the join off the register, and gives its process lock back though handles to the join may
-    /// live on: at once when no I/O of it is left, else when none is.
+    /// live on: at once when no I/O of the join is under way, else when none is any more.
     fn end_join(&self) {
         if let Some(joined) = self.joined.lock().take() {
             let lock = self.shared.process_lock.lock().take();
@@ -147,7 +148,7 @@ fn busy(pools: &[&IoPool]) -> Vec<IoWatch> {
     watches.filter(IoWatch::is_busy).collect()
 }
 
-/// Waits for all I/O of `pools` to end, but not longer than `limit`. Returns what is left.
+/// Waits for all I/O of `pools` to end, but not longer than `limit`. Gives what has not ended.
 pub(super) fn wait_for_io(pools: &[&IoPool], limit: Duration) -> Vec<IoWatch> {
     let until = clock::now() + limit;
     block_on(async {

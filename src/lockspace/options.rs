@@ -9,10 +9,10 @@ use crate::format::{Generation, HostId, HostName, LockspaceId, LockspaceName, Na
 
 /// What stops a holder that may no longer write, when nothing nearer has stopped it.
 ///
-/// There is no default: whoever joins says it by name.
+/// There is no default: the caller names one.
 /// A watchdog is armed only while locks are held. **A process that ends while it holds some has the
 /// host reset**, for it has not said that they are not used any more: with a watchdog, hold the locks
-/// of all guests of a host in one process that is made to live.
+/// of all guests of a host in one process that is made to last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Watchdog {
@@ -22,7 +22,7 @@ pub enum Watchdog {
     None,
     /// wdmd, sanlock's watchdog daemon, resets the host. It can have several clients on a host,
     /// sanlock's own daemon among them. F must be its fire timeout: 60 s, but for wdmd newer than
-    /// sanlock 3.8.5, which can be told another.
+    /// sanlock 3.8.5, which takes another.
     Wdmd,
     /// This watchdog device resets the host. No other program can use it meanwhile; a second join
     /// needs another one. F must be 10 s at least.
@@ -49,7 +49,7 @@ pub enum JoinProgress {
         /// How much longer.
         remaining: Duration,
     },
-    /// The host id is won, but another host tells another fire timeout, and may live or not. If it
+    /// The host id is won, but another host names another fire timeout, and may live or not. If it
     /// renews, the join is refused; if not, the join goes on after `remaining`, and not much later.
     WaitingForHost {
         /// The other host.
@@ -61,7 +61,9 @@ pub enum JoinProgress {
     },
 }
 
-type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
+/// What is notified of the progress.
+#[derive(Clone)]
+pub(super) struct OnProgress(pub(super) Arc<dyn Fn(JoinProgress) + Send + Sync>);
 
 /// How a lockspace is to be joined. Made by [`Lockspace::options`](super::Lockspace::options).
 ///
@@ -79,7 +81,7 @@ type OnProgress = Arc<dyn Fn(JoinProgress) + Send + Sync>;
 /// | [`runtime_dir`](Self::runtime_dir) | `/run/disklease`, or below `XDG_RUNTIME_DIR` | local to this host |
 /// | [`lease_threads`](Self::lease_threads) | 1 to 16, as needed | one at the least |
 /// | [`wdmd_socket`](Self::wdmd_socket) | `/run/wdmd/wdmd.sock` | used with [`Watchdog::Wdmd`] only |
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing is joined before `join` is called"]
 pub struct LockspaceOptions {
     pub(super) watchdog: Watchdog,
@@ -129,7 +131,7 @@ impl LockspaceOptions {
     /// F: how long after 8N a holder may still need to be stopped. **All hosts of the lockspace
     /// must have the same**; with sanlock hosts it is 60 s. A join beside a live disklease host
     /// that has another is refused, and one that may live or not is waited for: for 8N + F and a
-    /// second, by the longer F, where it is dead. sanlock hosts do not tell theirs.
+    /// second, by the longer F, where it is dead. sanlock hosts do not name theirs.
     pub const fn fire_timeout(mut self, fire_timeout: Duration) -> Self {
         self.fire_timeout = fire_timeout;
         self
@@ -151,7 +153,7 @@ impl LockspaceOptions {
         self
     }
 
-    /// This host's name: what others see, and what tells two hosts apart that were given the same
+    /// This host's name: what others see, and what distinguishes two hosts that were given the same
     /// host id. By default the machine's name and the beginning of its boot id.
     pub fn host_name(mut self, host_name: HostName) -> Self {
         self.host_name = Some(host_name);
@@ -178,7 +180,7 @@ impl LockspaceOptions {
         self
     }
 
-    /// Locks are held for processes that may live on when this one is killed, or whose writes may land
+    /// Locks are held for processes that may go on running when this one is killed, or whose writes may land
     /// after their end, as on network file systems. So should that happen, no later join of this host
     /// id goes without the wait for the end of these leases: that this process and its children are
     /// gone says nothing of them. A lock for another process
@@ -189,7 +191,7 @@ impl LockspaceOptions {
         self
     }
 
-    /// Where the lockspace begins in its file or device, in bytes.
+    /// Where the lockspace starts in its file or device, in bytes.
     pub const fn offset(mut self, offset: u64) -> Self {
         self.offset = offset;
         self
@@ -202,8 +204,8 @@ impl LockspaceOptions {
     /// generation that was. Where the directory cannot be used, or the lockspace lies on a network file
     /// system, the process waits. Where the disks lie is not asked: keep them on the same kind of storage.
     ///
-    /// **A child that closes the descriptors it inherits is not seen to live.** Who starts guests so
-    /// must see to it that none outlives this process.
+    /// **A child that closes the descriptors it inherits is not seen to run.** A caller that starts guests
+    /// so must make sure that none outlives this process.
     pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.runtime_dir = Some(dir.into());
         self
@@ -227,25 +229,15 @@ impl LockspaceOptions {
         self
     }
 
-    /// Is notified of each wait of the join as it begins. Called on the joining thread; must not block.
+    /// Is notified of each wait of the join as it starts. Called on the joining thread; must not block.
     pub fn on_progress(mut self, notify: impl Fn(JoinProgress) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Arc::new(notify));
+        self.on_progress = Some(OnProgress(Arc::new(notify)));
         self
     }
 }
 
-impl fmt::Debug for LockspaceOptions {
+impl fmt::Debug for OnProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockspaceOptions")
-            .field("watchdog", &self.watchdog)
-            .field("deadman", &self.deadman)
-            .field("io_timeout", &self.io_timeout)
-            .field("fire_timeout", &self.fire_timeout)
-            .field("host_name", &self.host_name)
-            .field("name", &self.name)
-            .field("lockspace_id", &self.lockspace_id)
-            .field("offset", &self.offset)
-            .field("lease_threads", &self.lease_threads)
-            .finish_non_exhaustive()
+        f.write_str("OnProgress")
     }
 }

@@ -10,13 +10,13 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::spawn::{builder, run_apart};
 use crate::fence::OwnerProcess;
 
-/// How often to see whether the owners can still be stopped.
-const LOOK_INTERVAL: Timespec = Timespec {
+/// How often to check whether the owners can still be stopped.
+const CHECK_INTERVAL: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// Whoever holds locks for another process.
+/// A holder of locks for another process.
 pub(crate) trait OwnerEnd: Send + Sync {
     /// The process has ended. Gives back what it held; called on a thread of its own where one is
     /// available, and may take as long as that takes.
@@ -30,18 +30,18 @@ pub(crate) struct OwnerWatch {
 
 #[derive(Default)]
 struct State {
-    wards: Vec<Ward>,
+    owners: Vec<Owner>,
     /// Wakes the thread, which waits in poll(2), and so by a descriptor; `None` while there is none.
     wake: Option<Arc<OwnedFd>>,
     closed: bool,
 }
 
 #[derive(Clone)]
-struct Ward {
+struct Owner {
     process: Arc<OwnerProcess>,
     holder: Weak<dyn OwnerEnd>,
-    /// It was said that it cannot be sent signals any more.
-    is_told: bool,
+    /// It was logged that this process can send it no signal any more.
+    is_logged: bool,
 }
 
 impl OwnerWatch {
@@ -71,11 +71,11 @@ impl OwnerWatch {
             state.wake = Some(Arc::clone(&wake));
             wake
         };
-        state.wards.retain(|ward| ward.holder.strong_count() > 0);
-        state.wards.push(Ward {
+        state.owners.retain(|owner| owner.holder.strong_count() > 0);
+        state.owners.push(Owner {
             process: Arc::clone(process),
             holder,
-            is_told: false,
+            is_logged: false,
         });
         drop(state);
         wake_up(&wake);
@@ -85,21 +85,23 @@ impl OwnerWatch {
     /// How many processes other than this one hold locks, of those that `is_meant`.
     pub(super) fn count(&self, is_meant: impl Fn(&OwnerProcess) -> bool) -> usize {
         let state = self.state.lock();
-        let held = |ward: &&Ward| {
-            ward.holder.strong_count() > 0 && !ward.process.has_ended() && is_meant(&ward.process)
+        let held = |owner: &&Owner| {
+            owner.holder.strong_count() > 0
+                && !owner.process.has_ended()
+                && is_meant(&owner.process)
         };
-        state.wards.iter().filter(held).count()
+        state.owners.iter().filter(held).count()
     }
 
-    /// Says once of each owner that it cannot be stopped any more.
-    fn tell_of_unreachable(&self) {
+    /// Logs once of each owner that this process cannot stop it any more.
+    fn log_unreachable(&self) {
         let unreachable: Vec<_> = {
             let mut state = self.state.lock();
-            let unheard = state.wards.iter_mut().filter(|ward| !ward.is_told);
-            let found = unheard.filter_map(|ward| {
-                let error = ward.process.check_reach().err()?;
-                ward.is_told = true;
-                Some((ward.process.pid(), error))
+            let unlogged = state.owners.iter_mut().filter(|owner| !owner.is_logged);
+            let found = unlogged.filter_map(|owner| {
+                let error = owner.process.check_reach().err()?;
+                owner.is_logged = true;
+                Some((owner.process.pid(), error))
             });
             found.collect()
         };
@@ -119,35 +121,35 @@ impl OwnerWatch {
 
     fn run(&self, wake: &OwnedFd) {
         loop {
-            let wards = {
+            let owners = {
                 let mut state = self.state.lock();
                 if state.closed {
                     return;
                 }
-                state.wards.retain(|ward| ward.holder.strong_count() > 0);
-                state.wards.clone()
+                state.owners.retain(|owner| owner.holder.strong_count() > 0);
+                state.owners.clone()
             };
-            let processes = wards
+            let processes = owners
                 .iter()
-                .map(|ward| PollFd::new(&*ward.process, PollFlags::IN));
+                .map(|owner| PollFd::new(&*owner.process, PollFlags::IN));
             let mut fds: Vec<_> = std::iter::once(PollFd::new(wake, PollFlags::IN))
                 .chain(processes)
                 .collect();
             // Interrupted, or short of memory: then each is inspected below all the same.
-            let _ = poll(&mut fds, Some(&LOOK_INTERVAL));
+            let _ = poll(&mut fds, Some(&CHECK_INTERVAL));
             let _ = rustix::io::read(wake, &mut [0_u8; 8]);
             let ended = {
                 let mut state = self.state.lock();
-                let all = std::mem::take(&mut state.wards).into_iter();
-                let (ended, rest): (Vec<_>, _) = all.partition(|ward| ward.process.has_ended());
-                state.wards = rest;
+                let all = std::mem::take(&mut state.owners).into_iter();
+                let (ended, rest): (Vec<_>, _) = all.partition(|owner| owner.process.has_ended());
+                state.owners = rest;
                 ended
             };
-            self.tell_of_unreachable();
-            for ward in ended {
+            self.log_unreachable();
+            for owner in ended {
                 // One lease that hangs must not hold up what others held.
                 run_apart("dl-owner-end", move || {
-                    if let Some(holder) = ward.holder.upgrade() {
+                    if let Some(holder) = owner.holder.upgrade() {
                         holder.owner_ended();
                     }
                 });

@@ -1,7 +1,7 @@
 //! When which file system is inspected, by the threads that do so.
 //!
-//! A lockspace or lease file that is removed or replaced under its path goes on to work for whoever
-//! has it open, and does not exist for everybody else: both sides would hold the same disk. No read
+//! A lockspace or lease file that is removed or replaced under its path goes on to work for every process
+//! that has it open, and does not exist for everybody else: both sides would hold the same disk. No read
 //! of the open file shows it, so files and paths are inspected once a second, on threads of their own:
 //! such an inspection can hang, and must not hold up a renewal.
 //!
@@ -32,7 +32,7 @@ const THREADS_MAX: usize = 16;
 pub(super) struct PathWatch {
     state: Mutex<State>,
     stopped: Notify,
-    /// The proof that this generation is over is to be taken away.
+    /// The proof that this generation has ended is to be taken away.
     proof_void: Notify,
 }
 
@@ -69,7 +69,7 @@ impl PathWatch {
         self.proof_void.set();
     }
 
-    /// Whether the proof is to be taken away, by whoever asks first.
+    /// Whether the proof is to be taken away, by the thread that asks first.
     pub(super) fn takes_proof_away(&self) -> bool {
         self.proof_void.take()
     }
@@ -83,7 +83,7 @@ impl PathWatch {
         self.stopped.is_set()
     }
 
-    /// All threads, for whoever waits for their ends.
+    /// All threads, to be waited for.
     pub(super) fn threads(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut self.state.lock().threads)
     }

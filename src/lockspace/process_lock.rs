@@ -58,7 +58,7 @@ fn default_dir() -> Option<PathBuf> {
 pub(super) struct ProcessLock {
     #[cfg_attr(not(test), expect(dead_code, reason = "held, not used"))]
     exclusive: ExclusiveLock,
-    /// `None` while something that an earlier process has started lives on.
+    /// `None` while something that an earlier process has started still runs.
     inherited: Option<InheritedLock>,
 }
 
@@ -179,7 +179,7 @@ impl ProcessLock {
         let inherited = if try_lock(&file)? {
             Some(InheritedLock::over(file)?)
         } else {
-            tracing::info!(%host_id, "something that an earlier process has started lives on");
+            tracing::info!(%host_id, "something that an earlier process has started still runs");
             None
         };
         Ok(Ok(Self {
@@ -224,7 +224,7 @@ impl ProcessLock {
             .flatten()
             .flatten()
             .map(|entry| entry.path());
-        // By its name first: to look at other files may hang as their storage does.
+        // By its name first: to inspect other files may hang as their storage does.
         let mut named = open.filter(|path| std::fs::read_link(path).ok() == name);
         name.is_some()
             && ours.is_some()

@@ -14,7 +14,7 @@ use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::Membership;
 use crate::fence::OwnerProcess;
-use crate::host::{self, HolderId, HolderRegistry, LossReason, Notice, Upkeep};
+use crate::host::{self, HolderId, HolderRegistry, LossReason, Notice, Upkeep, log_loss, lose_all};
 use crate::libvirt::SecondLinks;
 use crate::runtime::clock;
 use crate::runtime::disk::{Disk, FileSystem, Identity, Links, Refreshed};
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<LeaseTable>,
     pub(crate) holders: Arc<HolderRegistry>,
     pub(super) renewals: RenewalRecord,
-    pub(crate) watchdog: Arc<WatchdogUse>,
+    pub(crate) watchdog: WatchdogUse,
     /// How the path of the lockspace was opened, if it was not handed in as a descriptor.
     pub(super) named: Option<WatchedFile>,
     /// The files with the leases of each holder.
@@ -99,8 +99,8 @@ impl Shared {
         Timing::new(io_timeout, own.fire_timeout()).removal_quarantine()
     }
 
-    /// Sees to it that no later join of this host id goes without a wait once this process is gone, if
-    /// `owner`, for which locks are to be held, may live on then unnoticed.
+    /// Makes sure that no later join of this host id goes without a wait once this process is gone, if
+    /// `owner`, for which locks are to be held, may go on running then unnoticed.
     pub(crate) fn mind_owner(&self, owner: &OwnerProcess) {
         let lock = self.process_lock.lock().clone();
         if let Some(lock) = lock.filter(|lock| !lock.is_inherited_by(owner.pid())) {
@@ -124,9 +124,20 @@ impl Shared {
     }
 
     /// All leases are lost, now.
-    fn lose(&self, reason: &LossReason) {
-        self.membership.expiry().lose();
-        self.holders.announce(reason, clock::now());
+    pub(super) fn lose(&self, reason: &LossReason) {
+        if lose_all(&self.membership, &self.holders, reason, clock::now()) {
+            log_loss(&self.membership, &self.holders);
+        }
+    }
+
+    /// Why all leases are lost, if they are. Of a loss that nobody has named yet the clock is the cause.
+    pub(super) fn loss(&self) -> Option<LossReason> {
+        // First: every other cause is named before the loss.
+        let is_held = self.membership.expiry().is_held(clock::now());
+        let named = self.holders.loss();
+        let named =
+            named.or_else(|| (!is_held).then(|| self.holders.name_loss(&LossReason::NotRenewed)));
+        named.cloned()
     }
 }
 
@@ -134,7 +145,7 @@ impl Upkeep for Shared {
     fn renewed(&self, renewed_at: Timestamp, took: Duration) {
         self.holders.renewed(renewed_at);
         if let Some(error) = self.holders.unset() {
-            // As it stands the timer kills this process soon: whoever can stop has to do so before.
+            // As it stands the timer kills this process soon: a holder that can stop has to do so before.
             self.lose(&LossReason::DeadmanUnset(error));
             return;
         }
@@ -151,10 +162,10 @@ impl Upkeep for Shared {
         self.renewals.missed(missed);
     }
 
-    fn lost(&self, since: Timestamp) {
+    fn lost(&self, found: &LossReason, since: Timestamp) {
         // Once more: its clock may have stood still in suspend.
         self.extend_watchdog(since);
-        if let Some(LossReason::Overwritten(_)) = self.holders.reason() {
+        if let LossReason::HostIdLost(_) = found {
             // Perhaps by a copy of this very process, on a machine that was cloned with it.
             self.watch.revoke_proof();
         }
@@ -184,6 +195,6 @@ impl<'a> Death<'a> {
 impl Drop for Death<'_> {
     fn drop(&mut self) {
         self.shared.lose(&LossReason::ThreadDied);
-        tracing::error!("a thread of disklease has died: all leases are lost");
+        tracing::error!(lockspace = %self.shared.membership.area().name, "a thread of disklease has died");
     }
 }

@@ -1,17 +1,16 @@
-//! The threads of a join: one renews, some inspect the paths, one runs the callbacks of those who
-//! lost their leases.
+//! The threads of a join: one renews, some inspect the paths, one runs the callbacks of holders
+//! that have lost their leases.
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, FutureExt as _, join, select};
 use futures_util::pin_mut;
 
 use super::inspection;
 use super::shared::{Death, Shared};
-use super::spawn::{builder, end_soon, run_apart};
+use super::spawn::{Stoppable, end_soon, run_apart};
 use crate::delta_lease::DeltaLease;
 use crate::host::{Notify, reconcile, reread_held, serve_holders};
 use crate::runtime::clock;
@@ -24,12 +23,8 @@ const CALLBACKS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The running threads.
 pub(super) struct Threads {
-    /// Ends the renewals.
-    stop: Arc<Notify>,
-    renewal: Option<JoinHandle<DeltaLease>>,
-    /// Ends the callbacks.
-    close: Arc<Notify>,
-    callbacks: JoinHandle<()>,
+    renewal: Option<Stoppable<DeltaLease>>,
+    callbacks: Stoppable<()>,
 }
 
 impl Threads {
@@ -44,21 +39,18 @@ impl Threads {
     }
 
     fn start_with_callbacks(shared: &Arc<Shared>, lease: DeltaLease) -> io::Result<Self> {
-        let [stop, close] = [(); 2].map(|()| Arc::new(Notify::default()));
-        let (of_callbacks, closed) = (Arc::clone(shared), Arc::clone(&close));
-        let callbacks =
-            builder("dl-callbacks").spawn(move || run_callbacks(&of_callbacks, &closed))?;
-        let (of_renewal, stopped) = (Arc::clone(shared), Arc::clone(&stop));
-        match builder("dl-renewal").spawn(move || renew(&of_renewal, &stopped, lease)) {
+        let of_callbacks = Arc::clone(shared);
+        let callbacks = Stoppable::start("dl-callbacks", move |stop| {
+            run_callbacks(&of_callbacks, stop);
+        })?;
+        let of_renewal = Arc::clone(shared);
+        match Stoppable::start("dl-renewal", move |stop| renew(&of_renewal, stop, lease)) {
             Ok(renewal) => Ok(Self {
-                stop,
                 renewal: Some(renewal),
-                close,
                 callbacks,
             }),
             Err(error) => {
-                close.set();
-                drop(callbacks.join());
+                callbacks.end(CALLBACKS_PATIENCE);
                 Err(error)
             }
         }
@@ -67,9 +59,7 @@ impl Threads {
     /// Ends the renewals, and gives the lease back, unless the thread has died, hangs, or is the one
     /// that dropped the last handle. Does not wait for I/O.
     pub(super) fn stop_renewing(&mut self, shared: &Shared, limit: Duration) -> Option<DeltaLease> {
-        self.stop.set();
-        let renewal = self.renewal.take()?;
-        let lease = end_soon(renewal, limit.max(PATIENCE));
+        let lease = self.renewal.take()?.end(limit.max(PATIENCE));
         // Only then: it may have left something to be done.
         shared.watch.stop();
         lease
@@ -77,8 +67,7 @@ impl Threads {
 
     /// Ends the threads that nothing on the disk waits for.
     pub(super) fn end(self, shared: &Shared) {
-        self.close.set();
-        end_soon(self.callbacks, CALLBACKS_PATIENCE);
+        self.callbacks.end(CALLBACKS_PATIENCE);
         let until = clock::now() + PATIENCE;
         for thread in shared.watch.threads() {
             end_soon(thread, until.since(clock::now()));
@@ -123,10 +112,15 @@ fn renew(shared: &Shared, stop: &Notify, mut lease: DeltaLease) -> DeltaLease {
 fn run_callbacks(shared: &Shared, closed: &Notify) {
     block_on(async {
         loop {
-            let (due, closed) = (shared.holders.take_actions(), closed.wait());
-            pin_mut!(due, closed);
-            let Either::Left((due, _)) = select(due, closed).await else {
-                return;
+            let (due, ended) = (shared.holders.take_actions(), closed.wait());
+            pin_mut!(due, ended);
+            let due = match select(due, ended).await {
+                Either::Left((due, _)) => due,
+                // What came between the two questions.
+                Either::Right(((), due)) => match due.now_or_never() {
+                    Some(due) => due,
+                    None => return,
+                },
             };
             for holder in due {
                 // One action that hangs must not hold up another's.

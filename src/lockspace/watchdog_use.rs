@@ -1,7 +1,5 @@
-//! The host watchdog of a join: armed while there are holders, told of renewals, disarmed when there
+//! The host watchdog of a join: armed while there are holders, extended by renewals, disarmed when there
 //! are none.
-
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -11,9 +9,9 @@ use crate::world::Timestamp;
 /// The watchdog, if there is one, and how many holders need it.
 #[derive(Debug)]
 pub(crate) struct WatchdogUse {
-    /// Locked while something is said to the watchdog, which takes microseconds, and two seconds at
-    /// the worst: what is said must come in order. Nothing that decides about a lock waits for it;
-    /// whoever drops a guard, or asks what is in force, may wait for so long.
+    /// Locked during each call of the watchdog, which takes microseconds, and two seconds at the
+    /// worst: the calls must come in order. Nothing that decides about a lock waits for it;
+    /// a thread that drops a guard, or asks what is in force, may wait for so long.
     state: Mutex<State>,
 }
 
@@ -22,7 +20,7 @@ struct State {
     watchdog: Option<Box<dyn HostWatchdog>>,
     holders: usize,
     in_force: bool,
-    /// It could not be told that nothing is held.
+    /// It could not be disarmed though nothing is held.
     must_disarm: bool,
 }
 
@@ -35,24 +33,18 @@ pub(crate) enum NotProtected {
     Watchdog(WatchdogError),
 }
 
-/// One holder's need of the watchdog. Dropped, it says that the holder has stopped.
-#[derive(Debug)]
-pub(crate) struct WatchdogHold {
-    watchdog: Arc<WatchdogUse>,
-}
-
 impl WatchdogUse {
-    pub(super) fn new(watchdog: Option<Box<dyn HostWatchdog>>) -> Arc<Self> {
+    pub(super) fn new(watchdog: Option<Box<dyn HostWatchdog>>) -> Self {
         // It has just been tried.
         let in_force = watchdog.is_some();
-        Arc::new(Self {
+        Self {
             state: Mutex::new(State {
                 watchdog,
                 holders: 0,
                 in_force,
                 must_disarm: false,
             }),
-        })
+        }
     }
 
     /// Whether a watchdog was chosen.
@@ -65,16 +57,16 @@ impl WatchdogUse {
         self.state.lock().in_force
     }
 
-    /// Protects one more holder of leases that are held until the instant that `deadline` tells:
-    /// asked for when nothing can be said to the watchdog in between. May take two seconds.
+    /// Protects one more holder of leases that are held until the instant that `deadline` gives:
+    /// asked for when no call of the watchdog can come in between. May take two seconds.
     ///
     /// # Errors
     ///
     /// [`NotProtected`]: nothing may be held.
-    pub(crate) fn hold(
-        self: &Arc<Self>,
+    pub(super) fn hold(
+        &self,
         deadline: impl FnOnce() -> Option<Timestamp>,
-    ) -> Result<WatchdogHold, NotProtected> {
+    ) -> Result<(), NotProtected> {
         let mut state = self.state.lock();
         let expires_at = deadline().ok_or(NotProtected::Lost)?;
         let must_arm = state.holders == 0 || !state.in_force;
@@ -91,10 +83,16 @@ impl WatchdogUse {
             }
         }
         state.holders = state.holders.saturating_add(1);
-        drop(state);
-        Ok(WatchdogHold {
-            watchdog: Arc::clone(self),
-        })
+        Ok(())
+    }
+
+    /// One of the holders has stopped.
+    pub(super) fn let_go(&self) {
+        let mut state = self.state.lock();
+        state.holders = state.holders.saturating_sub(1);
+        if state.holders == 0 {
+            state.disarm();
+        }
     }
 
     /// Leases are held until `expires_at`. Whether the watchdog is in force, if that has changed.
@@ -106,11 +104,11 @@ impl WatchdogUse {
             }
             return None;
         }
-        let told = state.watchdog.as_mut()?.extend(expires_at);
-        if let Err(error) = &told {
+        let extended = state.watchdog.as_mut()?.extend(expires_at);
+        if let Err(error) = &extended {
             tracing::error!(%error, "the host watchdog does not protect this host");
         }
-        let was = std::mem::replace(&mut state.in_force, told.is_ok());
+        let was = std::mem::replace(&mut state.in_force, extended.is_ok());
         let (is, changed) = (state.in_force, was != state.in_force);
         drop(state);
         if changed && is {
@@ -121,7 +119,7 @@ impl WatchdogUse {
 }
 
 impl State {
-    /// Nothing is held. What could not be said is said again with the next renewal.
+    /// Nothing is held. A disarm that fails is tried again with the next renewal.
     fn disarm(&mut self) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -129,26 +127,18 @@ impl State {
         let disarmed = watchdog.disarm();
         self.must_disarm = disarmed.is_err();
         if let Err(error) = disarmed {
-            tracing::error!(%error, "the host watchdog could not be told that nothing is held: it may reset this host; tried again with each renewal");
+            tracing::error!(%error, "the host watchdog could not be disarmed though nothing is held: it may reset this host; tried again with each renewal");
             self.in_force = false;
-        }
-    }
-}
-
-impl Drop for WatchdogHold {
-    fn drop(&mut self) {
-        let mut state = self.watchdog.state.lock();
-        state.holders = state.holders.saturating_sub(1);
-        if state.holders == 0 {
-            state.disarm();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::world::OsError;
+    use crate::fence::WatchdogErrorKind;
 
     #[derive(Clone, Debug, PartialEq, Eq)]
     enum Said {
@@ -167,10 +157,12 @@ mod tests {
         fn say(&self, said: Said) -> Result<(), WatchdogError> {
             self.said.lock().push(said);
             if *self.broken.lock() {
-                return Err(WatchdogError::DeviceNotFed {
-                    path: "/dev/watchdog".into(),
-                    error: OsError::new(5),
-                });
+                let kind = WatchdogErrorKind::FeederDied;
+                return Err(WatchdogError::of_device(
+                    "/dev/watchdog".as_ref(),
+                    None,
+                    kind,
+                ));
             }
             Ok(())
         }
@@ -196,7 +188,7 @@ mod tests {
         Timestamp::from_nanos(nanos)
     }
 
-    fn fence() -> (Fake, Arc<WatchdogUse>) {
+    fn fence() -> (Fake, WatchdogUse) {
         let fake = Fake::default();
         let fence = WatchdogUse::new(Some(Box::new(fake.clone())));
         (fake, fence)
@@ -207,12 +199,12 @@ mod tests {
         let (fake, fence) = fence();
         assert_eq!(fence.extend(at(1)), None);
         assert_eq!(fake.heard(), []);
-        let first = fence.hold(|| Some(at(2))).unwrap();
-        let second = fence.hold(|| Some(at(2))).unwrap();
+        fence.hold(|| Some(at(2))).unwrap();
+        fence.hold(|| Some(at(2))).unwrap();
         assert_eq!(fence.extend(at(3)), None);
-        drop(first);
+        fence.let_go();
         assert_eq!(fence.extend(at(4)), None);
-        drop(second);
+        fence.let_go();
         assert_eq!(fence.extend(at(5)), None);
         let expected = [Said::Arm(2), Said::Extend(3), Said::Extend(4), Said::Disarm];
         assert_eq!(fake.heard(), expected);
@@ -222,15 +214,16 @@ mod tests {
     #[test]
     fn nothing_is_held_while_it_does_not_work_and_each_renewal_tries_again() {
         let (fake, fence) = fence();
-        let held = fence.hold(|| Some(at(1))).unwrap();
+        fence.hold(|| Some(at(1))).unwrap();
         *fake.broken.lock() = true;
         assert_eq!(fence.extend(at(2)), Some(false));
         assert_eq!(fence.extend(at(3)), None);
         assert!(fence.hold(|| Some(at(3))).is_err() && !fence.is_in_force());
         *fake.broken.lock() = false;
         assert_eq!(fence.extend(at(4)), Some(true));
-        drop(fence.hold(|| Some(at(5))).unwrap());
-        drop(held);
+        fence.hold(|| Some(at(5))).unwrap();
+        fence.let_go();
+        fence.let_go();
         fake.heard();
 
         *fake.broken.lock() = true;
@@ -238,16 +231,17 @@ mod tests {
         // It may have been heard all the same.
         assert_eq!(fake.heard(), [Said::Arm(6), Said::Disarm]);
         *fake.broken.lock() = false;
-        drop(fence.hold(|| Some(at(7))).unwrap());
+        fence.hold(|| Some(at(7))).unwrap();
+        fence.let_go();
         assert!(fence.is_in_force());
     }
 
     #[test]
     fn that_nothing_is_held_is_said_until_it_is_heard() {
         let (fake, fence) = fence();
-        let held = fence.hold(|| Some(at(1))).unwrap();
+        fence.hold(|| Some(at(1))).unwrap();
         *fake.broken.lock() = true;
-        drop(held);
+        fence.let_go();
         fence.extend(at(2));
         *fake.broken.lock() = false;
         fence.extend(at(3));
@@ -267,8 +261,8 @@ mod tests {
     fn where_there_is_none_nothing_is_refused() {
         let fence = WatchdogUse::new(None);
         assert!(!fence.is_wanted() && !fence.is_in_force());
-        let held = fence.hold(|| Some(at(1))).unwrap();
+        fence.hold(|| Some(at(1))).unwrap();
         assert_eq!(fence.extend(at(2)), None);
-        drop(held);
+        fence.let_go();
     }
 }

@@ -7,9 +7,9 @@ use crate::runtime::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
 use crate::runtime::executor::block_on;
 use crate::world::World;
 
-/// What looks lost is inspected once more after so long: whoever puts a name right may have
+/// What looks lost is inspected once more after so long: a process that mends a name may have
 /// been between two steps.
-const SECOND_LOOK: Duration = Duration::from_millis(100);
+const SECOND_INSPECTION_AFTER: Duration = Duration::from_millis(100);
 
 /// The file or device of a held lease, or of the lockspace.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl WatchedFile {
         self.file.disk().file_system()
     }
 
-    /// Whether whoever comes next would open another file than this, or none, or a part of it. What
+    /// Whether the next process to open the path would get another file than this, or none, or a part of it. What
     /// can be mended is mended. May block as the file system does.
     pub(crate) fn is_lost(&self) -> bool {
         !Self::lost_of(vec![((), self)], &mut Refreshed::default()).is_empty()
@@ -45,7 +45,7 @@ impl WatchedFile {
     ) -> Vec<(T, &'a Self)> {
         files.retain(|(_, file)| file.looks_lost(round));
         if !files.is_empty() {
-            block_on(StorageWorld.sleep(SECOND_LOOK));
+            block_on(StorageWorld.sleep(SECOND_INSPECTION_AFTER));
             let mut again = Refreshed::default();
             files.retain(|(_, file)| file.looks_lost(&mut again));
         }
@@ -96,7 +96,7 @@ mod tests {
             fs::rename(&other, &lease).unwrap();
             std::thread::scope(|scope| {
                 let inspected = scope.spawn(|| file.is_lost());
-                block_on(StorageWorld.sleep(SECOND_LOOK / 4));
+                block_on(StorageWorld.sleep(SECOND_INSPECTION_AFTER / 4));
                 fs::rename(&aside, &lease).unwrap();
                 !inspected.join().unwrap()
             })
@@ -107,7 +107,7 @@ mod tests {
         assert!(file.is_lost());
     }
 
-    /// Each kind of look: at the open file, and at the path, with and without a second link.
+    /// Each kind of inspection: at the open file, and at the path, with and without a second link.
     #[test]
     fn one_look_alone_loses_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ mod tests {
         let took = clock::now().since(begun);
         let lost: Vec<u32> = lost.into_iter().map(|(at, _)| at).collect();
         assert!(lost.into_iter().eq(0..FILES));
-        assert!(took < SECOND_LOOK * (FILES / 2), "{took:?}");
+        assert!(took < SECOND_INSPECTION_AFTER * (FILES / 2), "{took:?}");
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use super::error::AcquireError;
+use super::error::{AcquireError, AcquireErrorKind};
 use crate::lockspace::LossReason;
 use crate::world::OsError;
 
@@ -19,67 +20,72 @@ use crate::world::OsError;
 /// about that.
 ///
 /// [`Timing::grace`]: crate::timing::Timing::grace
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum FailureAction {
     /// The holder ends: another process that owns the locks is sent SIGTERM at once. This process,
-    /// where it is the owner, is sent none: it is told as every holder is, by the guard.
+    /// where it is the owner, is sent none: it is notified as every holder is, by the guard.
     #[default]
     PowerOff,
     /// The guest is paused, its writes have ended, and the guard is suspended.
-    Pause(Means),
-    /// The guest is ended, and started again where its lock can be had.
-    Restart(Means),
+    Pause(FailureMeans),
+    /// The guest is ended, and started again where its lock is available.
+    Restart(FailureMeans),
     /// A program is run.
-    Helper(Helper),
+    Helper(HelperProgram),
     /// A function is called.
-    Callback(Callback),
+    Callback(LossCallback),
     /// Nothing is done, and nobody is killed: **the guest may go on to write to a disk that another
-    /// host has taken.** The guard says that it is lost, as ever. Not to be had where a host
+    /// host has taken.** The guard says that it is lost, as ever. Not available where a host
     /// watchdog is in force, which would reset the host.
     Ignore,
 }
 
 /// By what means a guest is paused or restarted: only its monitor can do that.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Means {
-    /// The holder does it by itself when its guard tells of the loss. Only for this process.
-    Holder,
+pub enum FailureMeans {
+    /// The embedder does it when its guard notifies it of the loss. Only where this process owns the locks.
+    ByEmbedder,
     /// A program does it.
-    Helper(Helper),
+    ByHelper(HelperProgram),
     /// A function does it.
-    Callback(Callback),
+    ByCallback(LossCallback),
 }
 
-/// A function to be called once, with the reason of the loss, on a thread of its own.
-pub struct Callback(Box<dyn FnOnce(&LossReason) + Send>);
+/// A function to be called with the reason of a loss, once for each guard, on a thread of its own.
+#[derive(Clone)]
+pub struct LossCallback(Arc<dyn Fn(&LossReason) + Send + Sync>);
 
-impl Callback {
-    /// Calls `callback`. It may take its time, and may drop the guard. A panic of it ends there.
+impl LossCallback {
+    /// Calls `callback`. It may take its time, and may drop the guard. A panic of it stops there.
     #[must_use]
-    pub fn new(callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
-        Self(Box::new(callback))
+    pub fn new(callback: impl Fn(&LossReason) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(callback))
+    }
+
+    pub(super) fn call(&self, reason: &LossReason) {
+        (self.0)(reason);
     }
 }
 
-impl fmt::Debug for Callback {
+impl fmt::Debug for LossCallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Callback")
+        f.write_str("LossCallback")
     }
 }
 
 /// A program to be run when locks are lost. It is started then, not before; its end is waited for
 /// on a thread of its own and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Helper {
+pub struct HelperProgram {
     program: PathBuf,
     args: Vec<OsString>,
     /// Whether the action is its last argument, as libvirt's helper wants it.
     takes_action: bool,
 }
 
-impl Helper {
+impl HelperProgram {
     /// The program at `program`, an absolute path.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
@@ -118,26 +124,22 @@ impl Helper {
         &self.program
     }
 
-    /// Whether it is there and a program, as each acquire sees to.
+    /// Whether it is there and a program, which each acquire checks.
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Helper`].
+    /// [`AcquireErrorKind::Helper`].
     pub fn check(&self) -> Result<(), AcquireError> {
-        let refuse = |error| AcquireError::Helper {
-            program: self.program.clone(),
-            error,
+        let error = match std::fs::metadata(&self.program) {
+            _ if !self.program.is_absolute() => OsError::new(libc::EINVAL),
+            Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+                return Ok(());
+            }
+            Ok(_) => OsError::new(libc::EACCES),
+            Err(error) => OsError::from(error),
         };
-        if !self.program.is_absolute() {
-            return Err(refuse(OsError::new(libc::EINVAL)));
-        }
-        let found = std::fs::metadata(&self.program).map_err(|error| refuse(error.into()))?;
-        let can_run = found.is_file() && found.permissions().mode() & 0o111 != 0;
-        if can_run {
-            Ok(())
-        } else {
-            Err(refuse(OsError::new(libc::EACCES)))
-        }
+        let program = self.program.clone();
+        Err(AcquireErrorKind::Helper { program, error }.into())
     }
 
     /// Runs it to its end.
@@ -150,7 +152,7 @@ impl Helper {
         let program = &self.program;
         match command.status() {
             Ok(status) if status.success() => {
-                tracing::info!(?program, action, "the helper for a lost lock has ended");
+                tracing::info!(?program, action, "the helper for a lost lock has succeeded");
             }
             Ok(status) => {
                 tracing::error!(?program, action, %status, "the helper for a lost lock has failed");
@@ -160,12 +162,6 @@ impl Helper {
             }
         }
     }
-}
-
-/// What remains to be done of a [`FailureAction`], once.
-pub(super) enum Deed {
-    Run(Helper, &'static str),
-    Call(Callback),
 }
 
 impl FailureAction {
@@ -179,41 +175,37 @@ impl FailureAction {
         matches!(self, Self::PowerOff)
     }
 
-    /// What can be told to be wrong before anything is locked. `is_foreign`: the owner is another
-    /// process.
+    /// What can be found wrong before anything is locked. `is_foreign`: the owner is another process.
     pub(super) fn check(&self, is_foreign: bool) -> Result<(), AcquireError> {
+        use FailureMeans as By;
         match self {
-            Self::Pause(Means::Holder) | Self::Restart(Means::Holder) if is_foreign => {
-                Err(AcquireError::NoMeans)
+            Self::Pause(By::ByEmbedder) | Self::Restart(By::ByEmbedder) if is_foreign => {
+                Err(AcquireErrorKind::NoMeans.into())
             }
-            Self::Pause(Means::Helper(helper))
-            | Self::Restart(Means::Helper(helper))
+            Self::Pause(By::ByHelper(helper))
+            | Self::Restart(By::ByHelper(helper))
             | Self::Helper(helper) => helper.check(),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn into_deed(self) -> Option<Deed> {
-        let by = |means, action| match means {
-            Means::Holder => None,
-            Means::Helper(helper) => Some(Deed::Run(helper, action)),
-            Means::Callback(callback) => Some(Deed::Call(callback)),
+    /// What is to be called when the locks are lost, if anything.
+    pub(super) fn callback(&self) -> Option<LossCallback> {
+        let run = |helper: &HelperProgram, action| {
+            let helper = helper.clone();
+            Some(LossCallback::new(move |_| helper.run(action)))
+        };
+        let by = |means: &FailureMeans, action| match means {
+            FailureMeans::ByEmbedder => None,
+            FailureMeans::ByHelper(helper) => run(helper, action),
+            FailureMeans::ByCallback(callback) => Some(callback.clone()),
         };
         match self {
             Self::PowerOff | Self::Ignore => None,
             Self::Pause(means) => by(means, "pause"),
             Self::Restart(means) => by(means, "restart"),
-            Self::Helper(helper) => Some(Deed::Run(helper, "poweroff")),
-            Self::Callback(callback) => Some(Deed::Call(callback)),
-        }
-    }
-}
-
-impl Deed {
-    pub(super) fn do_it(self, reason: &LossReason) {
-        match self {
-            Self::Run(helper, action) => helper.run(action),
-            Self::Call(Callback(callback)) => callback(reason),
+            Self::Helper(helper) => run(helper, "poweroff"),
+            Self::Callback(callback) => Some(callback.clone()),
         }
     }
 }
@@ -224,22 +216,25 @@ mod tests {
 
     #[test]
     fn a_helper_that_cannot_be_run_is_refused_before_anything_is_locked() {
-        let refused = |program: &str| match Helper::new(program).check() {
-            Err(AcquireError::Helper { error, .. }) => error.errno(),
-            other => panic!("{other:?}"),
+        let refused = |program: &str| {
+            let refused = HelperProgram::new(program).check().unwrap_err();
+            match refused.kind() {
+                AcquireErrorKind::Helper { error, .. } => error.errno(),
+                _ => panic!("{refused}"),
+            }
         };
         assert_eq!(refused("true"), libc::EINVAL);
         assert_eq!(refused("/no/such/program"), libc::ENOENT);
         assert_eq!(refused("/etc/passwd"), libc::EACCES);
         assert_eq!(refused("/"), libc::EACCES);
-        assert!(Helper::new("/bin/true").check().is_ok());
+        assert!(HelperProgram::new("/bin/true").check().is_ok());
     }
 
     #[test]
-    fn only_a_holder_in_this_process_can_pause_itself() {
-        let pause = || FailureAction::Pause(Means::Holder);
-        assert!(pause().check(false).is_ok());
-        assert!(matches!(pause().check(true), Err(AcquireError::NoMeans)));
+    fn only_an_embedder_that_owns_the_locks_can_pause_its_guest() {
+        let pause = FailureAction::Pause(FailureMeans::ByEmbedder);
+        assert_eq!(pause.check(false), Ok(()));
+        assert_eq!(pause.check(true), Err(AcquireErrorKind::NoMeans.into()));
     }
 
     #[test]
@@ -249,14 +244,14 @@ mod tests {
         let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\n", seen.display());
         std::fs::write(&program, text).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let helper = || Helper::for_libvirt(&program, "qemu:///system", "the-uuid");
+        let helper = || HelperProgram::for_libvirt(&program, "qemu:///system", "the-uuid");
         for action in [
-            FailureAction::Pause(Means::Helper(helper())),
-            FailureAction::Restart(Means::Helper(helper())),
+            FailureAction::Pause(FailureMeans::ByHelper(helper())),
+            FailureAction::Restart(FailureMeans::ByHelper(helper())),
             FailureAction::Helper(helper()),
         ] {
             action.check(true).unwrap();
-            action.into_deed().unwrap().do_it(&LossReason::NotRenewed);
+            action.callback().unwrap().call(&LossReason::NotRenewed);
         }
         let seen = std::fs::read_to_string(seen).unwrap();
         let call = |action| format!("qemu:///system\nthe-uuid\n{action}\n");

@@ -1,45 +1,22 @@
 //! The right to use what was locked, for as long as the guard lives.
 
-mod core;
+mod state;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use super::error::{AcquireError, ReleaseError, VerifyError};
+use super::error::{AcquireError, AcquireErrorKind, ReleaseError, VerifyError, VerifyErrorKind};
 use super::lease::{Lease, Leaving, Unstarted};
-use crate::format::{LeaseVersion, LockspaceName, ResourceName};
+use super::locked::Locked;
+use super::request::Wishes;
+use crate::format::LeaseVersion;
 use crate::lockspace::{Lockspace, LossReason, OwnerEnd};
 use crate::world::OsError;
 
-use self::core::Core;
-pub use self::core::LockEvent;
-pub(super) use self::core::Wishes;
-
-/// What was locked, as its user named it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Locked {
-    /// A disk, by its path.
-    Disk(PathBuf),
-    /// A lease, by its names.
-    Lease {
-        /// The lockspace.
-        lockspace: LockspaceName,
-        /// The lease in it.
-        name: ResourceName,
-    },
-}
-
-impl fmt::Display for Locked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disk(path) => write!(f, "disk {path:?}"),
-            Self::Lease { lockspace, name } => write!(f, "lease \"{lockspace}\":\"{name}\""),
-        }
-    }
-}
+use self::state::GuardState;
+pub use self::state::LockEvent;
 
 /// One lock of a guard.
 #[derive(Clone, Copy, Debug)]
@@ -73,16 +50,16 @@ pub struct LockInfo<'a> {
 /// [`FailureAction`]: super::FailureAction
 #[must_use = "if unused, the locks are released at once"]
 pub struct LockGuard {
-    core: Arc<Core>,
+    state: Arc<GuardState>,
 }
 
 impl LockGuard {
     pub(super) fn unprotected(locked: Vec<Locked>, wishes: Wishes) -> Result<Self, AcquireError> {
-        let core = Core::unprotected(locked, wishes)?;
-        Ok(Self { core })
+        let state = GuardState::unprotected(locked, wishes)?;
+        Ok(Self { state })
     }
 
-    /// A guard over `leases`, which all lie in `lockspace`. Where none is to be had they are given
+    /// A guard over `leases`, which all lie in `lockspace`. Where none can be made they are given
     /// back as they were taken: no guest has run on them.
     pub(super) fn over(
         lockspace: &Lockspace,
@@ -93,18 +70,15 @@ impl LockGuard {
         if let Some(owner) = &owner {
             lockspace.inner().shared.mind_owner(owner);
         }
-        let core = Core::over(lockspace, leases, wishes)?;
-        let guard = Self { core };
+        let state = GuardState::over(lockspace, leases, wishes)?;
+        let guard = Self { state };
         if let Some(owner) = owner {
-            let holder = Arc::downgrade(&guard.core);
+            let holder = Arc::downgrade(&guard.state);
             let holder: Weak<dyn OwnerEnd> = holder;
             if let Err(error) = lockspace.inner().owners.watch(&owner, holder) {
-                if let Err(error) = guard.give_back(Leaving::Unused) {
-                    tracing::warn!(%error, "a lock was not given back");
-                }
-                return Err(AcquireError::Threads {
-                    error: OsError::from(error),
-                });
+                guard.give_back_quietly(Leaving::Unused);
+                let error = OsError::from(error);
+                return Err(AcquireErrorKind::Threads { error }.into());
             }
         }
         Ok(guard)
@@ -116,13 +90,13 @@ impl LockGuard {
     /// suspended: no thread has to be alive for this to be right. Never blocks, never waits.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.core.is_held()
+        self.state.is_held()
     }
 
     /// Why the locks were lost, as far as it is known already.
     #[must_use]
     pub fn loss(&self) -> Option<LossReason> {
-        self.core.reason()
+        self.state.reason()
     }
 
     /// Reads the leases from the disk and compares them with what this guard holds. Writes nothing.
@@ -136,23 +110,21 @@ impl LockGuard {
     /// only cannot be read, the guard stays as it is.
     pub fn verify(&self) -> Result<(), VerifyError> {
         if let Some(reason) = self.loss() {
-            return Err(VerifyError::Lost { reason });
+            return Err(VerifyErrorKind::Lost(reason).into());
         }
-        for lease in self.core.leases() {
+        for lease in self.leases() {
             if let Err(error) = lease.verify() {
                 if let Some(reason) = error.loss() {
-                    self.core.lose(&reason);
+                    self.state.lose(&reason);
                 }
                 return Err(error);
             }
         }
         if self.is_held() {
-            Ok(())
-        } else {
-            Err(VerifyError::Lost {
-                reason: self.loss().unwrap_or(LossReason::NotRenewed),
-            })
+            return Ok(());
         }
+        let reason = self.loss().unwrap_or(LossReason::NotRenewed);
+        Err(VerifyErrorKind::Lost(reason).into())
     }
 
     /// A descriptor that is readable while there is an event to be taken by
@@ -160,7 +132,7 @@ impl LockGuard {
     /// lost. It is not to be read.
     #[must_use]
     pub fn event_fd(&self) -> BorrowedFd<'_> {
-        self.core.event().as_fd()
+        self.state.event.as_fd()
     }
 
     /// The next of what there is to tell. Never waits.
@@ -168,24 +140,24 @@ impl LockGuard {
     /// Only the last of each kind is kept, so there are never many, taken or not.
     #[must_use]
     pub fn next_event(&self) -> Option<LockEvent> {
-        self.core.next_event()
+        self.state.next_event()
     }
 
     /// Calls `callback` should the locks be lost, as
     /// [`LockRequest::on_lost`](super::LockRequest::on_lost) does; soon, if they are lost already.
     /// Never where they are given back because the owner has ended.
     pub fn on_lost(&self, callback: impl FnOnce(&LossReason) + Send + 'static) {
-        self.core.on_lost(Box::new(callback));
+        self.state.on_lost(Box::new(callback));
     }
 
     /// What is locked.
     pub fn locks(&self) -> impl Iterator<Item = LockInfo<'_>> {
-        let leases = self.core.leases().iter().map(|lease| LockInfo {
-            locked: lease.locked(),
-            lease_path: Some(lease.path()),
+        let leases = self.leases().iter().map(|lease| LockInfo {
+            locked: &lease.target().locked,
+            lease_path: Some(&lease.target().lease.path),
             version: Some(lease.version()),
         });
-        let unprotected = self.core.unprotected_locks().iter().map(|locked| LockInfo {
+        let unprotected = self.state.unprotected.iter().map(|locked| LockInfo {
             locked,
             lease_path: None,
             version: None,
@@ -208,33 +180,40 @@ impl LockGuard {
 
     /// From now on this guard does not say "held" any more, though nothing is given back yet.
     pub(super) fn end(&self) {
-        self.core.end();
+        self.state.end();
     }
 
     pub(super) fn give_back(&self, leaving: Leaving) -> Result<(), ReleaseError> {
-        if self.core.is_copy() {
+        if self.state.is_copy() {
             return Ok(());
         }
-        self.core.give_back(leaving)
+        self.state.give_back(leaving)
+    }
+
+    /// For where there is an error to report already, or nobody to report to.
+    pub(super) fn give_back_quietly(&self, leaving: Leaving) {
+        if let Err(error) = self.give_back(leaving) {
+            tracing::warn!(%error, "a lock was not given back");
+        }
     }
 
     pub(super) fn leases(&self) -> &[Lease] {
-        self.core.leases()
+        &self.state.leases
     }
 
     /// `None` where nothing protects the locks.
     pub(super) fn lockspace(&self) -> Option<&Lockspace> {
-        self.core.lockspace()
+        self.state.lockspace.as_ref()
     }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        if self.core.is_copy() {
+        if self.state.is_copy() {
             // What it is made of would give back what the parent holds.
-            std::mem::forget(Arc::clone(&self.core));
-        } else if let Err(error) = self.give_back(Leaving::Used) {
-            tracing::warn!(%error, "a lock was not given back when its guard was dropped");
+            std::mem::forget(Arc::clone(&self.state));
+        } else {
+            self.give_back_quietly(Leaving::Used);
         }
     }
 }
@@ -251,27 +230,16 @@ impl fmt::Debug for LockGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::format::HostId;
-    use crate::libvirt::LeaseDirectory;
-    use crate::lockspace::Watchdog;
-    use crate::manager::{LockRequest, Owner};
+    use crate::manager::request::{LockRequest, Owner};
+    use crate::manager::testing::joined;
 
     /// By the clock of whoever asks: no thread of ours has to have told it.
     #[test]
     fn is_lost_in_the_instant_in_which_its_lockspace_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let n = Duration::from_secs(1);
-        let path = LeaseDirectory::new(dir.path()).create_lockspace(n).unwrap();
-        let lockspace = Lockspace::options(Watchdog::None)
-            .io_timeout(n)
-            .runtime_dir(dir.path().join("run"))
-            .join(path, HostId::FIRST)
-            .unwrap();
-        let mut request = LockRequest::new(Owner::this_process("guest-1"));
-        let wishes = request.take_wishes().unwrap();
+        let (_dir, _, lockspace) = joined();
+        let request = LockRequest::new(Owner::this_process("guest-1"));
+        let wishes = request.wishes().unwrap();
         let guard = LockGuard::over(&lockspace, Unstarted::default(), wishes).unwrap();
         assert!(guard.is_held());
         lockspace.membership().expiry().lose();

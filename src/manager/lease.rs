@@ -1,43 +1,29 @@
-//! One lease of a request: opened, acquired, released.
+//! One lease of a request: opened, acquired, given back.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::error::{AcquireError, LeaseFault, ReleaseError, VerifyError};
-use super::guard::Locked;
-use crate::format::{HolderNote, LeaseVersion, LockspaceName, OfferId, ResourceName};
+use super::error::{
+    AcquireError, AcquireErrorKind, LeaseFault, ReleaseError, ReleaseErrorKind, VerifyError,
+    VerifyErrorKind,
+};
+use super::locked::Locked;
+use super::place::expect_named;
+use super::target::Target;
+use crate::format::{HolderNote, LeaseVersion, OfferId};
 use crate::host::{NotReserved, OnLoss};
-use crate::libvirt::{LeaseNames, Second};
+use crate::libvirt::Second;
 use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
-use crate::paxos_lease;
-use crate::paxos_lease::{
-    Debt, HeldLease, Holding, LeaseArea, LeaseShape, acquire, has_ended_elsewhere, release,
-    release_with_note, verify,
-};
+use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release, verify};
 use crate::runtime::clock;
-use crate::runtime::disk::{
-    Access, Disk, Identity, Links, NamedFile, OpenErrorKind, OpenOptions, StorageWorld,
-};
+use crate::runtime::disk::{Access, Disk, Identity, NamedFile, OpenErrorKind, StorageWorld};
 use crate::runtime::executor::block_on;
 use crate::world::Timestamp;
 
-/// A lease that was acquired longer ago than this is looked at once more before it is given out.
+/// A lease that was acquired longer ago than this is read once more before it is given out.
 const CHECKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// Where a lease lies, and what it stands for.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) locked: Locked,
-    pub(super) path: PathBuf,
-    pub(super) offset: u64,
-    pub(super) lockspace: LockspaceName,
-    pub(super) name: ResourceName,
-    /// Both names of the file, where it is one of a lease directory.
-    pub(super) names: Option<LeaseNames>,
-}
 
 /// A lease that this process holds.
 #[derive(Debug)]
@@ -46,7 +32,7 @@ pub(super) struct Lease {
     target: Target,
     area: LeaseArea<Disk>,
     held: HeldLease,
-    /// What other hosts are told of who holds it.
+    /// Who holds it, for people on other hosts.
     note: Option<HolderNote>,
     acquired_at: Timestamp,
     /// `None` once the lease was given up.
@@ -69,117 +55,85 @@ pub(super) enum Leaving {
     HandedOver(OfferId),
 }
 
-impl Target {
-    /// Links are followed where devices have their names. What lies in a lease directory is a file
-    /// of ours, wherever the directory is: `/dev/shm` is writable to all.
-    pub(super) fn links(&self) -> Links {
-        match self.locked {
-            Locked::Lease { .. } if self.path.starts_with("/dev") => Links::Follow,
-            Locked::Lease { .. } | Locked::Disk(_) => Links::Refuse,
-        }
-    }
+/// One try to acquire a lease: as a host of which lockspace, where, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) lockspace: &'a Lockspace,
+    pub(super) target: &'a Target,
+    pub(super) holding: &'a Holding,
+}
 
-    /// Whether its file is one of a lease directory, by either name.
-    const fn is_in_directory(&self) -> bool {
-        self.names.is_some() || matches!(self.locked, Locked::Disk(_))
+/// The right to the lease `target` on `disk` in this process.
+fn reserve(
+    target: &Target,
+    lockspace: &Lockspace,
+    disk: &Disk,
+) -> Result<Reservation, NotReserved> {
+    let leases = &lockspace.inner().shared.leases;
+    let key = LeaseKey {
+        disk: disk.info().identity(),
+        offset: target.lease.offset,
+    };
+    let reserved = leases.reserve(key, target.lease.name);
+    if !matches!(reserved, Err(NotReserved::CleanupPending)) {
+        return reserved;
     }
+    leases.inspect_pending(&StorageWorld, &target.lease.name, Disk::is_gone, |disk| {
+        let path = disk.info().path().to_owned();
+        NamedFile::new(path, target.links(), disk.clone()).is_elsewhere()
+    });
+    leases.reserve(key, target.lease.name)
+}
 
-    pub(super) fn fault(&self, fault: LeaseFault) -> AcquireError {
-        AcquireError::Lease {
-            locked: self.locked.clone(),
-            path: self.path.clone(),
-            fault,
-        }
-    }
-
-    /// Whether this file names an owner that has ended its ownership in `lease`. Where that cannot be told it
-    /// has not.
-    pub(super) fn is_outlived_by(&self, lease: &Self, lockspace: &Lockspace) -> bool {
-        let area = |target: &Self| {
-            let opened = OpenOptions::new(Access::ReadOnly).links(target.links());
-            let opened = opened.open(&target.path).ok()?;
-            Some(LeaseArea {
-                disk: Disk::new(opened, lockspace.inner().lease_pool()),
-                offset: target.offset,
-                lockspace: target.lockspace,
-                resource: target.name,
-                expected_shape: expected_shape(lockspace),
-            })
-        };
-        let (Some(copy), Some(lease)) = (area(self), area(lease)) else {
-            return false;
-        };
-        let membership = lockspace.membership();
-        let ended = has_ended_elsewhere(&StorageWorld, membership, &copy, &lease);
-        block_on(ended).unwrap_or(false)
-    }
-
-    /// Tries once to acquire it. What an attempt that failed leaves on the disk is cleaned up, by the
-    /// lockspace later where that fails now.
-    pub(super) fn try_acquire(
-        &self,
-        lockspace: &Lockspace,
-        holding: &Holding,
-    ) -> Result<Lease, AcquireError> {
-        let opened = OpenOptions::new(Access::ReadWrite)
-            .links(self.links())
-            .open(&self.path)
-            .map_err(|error| match error.kind() {
+impl Attempt<'_> {
+    /// Tries once. What an attempt that failed leaves on the disk is cleaned up, by the lockspace later where
+    /// that fails now.
+    pub(super) fn acquire(self) -> Result<Lease, AcquireError> {
+        let Self {
+            lockspace,
+            target,
+            holding,
+        } = self;
+        let opened = target.open(Access::ReadWrite).map_err(|error| {
+            // One of a lease directory, by either name.
+            let is_ours = target.names.is_some() || matches!(target.locked, Locked::Disk(_));
+            target.error(match error.kind() {
                 // It was there a moment ago, and is made anew if it may be.
-                OpenErrorKind::NotFound if self.is_in_directory() && holding.expected.is_none() => {
-                    self.fault(LeaseFault::Replaced)
+                OpenErrorKind::NotFound if is_ours && holding.expected.is_none() => {
+                    LeaseFault::Replaced
                 }
-                _ => self.fault(LeaseFault::Open(error)),
-            })?;
-        if !opened.info().may_begin_at(self.offset) {
-            return Err(self.fault(LeaseFault::Misaligned {
-                offset: self.offset,
+                _ => LeaseFault::Open(error),
+            })
+        })?;
+        if !opened.info().may_begin_at(target.lease.offset) {
+            return Err(target.error(LeaseFault::Misaligned {
+                offset: target.lease.offset,
                 needed: opened.info().io_alignment(),
             }));
         }
-        let inner = lockspace.inner();
-        let disk = Disk::new(opened, inner.lease_pool());
-        let key = LeaseKey {
-            disk: disk.info().identity(),
-            offset: self.offset,
-        };
-        let leases = &inner.shared.leases;
-        let reservation = leases.reserve(key, self.name).or_else(|refused| {
-            if refused != NotReserved::CleanupPending {
-                return Err(refused);
-            }
-            leases.inspect_pending(&StorageWorld, &self.name, Disk::is_gone, |disk| {
-                let path = disk.info().path().to_owned();
-                NamedFile::new(path, self.links(), disk.clone()).is_elsewhere()
-            });
-            leases.reserve(key, self.name)
-        });
-        let reservation = reservation
-            .map_err(|error| AcquireError::of_reservation(error, self.locked.clone()))?;
-        let area = LeaseArea {
-            disk,
-            offset: self.offset,
-            lockspace: self.lockspace,
-            resource: self.name,
-            expected_shape: expected_shape(lockspace),
-        };
-        match block_on(acquire(
+        let disk = Disk::new(opened, lockspace.inner().lease_pool());
+        let reservation = reserve(target, lockspace, &disk)
+            .map_err(|refused| target.error(AcquireErrorKind::of_reservation(refused)))?;
+        let area = target.area(disk, lockspace);
+        let acquired = block_on(acquire(
             &StorageWorld,
             lockspace.membership(),
             &area,
             holding,
-        )) {
+        ));
+        match acquired {
             Ok(held) => {
-                let lease = Lease {
+                let mut lease = Lease {
                     lockspace: lockspace.clone(),
-                    target: self.clone(),
+                    target: target.clone(),
                     area,
                     held,
                     note: holding.note.clone(),
                     acquired_at: clock::now(),
                     reservation: Mutex::new(Some(reservation)),
                 };
-                lease.check_name()
+                let named = lease.check_names();
+                lease.unless_refused(named)
             }
             Err(failure) => {
                 match (failure.debt, failure.settled) {
@@ -187,34 +141,17 @@ impl Target {
                     (None, Some(settled)) => reservation.observe(area, settled),
                     (None, None) => {}
                 }
-                let loss = lockspace.loss();
-                Err(AcquireError::of_algorithm(
-                    failure.error,
-                    &self.locked,
-                    &self.path,
-                    loss,
-                ))
+                let kind = AcquireErrorKind::of_algorithm(failure.error, lockspace);
+                Err(target.error(kind))
             }
         }
     }
 }
 
-fn expected_shape(lockspace: &Lockspace) -> LeaseShape {
-    LeaseShape::of_lockspace(lockspace.membership().area().geometry)
-}
-
 impl Lease {
-    pub(super) const fn locked(&self) -> &Locked {
-        &self.target.locked
-    }
-
     /// The file or device that is locked.
     pub(super) fn identity(&self) -> Identity {
         self.area.disk.info().identity()
-    }
-
-    pub(super) const fn path(&self) -> &PathBuf {
-        &self.target.path
     }
 
     /// The file with the lease, to be watched.
@@ -223,9 +160,9 @@ impl Lease {
         // As far as it went when it was opened: a lease may be smaller than those of its lockspace.
         let len = self.area.expected_shape.geometry.area_size();
         let len = u64::try_from(len).unwrap_or(u64::MAX);
-        let end = self.target.offset.saturating_add(len);
+        let end = self.target.lease.offset.saturating_add(len);
         let end = end.min(disk.info().len());
-        let named = NamedFile::new(self.target.path.clone(), self.target.links(), disk);
+        let named = NamedFile::new(self.target.lease.path.clone(), self.target.links(), disk);
         WatchedFile::new(named.used_up_to(end), self.target.names.clone())
     }
 
@@ -239,57 +176,54 @@ impl Lease {
 
     /// Whether `target` is this very lease, by whatever name or path.
     pub(super) fn is_at(&self, target: &Target) -> bool {
-        let named = Identity::of_path(&target.path, target.links());
-        self.target.name == target.name
-            || self.target.offset == target.offset
-                && named.is_ok_and(|named| named == self.area.disk.info().identity())
+        let named = Identity::of_path(&target.lease.path, target.links());
+        self.target.lease.name == target.lease.name
+            || self.target.lease.offset == target.lease.offset
+                && named.is_ok_and(|named| named == self.identity())
     }
 
-    /// The paths must still name the file that was locked and the lockspace it was locked in:
-    /// whoever comes next opens what the paths name. So must the second name, which is made where it
-    /// is missing.
-    fn check_name(mut self) -> Result<Self, AcquireError> {
-        match self.misnamed() {
-            None => Ok(self),
-            Some(error) => {
+    /// Gives the lease back, as one that no guest ran on, where `checked` refuses it.
+    pub(super) fn unless_refused(
+        self,
+        checked: Result<(), AcquireError>,
+    ) -> Result<Self, AcquireError> {
+        match checked {
+            Ok(()) => Ok(self),
+            Err(error) => {
                 self.release_quietly(Leaving::Unused);
                 Err(error)
             }
         }
     }
 
-    fn misnamed(&mut self) -> Option<AcquireError> {
-        if !self.lockspace.inner().is_still_named() {
-            return Some(AcquireError::LockspaceReplaced {
-                path: self.lockspace.path().to_owned(),
-            });
-        }
-        let locked = self.area.disk.info().identity();
-        if let Some(names) = &self.target.names {
+    /// The paths must still name the file that was locked and the lockspace it was locked in:
+    /// whoever comes next opens what the paths name. So must the second name, which is made where it
+    /// is missing.
+    fn check_names(&mut self) -> Result<(), AcquireError> {
+        expect_named(&self.lockspace)?;
+        let (locked, target) = (self.identity(), &mut self.target);
+        if let Some(names) = &target.names {
             match names.keep_second(locked) {
                 Ok(Second::Same) => {}
                 // Nobody makes a lease file there either, and there is nothing to be mended.
-                Ok(Second::Unsupported) => self.target.names = None,
+                Ok(Second::Unsupported) => target.names = None,
                 Ok(Second::Other) => {
-                    return Some(self.target.fault(LeaseFault::SecondLink { first: locked }));
+                    return Err(target.error(LeaseFault::SecondLink { first: locked }));
                 }
-                Err(error) => {
-                    let locked = self.target.locked.clone();
-                    return Some(AcquireError::Create { locked, error });
-                }
+                Err(error) => return Err(target.error(error)),
             }
         }
-        match Identity::of_path(&self.target.path, self.target.links()) {
-            Ok(named) if named == locked => None,
-            Ok(_) => Some(self.target.fault(LeaseFault::Replaced)),
+        match Identity::of_path(&target.lease.path, target.links()) {
+            Ok(named) if named == locked => Ok(()),
+            Ok(_) => Err(target.error(LeaseFault::Replaced)),
             Err(error) if error.kind() == OpenErrorKind::NotFound => {
-                Some(self.target.fault(LeaseFault::Replaced))
+                Err(target.error(LeaseFault::Replaced))
             }
-            Err(error) => Some(self.target.fault(LeaseFault::Open(error))),
+            Err(error) => Err(target.error(LeaseFault::Open(error))),
         }
     }
 
-    /// Looks on the disk whether the lease is still held.
+    /// Reads on the disk whether the lease is still held.
     pub(super) fn verify(&self) -> Result<(), VerifyError> {
         let found = block_on(verify(
             &StorageWorld,
@@ -298,15 +232,12 @@ impl Lease {
             &self.held,
         ));
         // What a file holds that was removed is nothing to other hosts, whether or not it can be read.
-        if self.file().is_lost() {
-            return Err(VerifyError::Replaced {
-                locked: self.target.locked.clone(),
-                path: self.target.path.clone(),
-            });
-        }
-        found.map_err(|error| {
-            VerifyError::of_algorithm(error, &self.target.locked, &self.target.path)
-        })
+        let found = if self.file().is_lost() {
+            Err(VerifyErrorKind::NotHeld(LeaseFault::Replaced))
+        } else {
+            found.map_err(VerifyErrorKind::of_algorithm)
+        };
+        found.map_err(|kind| self.target.about(kind))
     }
 
     /// From now on the lease is read again in the background, until it is given back.
@@ -324,13 +255,11 @@ impl Lease {
         if clock::now().since(self.acquired_at) < CHECKED_AGAIN_AFTER {
             return Ok(());
         }
-        self.verify().map_err(|error| {
-            self.target.fault(match error {
-                VerifyError::Lease { fault, .. } | VerifyError::NotThere { fault, .. } => fault,
-                VerifyError::NotOurs { version, owner, .. } => LeaseFault::Taken { version, owner },
-                VerifyError::Replaced { .. } | VerifyError::Lost { .. } => LeaseFault::Replaced,
-            })
-        })
+        let refuse = |error: VerifyError| {
+            let fault = error.fault().cloned();
+            self.target.error(fault.unwrap_or(LeaseFault::Replaced))
+        };
+        self.verify().map_err(refuse)
     }
 
     /// Gives the lease back. A second call has nothing left to do.
@@ -344,33 +273,27 @@ impl Lease {
             Leaving::Unused => self.held.unused_note(note),
             Leaving::HandedOver(offer) => Some(self.held.handed_over_note(note, offer)),
         });
-        let (membership, area, held) = (self.lockspace.membership(), &self.area, &self.held);
-        let released = match leaving {
-            Leaving::Used => block_on(release(&StorageWorld, membership, area, held)),
-            Leaving::Unused | Leaving::HandedOver(_) => {
-                let note = note.as_ref();
-                block_on(release_with_note(
-                    &StorageWorld,
-                    membership,
-                    area,
-                    held,
-                    note,
-                ))
-            }
-        };
-        if let Err(paxos_lease::GiveBackError::Lease(_)) = released {
-            let debt = Debt::of_release(&self.held).with_note(note);
-            reservation.clean_up(self.area.clone(), debt);
-        }
+        let released = block_on(release(
+            &StorageWorld,
+            self.lockspace.membership(),
+            &self.area,
+            &self.held,
+            note.as_ref(),
+        ));
         released.map_err(|error| {
-            ReleaseError::of_algorithm(error, &self.target.locked, &self.target.path)
+            let kind = ReleaseErrorKind::of_algorithm(error);
+            if let ReleaseErrorKind::Lease(_) = kind {
+                let debt = Debt::of_release(&self.held).with_note(note);
+                reservation.clean_up(self.area.clone(), debt);
+            }
+            self.target.about(kind)
         })
     }
 
     /// For where there is an error to report already, or nobody to report to.
     pub(super) fn release_quietly(&self, leaving: Leaving) {
         if let Err(error) = self.release(leaving) {
-            tracing::warn!(resource = %self.target.name, %error, "a lease was not given back");
+            tracing::warn!(resource = %self.target.lease.name, %error, "a lease was not given back");
         }
     }
 }
@@ -380,8 +303,7 @@ impl Unstarted {
         self.0.push(lease);
     }
 
-    /// Whether all are still there and held: the first were not looked after while the last was waited
-    /// for.
+    /// Whether all are still there and held: the first were not read while the last was waited for.
     pub(super) fn check_again(&self) -> Result<(), AcquireError> {
         self.0.iter().try_for_each(Lease::check_again)
     }
@@ -415,81 +337,40 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::format::HostId;
-    use crate::libvirt::{LeaseDirectory, lease_name, lockspace_name};
-    use crate::lockspace::Watchdog;
-    use crate::paxos_lease::Patience;
-    use crate::world::CancelToken;
+    use crate::libvirt::{lease_name, lockspace_name};
+    use crate::manager::request::LeaseSpec;
+    use crate::manager::testing::{at_once, joined};
 
     /// Somebody removes the lease, or puts another in its place, while it is acquired: whoever comes next
     /// opens what the path names.
     #[test]
     fn a_lease_whose_path_does_not_name_it_any_more_is_not_given_out() {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let directory = LeaseDirectory::new(dir.path());
-        let n = Duration::from_secs(1);
-        let path = directory.create_lockspace(n).unwrap();
-        let options = Lockspace::options(Watchdog::None).io_timeout(n);
-        let options = options.runtime_dir(dir.path().join("run"));
-        let lockspace = options.join(path, HostId::FIRST).unwrap();
+        let (dir, directory, lockspace) = joined();
         let name = lease_name("/a".as_ref());
         let geometry = lockspace.membership().area().geometry;
         directory.create_lease(&name, geometry).unwrap();
-        let target = Target {
-            locked: Locked::Lease {
-                lockspace: lockspace_name(),
-                name,
-            },
-            path: dir.path().join(name.to_string()),
-            offset: 0,
-            lockspace: lockspace_name(),
-            name,
-            names: None,
+        let path = dir.path().join(name.to_string());
+        let target = Target::of_spec(&LeaseSpec::new(lockspace_name(), name, path, 0));
+        let path = &target.lease.path;
+        let attempt = Attempt {
+            lockspace: &lockspace,
+            target: &target,
+            holding: &at_once(),
         };
-        let holding = Holding {
-            patience: Patience::Refuse,
-            note: None,
-            expected: None,
-            cancel: CancelToken::new(),
-        };
+        let acquire = || attempt.acquire().unwrap();
         let aside = dir.path().join("aside");
         for is_replaced in [false, true] {
-            let lease = target.try_acquire(&lockspace, &holding).unwrap();
-            fs::rename(&target.path, &aside).unwrap();
+            let mut lease = acquire();
+            fs::rename(path, &aside).unwrap();
             if is_replaced {
-                fs::copy(&aside, &target.path).unwrap();
+                fs::copy(&aside, path).unwrap();
             }
-            let refused = lease.check_name().unwrap_err();
-            assert_eq!(refused, target.fault(LeaseFault::Replaced));
-            fs::rename(&aside, &target.path).unwrap();
+            let named = lease.check_names();
+            let refused = lease.unless_refused(named).unwrap_err();
+            assert_eq!(refused, target.error(LeaseFault::Replaced));
+            fs::rename(&aside, path).unwrap();
         }
         // Each time it was given back.
-        drop(target.try_acquire(&lockspace, &holding).unwrap());
-    }
-
-    #[test]
-    fn links_are_followed_to_devices_only() {
-        let name = lease_name("/a".as_ref());
-        let target = |locked: Locked, path: &str| Target {
-            locked,
-            path: path.into(),
-            offset: 0,
-            lockspace: lockspace_name(),
-            name,
-            names: None,
-        };
-        let lease = || Locked::Lease {
-            lockspace: lockspace_name(),
-            name,
-        };
-        let disk = || Locked::Disk("/a".into());
-        for (target, links) in [
-            (target(lease(), "/dev/disk/by-id/x"), Links::Follow),
-            (target(lease(), "/leases/x"), Links::Refuse),
-            (target(disk(), "/dev/shm/leases/x"), Links::Refuse),
-            (target(disk(), "/leases/x"), Links::Refuse),
-        ] {
-            assert_eq!(target.links(), links, "{target:?}");
-        }
+        drop(acquire());
     }
 }

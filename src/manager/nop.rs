@@ -1,11 +1,13 @@
 //! The manager that locks nothing.
 
-use super::LockManager;
 use super::error::AcquireError;
-use super::guard::{LockGuard, Locked};
-use super::handover::{Accepted, HandoverToken};
-use super::request::LockRequest;
-use super::state::LockState;
+use super::guard::LockGuard;
+use super::handover::accepted::Accepted;
+use super::handover::token::HandoverToken;
+use super::lock_manager::LockManager;
+use super::locked::Locked;
+use super::request::{LeaseSpec, LockRequest};
+use super::suspended::SuspendedLocks;
 
 /// Gives every guard at once, and protects nothing: for hosts that share no storage, and for tests.
 ///
@@ -28,21 +30,22 @@ impl LockManager for NopManager {
         "nop"
     }
 
-    fn acquire(&self, mut request: LockRequest) -> Result<LockGuard, AcquireError> {
+    fn acquire(&self, request: LockRequest) -> Result<LockGuard, AcquireError> {
         request.check()?;
-        let wishes = request.take_wishes()?;
+        let wishes = request.wishes()?;
         let disks = request
             .disks
             .into_iter()
             .map(|(path, _)| Locked::Disk(path));
-        let leases = request.leases.into_iter().map(|lease| Locked::Lease {
-            lockspace: lease.lockspace,
-            name: lease.name,
-        });
+        let leases = request.leases.iter().map(LeaseSpec::locked);
         LockGuard::unprotected(disks.chain(leases).collect(), wishes)
     }
 
-    fn resume(&self, state: &LockState, request: LockRequest) -> Result<LockGuard, AcquireError> {
+    fn resume(
+        &self,
+        state: &SuspendedLocks,
+        request: LockRequest,
+    ) -> Result<LockGuard, AcquireError> {
         self.acquire(state.fill(request))
     }
 

@@ -1,4 +1,5 @@
-//! Whether a lease directory is the one of the lockspace that was joined.
+//! Whether the lockspace is where and what it was when it was joined, and whether a lease directory is that of
+//! the lockspace.
 //!
 //! Hosts of another lockspace would take the same leases for free. A directory that was the right one
 //! may be unmounted, mounted over or mounted anew at any time, so this is asked for each lease.
@@ -15,13 +16,32 @@ use crate::runtime::disk::{
 use crate::runtime::executor::block_on;
 use crate::world::{ReadError, SectorBuf, World};
 
-use super::error::DirectoryError;
+use super::error::{AcquireError, AcquireErrorKind, DirectoryError};
 
 /// How often this host's sector is compared: a renewal may come in between.
 const COMPARISONS: u32 = 3;
 
-/// Whether the lockspace in `directory` is `lockspace`. From now on the second links there are looked
-/// after.
+/// Whether `lockspace` is still held.
+pub(super) fn expect_held(lockspace: &Lockspace) -> Result<(), AcquireError> {
+    if lockspace.is_held() {
+        Ok(())
+    } else {
+        Err(AcquireErrorKind::lockspace_lost(lockspace).into())
+    }
+}
+
+/// Whether the path by which `lockspace` was joined still names it.
+pub(super) fn expect_named(lockspace: &Lockspace) -> Result<(), AcquireError> {
+    if lockspace.inner().is_still_named() {
+        Ok(())
+    } else {
+        let path = lockspace.path().to_owned();
+        Err(AcquireErrorKind::LockspaceReplaced { path }.into())
+    }
+}
+
+/// Whether the lockspace in `directory` is `lockspace`. From now on the second links there are settled in the
+/// background.
 pub(super) fn check(
     lockspace: &Lockspace,
     directory: &LeaseDirectory,
@@ -46,13 +66,13 @@ pub(super) fn check(
             offset: area.offset,
         });
     }
-    look_after(lockspace, directory, path, found);
+    register(lockspace, directory, path, found);
     Ok(())
 }
 
 /// Has the second links settled in the background, where there are any: a process may be forbidden to make
 /// directories later on, and not every file system has them.
-fn look_after(lockspace: &Lockspace, directory: &LeaseDirectory, path: PathBuf, found: Identity) {
+fn register(lockspace: &Lockspace, directory: &LeaseDirectory, path: PathBuf, found: Identity) {
     let directories = &lockspace.inner().shared.directories;
     let is_known = |known: &(SecondLinks, Identity)| known.1 == found;
     if directories.lock().get(&path).is_some_and(is_known) {
@@ -86,10 +106,10 @@ fn is_mounted_twice(
         disk: Disk::new(opened, lockspace.inner().lease_pool()),
         ..joined.clone()
     };
+    let io = membership.timing().io();
     let read = |area: &LockspaceArea<Disk>, offset| {
         let into = SectorBuf::zeroed(area.geometry.sector_size());
-        let read = StorageWorld.read(&area.disk, offset, into, membership.timing().io());
-        match block_on(read) {
+        match block_on(StorageWorld.read(&area.disk, offset, into, io)) {
             Ok(sector) => Ok(Some(sector)),
             Err(ReadError::EndOfFile { .. }) => Ok(None),
             Err(error) => Err(DirectoryError::Unreadable {

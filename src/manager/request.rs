@@ -1,14 +1,13 @@
 //! What is to be locked, for whom, and how long that may take.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::AcquireError;
-use super::failure::FailureAction;
-use super::guard::Wishes;
+use super::error::{AcquireError, AcquireErrorKind};
+use super::failure::{FailureAction, LossCallback};
+use super::locked::Locked;
 use super::spelling::{check_absolute, check_disk_path};
 use crate::fence::OwnerProcess;
 use crate::format::{LockspaceName, ResourceName};
@@ -112,9 +111,16 @@ impl LeaseSpec {
             offset,
         }
     }
+
+    pub(super) const fn locked(&self) -> Locked {
+        Locked::Lease {
+            lockspace: self.lockspace,
+            name: self.name,
+        }
+    }
 }
 
-/// How long to wait for what another has locked.
+/// How long to wait for what another guard or host has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitLimit {
@@ -122,26 +128,24 @@ pub enum WaitLimit {
     Try,
     /// For this long. Reaches from the call on over all that is locked by it.
     For(Duration),
-    /// Until it is to be had.
+    /// Until it is available.
     Forever,
 }
-
-pub(super) type OnLost = Box<dyn FnOnce(&LossReason) + Send>;
-pub(super) type OnOwnerEnd = Box<dyn FnOnce() + Send>;
 
 /// What is to be locked: any number of disks and leases, all of them or none.
 ///
 /// They are taken in one order that is the same on all hosts of a lease directory, so requests that
-/// wait for each other's disks cannot wait for ever.
+/// wait for each other's disks cannot wait for ever. A clone asks for the same once more.
+#[derive(Clone, Debug)]
 #[must_use = "a request does nothing before a manager is asked to acquire it"]
 pub struct LockRequest {
     pub(super) owner: Owner,
     pub(super) disks: Vec<(PathBuf, Access)>,
     pub(super) leases: Vec<LeaseSpec>,
     pub(super) wait: WaitLimit,
-    pub(super) on_lost: Vec<OnLost>,
+    pub(super) on_lost: Vec<LossCallback>,
     pub(super) action: FailureAction,
-    pub(super) on_owner_end: Vec<OnOwnerEnd>,
+    pub(super) on_owner_end: Vec<LossCallback>,
     pub(super) cancel: CancelToken,
 }
 
@@ -182,7 +186,7 @@ impl LockRequest {
     }
 
     /// Ends the wait for what others hold when the token is cancelled: with
-    /// [`AcquireError::Cancelled`] within a second or an I/O, and with
+    /// [`AcquireErrorKind::Cancelled`] within a second or an I/O, and with
     /// nothing locked.
     pub fn cancel_by(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
@@ -198,26 +202,27 @@ impl LockRequest {
     /// Calls `callback` when the [owner](Owner::process), another process, has ended, before its
     /// locks are given back: to end what it has left behind that could still write. It may take its
     /// time, and the locks are kept meanwhile, also by a release of the guard, which waits for it; so
-    /// it must not release or drop that itself. A panic of it ends there.
-    pub fn on_owner_end(mut self, callback: impl FnOnce() + Send + 'static) -> Self {
-        self.on_owner_end.push(Box::new(callback));
+    /// it must not release or drop that itself. A panic of it stops there.
+    pub fn on_owner_end(mut self, callback: impl Fn() + Send + Sync + 'static) -> Self {
+        let callback = LossCallback::new(move |_| callback());
+        self.on_owner_end.push(callback);
         self
     }
 
     /// Calls `callback` should the locks be lost: once, on a thread of its own, before what
-    /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it ends there. It is
+    /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it stops there. It is
     /// not called after a release, but may still be running when one returns. Nor is it, or anything
     /// done, for what happens after the [owner](Owner::process) has ended, by which its locks are given
     /// back; a loss that came first is told and acted upon though the owner has ended since.
-    pub fn on_lost(mut self, callback: impl FnOnce(&LossReason) + Send + 'static) -> Self {
-        self.on_lost.push(Box::new(callback));
+    pub fn on_lost(mut self, callback: impl Fn(&LossReason) + Send + Sync + 'static) -> Self {
+        self.on_lost.push(LossCallback::new(callback));
         self
     }
 
-    /// What can be said of a request without looking at any disk. The same for all managers.
+    /// What can be found wrong with a request before any disk is inspected. The same for all managers.
     pub(super) fn check(&self) -> Result<(), AcquireError> {
         if self.disks.is_empty() && self.leases.is_empty() {
-            return Err(AcquireError::NothingToLock);
+            return Err(AcquireErrorKind::NothingToLock.into());
         }
         for (path, _) in &self.disks {
             check_disk_path(path)?;
@@ -230,39 +235,41 @@ impl LockRequest {
         let mut named = BTreeSet::new();
         for (path, offset) in disks.chain(leases) {
             if !named.insert((offset, path)) {
-                return Err(AcquireError::NamedTwice { path: path.clone() });
+                let path = path.clone();
+                return Err(AcquireErrorKind::NamedTwice { path }.into());
             }
         }
         self.action.check(self.owner.is_foreign)
     }
 
-    /// Takes out all that the guard is to care for. The owner must be alive.
-    pub(super) fn take_wishes(&mut self) -> Result<Wishes, AcquireError> {
+    /// All that the guard is to care for. The owner must be alive.
+    pub(super) fn wishes(&self) -> Result<Wishes, AcquireError> {
         let pid = self.owner.pid;
-        let open = || OwnerProcess::open(pid).map(Arc::new);
-        let owner = self.owner.is_foreign.then(open).transpose();
-        let owner = owner.map_err(|error| AcquireError::OwnerGone { pid, error })?;
-        if let Some(owner) = owner.as_ref().filter(|_| self.action.is_fenced()) {
-            let reach = owner.check_reach();
-            reach.map_err(|error| AcquireError::OwnerOutOfReach { pid, error })?;
-        }
+        let owner = if self.owner.is_foreign {
+            let owner = OwnerProcess::open(pid);
+            let owner = owner.map_err(|error| AcquireErrorKind::OwnerGone { pid, error })?;
+            if self.action.is_fenced() {
+                let reach = owner.check_reach();
+                reach.map_err(|error| AcquireErrorKind::OwnerOutOfReach { pid, error })?;
+            }
+            Some(Arc::new(owner))
+        } else {
+            None
+        };
         Ok(Wishes {
-            on_lost: std::mem::take(&mut self.on_lost),
-            action: std::mem::take(&mut self.action),
-            on_owner_end: std::mem::take(&mut self.on_owner_end),
+            on_lost: self.on_lost.clone(),
+            action: self.action.clone(),
+            on_owner_end: self.on_owner_end.clone(),
             owner,
         })
     }
 }
 
-impl fmt::Debug for LockRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockRequest")
-            .field("owner", &self.owner)
-            .field("disks", &self.disks)
-            .field("leases", &self.leases)
-            .field("wait", &self.wait)
-            .field("on_lock_failure", &self.action)
-            .finish_non_exhaustive()
-    }
+/// What is to be done for a guard beside locking.
+pub(super) struct Wishes {
+    pub(super) on_lost: Vec<LossCallback>,
+    pub(super) action: FailureAction,
+    pub(super) on_owner_end: Vec<LossCallback>,
+    /// `None`: this process.
+    pub(super) owner: Option<Arc<OwnerProcess>>,
 }

@@ -5,21 +5,22 @@
 //! certainly another spelling is refused; what may be one is warned of.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock};
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::error::AcquireError;
+use super::error::{AcquireError, AcquireErrorKind};
 use crate::runtime::clock;
 
-/// How long an acquire waits for the looks at the paths of its disks, whose storage may hang.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
+/// How long an acquire waits for the inspection of the paths of its disks, whose storage may hang.
+const INSPECTION_LIMIT: Duration = Duration::from_secs(1);
 
-/// So many looks may hang. No more are begun then.
-const HANGING_LOOKS_MAX: usize = 16;
+/// So many inspections may hang. No more are started then.
+const HANGING_MAX: usize = 16;
 
-static LOOKS: AtomicUsize = AtomicUsize::new(0);
+/// Each inspection that runs has a clone.
+static RUNNING: LazyLock<Arc<()>> = LazyLock::new(Arc::default);
 
 /// Names that the kernel gives to devices in the order in which it finds them.
 const NAMES_BY_ORDER: [&str; 9] = [
@@ -29,28 +30,25 @@ const NAMES_BY_ORDER: [&str; 9] = [
 /// Whether `path` says by itself, wherever it is asked, which file it means.
 pub(super) fn check_absolute(path: &Path) -> Result<(), AcquireError> {
     if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
-        Ok(())
-    } else {
-        Err(AcquireError::PathNotAbsolute {
-            path: path.to_owned(),
-        })
+        return Ok(());
     }
+    let path = path.to_owned();
+    Err(AcquireErrorKind::PathNotAbsolute { path }.into())
 }
 
-/// Whether a disk may be known by `path`. No disk is looked at.
+/// Whether a disk may be known by `path`. No disk is inspected.
 ///
 /// # Errors
 ///
-/// [`AcquireError::PathNotAbsolute`], [`AcquireError::PathNotNormal`].
+/// [`AcquireErrorKind::PathNotAbsolute`], [`AcquireErrorKind::PathNotNormal`].
 pub(crate) fn check_disk_path(path: &Path) -> Result<(), AcquireError> {
     check_absolute(path)?;
     let normal = normal_form(path);
     if normal.as_os_str() == path.as_os_str() {
-        Ok(())
-    } else {
-        let path = path.to_owned();
-        Err(AcquireError::PathNotNormal { path, normal })
+        return Ok(());
     }
+    let path = path.to_owned();
+    Err(AcquireErrorKind::PathNotNormal { path, normal }.into())
 }
 
 /// An absolute path without `//`, `.`, `..` and a slash at its end.
@@ -98,31 +96,30 @@ fn is_named_by_order(device: &Path) -> bool {
         && (NAMES_BY_ORDER.iter()).any(|known| name.starts_with(known.as_bytes()))
 }
 
-/// The disks whose path has a symbolic link, each with the first of them. Those of them that are found
-/// out about soon: on a thread of its own, which may hang with their storage.
+/// Those of `disks` whose path has a symbolic link, each with the first link: as far as a thread of its own,
+/// which may hang with their storage, finds them within the limit.
 fn links_within_limit(disks: Vec<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
-    if LOOKS.fetch_add(1, Ordering::Relaxed) >= HANGING_LOOKS_MAX {
-        LOOKS.fetch_sub(1, Ordering::Relaxed);
+    let token = Arc::clone(&RUNNING);
+    let running = Arc::strong_count(&RUNNING).saturating_sub(2);
+    if running >= HANGING_MAX {
         return found;
     }
     let (tell, told) = channel();
-    let look = move || {
+    let inspect = move || {
         for disk in disks {
             if let Some(link) = first_link(&disk) {
                 // Nobody may wait for it any more.
                 let _ = tell.send((disk, link));
             }
         }
-        LOOKS.fetch_sub(1, Ordering::Relaxed);
+        drop(token);
     };
-    let thread = Builder::new().name("dl-links".to_owned()).spawn(look);
-    if let Err(error) = thread {
-        LOOKS.fetch_sub(1, Ordering::Relaxed);
+    if let Err(error) = Builder::new().name("dl-links".to_owned()).spawn(inspect) {
         tracing::debug!(%error, "whether the paths of the disks have links is not known");
         return found;
     }
-    let until = clock::now() + LOOK_LIMIT;
+    let until = clock::now() + INSPECTION_LIMIT;
     while let Ok(link) = told.recv_timeout(until.since(clock::now())) {
         found.push(link);
     }
@@ -157,7 +154,7 @@ mod tests {
             ("/", "/"),
         ] {
             let checked = check_disk_path(Path::new(path));
-            let refused = AcquireError::PathNotNormal {
+            let refused = AcquireErrorKind::PathNotNormal {
                 path: path.into(),
                 normal: normal.into(),
             };
@@ -165,7 +162,7 @@ mod tests {
                 Ok(()) => assert_eq!(path, normal),
                 Err(error) => {
                     assert_ne!(path, normal);
-                    assert_eq!(error.to_string(), refused.to_string());
+                    assert_eq!(*error.kind(), refused);
                 }
             }
         }

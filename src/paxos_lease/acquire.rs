@@ -11,7 +11,7 @@ use super::holding::Holding;
 use super::judge::{self, Watched, Whose};
 use super::{rules, sharers};
 use crate::delta_lease::Membership;
-use crate::probe::{waypoint, witness};
+use crate::probe::waypoint;
 use crate::world::World;
 
 /// How often an acquire begins anew, because others moved, before it gives up.
@@ -61,7 +61,8 @@ async fn read_judge_ballot<W: World>(
     for _ in 0..RESTARTS_MAX {
         io.check_member()?;
         if rules::must_await_own_write(io.is_lease_in_flight()) {
-            witness!(WriteInFlightRefused);
+            tracing::debug!(name: "write_in_flight", resource = %io.area.resource,
+                "an earlier write of this host to the lease has not completed");
             return Err(AcquireError::WriteInFlight);
         }
         waypoint!(io.shape, attempt);
@@ -125,13 +126,14 @@ async fn clean_up<W: World>(
     waypoint!(failure.error, left);
     match retract(io.world, io.membership, io.area, &left).await {
         Ok(_) => {
-            witness!(Retracted);
+            tracing::debug!(name: "acquire_cleaned_up", resource = %io.area.resource, version = %left.version(),
+                "an acquire that failed is cleaned up");
             let is_of_phase_2 = rules::is_phase_2(&left.block());
             failure.settled = Some(left).filter(|_| is_of_phase_2);
         }
         Err(failed) => {
-            witness!(DebtOwed);
-            tracing::warn!(resource = %io.area.resource, error = %failed, "an acquire that failed could not be cleaned up yet");
+            tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, error = %failed,
+                "an acquire that failed could not be cleaned up yet");
             failure.debt = rules::still_pending(left);
         }
     }

@@ -7,46 +7,17 @@ use std::time::Duration;
 use super::error::{AcquireError, LeaseIoError, NotWritten};
 use super::image::{BlockSeen, LeaseImage, PhaseRead};
 use super::rules;
+use super::shape::LeaseShape;
 use crate::delta_lease::Membership;
 use crate::delta_lease::rules::decode_leader;
 use crate::format::{
-    Dblock, DblockSector, FormatError, FormatErrorKind, Generation, Geometry, HolderNote, HostId,
+    Dblock, DblockSector, FormatError, FormatErrorKind, Generation, HolderNote, HostId,
     LockspaceName, PaxosLeader, ResourceName, Structure,
 };
-use crate::probe::witness;
 use crate::world::{SectorBuf, Timestamp, World};
 
 /// A record that changes its shape at each of so many reads is not believed.
 const SHAPES_MAX: u32 = 3;
-
-/// How a lease is laid out: its geometry, and how many hosts take part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseShape {
-    /// Sector size, area size, number of hosts at most.
-    pub geometry: Geometry,
-    /// How many blocks are in use: host ids above cannot take the lease.
-    pub num_hosts: u16,
-}
-
-impl LeaseShape {
-    /// The shape to begin with when nothing is known of a lease but its lockspace's geometry.
-    #[must_use]
-    pub const fn of_lockspace(geometry: Geometry) -> Self {
-        Self {
-            geometry,
-            num_hosts: geometry.max_hosts(),
-        }
-    }
-
-    /// Whether a read of this shape shows all of a lease of the other.
-    pub(super) fn covers(self, other: Self) -> bool {
-        self.geometry == other.geometry && other.num_hosts <= self.num_hosts
-    }
-
-    fn len(self) -> usize {
-        self.geometry.lease_len(self.num_hosts)
-    }
-}
 
 /// Where a lease lies and what it is called.
 #[derive(Clone, Debug)]
@@ -132,7 +103,8 @@ impl<'a, W: World> LeaseIo<'a, W> {
         if rules::is_member(self.membership.expiry().is_held(self.now())) {
             return Ok(());
         }
-        witness!(LostInAcquire);
+        tracing::debug!(name: "lost_in_acquire", resource = %self.area.resource,
+            "the leases of this host were lost in the middle of an acquire");
         Err(AcquireError::LockspaceLost)
     }
 

@@ -7,7 +7,6 @@ use super::give_back::Debt;
 use super::holding::Holding;
 use super::rules;
 use crate::format::{Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader, Tenure};
-use crate::probe::witness;
 use crate::world::World;
 
 /// One acquire under way.
@@ -108,7 +107,8 @@ impl<'a> Attempt<'a> {
     pub(super) fn forget_if_decided(&mut self, leader: &PaxosLeader, me: HostId) {
         let proposed_for = self.written.as_ref().map(Debt::version);
         if rules::is_decided_otherwise(leader, proposed_for, me) {
-            witness!(DebtDecided);
+            tracing::debug!(name: "proposal_decided", resource = %leader.resource_name(), version = %leader.version(),
+                "the version went to another host: what this host proposed for it is void");
             self.written = None;
         }
     }

@@ -33,7 +33,7 @@ use crate::format::{
     Commit, Dblock, FormatError, FormatErrorKind, Generation, HostId, Input, LeaseVersion,
     PaxosLeader, Structure,
 };
-use crate::probe::{waypoint, witness};
+use crate::probe::waypoint;
 use crate::world::World;
 
 /// How many ballots one acquire starts for one version before it gives up.
@@ -101,36 +101,40 @@ async fn ballot<W: World>(
 ) -> Result<HeldLease, Abort> {
     // Phase 1: announce mbal, and see what others have accepted. Our own bal and inp stay (INV-KEEP).
     if dblock.input.is_some() {
-        witness!(KeptValue);
+        tracing::trace!(name: "value_kept", resource = %io.area.resource, version = %dblock.version, mbal = dblock.mbal,
+            "phase 1 keeps what this host has accepted before");
     }
     let blocks_seen = write_and_read(io, attempt, dblock).await?.blocks;
     attempt.sharers = sharers(&blocks_seen).collect();
     continuity::check_blocks(io, attempt, leader, &blocks_seen).await?;
-    abort_if_overtaken(dblock, &blocks_seen)?;
+    abort_if_overtaken(io, dblock, &blocks_seen)?;
 
     // Phase 2: accept the value of the largest bal, or our own input where there is none.
     let input = attempt.input_for(io, dblock.version);
     let accepted = rules::value_of_largest_bal(dblock.version, dblocks(&blocks_seen));
     let chosen = accepted.unwrap_or(input);
     if chosen != input {
-        witness!(AdoptedValue);
+        tracing::trace!(name: "value_adopted", resource = %io.area.resource, version = %dblock.version, mbal = dblock.mbal, owner = chosen.owner,
+            "phase 2 adopts what was accepted before: another input than this acquire's");
     }
     dblock.input = Some(chosen);
     dblock.bal = dblock.mbal;
     waypoint!(leader, dblock, attempt);
     let read = write_and_read(io, attempt, dblock).await?;
     judge::refuse_twin_in_ballot(io, attempt, &read, dblock.version)?;
-    abort_if_overtaken(dblock, &read.blocks)?;
+    abort_if_overtaken(io, dblock, &read.blocks)?;
     waypoint!(leader, dblock, attempt);
 
     // The value is chosen. Make it known, whosever it is.
     let leader = commit(io, leader, dblock.version, chosen).await?;
     if !rules::has_won(&leader, dblock.version, attempt.own_input, io.us()) {
-        witness!(CommittedOther);
+        tracing::debug!(name: "committed_for_another", resource = %io.area.resource, version = %dblock.version, owner = chosen.owner,
+            "this host committed the version for another input than its own");
         return Err(Abort::BeginAnew);
     }
     io.check_member()?;
-    witness!(CommittedOwn);
+    tracing::debug!(name: "committed", resource = %io.area.resource, version = %dblock.version, mbal = dblock.mbal,
+        "this host won the lease");
     Ok(held(io, attempt, leader, *dblock))
 }
 
@@ -157,15 +161,21 @@ async fn write_and_read<W: World>(
 }
 
 /// Whether a phase has seen that its ballot must not go on.
-fn abort_if_overtaken(dblock: &Dblock, blocks_seen: &[BlockSeen]) -> Result<(), Abort> {
+fn abort_if_overtaken<W: World>(
+    io: &LeaseIo<'_, W>,
+    dblock: &Dblock,
+    blocks_seen: &[BlockSeen],
+) -> Result<(), Abort> {
     match rules::overtaken(dblock, dblocks(blocks_seen)) {
         None => Ok(()),
         Some(Overtaken::ByBallot(mbal)) => {
-            witness!(Overtaken);
+            tracing::trace!(name: "ballot_overtaken", resource = %io.area.resource, version = %dblock.version, mbal = dblock.mbal, by = mbal,
+                "a larger ballot has overtaken this one");
             Err(Abort::Overtaken(mbal))
         }
         Some(Overtaken::ByVersion) => {
-            witness!(NewerVersion);
+            tracing::debug!(name: "newer_version_met", resource = %io.area.resource, version = %dblock.version,
+                "a newer version has started: all is read again");
             Err(Abort::BeginAnew)
         }
     }
@@ -183,10 +193,12 @@ fn won_by_another<W: World>(
         return Err(judge::held_by_twin(io, attempt).into());
     }
     let Some(written) = attempt.written.as_ref().filter(|_| has_won) else {
-        witness!(RestartLeaderMoved);
+        tracing::debug!(name: "leader_moved_before_ballot", resource = %io.area.resource, %version, found = %leader.version(),
+            "the leader was written before the ballot: all is read again");
         return Err(Abort::BeginAnew);
     };
-    witness!(NamesOurInput);
+    tracing::debug!(name: "committed_by_another", resource = %io.area.resource, %version, writer = leader.write_id(),
+        "this host won the lease: another host committed its input");
     io.check_member()?;
     Ok(held(io, attempt, leader, written.block()))
 }

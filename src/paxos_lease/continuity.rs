@@ -21,7 +21,6 @@ use super::rules;
 use crate::format::{
     Dblock, Generation, HostId, Input, LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
 };
-use crate::probe::witness;
 use crate::world::World;
 
 /// A version that contradicts the precondition, and who has or had it.
@@ -176,7 +175,8 @@ fn last_used_before(
     let Some(since) = noted.min() else {
         return version;
     };
-    witness!(UnusedPassedOver);
+    tracing::debug!(name: "version_skipped", %version, last_used = %since,
+        "a version is skipped: its owner has not used it");
     since
 }
 
@@ -188,7 +188,8 @@ async fn refusal<W: World>(
     leader: &PaxosLeader,
     blocks: &[BlockSeen],
 ) -> AcquireError {
-    witness!(VersionChanged);
+    tracing::debug!(name: "version_changed", resource = %io.area.resource, expected = %expected.version, found = %conflict.version,
+        "the lease was used since it was left");
     let mut change = VersionChange {
         expected: expected.version,
         found: conflict.version,
@@ -249,10 +250,12 @@ pub(super) async fn check_handed_over<W: World>(
         && note.is_of(generation, version)
         && note.tenure == Tenure::HandedOver(offer)
     {
-        witness!(HandedOverTaken);
+        tracing::debug!(name: "taken_as_handed_over", resource = %io.area.resource, %version, from = %host,
+            "the lease was handed over to this host");
         return Ok(());
     }
-    witness!(NotHandedOver);
+    tracing::debug!(name: "not_handed_over", resource = %io.area.resource, %version,
+        "nobody holds the lease, and it was not handed over");
     Err(AcquireError::NotHandedOver {
         version,
         by: expected.holder,

@@ -8,13 +8,13 @@
 //!
 //! The two differ in what step 1 must find, and in whom step 3 tells of a leader that is not ours.
 
-use super::area::{LeaseArea, LeaseIo, LeaseShape};
+use super::area::{LeaseArea, LeaseIo};
 use super::error::{GiveBackError, LeaseIoError};
 use super::held::HeldLease;
 use super::rules::{self, AboutLeader, Giver, Step};
+use super::shape::LeaseShape;
 use crate::delta_lease::Membership;
 use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
-use crate::probe::witness;
 use crate::world::World;
 
 /// What this host may have left on a lease without holding it. To be cleaned up with [`retract()`].
@@ -75,7 +75,8 @@ pub enum Settled {
     Void,
 }
 
-/// Releases `held`. The holder must have stopped writing before.
+/// Releases `held`. The holder must have stopped writing before. `note` stays beside the block: how the
+/// lease was left.
 ///
 /// Four dependent I/Os: the leader and the own block are read, the own block is marked, the leader
 /// is read again and freed.
@@ -84,20 +85,6 @@ pub enum Settled {
 ///
 /// [`GiveBackError`]. After [`GiveBackError::Lease`] the caller has to [clean up](retract()).
 pub async fn release<W: World>(
-    world: &W,
-    membership: &Membership<W::Disk>,
-    lease: &LeaseArea<W::Disk>,
-    held: &HeldLease,
-) -> Result<(), GiveBackError> {
-    release_with_note(world, membership, lease, held, None).await
-}
-
-/// The same, with a note that stays beside the block: how the lease was left.
-///
-/// # Errors
-///
-/// [`GiveBackError`], as [`release()`].
-pub async fn release_with_note<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
@@ -143,7 +130,8 @@ async fn give_back<W: World>(
     }
     let (leader, sector) = match io.read_leader_and_own_block().await {
         Err(error) if is_left && error.shows_other_content() => {
-            witness!(RetractVoid);
+            tracing::debug!(name: "cleanup_void", resource = %io.area.resource, %error,
+                "the lease is gone: there is nothing to clean up");
             return Ok(Settled::Void);
         }
         found => found?,
@@ -152,7 +140,8 @@ async fn give_back<W: World>(
     let is_twins = io.is_twins(sector.note.present().as_ref());
     if is_left && is_twins {
         // INV-INCARNATION: a mark would say that our twin does not hold the lease.
-        witness!(RetractOfTwin);
+        tracing::debug!(name: "cleanup_of_twin", resource = %io.area.resource,
+            "a twin of this host wrote the block: it is left alone");
         return Ok(Settled::Void);
     }
     let mark = block_to_mark(io, claim, &leader, found?, is_twins)?;
@@ -184,8 +173,9 @@ fn block_to_mark<'a, W: World>(
 ) -> Result<Option<(Dblock, Option<&'a HolderNote>)>, GiveBackError> {
     match *claim {
         Claim::Held(held, _) if !rules::is_as_written(leader, found, &held.block) => {
-            witness!(ReleaseNotThere);
             let version = leader.version();
+            tracing::debug!(name: "release_not_there", resource = %io.area.resource, held = %held.version(), found = %version,
+                "the lease that is to be released is not on the disk");
             Err(GiveBackError::NotThere { version })
         }
         // INV-INCARNATION: a twin has the values of ours.
@@ -196,7 +186,8 @@ fn block_to_mark<'a, W: World>(
         Claim::Held(held, note) => Ok(Some((rules::released(held.block, Giver::Holder), note))),
         Claim::Left(left) => {
             let Some(block) = rules::block_left_behind(leader, found, &left.block) else {
-                witness!(RetractNotThere);
+                tracing::debug!(name: "cleanup_not_there", resource = %io.area.resource, version = %left.version(),
+                    "the block that is to be cleaned up is not on the disk");
                 return Ok(None);
             };
             let is_of_note = block.version == left.version();
@@ -224,7 +215,8 @@ async fn free_leader<W: World>(
     claim: &Claim<'_>,
 ) -> Result<bool, GiveBackError> {
     if matches!(claim, Claim::Left(_)) && rules::must_await_own_commit(io.is_leader_in_flight()) {
-        witness!(RetractInFlight);
+        tracing::debug!(name: "cleanup_awaits_commit", resource = %io.area.resource,
+            "the clean-up waits: a commit of this host has not completed");
         return Err(GiveBackError::WriteInFlight);
     }
     let leader = io.read_leader().await?;
@@ -246,22 +238,26 @@ fn is_to_be_freed<W: World>(
         Claim::Held(held, _) => match rules::leader_of_holder(leader, &held.leader, io.me()) {
             AboutLeader::Report => Err(not_ours(leader)),
             AboutLeader::Free => {
-                witness!(ReleaseFreedLeader);
+                tracing::debug!(name: "release_freed_leader", resource = %io.area.resource, version = %leader.version(),
+                    "the release frees the leader");
                 Ok(true)
             }
             AboutLeader::Leave | AboutLeader::NotOurs => {
-                witness!(ReleaseLeftLeader);
+                tracing::debug!(name: "release_left_leader", resource = %io.area.resource, version = %leader.version(), writer = leader.write_id(),
+                    "the release leaves the leader alone: another host wrote it");
                 Ok(false)
             }
         },
         Claim::Left(_) => match rules::leader_left_behind(leader, io.us()) {
             AboutLeader::NotOurs | AboutLeader::Report => Ok(false),
             AboutLeader::Free => {
-                witness!(RetractFreedLeader);
+                tracing::debug!(name: "cleanup_freed_leader", resource = %io.area.resource, version = %leader.version(),
+                    "the clean-up frees the leader");
                 Ok(true)
             }
             AboutLeader::Leave => {
-                witness!(RetractLeftLeader);
+                tracing::debug!(name: "cleanup_left_leader", resource = %io.area.resource, version = %leader.version(), writer = leader.write_id(),
+                    "the clean-up leaves the leader alone: another host wrote it");
                 Ok(false)
             }
         },
@@ -269,7 +265,8 @@ fn is_to_be_freed<W: World>(
 }
 
 fn not_ours(leader: &PaxosLeader) -> GiveBackError {
-    witness!(ReleaseNotOurs);
+    tracing::debug!(name: "release_not_ours", resource = %leader.resource_name(), version = %leader.version(), writer = leader.write_id(),
+        "the lease that is to be released was taken from this host");
     GiveBackError::NotOurs {
         version: leader.version(),
         writer: leader.write_id(),
@@ -329,10 +326,10 @@ pub async fn hand_over<E, R>(
     release: impl Future<Output = Result<(), R>>,
 ) -> HandoverEnd<E, R> {
     if let Err(error) = rules::flushed(flush).await {
-        witness!(HandoverKept);
+        tracing::debug!(name: "handover_kept", "the flush before a hand-over failed: the lease is kept");
         return HandoverEnd::Kept(error);
     }
-    witness!(HandoverGone);
+    tracing::debug!(name: "handover_gone", "the guest is flushed: the lease is handed over");
     rules::stopped(stop);
     HandoverEnd::Gone(release.await)
 }

@@ -1,6 +1,6 @@
 //! A lease that this host holds.
 
-use super::area::LeaseShape;
+use super::shape::LeaseShape;
 use crate::format::{Dblock, HolderNote, Incarnation, LeaseVersion, OfferId, PaxosLeader, Tenure};
 
 /// A lease that this host holds: what was written to win it, which is also what must be there to

@@ -1,7 +1,7 @@
 //! What one read of a lease shows: the leader and all blocks in use, checked.
 
-use super::area::LeaseShape;
 use super::rules;
+use super::shape::LeaseShape;
 use crate::format::{
     Dblock, DblockSector, FormatError, Generation, HolderNote, HostId, LeaseVersion, PaxosLeader,
 };

@@ -19,7 +19,6 @@ use crate::delta_lease::{
     DeltaRecord, DeltaSectorError, HostState, Membership, ReadSpan, Silence, Watcher,
 };
 use crate::format::{Generation, HostId, LeaseVersion, NoteState, PaxosLeader};
-use crate::probe::witness;
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is read while its death is waited for.
@@ -78,9 +77,10 @@ pub(super) fn held_by_twin<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
 ) -> AcquireError {
-    witness!(LeaseOfTwin);
     attempt.written = None;
     let (host_id, generation) = io.us();
+    tracing::debug!(name: "lease_of_twin", resource = %io.area.resource, %host_id, %generation,
+        "another host with this host's id, name and generation may hold the lease");
     AcquireError::HeldByTwin {
         host_id,
         generation,
@@ -95,7 +95,8 @@ pub(super) fn whose<D>(
     let leader = &image.leader;
     // INV-NEXT.
     if rules::is_stale(leader.version(), image.newest_version()) {
-        witness!(StaleLeader);
+        tracing::debug!(name: "leader_stale", resource = %leader.resource_name(), version = %leader.version(), newest = %image.newest_version(),
+            "a block is newer than the leader: the owner in the leader says nothing");
         return Ok(Whose::Stale);
     }
     let Some(owner) = rules::owner_to_judge(owner_of(leader)) else {
@@ -109,17 +110,20 @@ pub(super) fn whose<D>(
         return Err(from_the_future(owner, on_lease, in_lockspace));
     }
     if on_lease < in_lockspace {
-        witness!(OwnEarlierLife);
+        tracing::debug!(name: "own_earlier_generation", resource = %leader.resource_name(), %on_lease, %in_lockspace,
+            "the leader names an earlier generation of this host");
         return Ok(Whose::Nobodys);
     }
-    witness!(OwnLeftover);
+    tracing::debug!(name: "own_leftover", resource = %leader.resource_name(), generation = %on_lease,
+        "the leader names this host, which does not hold the lease");
     Ok(Whose::Nobodys)
 }
 
 /// The lockspace was initialised anew, or is not the one that `owner` renews in: what it shows, a free
 /// host id above all, says nothing of the owner.
 fn from_the_future(owner: HostId, on_lease: Generation, in_lockspace: Generation) -> AcquireError {
-    witness!(FromTheFuture);
+    tracing::debug!(name: "owner_from_the_future", %owner, %on_lease, %in_lockspace,
+        "the owner's generation on the lease is later than in the lockspace");
     AcquireError::FromTheFuture {
         host_id: owner,
         on_lease,
@@ -152,10 +156,12 @@ pub(super) async fn watch_owner<W: World>(
     if rules::is_ended_by_table(io.membership.hosts(|table| table.state(owner, now))) {
         return Ok(Watched::Ended);
     }
-    // The watch goes on where the scans of the lockspace are.
+    // The watch goes on where the scans of the lockspace are, unless the last of them showed damage: the owner
+    // may have renewed behind that.
     let by = Watcher::Acquirer(io.membership.timing());
     let in_table = io.membership.observed(owner);
-    let mut silence = in_table.map(|record| record.silence.watched_by(by));
+    let undamaged = in_table.filter(|record| record.damage.is_none());
+    let mut silence = undamaged.map(|record| record.silence.watched_by(by));
     loop {
         let started = io.now();
         let area = io.membership.area();
@@ -171,23 +177,27 @@ pub(super) async fn watch_owner<W: World>(
         }
         let silence = silence.get_or_insert_with(|| Silence::first(by, &found, read));
         if has_released(io, leader, owner).await? {
-            witness!(ReleasedBelieved);
+            tracing::debug!(name: "owner_released", resource = %io.area.resource, %owner, version = %leader.version(),
+                "the owner has released the lease: the leader is another host's late commit");
             return Ok(Watched::Ended);
         }
         if silence.is_dead() {
-            witness!(TakeoverOfDead);
+            tracing::debug!(name: "owner_dead", resource = %io.area.resource, %owner, version = %leader.version(),
+                "the owner is dead: it was silent for long enough");
             return Ok(Watched::Ended);
         }
         let seen = owner_seen(silence, now);
         let is_alive = matches!(seen, OwnerSeen::Alive { .. });
         if is_alive || !waits(holding, image, now) {
-            witness!(OwnerRefused);
+            tracing::debug!(name: "owner_respected", resource = %io.area.resource, %owner, version = %leader.version(), is_alive,
+                "the owner of the lease may be alive");
             return Err(held_by(io, leader, owner, &found, seen).await);
         }
         io.world.sleep(WATCH_INTERVAL).await;
         io.check_member()?;
         if rules::has_moved(leader, &io.read_leader().await?) {
-            witness!(LeaderChangedWhileWatched);
+            tracing::debug!(name: "leader_moved_while_watched", resource = %io.area.resource, %owner,
+                "the leader was written while its owner was watched");
             return Ok(Watched::LeaderMoved);
         }
     }
@@ -203,7 +213,8 @@ fn judge_sector(
     let found = match sector {
         Ok(found) => found,
         Err(error) if rules::may_live_unreadable() => {
-            witness!(OwnerUnreadable);
+            tracing::debug!(name: "owner_unreadable", resource = %leader.resource_name(), %owner, %error,
+                "the sector of the owner cannot be read or believed");
             return Err(AcquireError::OwnerUnreadable { owner, error });
         }
         Err(_) => return Ok(None),
@@ -213,11 +224,13 @@ fn judge_sector(
         return Err(from_the_future(owner, on_lease, in_sector));
     }
     if found.leader.is_free() {
-        witness!(OwnerFreedTakeover);
+        tracing::debug!(name: "owner_left", resource = %leader.resource_name(), %owner, generation = %on_lease,
+            "the owner has freed its host id");
         return Ok(None);
     }
     if rules::has_rejoined(on_lease, in_sector) {
-        witness!(OwnerRejoinedTakeover);
+        tracing::debug!(name: "owner_rejoined", resource = %leader.resource_name(), %owner, %on_lease, %in_sector,
+            "the owner has entered a later generation");
         return Ok(None);
     }
     Ok(Some(found))

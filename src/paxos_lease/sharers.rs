@@ -4,13 +4,12 @@
 use super::area::LeaseIo;
 use super::attempt::Attempt;
 use super::error::AcquireError;
-use super::give_back::release_with_note;
+use super::give_back::release;
 use super::held::HeldLease;
 use super::image::{LeaseImage, sharer, sharers};
 use super::rules;
 use crate::delta_lease::HostState;
 use crate::format::{Generation, HostId};
-use crate::probe::witness;
 use crate::world::World;
 
 /// Refuses before the ballot when a shared holder is live: sparing everyone a version that is
@@ -30,7 +29,8 @@ pub(super) fn refuse_live<W: World>(
     if hosts.is_empty() {
         return Ok(());
     }
-    witness!(SharerRefused);
+    tracing::debug!(name: "sharer_refused", resource = %io.area.resource, ?hosts,
+        "live hosts hold the lease in shared mode");
     Err(AcquireError::HeldShared { hosts })
 }
 
@@ -64,13 +64,14 @@ pub(super) async fn respect_or_clear<W: World>(
         Some(error) => error,
         None if alive.is_empty() => return Ok(held),
         None => {
-            witness!(SharerRespected);
+            tracing::debug!(name: "sharer_respected", resource = %io.area.resource, hosts = ?alive,
+                "the lease is given back: hosts that may be alive hold it in shared mode");
             AcquireError::HeldShared { hosts: alive }
         }
     };
     let note = attempt.note_for(io, held.version());
     let note = note.and_then(|note| held.unused_note(note));
-    let released = release_with_note(io.world, io.membership, io.area, &held, note.as_ref());
+    let released = release(io.world, io.membership, io.area, &held, note.as_ref());
     if released.await.is_ok() {
         attempt.written = None;
     }
@@ -90,7 +91,8 @@ async fn clear_if_dead<W: World>(
     match sharer(&sector, host) {
         Some(generation) if is_respected(io, host, generation) => Ok(Some(generation)),
         Some(generation) if generation.get() != 0 => {
-            witness!(SharerCleared);
+            tracing::debug!(name: "sharer_cleared", resource = %io.area.resource, %host, %generation,
+                "the shared mark of a dead host is cleared");
             io.clear_sector_of(host).await?;
             Ok(None)
         }

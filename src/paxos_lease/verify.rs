@@ -6,7 +6,6 @@ use super::held::HeldLease;
 use super::image::owner_of;
 use super::rules;
 use crate::delta_lease::Membership;
-use crate::probe::witness;
 use crate::world::World;
 
 /// Reads the leader and compares it with what made this host the owner. Writes nothing.
@@ -35,7 +34,8 @@ pub async fn verify<W: World>(
     if rules::may_be_stale(version, held.version()) {
         let sector = io.read_block(io.me()).await.map_err(loss_or_doubt)?;
         if rules::is_held_under_stale_leader(io.own_block(&sector)?, &held.block) {
-            witness!(HeldUnderStaleLeader);
+            tracing::debug!(name: "held_under_stale_leader", resource = %lease.resource, held = %held.version(), leader = %version,
+                "the lease is held, and its leader shows an older version");
             return Ok(());
         }
         return Err(VerifyError::PutBack { version });

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use disklease::format::{Geometry, LockspaceName, ResourceName};
-use disklease::inspect::{Area, FileLook, LookOptions, look};
+use disklease::inspect::{Area, FileOptions, FileReport, inspect_file};
 
 use super::{Template, directory, is_in_order};
 use crate::edits::{self, Site};
@@ -16,7 +16,7 @@ struct Scene {
     geometry: Geometry,
     sites: Vec<Site>,
     /// Without any change.
-    good: FileLook,
+    good: FileReport,
 }
 
 /// What a scene's file holds.
@@ -55,7 +55,7 @@ impl Scene {
             }
         }
         let template = Template::new(directory().join(name), bytes);
-        let good = look(&template.path, LookOptions::new()).unwrap();
+        let good = inspect_file(&template.path, FileOptions::new()).unwrap();
         Self {
             template,
             geometry,
@@ -101,7 +101,7 @@ pub fn run(data: &[u8]) {
 
     scene.template.change(&sites, len);
     let before = scene.template.written_at();
-    let found = look(&scene.template.path, LookOptions::new().offset(from));
+    let found = inspect_file(&scene.template.path, FileOptions::new().offset(from));
     assert_eq!(scene.template.written_at(), before);
     scene.template.restore(&sites, len);
 
@@ -119,7 +119,7 @@ pub fn run(data: &[u8]) {
 
 /// Where an area is still seen with its sizes, each sector that was not changed shows what it
 /// showed.
-fn damage_does_not_spread(scene: &Scene, sites: &[Site], found: &FileLook) {
+fn damage_does_not_spread(scene: &Scene, sites: &[Site], found: &FileReport) {
     let changed = |offset: u64| {
         let mut both = scene.sites.iter().zip(sites);
         both.any(|(old, new)| old.offset == offset && old.bytes != new.bytes)

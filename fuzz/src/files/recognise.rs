@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use disklease::format::{
     DblockSector, FormatError, Geometry, HostId, Structure, probe_lease, probe_lockspace,
 };
-use disklease::inspect::{Area, LookOptions, look};
+use disklease::inspect::{Area, FileOptions, inspect_file};
 
 use super::{directory, is_in_order};
 use crate::records::{delta_leader, paxos_leader};
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     }
 
     fs::write(&*FILE, data).unwrap();
-    let found = look(&*FILE, LookOptions::new()).unwrap();
+    let found = inspect_file(&*FILE, FileOptions::new()).unwrap();
     assert_eq!(found.len, u64::try_from(data.len()).unwrap());
     is_in_order(&found, 0);
     match (found.areas.as_slice(), as_lockspace, as_lease) {

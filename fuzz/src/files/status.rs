@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use disklease::format::{DblockSector, DeltaLeader, Geometry, HostId, PaxosLeader};
 use disklease::inspect::{
-    Holding, LeaseDirectoryStatus, LeaseProblemKind, StatusError, StatusOptions, Watch,
+    Holding, InspectErrorKind, LeaseDirectoryStatus, LeaseProblemKind, StatusOptions, Watch,
 };
 use disklease::libvirt::{lease_name, lockspace_name};
 use disklease::{HostState, LeaseDirectory};
@@ -80,7 +80,7 @@ pub fn run(data: &[u8]) {
 
     let status = match observed {
         Ok(status) => status,
-        Err(error @ StatusError::NoLockspace { .. }) => {
+        Err(error) if *error.kind() == InspectErrorKind::NoLockspace => {
             // Some later sector still tells what it is.
             let has_first = DeltaLeader::decode(&delta[0].bytes, host(1)).is_ok();
             assert!(!has_first || lockspace_len < 200);

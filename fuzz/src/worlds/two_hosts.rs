@@ -190,7 +190,9 @@ async fn use_lease(member: Member, judge: Judge, mut held: Option<HeldLease>) {
             Ok(held) => {
                 pause(20).await;
                 judge.no_longer_holds(&member);
-                match paxos_lease::release(world, &member.membership, &member.lease, &held).await {
+                match paxos_lease::release(world, &member.membership, &member.lease, &held, None)
+                    .await
+                {
                     Err(GiveBackError::Lease(_)) => Some(Debt::of_release(&held)),
                     _ => None,
                 }

@@ -3,43 +3,34 @@
 mod warden;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::ExitCode;
+use std::slice;
+use std::sync::Arc;
 use std::thread::Builder;
 
 use disklease::__cli::OwnerProcess;
-use disklease::{LockGuard, LockManager as _, PaxosManager};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, test_kill_process};
+use disklease::{LockGuard, PaxosManager};
+use rustix::process::Signal;
 
-use crate::exit::Failure;
-use crate::output::complain;
-use crate::run;
-use crate::run::control::{ANSWERS_WITHIN, Message, hear, hear_within, say};
-use crate::run::deadlines::{Deadlines, Ends};
-use crate::session::{self, Plan, not_locked};
-use crate::signals::{Phase, Signals};
+use crate::control::{ANSWERS_WITHIN, Kind, beside, poll_any, receive_within};
+use crate::deadlines::{Deadlines, Keepers};
+use crate::exit::{Failure, KILLED};
+use crate::logging::complain;
+use crate::session::{self, Event, Session, is_lost, release, tell_loss};
+use crate::signals::Phase;
 
-pub(crate) use warden::{Args as WardenArgs, ward};
-
-/// The name of the hidden command that stands beside a hold.
-pub(crate) const WARDEN: &str = "__warden";
-
-/// The exit code when the locks were lost.
-const LOST: u8 = 137;
+pub(crate) use warden::{Args as WardenArgs, NAME as WARDEN, ward};
 
 /// How many wardens are started one after the other.
 const WARDENS: usize = 5;
 
 /// Lock disks for a process that runs already, and give them back when it has ended
 ///
-/// That one process counts, not what it has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
-/// to it. Should the locks be lost, or this command be killed, it is sent SIGTERM, and SIGKILL when the
-/// grace is over. Nothing ends it if this command, its warden and it are frozen together.
+/// Only that process counts, not what the process has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
+/// to the process. Should the locks be lost, or this command be killed, the process is sent SIGTERM, and SIGKILL
+/// when the grace has expired. Nothing ends a process that is frozen together with this command and its warden.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The process
@@ -49,238 +40,169 @@ pub(crate) struct Args {
     session: session::Args,
 }
 
-enum Event {
-    Signal(Signal),
-    Lost(String),
-    Ended,
-    WardenGone,
-}
-
 pub(crate) fn hold(args: &Args) -> Result<ExitCode, Failure> {
     let pid = args.pid;
-    // First of all: whatever is found out about the number later is about this very process.
+    // First of all: whatever is found out later is about this very process, not about its number.
     let process = OwnerProcess::open(pid);
     let process = process
         .map_err(|error| Failure::usage(format_args!("process {pid} cannot be held: {error}")))?;
-    let process = Arc::new(process);
-    let plan = Plan::of(&args.session, &format!("process {pid}"))?;
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(Err(error)) = number.map(test_kill_process)
-        && plan.is_fenced()
-        && !process.has_ended()
+    let guest = format!("process {pid}");
+    let session = Session::start(&args.session, &guest)?;
+    if session.is_fenced()
+        && let Err(error) = process.check_reach()
     {
         return Err(Failure::unavailable(format_args!(
             "process {pid} may not be sent signals ({error}), so that nothing could end it should its locks be lost"
         )));
     }
-    let (tell, told) = channel();
-    let passed_on = tell.clone();
-    let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
-    let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
-    let lockspace = plan
-        .join(&signals, true)
-        .map_err(|error| signals.cause(error))?;
-    signals.enter(Phase::Locking);
-    let manager = PaxosManager::new(lockspace.clone(), plan.directory());
-    let manager = manager.map_err(Failure::unavailable)?;
-    let hold = Hold {
-        plan: &plan,
-        manager: &manager,
-        process,
-        tell,
-    };
-    let ended = hold.lock(&signals, &told);
-    drop(manager);
-    if let Err(error) = lockspace.leave() {
-        complain(&error);
-    }
-    ended
+    let process = Arc::new(process);
+    session.as_member(true, |manager| {
+        let hold = Hold {
+            session: &session,
+            manager,
+            process,
+            keepers: session.keepers(),
+        };
+        hold.lock()
+    })
 }
 
 struct Hold<'a> {
-    plan: &'a Plan<'a>,
+    session: &'a Session<'a>,
     manager: &'a PaxosManager,
     process: Arc<OwnerProcess>,
-    tell: Sender<Event>,
+    /// The warden that there is now.
+    keepers: Keepers,
 }
 
-/// The warden that there is now.
-type Current = Arc<Mutex<Option<Arc<UnixStream>>>>;
-
 impl Hold<'_> {
-    fn lock(&self, signals: &Signals, told: &Receiver<Event>) -> Result<ExitCode, Failure> {
-        let ends = Ends::of(self.plan.timing());
-        let current = Current::default();
-        let (lost, warden) = (self.tell.clone(), Arc::clone(&current));
-        let request = self
-            .plan
-            .request(self.process.pid(), signals.cancel(), move |reason| {
-                if let Some(warden) = &*warden.lock().unwrap_or_else(PoisonError::into_inner) {
-                    ends.tell_last(std::slice::from_ref(warden));
-                }
-                let _ = lost.send(Event::Lost(reason));
-            });
-        let landing = Arc::new(self.plan.landing());
-        let landed = Arc::clone(&landing);
-        let request = request.on_owner_end(move || landed.wait(|| {}));
-        let guard = self.manager.acquire(request);
-        let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
+    fn lock(&self) -> Result<ExitCode, Failure> {
+        let (session, pid) = (self.session, self.process.pid());
+        let guard = session.lock(self.manager, pid, &self.keepers, || {})?;
         let ended = self
-            .listen()
-            .and_then(|()| signals.pass_on())
-            .and_then(|()| self.watch(&guard, &current, ends, told));
-        signals.enter(Phase::Locking);
+            .watch_end()
+            .map_err(Failure::unavailable)
+            .and_then(|()| session.signals.pass_on())
+            .and_then(|()| self.watch(&guard));
+        session.signals.enter(Phase::Locking);
         if self.process.has_ended() {
-            landing.wait(|| {});
+            session.landing.wait(|| {});
         } else {
-            // Before it is given back: whoever was not to be ended is not.
-            complain(&format_args!(
-                "process {} is not held any more",
-                self.process.pid()
-            ));
+            // Before its disks are given back: a process that was not to be ended is not.
+            complain!("process {pid} is not held any more");
         }
-        if let Err(error) = guard.release() {
-            complain(&error);
-        }
-        if let Some(warden) = current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            let _ = say(&*warden, &Message::Released);
-        }
+        release(guard);
+        self.keepers.release();
         ended
     }
 
     /// From the lock to the end of the process.
-    fn watch(
-        &self,
-        guard: &LockGuard,
-        current: &Current,
-        ends: Ends,
-        told: &Receiver<Event>,
-    ) -> Result<ExitCode, Failure> {
+    fn watch(&self, guard: &LockGuard) -> Result<ExitCode, Failure> {
         let pid = self.process.pid();
         let mut wardens = WARDENS;
-        let mut deadlines = self.start_warden(current, ends)?;
-        complain(&format_args!("process {pid} is held"));
-        let mut is_lost = false;
+        let mut deadlines = Some(self.start_warden()?);
+        complain!("process {pid} is held");
+        let mut has_lost = false;
         loop {
-            match told.recv().unwrap_or(Event::Ended) {
+            match self.session.events.recv().unwrap_or(Event::Ended) {
                 Event::Signal(signal) => {
                     if let Err(error) = self.process.send(signal) {
-                        complain(&format_args!(
-                            "process {pid} cannot be sent a signal: {error}"
-                        ));
+                        complain!("process {pid} cannot be sent a signal: {error}");
                     }
                 }
                 Event::Lost(reason) => {
-                    is_lost = !self.process.has_ended();
-                    complain(&format_args!(
-                        "THE LOCKS ARE LOST: {reason}. Process {pid} must not write any longer; other hosts may take the disks soon"
-                    ));
+                    has_lost = !self.process.has_ended();
+                    tell_loss(&reason, &format!("Process {pid}"));
                 }
-                // One that ends at once may be heard of before the loss.
-                Event::Ended if is_lost || run::is_lost(guard) => {
-                    return Err(Failure::new(
-                        LOST,
-                        "THE LOCKS WERE LOST, and the process has ended",
-                    ));
+                // The end of a process that ends at once may be notified before the loss.
+                Event::Ended if has_lost || is_lost(guard) => {
+                    let message = "THE LOCKS WERE LOST, and the process has ended";
+                    return Err(Failure::new(KILLED, message));
                 }
                 Event::Ended => return Ok(ExitCode::SUCCESS),
-                Event::WardenGone if self.process.has_ended() || !guard.is_held() => {}
-                Event::WardenGone => {
+                Event::WardenGone if !self.process.has_ended() && guard.is_held() => {
                     drop(deadlines.take());
                     wardens = wardens.saturating_sub(1);
-                    complain(&format_args!(
-                        "the warden of process {pid} was killed: {}",
-                        if wardens == 0 {
-                            "once too often"
-                        } else {
-                            "another one is started"
-                        }
-                    ));
                     let started = if wardens == 0 {
+                        complain!("the warden of process {pid} was killed: once too often");
                         Err(Failure::unavailable("process has no warden"))
                     } else {
-                        self.start_warden(current, ends)
+                        complain!("the warden of process {pid} was killed: another one is started");
+                        self.start_warden()
                     };
                     match started {
-                        Ok(again) => deadlines = again,
+                        Ok(again) => deadlines = Some(again),
                         Err(error) => {
                             error.report();
-                            let sent = match self.process.send(Signal::TERM) {
-                                Ok(_) => "it is sent SIGTERM".to_owned(),
-                                Err(error) => format!("it cannot be sent SIGTERM ({error})"),
-                            };
-                            complain(&format_args!(
-                                "process {pid}: {sent}, for nothing would end it should its locks be lost"
-                            ));
+                            self.end();
                         }
                     }
                 }
+                Event::WardenGone | Event::Message(_) => {}
             }
         }
     }
 
-    /// Tells of the end of the process.
-    fn listen(&self) -> Result<(), Failure> {
-        let (process, tell) = (Arc::clone(&self.process), self.tell.clone());
+    fn end(&self) {
+        let sent = match self.process.send(Signal::TERM) {
+            Ok(_) => "it is sent SIGTERM".to_owned(),
+            Err(error) => format!("it cannot be sent SIGTERM ({error})"),
+        };
+        complain!(
+            "process {}: {sent}, for nothing would end it should its locks be lost",
+            self.process.pid()
+        );
+    }
+
+    /// From now on the end of the process is an event.
+    fn watch_end(&self) -> io::Result<()> {
+        let (process, sender) = (Arc::clone(&self.process), self.session.sender.clone());
         let wait = move || {
             while !process.has_ended() {
-                let _ = poll(&mut [PollFd::new(&*process, PollFlags::IN)], None);
+                poll_any([process.as_fd()], None);
             }
-            let _ = tell.send(Event::Ended);
+            let _ = sender.send(Event::Ended);
         };
-        let started = Builder::new().name("dl-held".to_owned()).spawn(wait);
-        started.map(drop).map_err(Failure::unavailable)
+        let thread = Builder::new().name("dl-held".to_owned());
+        thread.spawn(wait).map(drop)
     }
 
-    /// None where nothing is ended.
-    fn start_warden(&self, current: &Current, ends: Ends) -> Result<Option<Deadlines>, Failure> {
-        if !self.plan.is_fenced() {
-            return Ok(None);
-        }
-        let failed = |error: &io::Error| {
+    /// Starts and arms a warden, unless nothing is to end the process.
+    fn start_warden(&self) -> Result<Deadlines, Failure> {
+        let started = if self.session.is_fenced() {
+            self.start_and_arm()
+        } else {
+            self.keepers.arm(self.manager.lockspace())
+        };
+        started.map_err(|error| {
             Failure::unavailable(format_args!("the process cannot have a warden: {error}"))
-        };
-        let (control, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
-        let mut warden = Command::new("/proc/self/exe");
-        warden
-            .arg0("disklease-warden")
-            .args([WARDEN, "--pid", &self.process.pid().to_string()])
-            .stdin(OwnedFd::from(theirs));
-        // It outlives us, and is adopted by others then. Until then its end is seen by the socket.
-        let mut child = warden.spawn().map_err(|error| failed(&error))?;
+        })
+    }
+
+    fn start_and_arm(&self) -> io::Result<Deadlines> {
+        let (control, theirs) = UnixStream::pair()?;
+        let mut warden = beside("disklease-warden", theirs.into());
+        warden.args([WARDEN, "--pid", &self.process.pid().to_string()]);
+        // The warden outlives this process, and another process adopts it then. Until then the socket shows its end.
+        let mut child = warden.spawn()?;
         drop(warden);
-        // By now it has opened the process, and as ours has not ended it is the same.
-        let said = hear_within(&control, ANSWERS_WITHIN);
-        if !matches!(said, Ok(Message::Ready)) || self.process.has_ended() {
-            let _ = child.kill();
-            return Err(failed(&io::Error::other(
-                "the process or the warden has ended, or the warden does not answer",
-            )));
-        }
+        // By now the warden has opened the process by its number. The held process has not ended, so the number is its own.
         let control = Arc::new(control);
-        let deadlines = Deadlines::start(
-            self.manager.lockspace(),
-            std::slice::from_ref(&control),
-            ends,
-        );
-        let deadlines = deadlines.map_err(|error| {
-            // Should it only stand still: it is to end nothing later on.
-            let _ = child.kill();
-            failed(&error)
-        })?;
-        *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&control));
-        let tell = self.tell.clone();
-        let listen = move || {
-            while hear(&*control).is_some() {}
-            let _ = child.wait();
-            let _ = tell.send(Event::WardenGone);
+        let armed = match receive_within(&control, ANSWERS_WITHIN) {
+            Ok(said) if said.kind == Kind::Ready && !self.process.has_ended() => {
+                self.keepers.set(slice::from_ref(&control));
+                self.keepers.arm(self.manager.lockspace())
+            }
+            _ => Err(io::Error::other(
+                "the process or the warden has ended, or the warden does not answer",
+            )),
         };
-        let thread = Builder::new().name("dl-warden".to_owned()).spawn(listen);
-        thread.map_err(|error| failed(&error))?;
-        Ok(Some(deadlines))
+        // A warden that is only stopped is to end nothing later on.
+        let armed = armed.inspect_err(|_| drop(child.kill()))?;
+        self.session.listen(control, move || {
+            let _ = child.wait();
+            Some(Event::WardenGone)
+        })?;
+        Ok(armed)
     }
 }

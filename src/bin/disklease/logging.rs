@@ -1,8 +1,9 @@
-//! Log messages on stderr, written by a thread of their own.
+//! What goes to stderr, written by a thread of its own: the library's log, and messages to the operator.
 //!
 //! The library logs from the thread that renews. A stderr that is not read, as of a terminal that was
-//! stopped, must not keep it from renewing: what does not fit into the queue then is dropped.
+//! stopped, must not keep that thread from renewing: a message that does not fit into the queue is dropped.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,7 +11,6 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// Messages that wait to be written, at most.
 const QUEUE: usize = 1024;
@@ -18,12 +18,12 @@ const QUEUE: usize = 1024;
 /// How long the end of the process waits for messages to be written.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-static QUEUE_IN: OnceLock<SyncSender<Said>> = OnceLock::new();
+static QUEUE_IN: OnceLock<SyncSender<Queued>> = OnceLock::new();
 
-enum Said {
+enum Queued {
     Message(Vec<u8>),
-    /// All that was said before is written.
-    Settle(SyncSender<()>),
+    /// To be answered when all messages that were queued before are written.
+    Flush(SyncSender<()>),
 }
 
 /// Logs from now on.
@@ -32,83 +32,65 @@ pub(crate) fn start() {
         .into_iter()
         .find_map(|name| EnvFilter::try_from_env(name).ok())
         .unwrap_or_else(|| EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     let (queue, queued) = sync_channel(QUEUE);
-    let written = Builder::new()
-        .name("dl-log".to_owned())
-        .spawn(move || write_all(&queued));
+    let writer = Builder::new().name("dl-log".to_owned());
     // Without a thread there is only the way that may block.
-    if written.is_ok() && QUEUE_IN.set(queue).is_ok() {
-        subscriber.with_writer(Queue).init();
-    } else {
-        subscriber.with_writer(io::stderr).init();
+    if writer.spawn(move || write_all(&queued)).is_ok() {
+        let _ = QUEUE_IN.set(queue);
     }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_writer(|| Stderr)
+        .init();
 }
 
-/// Has this text written to stderr, in its turn. Never waits, where there is a thread for it.
-pub(crate) fn say(text: String) {
-    match QUEUE_IN.get() {
-        // Full: whoever reads stderr does not.
-        Some(queue) => drop(queue.try_send(Said::Message(text.into_bytes()))),
-        // Nobody can be told when that fails.
-        None => drop(io::stderr().lock().write_all(text.as_bytes())),
-    }
+/// Tells the operator something, formatted as by `format!`.
+macro_rules! complain {
+    ($($message:tt)*) => { $crate::logging::complain_of(&format_args!($($message)*)) };
+}
+pub(crate) use complain;
+
+/// One message to the operator, on stderr, in its turn.
+pub(crate) fn complain_of(message: &dyn Display) {
+    let _ = Stderr.write_all(format!("disklease: {message}\n").as_bytes());
 }
 
-/// Waits a moment until what was logged is written.
-pub(crate) fn settle() {
+/// Waits a moment until all messages so far are written.
+pub(crate) fn flush() {
     let (done, is_done) = sync_channel(1);
     if let Some(queue) = QUEUE_IN.get()
-        && queue.try_send(Said::Settle(done)).is_ok()
+        && queue.try_send(Queued::Flush(done)).is_ok()
     {
         let _ = is_done.recv_timeout(PATIENCE);
     }
 }
 
-fn write_all(queued: &Receiver<Said>) {
-    for said in queued {
-        match said {
-            // Nobody can be told when that fails.
-            Said::Message(text) => drop(io::stderr().lock().write_all(&text)),
-            Said::Settle(done) => drop(done.send(())),
+fn write_all(queued: &Receiver<Queued>) {
+    for next in queued {
+        match next {
+            // Nothing can be done about an error.
+            Queued::Message(text) => drop(io::stderr().lock().write_all(&text)),
+            Queued::Flush(done) => drop(done.send(())),
         }
     }
 }
 
-/// Makes a message that goes into the queue when it is complete.
-struct Queue;
+/// Takes whole messages. Never waits where there is a thread that writes them.
+struct Stderr;
 
-struct Message(Vec<u8>);
-
-impl MakeWriter<'_> for Queue {
-    type Writer = Message;
-
-    fn make_writer(&self) -> Message {
-        Message(Vec::new())
-    }
-}
-
-impl Write for Message {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+impl Write for Stderr {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        match QUEUE_IN.get() {
+            // The queue is full where nothing reads stderr.
+            Some(queue) => drop(queue.try_send(Queued::Message(message.to_vec()))),
+            // Nothing can be done about an error.
+            None => drop(io::stderr().lock().write_all(message)),
+        }
+        Ok(message.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        let text = std::mem::take(&mut self.0);
-        if let Some(queue) = QUEUE_IN.get()
-            && !text.is_empty()
-        {
-            // Full: whoever reads stderr does not.
-            let _ = queue.try_send(Said::Message(text));
-        }
     }
 }

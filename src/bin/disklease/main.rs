@@ -1,21 +1,26 @@
-//! The operator's command: make a lockspace, run a program under disk leases, and look at leases.
+//! The operator's command: make a lockspace, run a program under disk leases, and inspect leases.
 //!
 //! What it prints and its exit codes are documented in `docs/command.md`.
 #![deny(unsafe_code)]
 
+mod control;
+mod deadlines;
 mod dump;
 mod exit;
 mod hold;
 mod init;
-mod json;
 mod landing;
 mod logging;
+mod offspring;
 mod output;
+mod parse;
 mod run;
 mod session;
 mod signals;
 mod status;
+mod view;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -46,7 +51,7 @@ enum Command {
     #[command(name = hold::WARDEN, hide = true)]
     Warden(hold::WardenArgs),
     #[command(name = run::KEEPER, hide = true)]
-    Keeper(run::KeeperArgs),
+    Keeper(run::GuardianArgs),
     #[command(name = run::GUARDIAN, hide = true)]
     Guardian(run::GuardianArgs),
 }
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    // Those have one thread each, print nothing, and log nothing.
+    // The hidden commands have one thread each, print nothing, and log nothing.
     let is_silent = matches!(
         cli.command,
         Command::Keeper(_) | Command::Guardian(_) | Command::Warden(_)
@@ -64,22 +69,27 @@ fn main() -> ExitCode {
     if !is_silent {
         logging::start();
     }
-    let done = match &cli.command {
-        Command::Dump(args) => dump::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Hold(args) => hold::hold(args),
-        Command::Init(args) => init::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Run(args) => run::run(args),
-        Command::Keeper(args) => run::keep(args),
-        Command::Guardian(args) => run::guard(args),
-        Command::Warden(args) => hold::ward(args),
-        Command::Status(args) => status::run(args).map(|()| ExitCode::SUCCESS),
+    let done = |()| ExitCode::SUCCESS;
+    let beside = |who: &str, ended: io::Result<()>| {
+        let failed = |error| Failure::unavailable(format_args!("the {who}: {error}"));
+        ended.map(done).map_err(failed)
     };
-    let code = done.unwrap_or_else(|failure| failure.report());
-    logging::settle();
+    let ended = match &cli.command {
+        Command::Dump(args) => dump::run(args).map(done),
+        Command::Hold(args) => hold::hold(args),
+        Command::Init(args) => init::run(args).map(done),
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args).map(done),
+        Command::Keeper(args) => beside("keeper", run::keep(args)),
+        Command::Guardian(args) => beside("guardian", run::guard(args)),
+        Command::Warden(args) => beside("warden", hold::ward(args)),
+    };
+    let code = ended.unwrap_or_else(|failure| failure.report());
+    logging::flush();
     code
 }
 
-/// What clap has to say: help on stdout, wrong usage on stderr.
+/// Help goes to stdout, wrong usage to stderr.
 fn explain(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     match error.kind() {

@@ -1,68 +1,45 @@
-//! Writing to stdout and stderr, and text of others made fit for a terminal.
+//! Writing to stdout, and text from disks made fit for a terminal.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::exit::Failure;
+use disklease::__cli::{escaped, hex};
 
-/// Writes to stdout. A reader that has gone away is no failure: it has seen what it wanted.
+use crate::exit::{Failure, NO_OUTPUT};
+
+/// Writes to stdout. A reader that has gone away is no failure: the reader has seen enough.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::output(format_args!("cannot write: {error}")))
+            let message = format_args!("cannot write: {error}");
+            Err(Failure::new(NO_OUTPUT, message))
         }
         _ => Ok(()),
     }
 }
 
-/// One message to the operator, on stderr.
-pub(crate) fn complain(message: &dyn Display) {
-    crate::logging::say(format!("disklease: {message}\n"));
-}
+/// Said where the storage could not be read past the page cache.
+pub(crate) const NOT_DIRECT: &str =
+    "read through the page cache: what other hosts wrote may not be seen\n";
 
-/// A text from a disk or a path, with what would move a terminal's cursor or text escaped.
-pub(crate) struct Shown<'a>(pub(crate) &'a str);
-
-impl Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || reorders {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// As [`Shown`]; bytes that are no text become the replacement character.
+/// A path for people; bytes that are no text become the replacement character.
 pub(crate) fn shown_path(path: &Path) -> String {
-    Shown(&path.to_string_lossy()).to_string()
+    escaped(&path.to_string_lossy())
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// What is shown, or `-` for nothing.
+pub(crate) fn dash(shown: Option<impl ToString>) -> String {
+    shown.map_or_else(|| "-".to_owned(), |shown| shown.to_string())
 }
 
 /// A UUID as people write it.
 pub(crate) fn uuid(bytes: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
+    let mut text = hex(bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
     }
     text
 }
@@ -95,23 +72,44 @@ fn date(days: u64) -> Option<(u64, u64, u64)> {
     None
 }
 
-/// Rows with aligned columns, two spaces between them, each behind `indent`.
-pub(crate) fn table<const N: usize>(indent: &str, head: [&str; N], rows: &[[String; N]]) -> String {
-    let head = head.map(str::to_owned);
-    let lines = || std::iter::once(&head).chain(rows);
-    let mut widths = [0; N];
-    for line in lines() {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
+/// A column of a table: the column's name, and what the column shows of a row.
+pub(crate) type Column<T> = (&'static str, fn(&T) -> String);
+
+/// The columns of a table of `row`s: the name of each, and what the column shows of a row.
+macro_rules! columns {
+    ($row:pat => { $($name:literal: $cell:expr,)* }) => {
+        &[$(($name, |row| {
+            #[allow(unused_variables, reason = "a column shows some of the row")]
+            let $row = row;
+            ($cell).to_string()
+        })),*]
+    };
+}
+pub(crate) use columns;
+
+/// A line with the names of the columns and a line for each row, if there is any; with aligned columns, two spaces
+/// between them, each line behind `indent`.
+pub(crate) fn table<T>(indent: &str, rows: &[T], columns: &[Column<T>]) -> String {
+    if rows.is_empty() {
+        return String::new();
     }
+    let head = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let cells = |row| columns.iter().map(|(_, cell)| cell(row)).collect();
+    let mut lines: Vec<Vec<String>> = vec![head];
+    lines.extend(rows.iter().map(cells));
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
-    for line in lines() {
-        let mut row = String::from(indent);
-        for (width, cell) in widths.into_iter().zip(line) {
+    for line in &lines {
+        let mut row = indent.to_owned();
+        for (cell, width) in line.iter().zip(&widths) {
+            // Writing to a string does not fail.
             let _ = write!(row, "{cell:width$}  ");
         }
-        text.push_str(row.trim_end());
+        text += row.trim_end();
         text.push('\n');
     }
     text
@@ -136,23 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_does_not_reach_the_terminal_raw() {
-        assert_eq!(
-            Shown("a\u{1b}[2Jb\nc\u{202e}d").to_string(),
-            "a\\u{1b}[2Jb\\nc\\u{202e}d"
-        );
-    }
-
-    #[test]
     fn columns_are_aligned() {
-        let rows = [
-            ["1".to_owned(), "äb".to_owned()],
-            ["100".to_owned(), String::new()],
-        ];
-        assert_eq!(
-            table("  ", ["ID", "NAME"], &rows),
-            "  ID   NAME\n  1    äb\n  100\n"
-        );
+        let rows = [(1, "äb"), (100, "")];
+        let columns: &[Column<(i32, &str)>] = columns!((id, name) => {
+            "ID": id,
+            "NAME": name,
+        });
+        let shown = "  ID   NAME\n  1    äb\n  100\n";
+        assert_eq!(table("  ", &rows, columns), shown);
+        assert_eq!(table("  ", &[], columns), "");
     }
 
     #[test]

@@ -1,46 +1,33 @@
 //! `disklease run`: a command that runs only while its disks are locked.
 
 mod child;
-pub(crate) mod control;
-pub(crate) mod deadlines;
 mod guardian;
 mod keeper;
-mod offspring;
 mod pid_file;
 mod privileges;
-pub(crate) mod term;
 
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
 
 use disklease::__cli::leave_no_proof;
-use disklease::{LockGuard, LockManager as _, LossReason, PaxosManager};
+use disklease::{LockGuard, PaxosManager};
 use rustix::process::Signal;
 
-use crate::exit::Failure;
-use crate::landing::Landing;
-use crate::output::complain;
-use crate::session::{self, Plan, not_locked};
-use crate::signals::{Phase, Signals};
-use child::{Child, Event};
-use control::Message;
-use deadlines::{Deadlines, Ends};
+use crate::control::{Kind, Message};
+use crate::exit::{self, Failure, KILLED};
+use crate::logging::complain;
+use crate::offspring::{end_all_and_say, tell_of_lasting};
+use crate::output::shown_path;
+use crate::session::{self, Event, Session, is_lost, release, tell_loss};
+use crate::signals::Phase;
+use child::{Child, Containment, not_guarded};
 
-pub(crate) use guardian::{Args as GuardianArgs, guard};
-pub(crate) use keeper::{Args as KeeperArgs, keep};
-
-/// The names of the hidden commands that stand between a run and its command.
-pub(crate) const KEEPER: &str = "__keeper";
-pub(crate) const GUARDIAN: &str = "__guardian";
+pub(crate) use guardian::{Args as GuardianArgs, Job, NAME as GUARDIAN, guard};
+pub(crate) use keeper::{NAME as KEEPER, keep};
 
 /// The exit code of a run whose command has succeeded and has left behind what had to be killed.
 const LEFT_BEHIND: u8 = 70;
-
-/// The exit code of a run whose command was killed.
-const KILLED: u8 = 137;
 
 /// Lock disks, run a command, and give the disks back when it ends
 ///
@@ -50,8 +37,8 @@ const KILLED: u8 = 137;
 /// its disks are given back, and the exit code is 70 then if it would be 0. When this command is
 /// killed, so are its command and all below it.
 ///
-/// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended when the
-/// grace is over: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
+/// Should the locks be lost, the command is sent SIGTERM, and SIGKILL if it has not ended by the
+/// end of the grace: 40 s later where the fire timeout is 60 s or more, else half of that, 15 s at most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -62,45 +49,20 @@ pub(crate) struct Args {
     /// 1; it takes the rights of root. `none` goes by who is whose child: what the command has started
     /// may then outlive this program should that, its keeper and its guardian be killed at once, and so
     /// may a process that runs as another user or was frozen; the next run with this host id after a kill
-    /// waits until that cannot hold locks any more. `auto` is the first where it can be had.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "auto|pidns|none",
-        default_value = "auto"
-    )]
+    /// waits until that cannot hold locks any more. `auto` is the first where that is available.
+    #[arg(long, value_enum, value_name = "auto|pidns|none")]
+    #[arg(default_value = "auto")]
     contain: Containment,
     /// What to do about a process of the command that may not be sent signals
     ///
     /// With `refuse` set-user-id programs, sudo say, gain no rights, unless this program may send signals
     /// to all users, and a process that is out of reach all the same ends the command. `ignore` only says
     /// it. With a PID namespace there is no such process.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "refuse|ignore",
-        default_value = "refuse"
-    )]
+    #[arg(long, value_enum, value_name = "refuse|ignore")]
+    #[arg(default_value = "refuse")]
     unkillable: Unkillable,
-    /// The command becomes a daemon and leaves the daemon's process id in this file, which must not
-    /// exist yet: its disks are kept until that process ends
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// The command leaves behind what it was started for: its disks are kept until the last process
-    /// below it has ended
-    #[arg(long, conflicts_with = "pid_file")]
-    follow: bool,
-    /// The command and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<OsString>,
-}
-
-/// What holds all that a command starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Containment {
-    Auto,
-    Pidns,
-    None,
+    #[command(flatten)]
+    job: Job,
 }
 
 /// What to do about a process that may not be sent signals.
@@ -111,260 +73,174 @@ enum Unkillable {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let program = args.command.first().map(Path::new);
-    let program = program.and_then(Path::file_name).unwrap_or_default();
-    let plan = Plan::of(&args.session, &program.to_string_lossy())?;
-    // A number from an earlier life could by now be that of another process.
-    if let Some(file) = &args.pid_file
+    // A number from an earlier run could by now be that of another process.
+    if let Some(file) = &args.job.pid_file
         && file.symlink_metadata().is_ok()
     {
-        let file = crate::output::shown_path(file);
         return Err(Failure::usage(format_args!(
-            "the pid file {file} exists already: remove it if no process uses it"
+            "the pid file {} exists already: remove it if no process uses it",
+            shown_path(file)
         )));
     }
-    let (tell, told) = mpsc::channel();
-    let passed_on = tell.clone();
-    let pass_on = move |signal| drop(passed_on.send(Event::Signal(signal)));
-    let signals = Signals::watch(plan.has_watchdog(), pass_on)?;
-    let landing = Arc::new(plan.landing());
-    let lockspace = plan.join(&signals, !landing.ends_with_process());
-    let lockspace = lockspace.map_err(|error| signals.cause(error))?;
-    signals.enter(Phase::Locking);
-    let manager = PaxosManager::new(lockspace.clone(), plan.directory());
-    let manager = manager.map_err(Failure::unavailable)?;
-    let start = Start {
-        args,
-        plan: &plan,
-        manager: &manager,
-        signals: &signals,
-        landing,
+    let program = args.job.command.first().map(Path::new);
+    let program = program.and_then(Path::file_name).unwrap_or_default();
+    let program = program.to_string_lossy();
+    let session = Session::start(&args.session, &program)?;
+    let for_others = !session.landing.ends_with_process();
+    session.as_member(for_others, |manager| lock_and_run(args, &session, manager))
+}
+
+fn lock_and_run(
+    args: &Args,
+    session: &Session<'_>,
+    manager: &PaxosManager,
+) -> Result<ExitCode, Failure> {
+    let guardian = GuardianArgs {
+        is_init: false,
+        refuses_privileges: args.unkillable == Unkillable::Refuse,
+        job: args.job.clone(),
     };
-    let ended = start.lock_and_run(&tell, &told);
-    drop(manager);
-    // Also when nothing was locked: otherwise others would wait for this host id.
-    if let Err(error) = lockspace.leave() {
-        complain(&error);
+    let child = Child::prepare(guardian, args.contain)?;
+    if !child.is_contained {
+        // What the command starts may go on when all of us are killed at once, and may have closed the
+        // descriptor that shows that it runs.
+        leave_no_proof(manager.lockspace());
     }
+    let keepers = session.keepers();
+    if session.is_fenced() {
+        keepers.set(&child.keepers);
+    }
+    let guard = session.lock(manager, child.guardian, &keepers, end_all_and_say)?;
+    let armed = keepers.arm(manager.lockspace()).map_err(not_guarded);
+    let ended = armed.and_then(|_deadlines| {
+        child.listen(session).map_err(not_guarded)?;
+        session.signals.pass_on()?;
+        run_command(args, &child, session, &guard)
+    });
+    session.signals.enter(Phase::Locking);
+    // The guardian ends by itself then, and all that it guards. If the guardian was killed, this process ends what
+    // was guarded: nothing is given back while any of that may still write.
+    drop(child);
+    session.landing.wait(end_all_and_say);
+    release(guard);
     ended
 }
 
-/// What a run begins with.
-struct Start<'a> {
-    args: &'a Args,
-    plan: &'a Plan<'a>,
-    manager: &'a PaxosManager,
-    signals: &'a Signals,
-    landing: Arc<Landing>,
-}
-
-impl Start<'_> {
-    fn lock_and_run(
-        &self,
-        tell: &mpsc::Sender<Event>,
-        told: &mpsc::Receiver<Event>,
-    ) -> Result<ExitCode, Failure> {
-        let Self {
-            args,
-            plan,
-            manager,
-            signals,
-            ref landing,
-        } = *self;
-        let guardian = guardian::Args {
-            is_init: false,
-            refuses_privileges: args.unkillable == Unkillable::Refuse,
-            follow: args.follow,
-            pid_file: args.pid_file.clone(),
-            command: args.command.clone(),
-        };
-        let child = Child::prepare(guardian, args.contain)?;
-        if !child.is_contained() {
-            // What the command starts may live on when all of us are killed at once, and may have closed
-            // what shows that it lives.
-            leave_no_proof(manager.lockspace());
-        }
-        let ends = Ends::of(plan.timing());
-        let (lost, keepers) = (tell.clone(), child.keepers().to_vec());
-        let is_fenced = plan.is_fenced();
-        let request = plan.request(child.guardian(), signals.cancel(), move |reason| {
-            if is_fenced {
-                ends.tell_last(&keepers);
-            }
-            // Nobody listens any more once the command has ended.
-            let _ = lost.send(Event::Lost(reason));
-        });
-        let landed = Arc::clone(landing);
-        let request = request.on_owner_end(move || landed.wait(offspring::end_all_and_say));
-        let guard = manager.acquire(request);
-        let guard = guard.map_err(|error| signals.cause(not_locked(error)))?;
-        let keeping =
-            is_fenced.then(|| Deadlines::start(manager.lockspace(), child.keepers(), ends));
-        let ended = match keeping.transpose() {
-            Ok(_deadlines) => child
-                .listen(tell)
-                .and_then(|()| signals.pass_on())
-                .and_then(|()| {
-                    Job {
-                        args,
-                        child: &child,
-                    }
-                    .run(&guard, told)
-                }),
-            Err(error) => Err(not_kept(&error)),
-        };
-        signals.enter(Phase::Locking);
-        // The guardian ends by itself then, and all that it guards. If it was killed, what it guarded
-        // is ours to end: nothing is given back while any of it may still write.
-        drop(child);
-        landing.wait(offspring::end_all_and_say);
-        if let Err(error) = guard.release() {
-            complain(&error);
-        }
-        ended
-    }
-}
-
-fn not_kept(error: &io::Error) -> Failure {
-    Failure::unavailable(format_args!("the command cannot be guarded: {error}"))
-}
-
 /// The command, from its start to its end.
-struct Job<'a> {
-    args: &'a Args,
-    child: &'a Child,
-}
-
-impl Job<'_> {
-    fn run(&self, guard: &LockGuard, told: &mpsc::Receiver<Event>) -> Result<ExitCode, Failure> {
-        if !guard.is_held() {
-            return Err(Failure::unavailable(
-                "the locks were lost before the command was started",
-            ));
-        }
-        self.child.start_command()?;
-        let (mut is_left, mut is_told, mut is_known) = (false, false, true);
-        let done = loop {
-            // The threads that tell of signals and of the guardian live for as long as this does.
-            match told.recv().unwrap_or(Event::Vanished) {
-                Event::Signal(signal) => self.child.send(signal),
-                Event::Lost(reason) => {
-                    is_told = true;
-                    self.tell_loss(&reason);
-                }
-                Event::Said(Message::NotStarted(error)) => {
-                    return Err(self.child.not_started(error));
-                }
-                Event::Said(Message::Exited(code)) => break u8::try_from(code).unwrap_or(u8::MAX),
-                Event::Said(Message::Ended(process)) => {
-                    is_known = false;
-                    complain(&end_of_another(process, guard));
-                    break if is_lost(guard) { KILLED } else { 0 };
-                }
-                Event::Said(Message::Killed(signal)) => {
-                    break u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX);
-                }
-                Event::Said(said) => is_left |= self.hear(&said),
-                Event::Vanished => {
-                    return Err(Failure::new(KILLED, end_of_the_guardian(guard)));
-                }
-            }
-        };
-        // A command that ends at once may be heard of first.
-        if let (false, true, Some(reason)) = (is_told, is_lost(guard), guard.loss()) {
-            self.tell_loss(&reason.to_string());
-        }
-        if done == KILLED && is_lost(guard) && is_known {
-            complain(&end_of_the_guardian(guard));
-        }
-        let code = if done == 0 && is_left {
-            LEFT_BEHIND
-        } else {
-            done
-        };
-        Ok(ExitCode::from(code))
-    }
-
-    fn tell_loss(&self, reason: &str) {
-        complain(&format_args!(
-            "THE LOCKS ARE LOST: {reason}. Process {} and all below it must not write any longer; other hosts may take the disks soon",
-            self.child.guardian()
+fn run_command(
+    args: &Args,
+    child: &Child,
+    session: &Session<'_>,
+    guard: &LockGuard,
+) -> Result<ExitCode, Failure> {
+    if !guard.is_held() {
+        return Err(Failure::unavailable(
+            "the locks were lost before the command was started",
         ));
     }
-
-    /// Says what it means. Whether it makes the run fail.
-    fn hear(&self, said: &Message) -> bool {
-        let refuses = self.args.unkillable == Unkillable::Refuse;
-        let errno =
-            |number: i32| (number != 0).then(|| rustix::io::Errno::from_raw_os_error(number));
-        match said {
-            Message::Lasting(process, error, name) => {
-                offspring::complain_of(*process, errno(*error), &name.shown());
+    child.start_command()?;
+    let holder = format!("Process {} and all below it", child.guardian);
+    let (mut is_left, mut is_told, mut is_known) = (false, false, true);
+    let done = loop {
+        // The threads that send signals and the guardian's messages run for as long as this does.
+        let said = match session.events.recv().unwrap_or(Event::Ended) {
+            Event::Signal(signal) => {
+                child.send(signal);
+                continue;
             }
-            Message::Unkillable(process, error, name) => {
-                let error = io::Error::from_raw_os_error(*error);
-                let what = if refuses {
-                    "the command is to end, and its disks are kept until all of it has ended"
+            Event::Lost(reason) => {
+                is_told = true;
+                tell_loss(&reason, &holder);
+                continue;
+            }
+            Event::Message(said) => said,
+            Event::Ended | Event::WardenGone => {
+                return Err(Failure::new(KILLED, end_of_the_guardian(guard)));
+            }
+        };
+        match said.kind {
+            Kind::NotStarted => return Err(not_started(args, said.number())),
+            Kind::Exited => break u8::try_from(said.number()).unwrap_or(u8::MAX),
+            Kind::Killed => break exit::of_signal(said.number()),
+            // A daemon that is no child of the guardian.
+            Kind::Ended => {
+                is_known = false;
+                let (counts, code) = if is_lost(guard) {
+                    ("the locks were lost, so it counts as killed", KILLED)
                 } else {
-                    "it goes on should this program be killed"
+                    ("it counts as a success", 0)
                 };
-                complain(&format_args!(
-                    "process {process} ({}) of the command may not be sent signals ({error}): {what}",
-                    name.shown()
-                ));
-                if refuses {
-                    self.child.send(Signal::TERM);
-                }
-                return refuses;
+                let process = said.number();
+                complain!(
+                    "process {process} has ended; how it did is known to its parent alone: {counts}"
+                );
+                break code;
             }
-            Message::NotSent(process, error, name) => {
-                let error = io::Error::from_raw_os_error(*error);
-                complain(&format_args!(
-                    "process {process} ({}) of the command was NOT sent the signal: {error}; its disks are kept until it ends. End it as its own user or root",
-                    name.shown()
-                ));
-            }
-            Message::LeftBehind(process, name) => {
-                complain(&format_args!(
-                    "process {process} ({}) was left behind by the command and is killed: a command that becomes a daemon needs --pid-file or --follow",
-                    name.shown()
-                ));
-                return true;
-            }
-            Message::NotFollowed(named) => {
-                let file = self
-                    .args
-                    .pid_file
-                    .as_deref()
-                    .unwrap_or_else(|| Path::new(""));
-                let file = crate::output::shown_path(file);
-                match named {
-                    0 => complain(&format_args!("the pid file {file} names no process")),
-                    _ => complain(&format_args!(
-                        "the pid file {file} names {named}, which is no process of the command"
-                    )),
-                }
-                return true;
-            }
-            _ => {}
+            _ => is_left |= tell_problem(args, child, &said),
         }
-        false
-    }
-}
-
-/// Whether the locks were lost before their holder had ended.
-pub(crate) fn is_lost(guard: &LockGuard) -> bool {
-    !guard.is_held() && guard.loss() != Some(LossReason::OwnerEnded)
-}
-
-/// Of a daemon that is no child of the guardian.
-fn end_of_another(process: i32, guard: &LockGuard) -> String {
-    let counts = if is_lost(guard) {
-        "the locks were lost, so it counts as killed"
-    } else {
-        "it counts as a success"
     };
-    format!("process {process} has ended; how it did is known to its parent alone: {counts}")
+    // The end of a command that ends at once may be notified before the loss.
+    if let (false, true, Some(reason)) = (is_told, is_lost(guard), guard.loss()) {
+        tell_loss(&reason.to_string(), &holder);
+    }
+    if done == KILLED && is_lost(guard) && is_known {
+        complain!("{}", end_of_the_guardian(guard));
+    }
+    let code = if done == 0 && is_left {
+        LEFT_BEHIND
+    } else {
+        done
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// Notifies the operator of a problem with a process. Returns whether the problem makes the run fail.
+fn tell_problem(args: &Args, child: &Child, said: &Message) -> bool {
+    let refuses = args.unkillable == Unkillable::Refuse;
+    let process = said.process();
+    let error = io::Error::from_raw_os_error(said.errno());
+    match said.kind {
+        Kind::Lasting => tell_of_lasting(&process, said.errno()),
+        Kind::Unkillable if refuses => {
+            complain!(
+                "{process} of the command may not be sent signals ({error}): the command is to end, and its disks are kept until all of it has ended"
+            );
+            child.send(Signal::TERM);
+            return true;
+        }
+        Kind::Unkillable => complain!(
+            "{process} of the command may not be sent signals ({error}): it goes on should this program be killed"
+        ),
+        Kind::NotSent => complain!(
+            "{process} of the command was NOT sent the signal: {error}; its disks are kept until it ends. End it as its own user or root"
+        ),
+        Kind::LeftBehind => complain!(
+            "{process} was left behind by the command and is killed: a command that becomes a daemon needs --pid-file or --follow"
+        ),
+        Kind::NotFollowed => {
+            let file = args.job.pid_file.as_deref().map(shown_path);
+            let file = file.unwrap_or_default();
+            match said.number() {
+                0 => complain!("the pid file {file} names no process"),
+                named => complain!(
+                    "the pid file {file} names {named}, which is no process of the command"
+                ),
+            }
+        }
+        _ => {}
+    }
+    matches!(said.kind, Kind::LeftBehind | Kind::NotFollowed)
+}
+
+fn not_started(args: &Args, error: i32) -> Failure {
+    let error = io::Error::from_raw_os_error(error);
+    let program = args.job.command.first().map(Path::new);
+    let program = program.unwrap_or_else(|| Path::new("")).display();
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => 127,
+        _ => 126,
+    };
+    Failure::new(code, format_args!("{program} cannot be started: {error}"))
 }
 
 fn end_of_the_guardian(guard: &LockGuard) -> &'static str {

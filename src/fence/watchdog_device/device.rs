@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::feeding::Feeding;
 use super::ioctl;
-use crate::fence::watchdog::{DeviceLack, WatchdogError};
+use crate::fence::watchdog::{DeviceLack, WatchdogError, WatchdogErrorKind as Fault};
 use crate::timing::Timing;
 use crate::world::OsError;
 
@@ -20,7 +20,7 @@ const FOOD: &[u8] = b"\0";
 /// Lets the next close stop the device.
 const MAGIC: &[u8] = b"V";
 
-/// One that counts. Dropped without [`stop`](Self::stop) it goes on, and resets the host.
+/// A device that counts. Dropped without [`stop`](Self::stop) it goes on, and resets the host.
 #[derive(Debug)]
 pub(super) struct Device {
     file: File,
@@ -28,48 +28,39 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Opens it, sees that it can do what is needed, and sets its timeout: as wanted, or what the
-    /// device makes of that, if it goes with the times. Then it counts.
+    /// Opens the device at `path`, sees that it can do what is needed, and sets its timeout: as wanted, or
+    /// what the device makes of that, if it goes with the times. Then it counts.
     pub(super) fn open(path: &Path, timing: Timing) -> Result<(Self, Feeding), WatchdogError> {
+        let refuse = |identity, kind| Err(WatchdogError::of_device(path, identity, kind));
         let Some(wish) = Feeding::wish(timing) else {
-            return Err(WatchdogError::DeviceTooCoarse {
-                path: path.to_owned(),
+            let kind = Fault::FireTimeoutTooShort {
                 fire_timeout: timing.fire_timeout().as_duration(),
                 needed: Feeding::SHORTEST_FIRE_TIMEOUT,
-            });
+            };
+            return refuse(None, kind);
         };
-        if cannot_be_stopped(path) {
-            return Err(WatchdogError::DeviceLacks {
-                path: path.to_owned(),
-                identity: identity_in_sysfs(path),
-                lack: DeviceLack::Stop,
-            });
+        if let Some(kind) = unusable_unopened(path) {
+            return refuse(attribute(path, "identity"), kind);
         }
-        if attribute(path, "state").is_some_and(|state| state == "active") {
-            return Err(WatchdogError::DeviceCounts {
-                path: path.to_owned(),
-                identity: identity_in_sysfs(path),
-            });
-        }
-        let file = OpenOptions::new().write(true).open(path);
-        let file = file.map_err(|error| not_opened(path, &error))?;
-        let info = ioctl::info(&file).map_err(|errno| {
-            // Nothing is written to what may be a file of value.
-            let _ = ioctl::disable(&file);
-            WatchdogError::NotAWatchdog {
-                path: path.to_owned(),
-                error: OsError::from(errno),
+        let file = match OpenOptions::new().write(true).open(path) {
+            Ok(file) => file,
+            Err(error) => return refuse(None, not_opened(&error)),
+        };
+        let info = match ioctl::info(&file) {
+            Ok(info) => info,
+            Err(errno) => {
+                // Nothing is written to what may be a file of value.
+                let _ = ioctl::disable(&file);
+                return refuse(None, Fault::NotAWatchdog(errno.into()));
             }
-        })?;
-        let device = Self {
-            file,
-            path: path.to_owned(),
         };
+        let path = path.to_owned();
+        let device = Self { file, path };
         match device.prepare(&info, wish, timing) {
             Ok(feeding) => Ok((device, feeding)),
-            Err(error) => {
-                device.stop()?;
-                Err(error)
+            Err(kind) => {
+                let kind = device.stop().err().unwrap_or(kind);
+                refuse(Some(info.identity()), kind)
             }
         }
     }
@@ -79,51 +70,38 @@ impl Device {
         info: &ioctl::Info,
         wish: Duration,
         timing: Timing,
-    ) -> Result<Feeding, WatchdogError> {
-        let identity = info.identity();
-        let lack = if !info.has_magic_close() {
-            Some(DeviceLack::MagicClose)
-        } else if !info.takes_keepalive() {
-            Some(DeviceLack::Keepalive)
-        } else if !info.can_set_timeout() {
-            Some(DeviceLack::Timeout)
-        } else {
-            None
-        };
-        if let Some(lack) = lack {
-            return Err(WatchdogError::DeviceLacks {
-                path: self.path.clone(),
-                identity,
-                lack,
-            });
+    ) -> Result<Feeding, Fault> {
+        if let Some(lack) = info.lack() {
+            return Err(Fault::Lacks(lack));
         }
         let secs = i32::try_from(wish.as_secs()).unwrap_or(i32::MAX);
-        // One that refuses it may have a timeout that will do.
+        // A device that refuses the timeout may have one that will do.
         let refused = ioctl::set_timeout(&self.file, secs).err();
-        let got =
-            ioctl::timeout(&self.file).map_err(|errno| self.not_fed(refused.unwrap_or(errno)))?;
+        let got = ioctl::timeout(&self.file).map_err(|errno| not_fed(refused.unwrap_or(errno)))?;
         let got = Duration::from_secs(u64::try_from(got).unwrap_or(0));
-        Feeding::with(got, timing).ok_or_else(|| WatchdogError::DeviceTimeout {
-            path: self.path.clone(),
-            identity,
+        Feeding::with(got, timing).ok_or_else(|| Fault::OtherTimeout {
             asked: wish,
             got,
-            at_least: Feeding::shortest(),
+            at_least: Feeding::SHORTEST_TIMEOUT,
             at_most: Feeding::longest(timing),
         })
     }
 
-    /// Has it count from the beginning.
-    pub(super) fn feed(&self) -> Result<(), WatchdogError> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has the device count from the beginning.
+    pub(super) fn feed(&self) -> Result<(), Fault> {
         self.write(FOOD)
     }
 
-    /// Stops and closes it.
+    /// Stops and closes the device.
     ///
-    /// A child that was forked meanwhile has it open too, so that our close alone is none: it is
-    /// also told to stop at once. Not each device can do that, and with one that cannot nobody here
+    /// A child that was forked meanwhile has it open too, so that our close alone is none: the device is
+    /// also disabled at once. Not each device can do that, and with one that cannot nobody here
     /// knows whether it has stopped.
-    pub(super) fn stop(self) -> Result<(), WatchdogError> {
+    pub(super) fn stop(self) -> Result<(), Fault> {
         let may_stop = self.write(MAGIC);
         match ioctl::disable(&self.file) {
             Ok(()) => Ok(()),
@@ -134,50 +112,41 @@ impl Device {
         }
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<(), WatchdogError> {
+    fn write(&self, bytes: &[u8]) -> Result<(), Fault> {
         loop {
             match rustix::io::write(&self.file, bytes) {
                 Ok(1) => return Ok(()),
-                Ok(_) => return Err(self.not_fed(Errno::IO)),
+                Ok(_) => return Err(not_fed(Errno::IO)),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.not_fed(errno)),
+                Err(errno) => return Err(not_fed(errno)),
             }
         }
     }
+}
 
-    fn not_fed(&self, errno: Errno) -> WatchdogError {
-        WatchdogError::DeviceNotFed {
-            path: self.path.clone(),
-            error: OsError::from(errno),
-        }
+fn not_fed(errno: Errno) -> Fault {
+    Fault::NotFed(errno.into())
+}
+
+fn not_opened(error: &io::Error) -> Fault {
+    match OsError::from(error) {
+        busy if busy == OsError::from(Errno::BUSY) => Fault::Busy,
+        error => Fault::Unusable(error),
     }
 }
 
-fn not_opened(path: &Path, error: &io::Error) -> WatchdogError {
-    let path = path.to_owned();
-    let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
-    if errno == Errno::BUSY.raw_os_error() {
-        return WatchdogError::DeviceBusy { path };
+/// What sysfs shows against the device at `path` before it is opened, as it must be asked: once
+/// opened, one that cannot be stopped counts for ever, and would reset the host; and one that counts
+/// already is stopped by a close. Where there is no sysfs nothing is known of it.
+fn unusable_unopened(path: &Path) -> Option<Fault> {
+    if attribute(path, "nowayout").is_some_and(|value| value != "0") {
+        return Some(Fault::Lacks(DeviceLack::Stop));
     }
-    WatchdogError::DeviceUnusable {
-        path,
-        error: OsError::new(errno),
-    }
+    let counts = attribute(path, "state").is_some_and(|state| state == "active");
+    counts.then_some(Fault::CountsAlready)
 }
 
-/// Whether the kernel tells that the device at `path`, once opened, counts for ever. To be asked
-/// before: a look would reset the host. Where there is no sysfs nothing is known of it.
-fn cannot_be_stopped(path: &Path) -> bool {
-    let nowayout = attribute(path, "nowayout");
-    nowayout.is_some_and(|value| value != "0")
-}
-
-/// What the kernel tells that the device is called.
-fn identity_in_sysfs(path: &Path) -> String {
-    attribute(path, "identity").unwrap_or_default()
-}
-
-/// What the kernel tells of a watchdog device without its being opened.
+/// What sysfs shows of a watchdog device without its being opened.
 fn attribute(path: &Path, name: &str) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     if !metadata.file_type().is_char_device() {

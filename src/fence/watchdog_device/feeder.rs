@@ -1,18 +1,17 @@
 //! The thread that feeds a device.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Builder;
 
 use parking_lot::{Condvar, Mutex};
-use rustix::io::Errno;
 
 use super::device::Device;
 use super::feeding::Feeding;
-use crate::fence::watchdog::WatchdogError;
+use crate::fence::watchdog::WatchdogErrorKind as Fault;
 use crate::runtime::clock;
-use crate::world::{OsError, Timestamp};
+use crate::world::Timestamp;
 
 const STACK_SIZE: usize = 128 * 1024;
 
@@ -26,7 +25,7 @@ pub(super) struct Feeder {
 struct Shared {
     path: PathBuf,
     feeding: Feeding,
-    /// Nanoseconds of the clock: from then on it is not fed. Moved without waiting for the thread.
+    /// Nanoseconds of the clock: from then on the device is not fed. Moved without waiting for the thread.
     end: AtomicU64,
     alive: AtomicBool,
     state: Mutex<State>,
@@ -37,124 +36,115 @@ struct Shared {
 struct State {
     /// `None`: stopped and closed.
     device: Option<Device>,
-    failure: Option<WatchdogError>,
+    unfed: Option<Unfed>,
+}
+
+/// Why the device was not fed when that was last due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Unfed {
+    /// The device did not take it.
+    Failed(Fault),
+    /// Holders of lost leases have not stopped.
+    Ended,
 }
 
 impl Feeder {
     /// Feeds `device` from now on, until F is nearly over after `expires_at`.
     pub(super) fn start(
         device: Device,
-        path: &Path,
         feeding: Feeding,
         expires_at: Timestamp,
-    ) -> Result<Self, WatchdogError> {
+    ) -> Result<Self, Fault> {
         if let Err(error) = device.feed() {
             // What can be done lest the host be reset, though nothing is held.
             let _ = device.stop();
             return Err(error);
         }
         let shared = Arc::new(Shared {
-            path: path.to_owned(),
+            path: device.path().to_owned(),
             feeding,
             end: AtomicU64::new(feeding.end(expires_at).as_nanos()),
             alive: AtomicBool::new(true),
             state: Mutex::new(State {
                 device: Some(device),
-                failure: None,
+                unfed: None,
             }),
             stopped: Condvar::new(),
         });
-        let thread = {
-            let shared = Arc::clone(&shared);
-            let builder = Builder::new().name("dl-watchdog".to_owned());
-            builder.stack_size(STACK_SIZE).spawn(move || {
-                let death = Death(&shared);
-                shared.feed();
-                drop(death);
-            })
+        let feeder = Self {
+            shared: Arc::clone(&shared),
         };
+        let thread = Builder::new().name("dl-watchdog".to_owned());
+        let thread = thread.stack_size(STACK_SIZE).spawn(move || {
+            let death = Death(&shared);
+            shared.feed();
+            drop(death);
+        });
         if let Err(error) = thread {
-            let errno = error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error());
-            shared.stop()?;
-            return Err(WatchdogError::NoFeeder {
-                path: path.to_owned(),
-                error: OsError::new(errno),
-            });
+            feeder.stop()?;
+            return Err(Fault::NoFeeder(error.into()));
         }
-        Ok(Self { shared })
+        Ok(feeder)
     }
 
     /// Moves the end. Waits for nobody.
-    pub(super) fn extend(&self, expires_at: Timestamp) -> Result<(), WatchdogError> {
+    pub(super) fn extend(&self, expires_at: Timestamp) -> Result<(), Fault> {
         let shared = &self.shared;
         let end = shared.feeding.end(expires_at).as_nanos();
         shared.end.store(end, Ordering::Release);
         if !shared.alive.load(Ordering::Acquire) {
-            return Err(WatchdogError::FeederDied {
-                path: shared.path.clone(),
-            });
+            return Err(Fault::FeederDied);
         }
-        // While it is locked the thread is feeding; how that ended the next call tells.
-        match shared.state.try_lock() {
-            Some(state) => state.failure.clone().map_or(Ok(()), Err),
-            None => Ok(()),
+        // While the state is locked the thread is feeding; the next call shows how that ended.
+        match shared.state.try_lock().as_deref() {
+            Some(State {
+                unfed: Some(Unfed::Failed(error)),
+                ..
+            }) => Err(error.clone()),
+            _ => Ok(()),
         }
     }
 
     /// Stops and closes the device. The thread ends soon.
-    pub(super) fn stop(&self) -> Result<(), WatchdogError> {
-        self.shared.stop()
+    pub(super) fn stop(&self) -> Result<(), Fault> {
+        let device = self.shared.state.lock().device.take();
+        self.shared.stopped.notify_all();
+        device.map_or(Ok(()), Device::stop)
     }
 }
 
 impl Shared {
-    fn stop(&self) -> Result<(), WatchdogError> {
-        let device = self.state.lock().device.take();
-        self.stopped.notify_all();
-        device.map_or(Ok(()), Device::stop)
-    }
-
     fn feed(&self) {
-        let mut told = None;
-        loop {
-            let mut state = self.state.lock();
-            let Some(device) = &state.device else { return };
-            // The clock is read right before it is fed: what is between is reckoned with, but short.
-            let fed = if clock::now().as_nanos() < self.end.load(Ordering::Acquire) {
-                Some(device.feed())
+        let mut state = self.state.lock();
+        while let Some(device) = &state.device {
+            // The clock is read right before the device is fed: what is between is reckoned with, but short.
+            let unfed = if clock::now().as_nanos() < self.end.load(Ordering::Acquire) {
+                device.feed().err().map(Unfed::Failed)
             } else {
-                None
+                Some(Unfed::Ended)
             };
-            let news = match &fed {
-                Some(Ok(())) => None,
-                Some(Err(error)) => Some(News::Failed(error.clone())),
-                None => Some(News::Over),
-            };
-            state.failure = match fed {
-                Some(Err(error)) => Some(error),
-                _ => None,
-            };
-            if news != told {
+            if unfed != state.unfed {
+                state.unfed.clone_from(&unfed);
                 // Logging may hang with the disk. It is done without the lock, and only when the
                 // host is lost anyway, or was so.
                 drop(state);
-                self.tell(news.as_ref());
-                told = news;
+                self.log(unfed);
                 state = self.state.lock();
             }
-            if state.device.is_none() {
-                return;
+            if state.device.is_some() {
+                self.stopped.wait_for(&mut state, self.feeding.interval());
             }
-            self.stopped.wait_for(&mut state, self.feeding.interval());
         }
     }
 
-    fn tell(&self, news: Option<&News>) {
+    fn log(&self, unfed: Option<Unfed>) {
         let path = &self.path;
-        match news {
+        match unfed {
             None => tracing::warn!(?path, "the watchdog device is fed again"),
-            Some(News::Failed(error)) => tracing::error!(%error, "this host may be reset"),
-            Some(News::Over) => tracing::error!(
+            Some(Unfed::Failed(error)) => {
+                tracing::error!(?path, %error, "the watchdog device is not fed");
+            }
+            Some(Unfed::Ended) => tracing::error!(
                 ?path,
                 within = ?self.feeding.timeout(),
                 "holders of lost leases have not stopped: the watchdog device is not fed any more, and this host is reset"
@@ -163,13 +153,7 @@ impl Shared {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum News {
-    Failed(WatchdogError),
-    Over,
-}
-
-/// Tells, also when the thread panics, that nobody feeds any more.
+/// Shows, also when the thread panics, that nobody feeds any more.
 struct Death<'a>(&'a Shared);
 
 impl Drop for Death<'_> {

@@ -1,7 +1,7 @@
 //! When a device is fed, and for how long at most it lasts.
 //!
 //! Let E be when the leases are lost, and t the device's own timeout. The device is fed only while
-//! the clock shows less than E + F - 2t. The feeder may be held up between its look at the clock
+//! the clock shows less than E + F - 2t. The feeder may be held up between its reading of the clock
 //! and its write, but not for longer than t: by then the device has fired. So the last feeding is
 //! before E + F - t, and the device fires before **E + F**, whatever held the feeder up. With t = F,
 //! fed until E, a feeder that is held up could put the reset off to nearly E + 2F.
@@ -13,15 +13,12 @@
 //!
 //! t is as long as possible, for it is also how long a healthy host may be too busy to feed. It is
 //! F / 2 at most, so that a device is fed until E at least; and so short that the device does not
-//! fire before there was time to kill a process that did not stop, which begins at E + grace.
+//! fire before there was time to kill a process that did not stop, which starts at E + grace.
 
 use std::time::Duration;
 
 use crate::timing::Timing;
 use crate::world::Timestamp;
-
-/// A device with a shorter timeout would fire when a healthy host is busy.
-const SHORTEST: Duration = Duration::from_secs(3);
 
 /// A device is fed so many times in its timeout.
 const FEEDINGS: u32 = 4;
@@ -35,11 +32,17 @@ pub(super) struct Feeding {
 }
 
 impl Feeding {
+    /// A device with a shorter timeout would fire when a healthy host is busy.
+    pub(super) const SHORTEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+    /// The shortest F that goes with these times.
+    pub(super) const SHORTEST_FIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// From the timeout that the device has, if it goes with these times.
     pub(super) fn with(timeout: Duration, timing: Timing) -> Option<Self> {
         let fire = timing.fire_timeout().as_duration();
         let beyond = fire.checked_sub(timeout.saturating_mul(2))?;
-        (timeout >= SHORTEST).then_some(Self { timeout, beyond })
+        (timeout >= Self::SHORTEST_TIMEOUT).then_some(Self { timeout, beyond })
     }
 
     /// The timeout to ask a device for: whole seconds. `None` if F is too short for any.
@@ -50,14 +53,7 @@ impl Feeding {
         // sooner than F - 5t/4 after E. A quarter of what is left after the grace is for killing.
         let killing = part(fire.saturating_sub(timing.grace()).saturating_mul(3), 5);
         let whole = Duration::from_secs(half.min(killing).as_secs());
-        (whole >= SHORTEST).then_some(whole)
-    }
-
-    /// The shortest F that goes with these times.
-    pub(super) const SHORTEST_FIRE_TIMEOUT: Duration = Duration::from_secs(10);
-
-    pub(super) const fn shortest() -> Duration {
-        SHORTEST
+        (whole >= Self::SHORTEST_TIMEOUT).then_some(whole)
     }
 
     pub(super) fn longest(timing: Timing) -> Duration {

@@ -6,6 +6,8 @@ use std::fs::File;
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
 
+use crate::fence::watchdog::DeviceLack;
+
 /// The letter of all of them.
 const GROUP: u8 = b'W';
 const GET_SUPPORT: Opcode = opcode::read::<Info>(GROUP, 0);
@@ -31,16 +33,17 @@ impl Info {
     const MAGIC_CLOSE: u32 = 0x0100;
     const KEEPALIVE: u32 = 0x8000;
 
-    pub(super) const fn can_set_timeout(&self) -> bool {
-        self.options & Self::SET_TIMEOUT != 0
-    }
-
-    pub(super) const fn has_magic_close(&self) -> bool {
-        self.options & Self::MAGIC_CLOSE != 0
-    }
-
-    pub(super) const fn takes_keepalive(&self) -> bool {
-        self.options & Self::KEEPALIVE != 0
+    /// What the device cannot do, of all that is needed of it.
+    pub(super) const fn lack(&self) -> Option<DeviceLack> {
+        if self.options & Self::MAGIC_CLOSE == 0 {
+            Some(DeviceLack::MagicClose)
+        } else if self.options & Self::KEEPALIVE == 0 {
+            Some(DeviceLack::Keepalive)
+        } else if self.options & Self::SET_TIMEOUT == 0 {
+            Some(DeviceLack::Timeout)
+        } else {
+            None
+        }
     }
 
     pub(super) fn identity(&self) -> String {
@@ -119,8 +122,6 @@ mod tests {
         softdog[..7].copy_from_slice(b"Softdog");
         let softdog = info(softdog);
         assert_eq!(softdog.identity(), "Softdog");
-        assert!(
-            softdog.can_set_timeout() && softdog.has_magic_close() && softdog.takes_keepalive()
-        );
+        assert_eq!(softdog.lack(), None);
     }
 }

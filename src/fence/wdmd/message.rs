@@ -8,17 +8,35 @@ pub(super) const SIZE: usize = 176;
 /// Names have at most this many bytes, and a NUL.
 const NAME_MAX: usize = 127;
 
+/// Names this client, for wdmd's log. No answer.
+pub(super) const REGISTER: u32 = 1;
+/// wdmd is not to be stopped. No answer.
+pub(super) const REFCOUNT_SET: u32 = 2;
+/// wdmd may be stopped again. No answer.
+pub(super) const REFCOUNT_CLEAR: u32 = 3;
+/// When this client is to count as failed; 0: never. No answer.
+pub(super) const TEST_LIVE: u32 = 4;
+/// How does wdmd run?
+pub(super) const STATUS: u32 = 5;
+/// The device is to be opened with a fire timeout. wdmd of sanlock 3.8.5 and before knows no such
+/// command and does not answer.
+pub(super) const OPEN_WATCHDOG: u32 = 7;
+
 /// As it goes over the socket, in this machine's byte order.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Message {
     magic: u32,
-    command: u32,
+    /// May be any number in what was received.
+    pub(super) command: u32,
     len: u32,
     flags: u32,
-    test_interval: u32,
-    fire_timeout: u32,
+    /// Seconds.
+    pub(super) test_interval: u32,
+    /// Seconds.
+    pub(super) fire_timeout: u32,
     last_keepalive: u64,
+    /// Both times in seconds of `CLOCK_MONOTONIC`.
     renewal_time: u64,
     expire_time: u64,
     name: [u8; 128],
@@ -26,79 +44,35 @@ pub(super) struct Message {
 
 const _: () = assert!(size_of::<Message>() == SIZE, "no padding");
 
-/// What a message asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
-    /// Names this client, for wdmd's log. No answer.
-    Register,
-    /// wdmd is not to be stopped. No answer.
-    RefcountSet,
-    /// It may be stopped again. No answer.
-    RefcountClear,
-    /// When this client is to count as failed; 0: never. No answer.
-    TestLive,
-    /// How does wdmd run?
-    Status,
-    /// The device is to be opened with a fire timeout. wdmd of sanlock 3.8.5 and before knows no
-    /// such thing and does not answer.
-    OpenWatchdog,
-}
-
-impl Command {
-    const fn number(self) -> u32 {
-        match self {
-            Self::Register => 1,
-            Self::RefcountSet => 2,
-            Self::RefcountClear => 3,
-            Self::TestLive => 4,
-            Self::Status => 5,
-            Self::OpenWatchdog => 7,
-        }
-    }
-}
-
 impl Message {
-    fn of(command: Command) -> Self {
+    pub(super) fn new(command: u32) -> Self {
         Self {
-            command: command.number(),
+            command,
             ..Self::zeroed()
         }
-    }
-
-    pub(super) fn register(name: &str) -> Self {
-        let mut message = Self::of(Command::Register);
-        for (to, &byte) in message.name.iter_mut().zip(name.as_bytes()).take(NAME_MAX) {
-            *to = byte;
-        }
-        message
-    }
-
-    pub(super) fn refcount_set() -> Self {
-        Self::of(Command::RefcountSet)
-    }
-
-    pub(super) fn refcount_clear() -> Self {
-        Self::of(Command::RefcountClear)
-    }
-
-    /// Both times in seconds of `CLOCK_MONOTONIC`.
-    pub(super) fn test_live(renewal_time: u64, expire_time: u64) -> Self {
-        Self {
-            renewal_time,
-            expire_time,
-            ..Self::of(Command::TestLive)
-        }
-    }
-
-    pub(super) fn status() -> Self {
-        Self::of(Command::Status)
     }
 
     pub(super) fn open_watchdog(fire_timeout: u32) -> Self {
         Self {
             fire_timeout,
-            ..Self::of(Command::OpenWatchdog)
+            ..Self::new(OPEN_WATCHDOG)
         }
+    }
+
+    pub(super) fn test_live(renewal_time: u64, expire_time: u64) -> Self {
+        Self {
+            renewal_time,
+            expire_time,
+            ..Self::new(TEST_LIVE)
+        }
+    }
+
+    pub(super) fn register(name: &str) -> Self {
+        let mut message = Self::new(REGISTER);
+        for (to, &byte) in message.name.iter_mut().zip(name.as_bytes()).take(NAME_MAX) {
+            *to = byte;
+        }
+        message
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -107,25 +81,6 @@ impl Message {
 
     pub(super) fn from_bytes(bytes: &[u8; SIZE]) -> Self {
         bytemuck::pod_read_unaligned(bytes)
-    }
-
-    pub(super) const fn is(&self, command: Command) -> bool {
-        self.command == command.number()
-    }
-
-    /// The command's number, which may be any in what was received.
-    pub(super) const fn command(&self) -> u32 {
-        self.command
-    }
-
-    /// Seconds.
-    pub(super) const fn test_interval(&self) -> u32 {
-        self.test_interval
-    }
-
-    /// Seconds.
-    pub(super) const fn fire_timeout(&self) -> u32 {
-        self.fire_timeout
     }
 }
 
@@ -162,15 +117,6 @@ mod tests {
             (word(open.as_bytes(), 4), word(open.as_bytes(), 20)),
             (7, 30)
         );
-        let numbers = [
-            Message::refcount_set(),
-            Message::refcount_clear(),
-            Message::status(),
-        ];
-        assert_eq!(
-            numbers.map(|message| word(message.as_bytes(), 4)),
-            [2, 3, 5]
-        );
     }
 
     #[test]
@@ -180,8 +126,8 @@ mod tests {
         bytes[16..20].copy_from_slice(bytemuck::bytes_of(&10_u32));
         bytes[20..24].copy_from_slice(bytemuck::bytes_of(&60_u32));
         let answer = Message::from_bytes(&bytes);
-        assert!(answer.is(Command::Status) && !answer.is(Command::OpenWatchdog));
-        assert_eq!((answer.test_interval(), answer.fire_timeout()), (10, 60));
+        assert!(answer.command == STATUS);
+        assert_eq!((answer.test_interval, answer.fire_timeout), (10, 60));
     }
 
     #[test]

@@ -16,15 +16,16 @@ pub enum DirectoryError {
         /// Where it should be.
         path: PathBuf,
     },
-    /// The directory's lockspace cannot be looked at, or is no file.
+    /// The directory's lockspace cannot be inspected, or is no file.
     #[error("the directory's lockspace cannot be used: {0}")]
-    Open(OpenError),
+    Open(#[source] OpenError),
     /// Whether the directory's lockspace is the one that was joined cannot be told.
     #[error("{path:?} cannot be read, to see whether it is the lockspace that was joined: {error}")]
     Unreadable {
         /// What cannot be read.
         path: PathBuf,
         /// Why.
+        #[source]
         error: ReadError,
     },
     /// The directory has another lockspace than the one that was joined.

@@ -1,39 +1,30 @@
-//! Giving locks back, and looking whether they are still held.
+//! Giving locks back, and reading whether they are still held.
 
-use std::path::{Path, PathBuf};
-
-use super::super::guard::Locked;
-use super::LeaseFault;
-use crate::format::{Generation, HostId, LeaseVersion};
+use super::fault::LeaseFault;
+use super::lock_error::LockError;
+use crate::format::LeaseVersion;
 use crate::lockspace::LossReason;
 use crate::paxos_lease;
 
 /// Why a lock was not given back on the disk. In this process it is given up all the same.
+pub type ReleaseError = LockError<ReleaseErrorKind>;
+
+/// Why a lock could not be confirmed.
+pub type VerifyError = LockError<VerifyErrorKind>;
+
+/// What went wrong with a release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReleaseError {
+pub enum ReleaseErrorKind {
     /// The storage failed. Tried again in the background for as long as the lockspace is joined;
     /// until then the lease looks held to everybody.
+    #[error("was not given back: its lease {0}; its release is tried again in the background")]
+    Lease(#[from] LeaseFault),
+    /// It was not ours any more: another host took it. Nothing was written.
     #[error(
-        "{locked}: the lease in {path:?} {fault}; its release is tried again in the background"
-    )]
-    Lease {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-        /// What went wrong.
-        fault: LeaseFault,
-    },
-    /// It was not ours any more: somebody took it. Nothing was written.
-    #[error(
-        "{locked} was not ours any more: its lease in {path:?} is at version {version}, last written by host {writer}"
+        "was not ours any more: its lease is at version {version}, last written by host {writer}"
     )]
     NotOurs {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
         /// The version found.
         version: LeaseVersion,
         /// Which host wrote it last.
@@ -42,154 +33,76 @@ pub enum ReleaseError {
     /// What this host wrote to the lease is not there any more. Nothing was written: what is there now
     /// may be in use.
     #[error(
-        "{locked} was not given back: the lease in {path:?} {fault}; nothing was written to it"
+        "was not given back: its lease was initialised anew or put back to an older state while this host held it, and is at version {version}; nothing was written to it"
     )]
     NotThere {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-        /// What is there.
-        fault: LeaseFault,
+        /// The version found.
+        version: LeaseVersion,
     },
     /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease
     /// now.
-    #[error("{locked} was not given back: the lockspace was lost before")]
-    LockspaceLost {
-        /// What was locked.
-        locked: Locked,
-    },
+    #[error("was not given back: the lockspace was lost before")]
+    LockspaceLost,
 }
 
-impl ReleaseError {
-    pub(crate) fn of_algorithm(
-        error: paxos_lease::GiveBackError,
-        locked: &Locked,
-        path: &Path,
-    ) -> Self {
+impl ReleaseErrorKind {
+    pub(in crate::manager) fn of_algorithm(error: paxos_lease::GiveBackError) -> Self {
         use paxos_lease::GiveBackError as E;
-        let (locked, path) = (locked.clone(), path.to_owned());
         match error {
-            E::Lease(error) => Self::Lease {
-                locked,
-                path,
-                fault: LeaseFault::of_io(error),
-            },
-            E::NotOurs { version, writer } => Self::NotOurs {
-                locked,
-                path,
-                version,
-                writer,
-            },
-            E::NotThere { version } => Self::NotThere {
-                locked,
-                path,
-                fault: LeaseFault::PutBack { version },
-            },
-            E::WriteInFlight => Self::Lease {
-                locked,
-                path,
-                fault: LeaseFault::WriteInFlight,
-            },
-            E::LockspaceLost => Self::LockspaceLost { locked },
+            E::Lease(error) => Self::Lease(LeaseFault::of_io(error)),
+            E::NotOurs { version, writer } => Self::NotOurs { version, writer },
+            E::NotThere { version } => Self::NotThere { version },
+            E::WriteInFlight => Self::Lease(LeaseFault::WriteInFlight),
+            E::LockspaceLost => Self::LockspaceLost,
         }
     }
 }
 
-/// Why a lock could not be confirmed.
+/// What went wrong with the check whether a lock is held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum VerifyError {
+pub enum VerifyErrorKind {
     /// The storage does not tell. The lock may still be held.
-    #[error("{locked}: the lease in {path:?} {fault}")]
-    Lease {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-        /// What went wrong.
-        fault: LeaseFault,
-    },
-    /// The lease is not what this host wrote any more: it was cut off, overwritten, initialised anew or
-    /// put back to an older state. The guard is lost.
-    #[error("{locked} is not held any more: the lease in {path:?} {fault}")]
-    NotThere {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-        /// What is there.
-        fault: LeaseFault,
-    },
-    /// The disk names another owner or another version. The guard is lost.
-    #[error("{locked} is not ours any more: its lease in {path:?} is at version {version}, owned by {}", owner.map_or_else(|| "nobody".to_owned(), |(host, generation)| format!("host {host} (generation {generation})")))]
-    NotOurs {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-        /// The version found.
-        version: LeaseVersion,
-        /// The owner found; `None` when the lease is free.
-        owner: Option<(HostId, Generation)>,
-    },
-    /// The lease file was removed, or another one put in its place: other hosts do not see this
-    /// lease. The guard is lost.
-    #[error("{locked} is not ours any more: its lease file {path:?} was removed or replaced")]
-    Replaced {
-        /// What was locked.
-        locked: Locked,
-        /// The file or device with the lease.
-        path: PathBuf,
-    },
+    #[error("may still be held, but its lease {0}")]
+    Unconfirmed(#[source] LeaseFault),
+    /// The lease is not what this host wrote any more: another host took it, or it was cut off, overwritten,
+    /// initialised anew, put back to an older state, removed or replaced. The guard is lost.
+    #[error("is not held any more: its lease {0}")]
+    NotHeld(#[source] LeaseFault),
     /// The guard was lost before.
-    #[error("the locks are lost: {reason}")]
-    Lost {
-        /// Why.
-        reason: LossReason,
-    },
+    #[error("the locks are lost: {0}")]
+    Lost(LossReason),
+}
+
+impl VerifyErrorKind {
+    pub(in crate::manager) fn of_algorithm(error: paxos_lease::VerifyError) -> Self {
+        use paxos_lease::VerifyError as E;
+        match error {
+            E::Lease(error) => Self::Unconfirmed(LeaseFault::of_io(error)),
+            E::NotThere(error) => Self::NotHeld(LeaseFault::of_io(error)),
+            E::PutBack { version } => Self::NotHeld(LeaseFault::PutBack { version }),
+            E::NotOurs { version, owner } => Self::NotHeld(LeaseFault::Taken { version, owner }),
+        }
+    }
 }
 
 impl VerifyError {
-    /// What this means for the guard, if it is certain.
-    pub(crate) const fn loss(&self) -> Option<LossReason> {
-        match self {
-            Self::Lease { .. } | Self::Lost { .. } => None,
-            Self::NotThere { .. } => Some(LossReason::LeaseOverwritten),
-            Self::NotOurs { .. } => Some(LossReason::LeaseTaken),
-            Self::Replaced { .. } => Some(LossReason::LeaseReplaced),
+    /// What is wrong with the lease, where something is.
+    #[must_use]
+    pub fn fault(&self) -> Option<&LeaseFault> {
+        match self.kind() {
+            VerifyErrorKind::Unconfirmed(fault) | VerifyErrorKind::NotHeld(fault) => Some(fault),
+            VerifyErrorKind::Lost(_) => None,
         }
     }
 
-    pub(crate) fn of_algorithm(
-        error: paxos_lease::VerifyError,
-        locked: &Locked,
-        path: &Path,
-    ) -> Self {
-        use paxos_lease::VerifyError as E;
-        let (locked, path) = (locked.clone(), path.to_owned());
-        match error {
-            E::Lease(error) => Self::Lease {
-                locked,
-                path,
-                fault: LeaseFault::of_io(error),
-            },
-            E::NotThere(error) => Self::NotThere {
-                locked,
-                path,
-                fault: LeaseFault::of_io(error),
-            },
-            E::PutBack { version } => Self::NotThere {
-                locked,
-                path,
-                fault: LeaseFault::PutBack { version },
-            },
-            E::NotOurs { version, owner } => Self::NotOurs {
-                locked,
-                path,
-                version,
-                owner,
-            },
+    /// What this means for the guard, if it is certain.
+    pub(in crate::manager) fn loss(&self) -> Option<LossReason> {
+        match self.kind() {
+            VerifyErrorKind::Unconfirmed(_) | VerifyErrorKind::Lost(_) => None,
+            VerifyErrorKind::NotHeld(LeaseFault::Taken { .. }) => Some(LossReason::LeaseTaken),
+            VerifyErrorKind::NotHeld(LeaseFault::Replaced) => Some(LossReason::LeaseReplaced),
+            VerifyErrorKind::NotHeld(_) => Some(LossReason::LeaseOverwritten),
         }
     }
 }

@@ -14,12 +14,11 @@
 
 use md5::{Digest, Md5};
 
-use super::super::error::AcquireError;
-use super::super::guard::{LockGuard, Locked};
-use super::super::lease::Target;
-use crate::format::{
-    Generation, HostId, LeaseVersion, LockspaceName, OfferId, ResourceName, checksum,
-};
+use crate::format::{Generation, HostId, LeaseVersion, OfferId, checksum};
+use crate::manager::error::AcquireError;
+use crate::manager::guard::LockGuard;
+use crate::manager::request::LeaseSpec;
+use crate::manager::target::Target;
 use crate::paxos_lease::{Expected, Passage};
 
 const MAGIC: [u8; 4] = *b"ldho";
@@ -27,7 +26,6 @@ const VERSION: u8 = 1;
 const KIND_OFFER: u8 = 0;
 const KIND_STARTED: u8 = 1;
 const KIND_DECLINED: u8 = 2;
-const CHECKSUM_LEN: usize = 4;
 
 /// Names a lease in few bytes.
 type LeaseDigest = [u8; 8];
@@ -38,12 +36,12 @@ pub struct HandoverToken(Ticket);
 
 /// What a target gives back to its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandoverAnswer(Ticket, Verdict);
+pub struct HandoverAnswer(Ticket, HandoverOutcome);
 
 /// What became of a hand-over at its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third way")]
-pub enum Verdict {
+pub enum HandoverOutcome {
     /// The guest was started there.
     Started,
     /// It was not, and never will be.
@@ -54,8 +52,11 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// They are cut, or have something at their end.
-    #[error("a hand-over token of {len} bytes is cut or too long")]
+    /// They are too few, or too many.
+    #[error(
+        "{len} bytes are no hand-over token: it has 4 to {} bytes",
+        HandoverToken::MAX_LEN
+    )]
     Length {
         /// How many there are.
         len: usize,
@@ -85,12 +86,9 @@ pub enum TokenError {
         /// Its kind.
         found: u8,
     },
-    /// A field has a value that it cannot have.
-    #[error("byte {at} of the hand-over token begins no valid field")]
-    Field {
-        /// Where it begins.
-        at: usize,
-    },
+    /// They are whole, but a field has a value that it cannot have, or there are more fields or fewer.
+    #[error("the hand-over token holds something that no token holds")]
+    Content,
     /// There are more locks than fit into a token.
     #[error("{locks} locks do not fit into one hand-over token")]
     TooMany {
@@ -111,24 +109,19 @@ pub(super) struct Ticket {
     locks: Vec<(LeaseDigest, LeaseVersion)>,
 }
 
-fn digest(lockspace: &LockspaceName, name: &ResourceName) -> LeaseDigest {
+fn digest(lease: &LeaseSpec) -> LeaseDigest {
     let mut hash = Md5::new();
-    hash.update(lockspace.as_name().as_bytes());
-    hash.update(name.as_name().as_bytes());
-    let mut short = [0; 8];
-    for (to, from) in short.iter_mut().zip(hash.finalize()) {
-        *to = from;
-    }
-    short
+    hash.update(lease.lockspace.as_name().as_bytes());
+    hash.update(lease.name.as_name().as_bytes());
+    let hash: [u8; 16] = hash.finalize().into();
+    hash.first_chunk().copied().unwrap_or_default()
 }
 
 impl Ticket {
     fn of(guard: &LockGuard, offer: OfferId) -> Self {
         let lockspace = guard.lockspace();
-        let locks = guard.leases().iter().map(|lease| {
-            let target = lease.target();
-            (digest(&target.lockspace, &target.name), lease.version())
-        });
+        let locks = guard.leases().iter();
+        let locks = locks.map(|lease| (digest(&lease.target().lease), lease.version()));
         Self {
             offer,
             by: lockspace.map(|lockspace| (lockspace.host_id(), lockspace.generation())),
@@ -141,8 +134,8 @@ impl Ticket {
         Self::of(guard, token.0.offer)
     }
 
-    pub(super) fn answered(&self, verdict: Verdict) -> HandoverAnswer {
-        HandoverAnswer(self.clone(), verdict)
+    pub(super) fn answered(&self, outcome: HandoverOutcome) -> HandoverAnswer {
+        HandoverAnswer(self.clone(), outcome)
     }
 
     fn to_bytes(&self, kind: u8) -> Vec<u8> {
@@ -166,48 +159,46 @@ impl Ticket {
 
     fn from_bytes(bytes: &[u8]) -> Result<(u8, Self), TokenError> {
         let len = bytes.len();
-        let cut = TokenError::Length { len };
-        let body_len = len.checked_sub(CHECKSUM_LEN).ok_or(cut)?;
-        let (body, sum) = bytes.split_at_checked(body_len).ok_or(cut)?;
-        let mut reader = Reader { bytes: body, at: 0 };
-        if reader.array::<4>()? != MAGIC {
-            return Err(TokenError::Magic);
-        }
+        let split = bytes.split_last_chunk();
+        let (body, sum) = split.ok_or(TokenError::Length { len })?;
+        let mut left = body.strip_prefix(&MAGIC).ok_or(TokenError::Magic)?;
         if len > HandoverToken::MAX_LEN {
-            return Err(cut);
+            return Err(TokenError::Length { len });
         }
-        let stored = u32::from_le_bytes(<[u8; CHECKSUM_LEN]>::try_from(sum).unwrap_or_default());
-        let computed = checksum(body);
+        let (stored, computed) = (u32::from_le_bytes(*sum), checksum(body));
         if stored != computed {
             return Err(TokenError::Checksum { stored, computed });
         }
-        let [found, kind, count] = reader.array()?;
+        let [found, kind, count] = take(&mut left).ok_or(TokenError::Content)?;
         if found != VERSION {
             return Err(TokenError::Version { found });
         }
-        let offer = OfferId::new(u64::from_le_bytes(reader.array()?));
-        let at = reader.at;
-        let host = u16::from_le_bytes(reader.array()?);
-        let generation = Generation::new(u64::from_le_bytes(reader.array()?));
+        let ticket = Self::read(left, count).ok_or(TokenError::Content)?;
+        Ok((kind, ticket))
+    }
+
+    /// What follows the header.
+    fn read(mut left: &[u8], count: u8) -> Option<Self> {
+        let offer = OfferId::new(u64::from_le_bytes(take(&mut left)?));
+        let host = u16::from_le_bytes(take(&mut left)?);
+        let generation = Generation::new(u64::from_le_bytes(take(&mut left)?));
         let by = match HostId::new(host.into()) {
             Ok(host) => Some((host, generation)),
-            Err(_) if host == 0 && count == 0 && generation.get() == 0 => None,
-            Err(_) => return Err(TokenError::Field { at }),
+            Err(_) if (host, count, generation.get()) == (0, 0, 0) => None,
+            Err(_) => return None,
         };
         let mut locks = Vec::with_capacity(count.into());
         for _ in 0..count {
-            locks.push((reader.array()?, LeaseVersion::new(reader.number()?)));
+            let (digest, version) = (take(&mut left)?, take_number(&mut left)?);
+            locks.push((digest, LeaseVersion::new(version)));
         }
-        if reader.at != body_len {
-            return Err(cut);
-        }
-        Ok((kind, Self { offer, by, locks }))
+        left.is_empty().then_some(Self { offer, by, locks })
     }
 }
 
 fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
-        let low = u8::try_from(number & 0x7f).unwrap_or(0);
+        let [low, ..] = number.to_le_bytes();
         number >>= 7;
         if number == 0 {
             bytes.push(low);
@@ -217,40 +208,25 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// The next field of what is left.
+fn take<const N: usize>(left: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, rest) = left.split_first_chunk()?;
+    *left = rest;
+    Some(*field)
 }
 
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], TokenError> {
-        let end = self.at.saturating_add(N);
-        let field = self.bytes.get(self.at..end);
-        let field = field.and_then(|field| <[u8; N]>::try_from(field).ok());
-        let len = self.bytes.len().saturating_add(CHECKSUM_LEN);
-        let field = field.ok_or(TokenError::Length { len })?;
-        self.at = end;
-        Ok(field)
-    }
-
-    /// In its shortest form only: one number, one text.
-    fn number(&mut self) -> Result<u64, TokenError> {
-        let at = self.at;
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array()?;
-            let low = u64::from(byte & 0x7f);
-            let part = low.checked_shl(shift).filter(|part| part >> shift == low);
-            number |= part.ok_or(TokenError::Field { at })?;
-            if byte & 0x80 == 0 {
-                let is_shortest = byte != 0 || shift == 0;
-                return is_shortest
-                    .then_some(number)
-                    .ok_or(TokenError::Field { at });
-            }
+/// In its shortest form only: one number, one text.
+fn take_number(left: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let [byte] = take(left)?;
+        let low = u64::from(byte & 0x7f);
+        number |= low.checked_shl(shift).filter(|part| part >> shift == low)?;
+        if byte & 0x80 == 0 {
+            return (byte != 0 || shift == 0).then_some(number);
         }
-        Err(TokenError::Field { at })
     }
+    None
 }
 
 impl HandoverToken {
@@ -284,39 +260,29 @@ impl HandoverToken {
         }
     }
 
-    /// Which host offers, in which life of it. `None` where nothing protects the locks.
+    /// Which host offers, in which generation. `None` where nothing protects the locks.
     #[must_use]
     pub const fn source(&self) -> Option<(HostId, Generation)> {
         self.0.by
     }
 
     /// How each of `targets` must have been left: they are those of the offer, no fewer and no more.
-    pub(in super::super) fn expect_of(
+    pub(in crate::manager) fn expect_of(
         &self,
         targets: Vec<Target>,
     ) -> Result<Vec<(Target, Option<Expected>)>, AcquireError> {
-        let mut left = self.0.locks.clone();
-        let mut expected = Vec::with_capacity(targets.len());
-        for target in targets {
-            let of_target = digest(&target.lockspace, &target.name);
-            let Some(at) = left.iter().position(|(digest, _)| *digest == of_target) else {
-                let locked = target.locked;
-                return Err(AcquireError::OtherLocks { locked });
-            };
-            let (_, version) = left.swap_remove(at);
+        let pairs = Target::pair(targets, self.0.locks.clone(), |(of_lock, _), lease| {
+            *of_lock == digest(lease)
+        })?;
+        let expected = pairs.into_iter().map(|(target, (_, version))| {
             let as_left = Expected {
                 version,
                 holder: self.0.by,
                 passage: Passage::HandedOver(self.0.offer),
             };
-            expected.push((target, Some(as_left)));
-        }
-        match (left.is_empty(), expected.first()) {
-            (false, Some((target, _))) => Err(AcquireError::OtherLocks {
-                locked: Locked::clone(&target.locked),
-            }),
-            _ => Ok(expected),
-        }
+            (target, Some(as_left))
+        });
+        Ok(expected.collect())
     }
 }
 
@@ -325,8 +291,8 @@ impl HandoverAnswer {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_bytes(match self.1 {
-            Verdict::Started => KIND_STARTED,
-            Verdict::Declined => KIND_DECLINED,
+            HandoverOutcome::Started => KIND_STARTED,
+            HandoverOutcome::Declined => KIND_DECLINED,
         })
     }
 
@@ -337,19 +303,19 @@ impl HandoverAnswer {
     /// [`TokenError`] for anything but all the bytes of an answer.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenError> {
         match Ticket::from_bytes(bytes)? {
-            (KIND_STARTED, ticket) => Ok(Self(ticket, Verdict::Started)),
-            (KIND_DECLINED, ticket) => Ok(Self(ticket, Verdict::Declined)),
+            (KIND_STARTED, ticket) => Ok(Self(ticket, HandoverOutcome::Started)),
+            (KIND_DECLINED, ticket) => Ok(Self(ticket, HandoverOutcome::Declined)),
             (found, _) => Err(TokenError::Kind { found }),
         }
     }
 
     /// What became of it.
     #[must_use]
-    pub const fn verdict(&self) -> Verdict {
+    pub const fn outcome(&self) -> HandoverOutcome {
         self.1
     }
 
-    /// Which host answers, in which life of it. `None` where nothing protects the locks.
+    /// Which host answers, in which generation. `None` where nothing protects the locks.
     #[must_use]
     pub const fn target(&self) -> Option<(HostId, Generation)> {
         self.0.by
@@ -369,7 +335,10 @@ mod tests {
         let lock = |n: usize| {
             let name = lease_name(format!("/disk/{n}").as_ref());
             let version = LeaseVersion::new(1 << (n % 64));
-            (digest(&lockspace_name(), &name), version)
+            (
+                digest(&LeaseSpec::new(lockspace_name(), name, "/", 0)),
+                version,
+            )
         };
         Ticket {
             offer: OfferId::new(0x0123_4567_89ab_cdef),
@@ -390,8 +359,8 @@ mod tests {
                 HandoverAnswer::from_bytes(&bytes),
                 Err(TokenError::Kind { found })
             );
-            for verdict in [Verdict::Started, Verdict::Declined] {
-                let answer = ticket(locks).answered(verdict);
+            for outcome in [HandoverOutcome::Started, HandoverOutcome::Declined] {
+                let answer = ticket(locks).answered(outcome);
                 let bytes = answer.to_bytes();
                 assert_eq!(HandoverAnswer::from_bytes(&bytes), Ok(answer));
                 assert!(HandoverToken::from_bytes(&bytes).is_err());
@@ -423,7 +392,7 @@ mod tests {
 
     fn sealed(change: impl FnOnce(&mut Vec<u8>)) -> Result<HandoverToken, TokenError> {
         let mut bytes = HandoverToken(ticket(1)).to_bytes();
-        bytes.truncate(bytes.len().saturating_sub(CHECKSUM_LEN));
+        bytes.truncate(bytes.len().saturating_sub(4));
         change(&mut bytes);
         let sum = checksum(&bytes);
         bytes.extend(sum.to_le_bytes());
@@ -441,20 +410,14 @@ mod tests {
             sealed(|bytes| bytes[5] = 3),
             Err(TokenError::Kind { found: 3 })
         );
-        assert_eq!(
-            sealed(|bytes| bytes[6] = 2),
-            Err(TokenError::Length { len: 38 })
-        );
-        assert_eq!(
-            sealed(|bytes| bytes[6] = 0),
-            Err(TokenError::Length { len: 38 })
-        );
+        assert_eq!(sealed(|bytes| bytes[6] = 2), Err(TokenError::Content));
+        assert_eq!(sealed(|bytes| bytes[6] = 0), Err(TokenError::Content));
         assert_eq!(
             sealed(|bytes| bytes[15..17].fill(0)),
-            Err(TokenError::Field { at: 15 })
+            Err(TokenError::Content)
         );
         // A number in more bytes than it needs, and one that is too large.
-        let field = Err(TokenError::Field { at: 33 });
+        let field = Err(TokenError::Content);
         let number = |number: &'static [u8]| {
             sealed(|bytes| {
                 bytes.truncate(33);

@@ -98,10 +98,8 @@ impl Upkeep for Care<'_> {
     }
     fn missed(&self, _: u32) {}
     fn warned(&self, _: u32, _: Duration) {}
-    fn lost(&self, _: Timestamp) {
-        if let Some(reason) = self.holders.reason() {
-            self.host.has_lost(&reason);
-        }
+    fn lost(&self, found: &LossReason, _: Timestamp) {
+        self.host.has_lost(found);
     }
 }
 

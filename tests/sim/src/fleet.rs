@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use disklease::__sim::probe::{Mutations, Witness, WitnessCounts};
-
+use super::marks::{MarkCounts, count_marks, take_marks};
+use super::mutations::Mutations;
 use super::referee::Tally;
 use super::scenario::Profile;
 use super::shrink::shrink;
@@ -50,7 +50,7 @@ pub struct Report {
     pub steps: u64,
     pub took: Duration,
     pub tally: Tally,
-    pub witnessed: WitnessCounts,
+    pub marks: MarkCounts,
     pub broken: Option<Broken>,
 }
 
@@ -70,6 +70,7 @@ pub fn cores() -> usize {
     reason = "how long the simulator itself takes"
 )]
 pub fn run_on(threads: usize, seeds: Seeds, budget: Budget, wrong: Mutations) -> Report {
+    count_marks();
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let over = AtomicBool::new(false);
@@ -78,12 +79,12 @@ pub fn run_on(threads: usize, seeds: Seeds, budget: Budget, wrong: Mutations) ->
         steps: 0,
         took: Duration::ZERO,
         tally: Tally::default(),
-        witnessed: WitnessCounts::none(),
+        marks: MarkCounts::default(),
         broken: None,
     });
     let work = || {
         let _switched = wrong.switch();
-        drop(Witness::take_counts());
+        take_marks();
         let (mut runs, mut steps, mut tally) = (0, 0, Tally::default());
         let mut broken: Option<Broken> = None;
         while broken.is_none() && !over.load(Ordering::Relaxed) {
@@ -118,7 +119,7 @@ pub fn run_on(threads: usize, seeds: Seeds, budget: Budget, wrong: Mutations) ->
         report.runs += runs;
         report.steps += steps;
         report.tally.add(&tally);
-        report.witnessed.add(&Witness::take_counts());
+        report.marks.add(&take_marks());
         report.broken = match (report.broken.take(), broken) {
             (Some(one), Some(other)) if other.seed < one.seed => Some(other),
             (None, found) => found,
@@ -151,8 +152,8 @@ impl Report {
             let _ = write!(text, "{name}: {count}; ");
         }
         text.push('\n');
-        for (witness, count) in self.witnessed.iter() {
-            let _ = write!(text, "{}: {count}; ", witness.name());
+        for (mark, count) in self.marks.iter() {
+            let _ = write!(text, "{mark}: {count}; ");
         }
         text
     }

@@ -12,6 +12,8 @@
 //! | `world` | the library's `World` over all that, one for each host |
 //! | `rig` | a formatted lockspace with one lease, and hosts that join it |
 //! | `explore` | every schedule of a small world |
+//! | `marks` | what the algorithms reach, counted |
+//! | `mutations` | rules got wrong on purpose |
 //! | `judge` | who holds the lease in true time; panics when two do |
 //!
 //! One thread runs everything. Between two I/O steps of a host any other host may make any number
@@ -26,8 +28,11 @@ pub mod fleet;
 pub mod io;
 pub mod judge;
 pub mod machine;
+pub mod marks;
 pub mod moves;
+pub mod mutations;
 pub mod operators;
+pub mod put_back;
 pub mod referee;
 pub mod rig;
 pub mod scenario;

@@ -56,6 +56,8 @@ pub struct Field {
     pub streams: RefCell<Vec<Option<Stream>>>,
     /// What operators have taken a copy of, for each lease.
     pub copies: RefCell<Vec<Sectors>>,
+    /// What operators have taken a copy of, of the lockspace.
+    pub lockspace_copy: RefCell<Sectors>,
     /// Whether something else lies in place of each lease.
     pub is_foreign: RefCell<Vec<bool>>,
     /// Hosts that have got all they wanted.
@@ -221,8 +223,11 @@ impl Host {
                     let timer = process
                         .as_ref()
                         .map(|process| -> &dyn ProcessTimer { process });
+                    field.referee.claims(self.life(), self.setup.host_id);
                     let claim = claim_with_timer(world, &field.space, &claimant, &|_| {}, timer);
-                    match claim.await.expect("the timer can be set") {
+                    let claimed = claim.await.expect("the timer can be set");
+                    field.referee.has_claimed(self.life());
+                    match claimed {
                         Ok(joined) => joined,
                         Err(error) => {
                             self.end_of_io(self.timing.io()).await;
@@ -245,6 +250,7 @@ impl Host {
                 format!("is host {}, generation {generation}", self.setup.host_id)
             });
             self.leaving.set(false);
+            field.referee.joins(self.life(), &membership);
             self.watch(&membership);
             self.run_guests(&membership, &mut delta, process.clone())
                 .await;
@@ -283,6 +289,7 @@ impl Host {
                     serve_holders(&self.world, membership, delta, holders, &care).await;
                 }
                 let loss = keep_renewed(&self.world, membership, delta, &()).await;
+                membership.expiry().lose();
                 self.has_lost(&loss.reason);
             };
             let cleanups = reconcile(&self.world, membership, &table);
@@ -310,7 +317,7 @@ impl Host {
 
     pub fn has_lost(&self, reason: &LossReason) {
         self.note(|| format!("has lost its leases: {reason}"));
-        if self.field.scenario.freezes && matches!(reason, LossReason::Overwritten(_)) {
+        if self.field.scenario.freezes && matches!(reason, LossReason::HostIdLost(_)) {
             let host = self.ix();
             self.field.referee.breach(|| {
                 format!("overwritten: {host}, which lives, has lost its host id: {reason}")
@@ -411,6 +418,7 @@ impl Host {
             let image = self.arrival(lease);
             let mut holding = self.holding(membership);
             holding.expected = image.map(|image| image.expected);
+            field.referee.begins_acquire(lease, self.life());
             let work = field.referee.begins(lease);
             let mut failure = match paxos_lease::acquire(world, membership, area, &holding).await {
                 Ok(held) => {
@@ -487,7 +495,8 @@ impl Host {
             _ => Patience::WaitForDeath { until: None },
         };
         // sanlock hosts leave none.
-        let note = (self.world.random(3) != 0).then(|| {
+        let is_noted = self.field.scenario.all_noted || self.world.random(3) != 0;
+        let note = is_noted.then(|| {
             let version = LeaseVersion::new(0);
             HolderNote::new(membership.host_id(), Generation::new(0), version)
         });
@@ -584,7 +593,7 @@ impl Host {
             reservation.give_back();
         }
         let _work = field.referee.begins(lease);
-        let released = paxos_lease::release(world, membership, area, &held).await;
+        let released = paxos_lease::release(world, membership, area, &held, None).await;
         self.note(|| format!("has released the lease: {released:?}"));
         if let Err(GiveBackError::Lease(_)) = released {
             self.owes();

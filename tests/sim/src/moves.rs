@@ -135,8 +135,7 @@ impl Host {
         self.field.referee.count(|tally| tally.declined += 1);
         let note = held.unused_note(bare_note(membership));
         let area = &self.field.leases[lease];
-        let released =
-            paxos_lease::release_with_note(&self.world, membership, area, held, note.as_ref());
+        let released = paxos_lease::release(&self.world, membership, area, held, note.as_ref());
         if let Err(GiveBackError::Lease(_)) = released.await {
             let debt = Debt::of_release(held).with_note(note);
             if let Some(reservation) = reservation.take() {
@@ -249,7 +248,7 @@ impl Host {
         if let Some(reservation) = reservation {
             reservation.give_back();
         }
-        let release = paxos_lease::release_with_note(world, membership, area, held, Some(&note));
+        let release = paxos_lease::release(world, membership, area, held, Some(&note));
         match hand_over(flush, stop, release).await {
             HandoverEnd::Kept(()) => {
                 self.note(|| "goes on with its guest: the flush failed".to_owned());

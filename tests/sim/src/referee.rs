@@ -10,21 +10,26 @@
 //! | loss taken back | a guard that said lost says held |
 //! | healthy holder told | a holder is told that its lease is gone, which nobody has touched |
 //! | stuck | after the blows are over somebody never gets the lease |
+//! | unnoticed | a host renews over its sector that an operator has put back |
 //!
-//! What an operator does to a lease excuses all of this for that lease and for a while: see `operators.rs`.
+//! What an operator does to a lease excuses all of this for that lease and for a while: see `operators.rs`. What
+//! is done to the lockspace excuses less: see `put_back.rs`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use disklease::__sim::delta_lease::Membership;
+use disklease::__sim::delta_lease::{DeltaRecord, Membership};
 use disklease::__sim::world::Timestamp;
 use disklease::timing::Timing;
 
+use super::clock::TrueTime;
 use super::disk::SimDisk;
 use super::io::IoKind;
 use super::operators::Disturbance;
+use super::put_back::Wronged;
 use super::sched::{HostIx, Sim};
 
 /// What came to pass in a run, or in many.
@@ -118,6 +123,7 @@ pub struct Guard {
     pub version: u64,
     pub membership: Rc<Membership<SimDisk>>,
     pub lost: Arc<AtomicBool>,
+    pub since: TrueTime,
     /// Whether nothing of before an operator's act was under way when its acquire began.
     pub is_fresh: bool,
     /// That it was told has been noticed.
@@ -136,6 +142,17 @@ pub struct Book {
     /// What is under way on the leases: number, which, and whether it is fresh (see `operators.rs`).
     pub works: Vec<(u64, usize, bool)>,
     pub next_work: u64,
+    /// All who were members, and what operators have done to some of them (see `put_back.rs`).
+    pub members: Vec<(Life, Rc<Membership<SimDisk>>)>,
+    pub wronged: Vec<Wronged>,
+    /// Who claims which host id.
+    pub claiming: BTreeMap<Life, u64>,
+    /// Host ids whose sector was put back while a claim, or a write, of it was under way; and to what.
+    pub crossed: BTreeMap<u64, DeltaRecord>,
+    /// When each life began to acquire each lease last.
+    pub begun: BTreeMap<(usize, Life), TrueTime>,
+    /// Two lives that may use a lease at the same time, for what an operator has done.
+    pub unprotected: BTreeSet<(usize, Life)>,
     broken: Option<String>,
 }
 
@@ -207,6 +224,7 @@ impl Referee {
     /// A guest write to the disk of `lease`, by anybody else than `life`, that is under way.
     fn write_in_flight(&self, lease: usize, life: Life) -> Option<HostIx> {
         let core = self.sim.core.borrow();
+        let unprotected = &self.book.borrow().unprotected;
         core.ios
             .values()
             .find(|io| {
@@ -215,6 +233,7 @@ impl Referee {
                     && io.offset == offset_of(lease)
                     && !io.ended
                     && (io.host, io.life) != life
+                    && !unprotected.contains(&(lease, (io.host, io.life)))
             })
             .map(|io| io.host)
     }
@@ -235,9 +254,11 @@ impl Referee {
             version,
             membership: Rc::clone(membership),
             lost: Arc::clone(lost),
+            since: self.sim.now(),
             is_fresh,
             is_counted: false,
         };
+        self.sort_out_unprotected(lease, life, membership);
         let is_disturbed = self.is_disturbed(lease);
         if is_disturbed && !is_fresh {
             self.book.borrow_mut().guards[lease].push(guard);
@@ -269,7 +290,8 @@ impl Referee {
             });
         }
         let newest = self.book.borrow().newest[lease];
-        if version <= newest {
+        let is_given_twice = version == newest && self.is_or_has_twin(life, membership);
+        if version <= newest && !is_given_twice {
             self.breach(|| {
                 format!(
                     "version: {} has version {version}, but {newest} was had before",
@@ -295,6 +317,9 @@ impl Referee {
     pub fn writes(&self, lease: usize, life: Life, version: u64) {
         self.count(|tally| tally.guest_writes += 1);
         self.book.borrow_mut().writes[lease] += 1;
+        if self.book.borrow().unprotected.contains(&(lease, life)) {
+            return;
+        }
         let is_disturbed = self.is_disturbed(lease);
         let is_his = |guard: &Guard| (guard.life, guard.version) == (life, version);
         let is_fresh = |guard: &Guard| is_his(guard) && guard.is_fresh;

@@ -366,7 +366,7 @@ impl Member {
     pub fn start_release(&self, held: &HeldLease) -> Task<Result<(), GiveBackError>> {
         let (me, held) = (self.clone(), held.clone());
         self.world.sim.spawn(self.host, async move {
-            paxos_lease::release(&me.world, &me.membership, &me.lease, &held).await
+            paxos_lease::release(&me.world, &me.membership, &me.lease, &held, None).await
         })
     }
 

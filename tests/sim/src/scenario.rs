@@ -31,13 +31,16 @@ pub enum Profile {
     /// Operators initialise leases anew, put them back to what they were, or write something else in their
     /// place, also while they are held.
     Operators,
+    /// Operators put back host ids' sectors to what they were, also while their hosts are at work, and another host
+    /// wants such an id.
+    PutBack,
     /// Processes stand still between the look at a deadline and a write, with guests and without, and another
     /// host is to have their id.
     Frozen,
 }
 
 impl Profile {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ballots,
         Self::Takeover,
         Self::Lives,
@@ -47,13 +50,15 @@ impl Profile {
         Self::Fences,
         Self::Twins,
         Self::Operators,
+        Self::PutBack,
         Self::Frozen,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Self {
         match seed % 32 {
-            0..=12 => Self::Ballots,
+            0..=11 => Self::Ballots,
+            12 => Self::PutBack,
             13 => Self::Frozen,
             14 | 15 => Self::Twins,
             16 => Self::Fences,
@@ -126,6 +131,10 @@ pub enum Blow {
     Flip { disk: usize, pick: u64, bit: u64 },
     /// An operator does something to a lease.
     Operator { lease: usize, act: Act },
+    /// An operator takes a copy of the lockspace.
+    CopyLockspace,
+    /// An operator writes the last copy back, or what was there at first: the sector of this host id, or all.
+    PutLockspaceBack { host: Option<u64> },
 }
 
 /// A host, as it is set up.
@@ -172,6 +181,8 @@ pub struct Scenario {
     pub stubborn: bool,
     /// A process that stands still is killed by its timer, and nobody but the one who has a host id writes its sector.
     pub freezes: bool,
+    /// All leave a note with their leases, as all disklease hosts do.
+    pub all_noted: bool,
     /// What befalls which host, and when.
     pub blows: Vec<(When, usize, Blow)>,
     /// From now on nothing goes wrong any more.
@@ -220,6 +231,7 @@ impl Scenario {
             Profile::Fences => Self::fences(&mut draw),
             Profile::Twins => Self::twins(&mut draw),
             Profile::Operators => Self::operators(&mut draw),
+            Profile::PutBack => Self::put_back(&mut draw),
             Profile::Frozen => Self::frozen(&mut draw),
         }
     }
@@ -303,6 +315,7 @@ impl Scenario {
             moves: false,
             stubborn: false,
             freezes: false,
+            all_noted: false,
             blows: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
@@ -355,6 +368,7 @@ impl Scenario {
             moves: false,
             stubborn: false,
             freezes: false,
+            all_noted: false,
             blows,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
@@ -398,6 +412,7 @@ impl Scenario {
             moves: false,
             stubborn: false,
             freezes: false,
+            all_noted: false,
             blows,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
@@ -594,6 +609,70 @@ impl Scenario {
         scenario.blows = vec![(call, 1, Blow::Stop { lasts })];
         let quiet_at = millis(dead_after + 32_000);
         scenario.quiet_at = TrueTime(0).after(quiet_at);
+        scenario
+    }
+
+    /// Operators put sectors of the lockspace back. Meanwhile a second host wants the id of a host that, mostly,
+    /// reaches no storage.
+    fn put_back(draw: &mut Draw<'_>) -> Self {
+        let mut scenario = Self::lives(draw);
+        scenario.all_noted = true;
+        scenario.all_get_it = false;
+        scenario.hosts.truncate(2);
+        for host in &mut scenario.hosts {
+            host.ppm_fast = 0;
+        }
+        let original = scenario.hosts[1];
+        let (name, clock, process_token) = draw.one_of(&[(3, 3, 99), (3, 3, 99), (2, 2, 100)]);
+        scenario.hosts.push(Setup {
+            machine: 3,
+            name,
+            clock,
+            process_token,
+            starts_after: draw.millis(1000, 4000),
+            ..original
+        });
+        let faults = scenario.faults;
+        scenario.faults = match draw.below(2) {
+            0 => Faults::latency(Duration::ZERO, millis(draw.one_of(&[1, 20, 100]))),
+            _ => Faults {
+                read_error: 0,
+                read_timeout: 0,
+                slow: 0,
+                ..faults
+            },
+        };
+        scenario.turns = 3 + draw.below(6);
+        scenario.hold_max = draw.one_of(&[millis(3000), millis(20_000)]);
+        scenario.guest_write_max = millis(100);
+        scenario.blows.retain(|(_, _, blow)| {
+            matches!(blow, Blow::Kill { .. } | Blow::Reset { .. } | Blow::Leave)
+        });
+        let at = |at: Duration| When::At(TrueTime(0).after(at));
+        if draw.below(2) == 0 {
+            // A generation more.
+            scenario
+                .blows
+                .push((at(draw.millis(500, 3000)), 1, Blow::Leave));
+        }
+        let acts = draw.millis(3000, 12_000 + 3000 * original.n);
+        if draw.below(2) == 0 {
+            let copied = acts.saturating_sub(draw.millis(1, 8000));
+            scenario.blows.push((at(copied), 0, Blow::CopyLockspace));
+        }
+        if draw.below(4) != 0 {
+            let begins = acts.saturating_sub(draw.millis(1, 2000 * original.n));
+            let lasts = draw.millis(2000 * original.n, 9000 * original.n);
+            let how = CutOff::Fails;
+            scenario
+                .blows
+                .push((at(begins), 1, Blow::CutOff { lasts, how }));
+        }
+        let host = draw.one_of(&[None, Some(1), Some(2), Some(2)]);
+        scenario
+            .blows
+            .push((at(acts), 0, Blow::PutLockspaceBack { host }));
+        scenario.quiet_at = TrueTime(0).after(acts + millis(12_000 + 10_000 * original.n));
         scenario
     }
 

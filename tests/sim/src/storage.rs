@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use disklease::__sim::probe::Mutation;
 use disklease::__sim::world::{OsError, ReadError, SectorBuf, WriteError};
 
 use super::choice::On;
 use super::clock::TrueTime;
 use super::disk::{Plan, SimDisk};
 use super::io::{Io, IoId, IoKind, IoRecord, IoView, Outcome};
+use super::mutations::Mutation;
 use super::sched::{Core, Event, HostIx};
 
 /// EIO.

@@ -19,6 +19,7 @@ use super::clock::HostClock;
 use super::disk::{Faults, Sectors, SimDisk};
 use super::machine::{Field, Host};
 use super::operators::operate;
+use super::put_back::put_back;
 use super::referee::{Referee, Tally};
 use super::rig::{host_id, incarnation, timing};
 use super::scenario::{Blow, Profile, Scenario, When};
@@ -231,6 +232,7 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
         referee: Referee::new(sim, scenario.leases, guests, timing(slowest, scenario.f)),
         is_foreign: std::cell::RefCell::new(vec![false; scenario.leases]),
         copies: std::cell::RefCell::new(vec![lease_disk_cached(); scenario.leases]),
+        lockspace_copy: std::cell::RefCell::new(lockspace_disk_cached(scenario.formatted_n)),
         hardware: SimWorld::new(sim, hardware),
         streams: std::cell::RefCell::new(vec![None; scenario.leases]),
         finished: Cell::new(0),
@@ -337,6 +339,14 @@ fn strike(field: &Rc<Field>, host: &Rc<Host>, blow: Blow) {
     if let Blow::Operator { lease, act } = blow {
         return operate(field, lease, act);
     }
+    if blow == Blow::CopyLockspace {
+        let copy = field.sim.core.borrow().disks[field.space.disk.0].clone();
+        field.lockspace_copy.replace(copy);
+        return;
+    }
+    if let Blow::PutLockspaceBack { host } = blow {
+        return put_back(field, host);
+    }
     if host.gone.get() {
         return;
     }
@@ -368,7 +378,7 @@ fn strike(field: &Rc<Field>, host: &Rc<Host>, blow: Blow) {
             });
             field.referee.count(|tally| tally.flips += 1);
         }
-        Blow::Operator { .. } => {}
+        Blow::Operator { .. } | Blow::CopyLockspace | Blow::PutLockspaceBack { .. } => {}
     }
 }
 
@@ -395,6 +405,7 @@ fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
             return step;
         }
         field.referee.look(scenario.all_get_it || scenario.freezes);
+        field.referee.look_at_wronged(field.space.disk);
         if !scenario.all_get_it && now > scenario.quiet_at.after(dead_after) {
             return step;
         }

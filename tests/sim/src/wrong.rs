@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use disklease::__sim::probe::{Mutation, Mutations};
+use crate::mutations::{Mutation, Mutations};
 
-/// Names of wrong variants, with commas between.
+/// Names of mutants, with commas between.
 const WRONG: &str = "DISKLEASE_WRONG";
 
 /// Gets the rules wrong, on this thread, that the environment names.

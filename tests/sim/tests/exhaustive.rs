@@ -6,14 +6,14 @@
 //!
 //! | to run | command |
 //! | --- | --- |
-//! | those of the gate, with their figures | `cargo test -p disklease-sim --test exhaustive -- --nocapture` |
+//! | those of the gate, with their figures | `cargo worlds --test exhaustive -- --nocapture` |
 //! | the large ones, minutes each | the same with `--ignored` |
-//! | one | `DISKLEASE_EXPLORE='33/2' cargo test -p disklease-sim --test exhaustive one_world -- --ignored --nocapture` |
+//! | one | `DISKLEASE_EXPLORE='33/2' cargo worlds --test exhaustive one_world -- --ignored --nocapture` |
 //! | one with rules got wrong | the same with `DISKLEASE_WRONG=MbalIgnored,…` |
 
-use disklease::__sim::probe::{Mutation, Mutations, Witness, WitnessCounts};
-
 use disklease_sim::explore::{Kind, Limits, Report, WorldSpec, explore as explored};
+use disklease_sim::marks::MarkCounts;
+use disklease_sim::mutations::{Mutation, Mutations};
 
 fn world(name: &str) -> WorldSpec {
     name.parse().unwrap()
@@ -31,13 +31,13 @@ fn hold(spec: &WorldSpec) -> Report {
 }
 
 /// All of them, and what the algorithms must have come by in at least one.
-fn all_hold(worlds: &[&str], must_be_seen: &[Witness]) {
-    let mut seen = WitnessCounts::none();
+fn all_hold(worlds: &[&str], must_be_seen: &[&str]) {
+    let mut seen = MarkCounts::default();
     for name in worlds {
-        seen.add(&hold(&world(name)).witnesses);
+        seen.add(&hold(&world(name)).marks);
     }
-    for &witness in must_be_seen {
-        assert!(seen.of(witness) > 0, "{} was never seen", witness.name());
+    for mark in must_be_seen {
+        assert!(seen.of(mark) > 0, "{mark} was never seen");
     }
 }
 
@@ -46,15 +46,15 @@ fn two_hosts_without_faults() {
     all_hold(
         &["11/3", "22/2", "33/1", "32/2"],
         &[
-            Witness::Overtaken,
-            Witness::KeptValue,
-            Witness::AdoptedValue,
-            Witness::CommittedOther,
-            Witness::NamesOurInput,
-            Witness::NewerVersion,
-            Witness::StaleLeader,
-            Witness::ReleasedBelieved,
-            Witness::ReleaseLeftLeader,
+            "ballot_overtaken",
+            "value_kept",
+            "value_adopted",
+            "committed_for_another",
+            "committed_by_another",
+            "newer_version_met",
+            "leader_stale",
+            "owner_released",
+            "release_left_leader",
         ],
     );
 }
@@ -66,7 +66,7 @@ fn two_hosts_over_reads_that_are_torn() {
 
 #[test]
 fn two_hosts_that_die() {
-    let seen = [Witness::TakeoverOfDead];
+    let seen = ["owner_dead"];
     all_hold(
         &[
             "11/3 deaths 1",
@@ -80,7 +80,7 @@ fn two_hosts_that_die() {
 
 #[test]
 fn two_hosts_that_come_back() {
-    let seen = [Witness::OwnEarlierLife, Witness::OwnerRejoinedTakeover];
+    let seen = ["own_earlier_generation", "owner_rejoined"];
     all_hold(
         &["11/2 deaths 1 rejoins 1", "22/1 deaths 1 rejoins 1"],
         &seen,
@@ -89,7 +89,7 @@ fn two_hosts_that_come_back() {
 
 #[test]
 fn two_hosts_that_stand_still() {
-    let seen = [Witness::LostInAcquire];
+    let seen = ["lost_in_acquire"];
     all_hold(
         &["22/1 stalls 1 rejoins 1", "11/2 stalls 1 rejoins 1 late 1"],
         &seen,
@@ -99,10 +99,10 @@ fn two_hosts_that_stand_still() {
 #[test]
 fn two_hosts_whose_reads_and_writes_fail() {
     let seen = [
-        Witness::Retracted,
-        Witness::DebtOwed,
-        Witness::DebtDecided,
-        Witness::RetractFreedLeader,
+        "acquire_cleaned_up",
+        "cleanup_pending",
+        "proposal_decided",
+        "cleanup_freed_leader",
     ];
     all_hold(
         &[
@@ -116,13 +116,13 @@ fn two_hosts_whose_reads_and_writes_fail() {
 
 #[test]
 fn two_hosts_whose_writes_are_late() {
-    let seen = [Witness::RetractInFlight, Witness::RetractLeftLeader];
+    let seen = ["cleanup_awaits_commit", "cleanup_left_leader"];
     all_hold(&["11/2 late 2", "22/2 late 1"], &seen);
 }
 
 #[test]
 fn two_hosts_that_owe_and_whose_writes_are_late() {
-    all_hold(&["22/1 late 1 owing"], &[Witness::WriteInFlightRefused]);
+    all_hold(&["22/1 late 1 owing"], &["write_in_flight"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn two_hosts_that_come_back_and_whose_writes_are_late() {
 
 #[test]
 fn two_hosts_that_wait_for_owners() {
-    let seen = [Witness::LeaderChangedWhileWatched, Witness::TakeoverOfDead];
+    let seen = ["leader_moved_while_watched", "owner_dead"];
     all_hold(&["21/2 patient", "11/2 deaths 1 rejoins 1 patient"], &seen);
 }
 
@@ -141,7 +141,7 @@ fn two_hosts_that_wait_for_owners() {
 /// has, in any order of their steps and those of a third.
 #[test]
 fn twins_that_take_nothing_from_each_other() {
-    let seen = [Witness::LeaseOfTwin];
+    let seen = ["lease_of_twin"];
     let worlds = ["11/2 twin", "111/1 twin", "111/1 stalls 1 twin"];
     all_hold(&worlds, &seen);
     // With one clock their inputs are the same in the end, and then a version is given out twice.

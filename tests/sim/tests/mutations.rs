@@ -8,9 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use disklease::__sim::probe::{Mutation, Mutations};
-
 use disklease_sim::fleet::{Budget, Seeds, cores, explain, run, run_on};
+use disklease_sim::mutations::{Mutation, Mutations};
 use disklease_sim::scenario::Profile;
 use disklease_sim::trial::run_seed;
 
@@ -23,6 +22,7 @@ const TABLE: &[(Profile, u64, &[Mutation])] = &[
     (Profile::Moves, 40_000, MOVES),
     (Profile::Fences, 40_000, FENCES),
     (Profile::Operators, 10_000, OPERATORS),
+    (Profile::PutBack, 10_000, PUT_BACK),
     (Profile::Frozen, 5000, FROZEN),
 ];
 
@@ -109,6 +109,13 @@ const OPERATORS: &[Mutation] = &[
     Mutation::RestoredIsHeld,
     Mutation::RetractOverRestored,
     Mutation::VerifyByVersion,
+];
+
+const PUT_BACK: &[Mutation] = &[
+    Mutation::FutureLifeTaken,
+    Mutation::LeaseOfTwinTaken,
+    Mutation::OlderLifeBelieved,
+    Mutation::RenewalChangeUnchecked,
 ];
 
 /// Does `work` to each of `items`, on all cores.

@@ -1,19 +1,23 @@
-//! The list of wrong variants in `src/probe` and the places where they are used agree; and a switch changes what it is said to change, while it is held.
+//! The lists of mutants and of coverage marks agree with the places in the library, of which each has one; and a
+//! switch changes what it is said to change, while it is held.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use disklease::__sim::delta_lease::DeltaRecord;
-use disklease::__sim::probe::{Mutation, Mutations, NoSuchMutation, Witness};
+use disklease::__sim::delta_lease::{DeltaRecord, Expiry};
+use disklease::__sim::world::Timestamp;
 use disklease::format::{DeltaLeader, Generation, Geometry, HostId, HostNote, LockspaceName};
+
+use disklease_sim::marks::{MARKS, count_marks, take_marks};
+use disklease_sim::mutations::{Mutation, Mutations};
 
 /// The repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// All source files of the library but those of `probe`, by their path below `src`.
+/// All source files of the library but `probe.rs`, by their path below `src`.
 fn sources() -> Vec<(String, String)> {
     let src = root().join("src");
     let mut dirs = vec![src.clone()];
@@ -34,21 +38,18 @@ fn sources() -> Vec<(String, String)> {
         let text = fs::read_to_string(path).unwrap();
         (below_src(path), text)
     });
-    with_text
-        .filter(|(name, _)| !name.starts_with("probe"))
-        .collect()
+    with_text.filter(|(name, _)| name != "probe.rs").collect()
 }
 
-/// Where each name is used with `macro_name!`.
-fn uses(macro_name: &str) -> BTreeMap<String, Vec<String>> {
-    let call = format!("{macro_name}!(");
+/// Where each name stands right behind `before`.
+fn uses(before: &str) -> BTreeMap<String, Vec<String>> {
     let mut uses: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (file, text) in sources() {
-        for rest in text.split(&call).skip(1) {
+        for rest in text.split(before).skip(1) {
             let name: String = rest
                 .trim_start()
                 .chars()
-                .take_while(char::is_ascii_alphanumeric)
+                .take_while(|&c| c.is_ascii_alphanumeric() || c == '_')
                 .collect();
             uses.entry(name).or_default().push(file.clone());
         }
@@ -56,13 +57,17 @@ fn uses(macro_name: &str) -> BTreeMap<String, Vec<String>> {
     uses
 }
 
+/// Each of `names` stands in one place behind `before`, and no other name does.
 #[track_caller]
-fn each_is_used_once(macro_name: &str, names: &[&str]) -> BTreeMap<String, String> {
-    let mut uses = uses(macro_name);
-    let once = names.iter().map(|&name| {
+fn each_is_used_once<'a>(
+    before: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> BTreeMap<&'a str, String> {
+    let mut uses = uses(before);
+    let once = names.map(|name| {
         let files = uses.remove(name).unwrap_or_default();
-        assert_eq!(files.len(), 1, "{macro_name}!({name}) is in {files:?}");
-        (name.to_owned(), files.concat())
+        assert_eq!(files.len(), 1, "{before}{name} is in {files:?}");
+        (name, files.concat())
     });
     let once = once.collect();
     assert!(uses.is_empty(), "not in the list: {uses:?}");
@@ -72,11 +77,12 @@ fn each_is_used_once(macro_name: &str, names: &[&str]) -> BTreeMap<String, Strin
 #[test]
 fn each_rule_is_got_wrong_in_one_place() {
     let names = Mutation::ALL.iter().map(|mutation| mutation.name());
-    let names: Vec<_> = names.collect();
-    let places = each_is_used_once("mutation", &names);
+    let places = each_is_used_once("mutation!(", names);
     for mutation in Mutation::ALL {
         let (name, rule) = (mutation.name(), mutation.rule());
-        println!("{name} ({}): {rule}", places[name]);
+        let place = &places[name];
+        assert!(place.ends_with("rules.rs"), "{name} is in {place}");
+        println!("{name} ({place}): {rule}");
     }
 }
 
@@ -92,7 +98,7 @@ const OF_PROCESSES: &[Mutation] = &[
 ];
 
 #[test]
-fn each_wrong_variant_is_looked_for() {
+fn each_mutant_is_looked_for() {
     let hunters = [
         "tests/sim/tests/delta_rules/wrong.rs",
         "tests/sim/tests/exhaustive.rs",
@@ -117,10 +123,33 @@ fn each_wrong_variant_is_looked_for() {
 }
 
 #[test]
-fn each_witness_is_counted_in_one_place() {
-    let names: Vec<_> = Witness::ALL.iter().map(|witness| witness.name()).collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    each_is_used_once("witness", &names);
+fn each_mark_is_counted_in_one_place() {
+    each_is_used_once("!(name: \"", MARKS.iter().copied());
+}
+
+/// A thread may reach an event before any other counts it, and several may at once.
+#[test]
+fn each_thread_counts_its_own_marks() {
+    let lose = || {
+        let expiry = Expiry::until(Timestamp::from_nanos(1));
+        assert!(expiry.expire(Timestamp::from_nanos(1)));
+    };
+    let count = |times| {
+        take_marks();
+        (0..times).for_each(|_| lose());
+        take_marks().of("expired_by_deadline")
+    };
+    std::thread::scope(|scope| scope.spawn(lose).join()).unwrap();
+    count_marks();
+    count_marks();
+    let threads = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || count(n))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(threads, [0, 1, 2, 3]);
 }
 
 #[test]
@@ -128,8 +157,7 @@ fn names_go_to_mutations_and_back() {
     for mutation in Mutation::ALL {
         assert_eq!(mutation.name().parse(), Ok(*mutation));
     }
-    let nonsense: Result<Mutation, _> = "Nonsense".parse();
-    assert_eq!(nonsense, Err(NoSuchMutation("Nonsense".to_owned())));
+    assert!("Nonsense".parse::<Mutation>().is_err());
 }
 
 #[test]

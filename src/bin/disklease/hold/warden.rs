@@ -1,26 +1,25 @@
-//! The process beside `disklease hold` that ends the held process when its time is over.
+//! The process beside `disklease hold` that ends the held process when its time has expired.
 //!
-//! It is told of each renewal as a keeper is. It outlives `disklease hold`: it asks the held process
-//! to end when that is gone, and kills it at the end of the grace without news. Should it be stopped,
-//! a timer in the kernel wakes it then, and so does the end of `disklease hold`. Until the process has
-//! ended it keeps the life lock, by the descriptor that it inherits: no other run of this host id is
-//! let in early.
+//! The hold sends it a deadline with each renewal, as a run does to a keeper. The warden outlives
+//! `disklease hold`: it asks the held process to end when the hold is gone, and kills it at the end of
+//! the grace without news. Should the warden be stopped, a timer in the kernel wakes it then, and so
+//! does the end of `disklease hold`. Until the process has ended the warden keeps the process lock, by
+//! the descriptor that it inherits: no other run of this host id is let in early.
 //!
 //! It has one thread, and prints nothing.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use disklease::__cli::{Deadman, OwnerProcess, SignalMask};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use disklease::__cli::{Deadman, OwnerProcess};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::exit::Failure;
-use crate::run::control::{Message, hear, say};
-use crate::run::term::Term;
+use crate::control::{Kind, os_error, poll_any, receive, send, set_up};
+use crate::deadlines::Term;
+
+/// The name of the hidden command.
+pub(crate) const NAME: &str = "__warden";
 
 /// How often a process is killed that does not end.
 const KILL_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,78 +33,52 @@ pub(crate) struct Args {
 }
 
 /// The warden, from its start to its end.
-pub(crate) fn ward(args: &Args) -> Result<ExitCode, Failure> {
-    let failed = |error: io::Error| Failure::unavailable(format_args!("the warden: {error}"));
-    let control = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    SignalMask::block_all().map_err(failed)?;
-    let _ = rustix::thread::set_name(c"disklease-ward");
-    match Warden::of(args.pid) {
-        Ok(mut warden) => {
-            let _ = say(&control, &Message::Ready);
-            warden.watch(&control);
+pub(crate) fn ward(args: &Args) -> io::Result<()> {
+    let (control, _) = set_up(c"disklease-ward")?;
+    match start(args.pid) {
+        Ok((process, term)) => {
+            let _ = send(&control, Kind::Ready);
+            watch(&control, &process, term);
         }
-        Err(error) => drop(say(&control, &Message::NotKept(error))),
+        Err(error) => drop(send(&control, error)),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-struct Warden {
-    process: OwnerProcess,
-    term: Term,
+fn start(pid: u32) -> io::Result<(OwnerProcess, Term)> {
+    let process = OwnerProcess::open(pid).map_err(os_error)?;
+    set_parent_process_death_signal(Some(Signal::CONT))?;
+    let deadman = Deadman::that_wakes().map_err(os_error)?;
+    Ok((process, Term::new(deadman)))
 }
 
-impl Warden {
-    /// # Errors
-    ///
-    /// The number of what the kernel refuses.
-    fn of(pid: u32) -> Result<Self, i32> {
-        let process = OwnerProcess::open(pid).map_err(disklease::OsError::errno)?;
-        set_parent_process_death_signal(Some(Signal::CONT)).map_err(Errno::raw_os_error)?;
-        let deadman = Deadman::that_wakes().map_err(disklease::OsError::errno)?;
-        Ok(Self {
-            process,
-            term: Term::new(deadman),
-        })
-    }
-
-    fn watch(&mut self, control: &OwnedFd) {
-        let mut is_told = true;
-        while !self.process.has_ended() {
-            let mut left = self.term.left();
-            if left.is_some_and(|left| left.is_zero()) {
-                let _ = self.process.send(Signal::KILL);
-                left = Some(KILL_INTERVAL);
-            }
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = vec![PollFd::new(&self.process, PollFlags::IN)];
-            if is_told {
-                fds.push(PollFd::new(control, PollFlags::IN));
-            }
-            let _ = poll(&mut fds, timeout.as_ref());
-            if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
-                is_told = self.hear(control);
-                // Nothing was locked yet.
-                if !is_told && self.term.left().is_none() {
-                    return;
-                }
-            }
+fn watch(control: &OwnedFd, process: &OwnerProcess, mut term: Term) {
+    let mut is_hold_there = true;
+    while !process.has_ended() {
+        let mut left = term.left();
+        if left.is_some_and(|left| left.is_zero()) {
+            let _ = process.send(Signal::KILL);
+            left = Some(KILL_INTERVAL);
         }
-    }
-
-    /// `false` when nobody says anything any more.
-    fn hear(&mut self, control: &OwnedFd) -> bool {
-        match hear(control) {
+        if !is_hold_there {
+            poll_any([process.as_fd()], left);
+            continue;
+        }
+        let [_, said] = poll_any([process.as_fd(), control.as_fd()], left);
+        if !said {
+            continue;
+        }
+        match receive(control) {
             // The process is not held any more.
-            Some(Message::Released) => self.term.is_over(),
-            Some(said) => drop(self.term.heed(&said, control)),
+            Some(said) if said.kind == Kind::Released => term.release(),
+            Some(said) => drop(term.heed(&said, control)),
+            // Nothing was locked yet.
+            None if term.left().is_none() => return,
+            // `disklease hold` was killed: there is time to end well until the grace has expired.
             None => {
-                // `disklease hold` was killed: there is time to end well until the grace is over.
-                if self.term.left().is_some() {
-                    let _ = self.process.send(Signal::TERM);
-                }
-                return false;
+                is_hold_there = false;
+                let _ = process.send(Signal::TERM);
             }
         }
-        true
     }
 }

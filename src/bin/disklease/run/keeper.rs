@@ -1,147 +1,104 @@
-//! The process between `disklease run` and the guardian of its command. Its end is the end of both
-//! of these.
+//! The process between `disklease run` and the guardian of its command. Where the keeper ends, guardian and
+//! command end too.
 //!
-//! It is told of each renewal until when the command may live. Without such news it kills the
-//! guardian and all below it. It may not get to do that, where it is stopped or frozen:
+//! The run sends the keeper a deadline for the command with each renewal. Without such news the keeper kills
+//! the guardian and all below it. A keeper that is stopped or frozen may not get to do that:
 //!
 //! * Where the guardian is the first process of a PID namespace, a timer in the kernel kills the
-//!   keeper itself a little later, as the kernel does when `disklease run` ends; it kills the guardian
-//!   with the keeper, and with the guardian all in there. The first process of a namespace can have
-//!   no such timer: that is why there are two.
-//! * Without a namespace the guardian has that timer, and the command ends with it. The keeper is to
-//!   live, for nobody else would be there to kill what is left below a guardian that was frozen and
-//!   killed: it is woken by its timer and by the end of `disklease run`, should it be stopped, and
-//!   looks once a second whether that lives.
+//!   keeper itself a little later, as the kernel does when `disklease run` ends; the kernel kills the
+//!   guardian with the keeper, and with the guardian all in the namespace. The first process of a
+//!   namespace can have no such timer: that is why there are two processes.
+//! * Without a namespace the guardian has that timer, and the command ends with the guardian. The keeper
+//!   is to live, for nothing else would kill the processes that are left below a guardian that was frozen
+//!   and killed. So its timer and the end of `disklease run` wake a keeper that is stopped, and it checks
+//!   once a second whether the run lives.
 //!
-//! It has one thread, and prints nothing.
+//! The keeper has one thread, and prints nothing.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use disklease::__cli::{Deadman, OwnerProcess, SignalMask, new_pid_namespace};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use super::control::{Message, hear, say};
 use super::guardian;
-use super::offspring::{adopt, end_all, has_ended, name_of};
-use super::term::Term;
-use crate::exit::Failure;
+use crate::control::{
+    Kind, Message, beside, os_error, poll_any, receive, receive_with_fd, send, set_up,
+};
+use crate::deadlines::Term;
+use crate::offspring::{adopt, end_all, has_ended};
 
-/// How often it is looked whether the run lives.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The name of the hidden command. `disklease run` starts it, with the control socket as its standard input and
+/// the options of the guardian.
+pub(crate) const NAME: &str = "__keeper";
 
-/// Not for people: `disklease run` starts it, with the control socket as its standard input.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    guardian: guardian::Args,
-}
+/// How often the keeper checks whether the run lives.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keeper, from its start to its end.
-pub(crate) fn keep(args: &Args) -> Result<ExitCode, Failure> {
-    let failed = |error: io::Error| Failure::unavailable(format_args!("the keeper: {error}"));
-    let control = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let mask = SignalMask::block_all().map_err(failed)?;
-    let _ = rustix::thread::set_name(c"disklease-keep");
-    // Nobody says more to it before, but that it is not wanted any more.
-    if let Some(Message::Guard(theirs)) = hear(&control) {
+pub(crate) fn keep(args: &guardian::Args) -> io::Result<()> {
+    let (control, mask) = set_up(c"disklease-keep")?;
+    // Nothing else comes first, but the end of a run that needs no keeper any more.
+    if let Some((said, Some(theirs))) = receive_with_fd(&control)
+        && said.kind == Kind::Guard
+    {
+        let run = getppid();
         match start(args, theirs, mask) {
-            Ok(kept) => kept.watch(&control),
-            Err(refusal) => drop(say(&control, &refusal)),
+            Ok((term, guardian)) => watch(&control, run, term, &guardian),
+            Err(refusal) => drop(send(&control, refusal)),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-struct Kept {
-    term: Term,
-    /// The run.
-    run: Option<Pid>,
-    guardian: OwnerProcess,
-}
-
-fn start(args: &Args, control: OwnedFd, mask: SignalMask) -> Result<Kept, Message> {
-    let number = |error: &io::Error| error.raw_os_error().unwrap_or_default();
-    let not_kept = |error: &io::Error| Message::NotKept(number(error));
-    let run = getppid();
-    let deadman = if args.guardian.is_init {
+/// Starts the guardian.
+fn start(
+    args: &guardian::Args,
+    control: OwnedFd,
+    mask: SignalMask,
+) -> Result<(Term, OwnerProcess), Message> {
+    let deadman = if args.is_init {
         Deadman::new()
     } else {
-        // Until now it was to be killed.
-        set_parent_process_death_signal(Some(Signal::CONT))
-            .map_err(|errno| Message::NotKept(errno.raw_os_error()))?;
+        // Until now the end of the run was to kill the keeper.
+        set_parent_process_death_signal(Some(Signal::CONT)).map_err(io::Error::from)?;
         Deadman::that_wakes()
     };
-    let deadman = deadman.map_err(|error| Message::NotKept(error.errno()))?;
-    adopt().map_err(|error| not_kept(&error))?;
-    if args.guardian.is_init {
-        new_pid_namespace().map_err(|error| Message::NotContained(number(&error)))?;
+    let term = Term::new(deadman.map_err(os_error)?);
+    adopt()?;
+    if args.is_init {
+        let contained = new_pid_namespace();
+        contained.map_err(|error| Message::failed(Kind::NotContained, &error))?;
     }
-    // This very program, though another may have taken its place by now.
-    let mut guardian = Command::new("/proc/self/exe");
-    guardian
-        .arg0("disklease-guardian")
-        .arg(super::GUARDIAN)
-        .args(args.guardian.to_words())
-        .stdin(control);
-    let guardian = mask.restore_in(&mut guardian).spawn();
-    let guardian = guardian.map_err(|error| not_kept(&error))?;
-    let guardian = OwnerProcess::open(guardian.id());
-    let guardian = guardian.map_err(|error| Message::NotKept(error.errno()))?;
-    Ok(Kept {
-        term: Term::new(deadman),
-        run,
-        guardian,
-    })
+    let mut guardian = beside("disklease-guardian", control);
+    guardian.arg(guardian::NAME).args(args.to_words());
+    let guardian = mask.restore_in(&mut guardian).spawn()?;
+    let guardian = OwnerProcess::open(guardian.id()).map_err(os_error)?;
+    Ok((term, guardian))
 }
 
-impl Kept {
-    /// Until the guardian has ended, or the run has, or the time of both is over.
-    fn watch(mut self, control: &OwnedFd) {
-        let pid = i32::try_from(self.guardian.pid()).unwrap_or_default();
-        let _ = say(control, &Message::Guardian(pid));
-        while !self.guardian.has_ended() && !self.is_alone() {
-            let left = self.term.left().unwrap_or(LOOK_INTERVAL);
-            if left.is_zero() {
-                break;
-            }
-            let timeout = Timespec::try_from(left.min(LOOK_INTERVAL)).ok();
-            let mut fds = [
-                PollFd::new(control, PollFlags::IN),
-                PollFd::new(&self.guardian, PollFlags::IN),
-            ];
-            let _ = poll(&mut fds, timeout.as_ref());
-            if fds.first().is_none_or(|fd| fd.revents().is_empty()) {
-                continue;
-            }
-            match hear(control) {
-                Some(said) => drop(self.term.heed(&said, control)),
+/// Until the guardian has ended, or the run has, or the time of both has expired.
+fn watch(control: &OwnedFd, run: Option<Pid>, mut term: Term, guardian: &OwnerProcess) {
+    let pid = guardian.pid().cast_signed();
+    let _ = send(control, Message::with(Kind::Guardian, pid));
+    // The run is gone also where a thread of it hangs in the kernel and keeps its end of the socket open.
+    let is_alone = || getppid() != run || run.is_some_and(has_ended);
+    while !guardian.has_ended() && !is_alone() {
+        let left = term.left().unwrap_or(CHECK_INTERVAL);
+        if left.is_zero() {
+            break;
+        }
+        let fds = [control.as_fd(), guardian.as_fd()];
+        let [said, _] = poll_any(fds, Some(left.min(CHECK_INTERVAL)));
+        if said {
+            match receive(control) {
+                Some(said) => drop(term.heed(&said, control)),
                 None => break,
             }
         }
-        end_all(|lasting| {
-            let process = lasting.process;
-            let error = lasting.error.map_or(0, rustix::io::Errno::raw_os_error);
-            let pid = Pid::as_raw(Some(process));
-            let _ = say(control, &Message::Lasting(pid, error, name_of(process)));
-        });
     }
-
-    /// Whether the run is gone, be it that a thread of it hangs in the kernel and keeps its end of the
-    /// socket open.
-    fn is_alone(&self) -> bool {
-        getppid() != self.run || self.run.is_some_and(has_ended)
-    }
-}
-
-/// The words of the keeper's command line.
-pub(crate) fn words(guardian: &guardian::Args) -> Vec<OsString> {
-    let mut words = vec![OsString::from(super::KEEPER)];
-    words.extend(guardian.to_words());
-    words
+    end_all(|process, error| {
+        let _ = send(control, Message::about(Kind::Lasting, process, error));
+    });
 }

@@ -10,26 +10,28 @@ use std::time::Duration;
 use disklease::__cli::OwnerProcess;
 use rustix::fs::OFlags;
 
-use super::offspring::living;
+use crate::offspring::{living, number_of};
 
-/// A daemon may write it after the command that started it has ended.
+/// A daemon may write the file after the command that started the daemon has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A number without an end of its line that stays as it is for so long is whole.
 const STILL: Duration = Duration::from_secs(1);
 
-/// The process below this one that the file names; or else what it names last, 0 for nothing.
+/// The process below this one that the file names; or else the number that the file names last, 0 for none.
 #[expect(clippy::disallowed_methods, reason = "it waits for a process")]
 pub(super) fn read(file: &Path) -> Result<OwnerProcess, i32> {
     let mut waited = Duration::ZERO;
     let mut seen = Seen::default();
     loop {
-        let number = seen.look(text_in(file), waited);
+        let number = seen.update(text_in(file), waited);
         let named = number.unwrap_or(0);
         // First the descriptor: what is seen below after that is that very process.
         if let Ok(process) = OwnerProcess::open(named.unsigned_abs())
-            && is_below(named)
+            && living()
+                .iter()
+                .any(|below| number_of(below.process) == named)
             && !process.has_ended()
         {
             return Ok(process);
@@ -37,12 +39,12 @@ pub(super) fn read(file: &Path) -> Result<OwnerProcess, i32> {
         if waited >= PATIENCE || living().is_empty() {
             return Err(named);
         }
-        sleep(LOOK_INTERVAL);
-        waited = waited.saturating_add(LOOK_INTERVAL);
+        sleep(READ_INTERVAL);
+        waited = waited.saturating_add(READ_INTERVAL);
     }
 }
 
-/// What was in the file when it was last looked at.
+/// What was in the file when it was last read.
 #[derive(Debug, Default)]
 struct Seen {
     text: Option<String>,
@@ -53,7 +55,7 @@ impl Seen {
     /// The number in `text`, which is there at `now`, if it is whole: its line has an end, or nothing was
     /// added to it for [`STILL`]. Of a number that is just being written the beginning may be there, which can be
     /// that of another process.
-    fn look(&mut self, text: Option<String>, now: Duration) -> Option<i32> {
+    fn update(&mut self, text: Option<String>, now: Duration) -> Option<i32> {
         if self.text != text {
             (self.text, self.since) = (text, now);
         }
@@ -61,11 +63,6 @@ impl Seen {
         let is_whole = text.contains('\n') || now.saturating_sub(self.since) >= STILL;
         is_whole.then(|| number_in(text)).flatten()
     }
-}
-
-fn is_below(number: i32) -> bool {
-    let mut below = living().into_iter();
-    below.any(|below| below.process.as_raw_nonzero().get() == number)
 }
 
 fn number_in(text: &str) -> Option<i32> {
@@ -121,15 +118,15 @@ mod tests {
     #[test]
     fn a_number_counts_when_its_line_has_an_end_or_it_stays_as_it_is() {
         let mut seen = Seen::default();
-        let mut look =
-            |text: &str, millis| seen.look(Some(text.to_owned()), Duration::from_millis(millis));
-        assert_eq!(look("12", 0), None);
-        assert_eq!(look("12", 950), None);
-        assert_eq!(look("1234", 1000), None);
-        assert_eq!(look("12345\n", 1050), Some(12345));
-        assert_eq!(look("12345", 1100), None);
-        assert_eq!(look("12345", 2050), None);
-        assert_eq!(look("12345", 2100), Some(12345));
-        assert_eq!(seen.look(None, Duration::from_millis(2150)), None);
+        let mut update =
+            |text: &str, millis| seen.update(Some(text.to_owned()), Duration::from_millis(millis));
+        assert_eq!(update("12", 0), None);
+        assert_eq!(update("12", 950), None);
+        assert_eq!(update("1234", 1000), None);
+        assert_eq!(update("12345\n", 1050), Some(12345));
+        assert_eq!(update("12345", 1100), None);
+        assert_eq!(update("12345", 2050), None);
+        assert_eq!(update("12345", 2100), Some(12345));
+        assert_eq!(seen.update(None, Duration::from_millis(2150)), None);
     }
 }

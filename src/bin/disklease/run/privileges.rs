@@ -41,11 +41,11 @@ pub(super) fn check(program: &OsStr) -> Result<(), Failure> {
 
 /// The file that is run for `program`, as far as it is found here.
 fn found(program: &OsStr) -> Option<(PathBuf, Metadata)> {
-    let look = |path: PathBuf| path.metadata().ok().map(|file| (path, file));
+    let with_metadata = |path: PathBuf| path.metadata().ok().map(|file| (path, file));
     if Path::new(program).components().count() != 1 || program.as_encoded_bytes().contains(&b'/') {
-        return look(PathBuf::from(program));
+        return with_metadata(PathBuf::from(program));
     }
     let path = env::var_os("PATH")?;
-    let mut all = env::split_paths(&path).filter_map(|dir| look(dir.join(program)));
+    let mut all = env::split_paths(&path).filter_map(|dir| with_metadata(dir.join(program)));
     all.find(|(_, file)| file.is_file() && file.mode() & 0o111 != 0)
 }

@@ -130,6 +130,7 @@ fn a_file_system_that_counts_no_links_has_its_files_known_by_their_paths() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root and a loop device")]
 fn a_link_to_a_device_may_be_missing_for_a_while_but_name_no_other() {
     let (dir, path) = scratch();
     let other = dir.path().join("other");

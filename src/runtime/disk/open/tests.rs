@@ -57,6 +57,7 @@ fn a_file_is_opened_for_direct_io_and_known() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root and a loop device")]
 fn loop_devices_of_both_sector_sizes_are_known() {
     let (dir, path) = scratch();
     for sector_size in [512, 4096] {
@@ -81,6 +82,7 @@ fn loop_devices_of_both_sector_sizes_are_known() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root and a loop device")]
 fn a_read_only_device_is_refused_for_writing() {
     let (_dir, path) = scratch();
     let device = LoopDevice::read_only(&path);
@@ -201,6 +203,7 @@ impl Drop for Tmpfs {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root to mount")]
 fn tmpfs_is_opened_directly_or_refused_as_the_kernel_has_it() {
     let tmpfs = Tmpfs::new();
     let path = tmpfs.0.path().join("disk");
@@ -240,6 +243,7 @@ fn a_descriptor_is_made_direct_and_closed_on_exec() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root and a loop device")]
 fn a_descriptor_of_a_device_keeps_its_position() {
     let (_dir, path) = scratch();
     let device = LoopDevice::new(&path, 512);

@@ -60,6 +60,7 @@ fn a_file_is_written_and_read() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs root and a loop device")]
 fn loop_devices_are_written_and_read_by_their_sectors() {
     let pool = IoPool::new("loop", 2..=4).unwrap();
     for sector_size in [512, 4096] {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use disklease::__sim::probe::WitnessCounts;
+use crate::marks::MarkCounts;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Report {
     pub compared: u64,
     /// What the library's code came by. It is run anew for many steps: the numbers say no more than
     /// whether it ever did.
-    pub witnesses: WitnessCounts,
+    pub marks: MarkCounts,
     /// Every state was visited: no limit cut it short, and no violation.
     pub complete: bool,
     pub violation: Option<History>,

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use disklease::__sim::probe::{Witness, WitnessCounts};
-
 use super::events::Event;
 use super::report::{History, Report, Violation};
 use super::spec::{Limits, WorldSpec};
 use super::state::State;
 use super::world::World;
+use crate::marks::{MarkCounts, count_marks, take_marks};
 
 /// The keys of the visited states: open addressing, half full at most. 0 is an empty place.
 struct Visited {
@@ -77,7 +76,8 @@ impl Ways {
 /// wrong on it.
 pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
     let begun = processor_time();
-    let _ = Witness::take_counts();
+    count_marks();
+    take_marks();
     let (mut world, start) = World::new(spec.clone());
     let mut report = Report {
         world: spec.to_string(),
@@ -91,13 +91,13 @@ pub fn explore(spec: &WorldSpec, limits: Limits) -> Report {
         local_states: 0,
         polls: 0,
         compared: 0,
-        witnesses: WitnessCounts::none(),
+        marks: MarkCounts::default(),
         complete: false,
         violation: None,
         took: Duration::ZERO,
     };
     let found = visit_all(&mut world, start, limits, &mut report);
-    report.witnesses = Witness::take_counts();
+    report.marks = take_marks();
     report.local_states = world.hosts.len();
     report.polls = world.hosts.polls;
     report.compared = world.hosts.compared;

@@ -117,7 +117,7 @@ impl Runner {
                 End::Acquired(paxos_lease::acquire(&world, &me, &lease, &holding).await)
             }),
             Work::Release(held) => Box::pin(async move {
-                let released = paxos_lease::release(&world, &me, &lease, &held).await;
+                let released = paxos_lease::release(&world, &me, &lease, &held, None).await;
                 End::Released(held, released)
             }),
             Work::Settle(debt) => Box::pin(async move {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{RenewError, RenewErrorKind};
+use disklease::__sim::delta_lease::{HostIdLoss, RenewError};
 use disklease::__sim::host::keep_renewed;
 use disklease::__sim::world::{ReadError, WriteError};
 use disklease::LossReason;
@@ -36,8 +36,7 @@ fn hold_write(rig: &Rig, member: &Member) -> Hold {
 fn renew_in_vain(rig: &Rig, member: &Member, lands: bool) {
     let task = start_renewal(rig, member);
     rig.sim.fail_next(member.host, lands, |io| io.is_write());
-    let error = rig.sim.run(&task).unwrap_err();
-    assert!(matches!(error.kind(), RenewErrorKind::Write(_)));
+    assert!(matches!(rig.sim.run(&task), Err(RenewError::Write(_))));
 }
 
 /// The lease lasts 8N from the instant before the write was begun, however long the write took, and
@@ -70,7 +69,7 @@ fn after_a_good_renewal_all_of_the_record_is_compared() {
     renew(&rig, &member).unwrap();
     rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
     let error = renew(&rig, &member).unwrap_err();
-    assert!(*error.kind() == RenewErrorKind::Changed && error.is_fatal());
+    assert!(matches!(error, RenewError::Lost(HostIdLoss::Changed { .. })) && error.is_fatal());
     assert!(!member.is_held());
 }
 
@@ -100,8 +99,8 @@ fn an_id_that_was_taken_is_lost_at_once() {
         let before = writes(&rig);
         let error = renew(&rig, &member).unwrap_err();
         let is_taken = matches!(
-            error.kind(),
-            RenewErrorKind::TakenOver { .. } | RenewErrorKind::PutBack(_)
+            error,
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
         );
         assert!(is_taken && error.is_fatal(), "{error}");
         assert_eq!(writes(&rig), before);
@@ -127,7 +126,7 @@ fn a_damaged_own_sector_is_lost_at_once() {
         spoil(&rig);
         let error = renew(&rig, &member).unwrap_err();
         assert!(
-            matches!(error.kind(), RenewErrorKind::Damaged(_)) && error.is_fatal(),
+            matches!(error, RenewError::Lost(HostIdLoss::Damaged(_))) && error.is_fatal(),
             "{error}"
         );
     }
@@ -145,8 +144,10 @@ fn after_a_failed_renewal_only_owner_generation_and_name_are_compared() {
         renew(&rig, &member).unwrap();
         renew(&rig, &member).unwrap();
         rig.patch(Rig::delta_at(1), 4096, |sector| sector[199] = 1);
-        let error = renew(&rig, &member).unwrap_err();
-        assert_eq!(*error.kind(), RenewErrorKind::Changed);
+        assert!(matches!(
+            renew(&rig, &member),
+            Err(RenewError::Lost(HostIdLoss::Changed { .. }))
+        ));
     }
 }
 
@@ -173,8 +174,8 @@ fn after_a_failed_renewal_each_of_generation_name_and_time_tells_of_another() {
         rig.put_delta(1, &theirs);
         let error = renew(&rig, &member).unwrap_err();
         let is_taken = matches!(
-            error.kind(),
-            RenewErrorKind::TakenOver { .. } | RenewErrorKind::PutBack(_)
+            error,
+            RenewError::Lost(HostIdLoss::TakenOver { .. } | HostIdLoss::PutBack(_))
         );
         assert!(is_taken, "{error}");
         assert_eq!(rig.delta(1).leader, theirs);
@@ -225,8 +226,7 @@ fn a_failed_scan_is_to_be_tried_again() {
     let deadline = member.membership.expiry().deadline();
     let scan = rig.sim.hold_next(member.host, |io| io.is_read());
     let error = renew(&rig, &member).unwrap_err();
-    let timed_out = RenewErrorKind::Read(ReadError::TimedOut(secs(10)));
-    assert_eq!(*error.kind(), timed_out);
+    assert_eq!(error, RenewError::Read(ReadError::TimedOut(secs(10))));
     assert!(!error.is_fatal() && scan.has_caught());
     assert_eq!(member.membership.expiry().deadline(), deadline);
     renew(&rig, &member).unwrap();
@@ -276,13 +276,10 @@ fn a_late_renewal_cannot_revive_what_was_lost() {
     rig.sim.run_for(Duration::from_nanos(1));
     rig.sim.release_held(&write);
     let late = rig.sim.run(&task).unwrap_err();
-    assert!(matches!(
-        late.kind(),
-        RenewErrorKind::Write(WriteError::TimedOut(_))
-    ));
+    assert!(matches!(late, RenewError::Write(WriteError::TimedOut(_))));
     assert!(!member.is_held());
     let error = renew(&rig, &member).unwrap_err();
-    assert!(*error.kind() == RenewErrorKind::Expired && error.is_fatal());
+    assert!(matches!(error, RenewError::Expired { .. }) && error.is_fatal());
     assert!(!member.is_held(), "nor does a later one");
 }
 
@@ -305,7 +302,7 @@ fn a_renewal_that_comes_too_late_writes_nothing() {
 
     rig.sim.pause(member.host, false);
     let error = rig.sim.run(&task).unwrap_err();
-    assert_eq!(*error.kind(), RenewErrorKind::Expired);
+    assert!(matches!(error, RenewError::Expired { .. }), "{error}");
     assert_eq!(rig.delta(1).leader, theirs, "the new owner's sector");
     assert!(!member.is_held());
 }

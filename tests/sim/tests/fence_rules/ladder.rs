@@ -77,7 +77,7 @@ impl Upkeep for Care {
 
     fn missed(&self, _: u32) {}
 
-    fn lost(&self, _: Timestamp) {}
+    fn lost(&self, _: &LossReason, _: Timestamp) {}
 
     fn warned(&self, missed: u32, left: Duration) {
         *self.1.lock() = true;

@@ -100,7 +100,7 @@ fn release_with(member: &Member, held: &HeldLease, tenure: Tenure) {
     };
     member.world.sim.run_on(member.host, async move {
         let note = note.as_ref();
-        paxos_lease::release_with_note(&me.world, &me.membership, &me.lease, &held, note)
+        paxos_lease::release(&me.world, &me.membership, &me.lease, &held, note)
             .await
             .unwrap();
     });
@@ -368,7 +368,7 @@ fn what_was_handed_over_is_accepted_also_if_its_source_died_over_it() {
     let free = rig.sim.hold_next(a.host, is_leader_write);
     let _ = rig.sim.spawn(a.host, async move {
         let note = Some(&note);
-        paxos_lease::release_with_note(&me.world, &me.membership, &me.lease, &left, note).await
+        paxos_lease::release(&me.world, &me.membership, &me.lease, &left, note).await
     });
     rig.sim.run_until_held(&free);
     rig.sim.crash(a.host, Pending::Vanish);

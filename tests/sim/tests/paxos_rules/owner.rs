@@ -386,6 +386,25 @@ fn an_owner_whose_sector_is_damaged_cannot_be_judged() {
     assert!(matches!(error, AcquireError::OwnerUnreadable { owner, .. } if owner == host_id(1)));
 }
 
+/// What the scans saw of an owner before its sector was damaged is no beginning of a silence: the owner may have
+/// renewed behind the damage.
+#[test]
+fn a_silence_does_not_count_across_damage() {
+    let (rig, [a, b]) = joined();
+    a.acquire().unwrap();
+    rig.sim.run_for(secs(30));
+    rig.sim.crash(a.host, Pending::Vanish);
+    let spoil = || rig.patch(Rig::delta_at(1), 4096, |sector| sector[60] ^= 1);
+    spoil();
+    rig.sim.run_for(secs(200));
+    let record = b.membership.observed(host_id(1)).unwrap();
+    assert!(record.damage.is_some());
+    // Readable again, and no scan has seen that yet.
+    spoil();
+    let holder = held_by(b.acquire_error());
+    assert!(matches!(holder.seen, OwnerSeen::Silent { .. }), "{holder}");
+}
+
 /// The leader as if another host had committed what made A the owner.
 fn committed_by(rig: &Rig, writer: u8) {
     rig.patch(LEASE_AT, 512, |sector| sector[176] = writer);

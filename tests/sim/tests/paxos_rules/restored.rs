@@ -320,7 +320,7 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     let hung = rig.sim.hold_next(a.host, is_block_write);
     let (me, of) = (a.clone(), held.clone());
     rig.sim.spawn(a.host, async move {
-        let _ = release(&me.world, &me.membership, &me.lease, &of).await;
+        let _ = release(&me.world, &me.membership, &me.lease, &of, None).await;
     });
     rig.sim.run_until_held(&hung);
     let owing = table.reserve(1, name).unwrap();

@@ -1,6 +1,6 @@
 //! Rules got wrong, each noticed by the test of that rule.
 
-use disklease::__sim::probe::Mutation;
+use disklease_sim::mutations::Mutation;
 
 use disklease_sim::wrong::each_is_caught;
 
