@@ -14,20 +14,40 @@
 //! | `attempt` | what one acquire remembers from one ballot to the next |
 //! | `judge`, `sharers` | whose the lease is; shared holders |
 //! | `continuity` | the version precondition of a guest that was suspended or is handed over |
-//! | `ballot` | the paper's figure, and the commit |
+//! | `ballot` | the paper's algorithm, and the commit |
 //! | `give_back` | release, clean-up of what failed, hand-over |
 //! | `verify`, `copied` | whether the lease is still ours on the disk; whether a file is a mere copy of it |
 //! | `rules` | every rule that could be got wrong, as one small function |
 //! | `shape`, `area`, `image` | the sectors: where they are, I/O, and what one read shows |
 //!
+//! # Words
+//!
+//! N is the io timeout of one host, F the fire timeout of all. In this directory:
+//!
+//! * **dead**: silent for more than 8N + F and a margin, by the dead host's own N;
+//! * **mark**: the flag RELEASED in a block. The *shared mark* is another one, of a host that holds the lease in
+//!   shared mode;
+//! * **stale**: of a leader that is older than some block (`rules::is_stale`);
+//! * **late commit**: a write of the leader that lands after others have gone on (`ballot::commit`);
+//! * **twin**: another process that uses this host's id, name and generation by mistake;
+//! * **restored**: of a sector, or a whole lease, into which somebody has copied what was there earlier.
+//!
+//! `waypoint!` and `mutation!` are for the tests (`probe.rs`). Neither does anything in a build without them.
+//!
 //! # Invariants
+//!
+//! INV-NEXT and INV-RELEASED-FIRST only prevent leases that nobody can take any more. All others keep a lease
+//! from having two owners, or a guest from a disk that is not as the guest left it.
 //!
 //! * **INV-INPUT** (`rules::has_won`): an acquire counts as success only if the leader record shows
 //!   this very acquire's input: host, generation and timestamp. A leader that names this host for an
 //!   older reason is not a success.
+//! * **INV-STAMP** (`Attempt::input_for`): no two acquires of one generation propose the same input.
 //! * **INV-KEEP** (`rules::own_dblock`, `start_ballot`, `released`): what this host accepted for a
 //!   version (`bal`, `inp`) stays in its block until it takes part in a ballot for a newer version.
 //!   Phase 1, release and clean-up keep it.
+//! * **INV-JUDGED** (`rules::is_stale`): a block newer than the leader is written only by a host that found
+//!   the ownership which the leader shows ended. So no host judges that owner again.
 //! * **INV-NEXT** (`rules::next_version`): a ballot is for a version newer than the leader's and not
 //!   older than any block's.
 //! * **INV-RELEASED-FIRST** (`rules::order_of_giving_back`): a release marks the own block before it
@@ -39,9 +59,9 @@
 //!   nobody used them.
 //! * **INV-AS-WRITTEN** (`give_back::block_to_mark`): a release marks its block only where that, read
 //!   right before, is what this host wrote, or under a leader that names this host for that; a clean-up
-//!   marks what it finds. What is remembered of a lease that was initialised anew or put back is void.
-//! * **INV-INCARNATION** (`judge::refuse_twin`): nothing is taken from another process with this host's
-//!   id, name and generation.
+//!   marks what it finds. What is remembered of a lease that was initialised anew or restored is void.
+//!   Otherwise a mark from memory could break INV-JUDGED.
+//! * **INV-INCARNATION** (`judge::refuse_twin`): nothing is taken from a twin.
 //! * **INV-MEMBER** (`area::LeaseIo::write`): nothing is written unless this host's own delta lease is
 //!   held at that instant, and no write is started later than it is.
 

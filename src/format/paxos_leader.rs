@@ -157,7 +157,7 @@ impl PaxosLeader {
     /// The last owner, which still holds the lease unless it [is free](PaxosLeader::is_free);
     /// `None` if there was none ever.
     #[must_use]
-    pub fn owner_id(&self) -> Option<HostId> {
+    pub fn last_owner(&self) -> Option<HostId> {
         HostId::new(self.raw.owner_id).ok()
     }
 

@@ -182,7 +182,8 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
         if rules::is_refused(state.all_pending().any(is_in_the_way)) {
             return Err(NotReserved::CleanupPending);
         }
-        // Whatever the leader says from now on is the acquire's to judge.
+        // Whatever the leader says from now on is the acquire's to judge. The observing ends, also where the acquire
+        // is refused before it writes anything.
         state.entries.retain(|_, entry| {
             !matches!(entry, Entry::Observed(cleanup, _) if cleanup.lease.resource == name)
         });
@@ -325,7 +326,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             } else if is_elsewhere(&cleanup.lease.disk)
                 && let Some(cleanup) = self.state.lock().pending(&key)
             {
-                let is_written = cleanup.debt.may_be_written(world, &cleanup.lease);
+                let is_written = cleanup.debt.has_write_in_flight(world, &cleanup.lease);
                 cleanup.is_aside = !cleanup.is_under_way && !is_written;
             }
         }

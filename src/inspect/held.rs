@@ -173,7 +173,7 @@ impl Leases {
                     note: note.cloned(),
                 });
             };
-            if let Some(owner) = leader.owner_id().filter(|_| !leader.is_free()) {
+            if let Some(owner) = leader.last_owner().filter(|_| !leader.is_free()) {
                 let (generation, block) = (leader.generation(), lease.block(owner));
                 let note = block.and_then(HostBlock::note);
                 let note = note.filter(|note| note.is_of(generation, leader.version()));
@@ -216,7 +216,7 @@ fn has_released(
     block: Option<&HostBlock>,
     note: Option<&HolderNote>,
 ) -> bool {
-    let is_own = leader.owner_id().map(u64::from) == Some(leader.write_id());
+    let is_own = leader.last_owner().map(u64::from) == Some(leader.write_id());
     let sector = block.and_then(|block| block.sector.as_ref().ok());
     let has_flag = sector.is_some_and(|sector| sector.released);
     has_flag && !is_own && note.is_none_or(|note| note.tenure != Tenure::Held)

@@ -25,21 +25,24 @@ pub struct AcquireFailure {
     /// What has to be cleaned up still, because the storage did not take the clean-up: until that
     /// is done, other hosts may yet make this one the owner without its knowledge.
     pub debt: Option<Debt>,
-    /// What was cleaned up. The lease is to be watched for 8N + F: a storage that is worse than it may
-    /// be could still bring this host's ownership back. See [`came_back`](super::came_back).
+    /// What was cleaned up, or found not to be there, where others may commit a value that was in it. The
+    /// lease is to be observed for some time: a storage that does a write after it reported it as failed could
+    /// bring this host's ownership back. See [`came_back`](super::came_back).
     pub settled: Option<Debt>,
 }
 
-/// Acquires the lease at `lease`, exclusively, for the host of `membership`.
+/// Acquires the lease at `lease`, exclusively, for the host of `membership`, which neither holds the lease nor
+/// runs another acquire, release or clean-up of it.
 ///
 /// An uncontended acquire of a free lease is six dependent I/Os: read all, write the own block,
-/// read all, write the own block, read all, write the leader. A live owner is reported after two:
-/// the lease and the owner's delta sector.
+/// read all, write the own block, read all, write the leader. A live owner is reported after two reads: the
+/// lease and the owner's delta sector; after one more where another host wrote the leader, of the owner's
+/// block.
 ///
 /// # Errors
 ///
-/// [`AcquireFailure`]. Where this acquire's input might still be committed by another host, it was
-/// cleaned up, or the failure carries what is to be.
+/// [`AcquireFailure`]. What another host could still commit of this acquire was cleaned up, or is in the
+/// failure's `debt`.
 pub async fn acquire<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -54,6 +57,7 @@ pub async fn acquire<W: World>(
     }
 }
 
+/// Begins anew from the read where something moved.
 async fn read_judge_ballot<W: World>(
     io: &mut LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -78,9 +82,11 @@ async fn read_judge_ballot<W: World>(
         let last_used = continuity::last_used(attempt, &image);
         waypoint!(image.essence(io.me()), last_used, attempt);
 
-        let time_has_passed = match judge::whose(&image, io.membership)? {
+        let leader_may_have_moved = match judge::whose(&image, io.membership)? {
             Whose::Nobodys => false,
+            // No read is atomic over sectors: the newer version may have been committed in the middle of it.
             Whose::Stale => true,
+            // Time has passed.
             Whose::Others(owner) => {
                 match judge::watch_owner(io, attempt.holding, &image, owner).await? {
                     Watched::Ended => true,
@@ -94,9 +100,9 @@ async fn read_judge_ballot<W: World>(
         let version = image.leader.version();
         let next = rules::next_version(version, image.newest_version());
         let next = next.ok_or(AcquireError::NumbersUsedUp)?;
-        // Only of the version right before it is it known who had it.
-        attempt.unchanged_since = (version.next() == Some(next)).then_some((next, last_used));
-        match ballot::decide(io, attempt, &image, next, time_has_passed).await {
+        // Who had the version right before `next` is known; of an earlier one it is not.
+        attempt.last_used_before = (version.next() == Some(next)).then_some((next, last_used));
+        match ballot::decide(io, attempt, &image, next, leader_may_have_moved).await {
             Ok(held) => return sharers::respect_or_clear(io, attempt, held).await,
             Err(Abort::BeginAnew | Abort::Overtaken(_)) => {}
             Err(Abort::Failed(error)) => return Err(error),
@@ -128,8 +134,9 @@ async fn clean_up<W: World>(
         Ok(_) => {
             tracing::debug!(name: "acquire_cleaned_up", resource = %io.area.resource, version = %left.version(),
                 "an acquire that failed is cleaned up");
-            let is_of_phase_2 = rules::is_phase_2(&left.block());
-            failure.settled = Some(left).filter(|_| is_of_phase_2);
+            // Phase 1 alone, with no value kept from before, proposes nothing that others could commit.
+            let has_value = rules::accepted(left.block()).is_some();
+            failure.settled = has_value.then_some(left);
         }
         Err(failed) => {
             tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, error = %failed,

@@ -157,7 +157,8 @@ impl<'a, W: World> LeaseIo<'a, W> {
         Err(self.invalid(0, unstable))
     }
 
-    /// Reads all blocks in use, with the leader, which comes along in the same read.
+    /// Reads all blocks in use, with the leader, which comes along in the same read. A damaged block is an
+    /// error; a damaged leader is not, since a phase goes by the blocks.
     pub(super) async fn read_blocks(&self) -> Result<PhaseRead, LeaseIoError> {
         let bytes = self.read(0, self.shape.len()).await?;
         Ok(PhaseRead {
@@ -266,7 +267,8 @@ impl<'a, W: World> LeaseIo<'a, W> {
         self.write(geometry.dblock_offset(self.me()), sector).await
     }
 
-    /// Empties the sector of a host that is dead.
+    /// Empties the sector of a host that is dead. Only for a holder of the lease: see
+    /// [`respect_or_clear`](super::sharers::respect_or_clear).
     pub(super) async fn clear_sector_of(&self, host: HostId) -> Result<(), NotWritten> {
         let geometry = self.shape.geometry;
         let sector = SectorBuf::zeroed(geometry.sector_size());

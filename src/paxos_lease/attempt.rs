@@ -19,19 +19,19 @@ pub(super) struct Attempt<'a> {
     pub(super) written: Option<Debt>,
     /// Who held the lease in shared mode when phase 1 last read all blocks.
     pub(super) sharers: Vec<(HostId, Generation)>,
-    /// The version that is balloted for, and the last one before under which the disk was used.
-    pub(super) unchanged_since: Option<(LeaseVersion, LeaseVersion)>,
+    /// The version that is balloted for, and the last one before it under which the disk was used.
+    pub(super) last_used_before: Option<(LeaseVersion, LeaseVersion)>,
     /// With a version precondition: what was accepted for the next version by a host that never used
     /// it.
     pub(super) skipped: Option<(LeaseVersion, Input)>,
 }
 
-/// All but what the caller asked for, which never changes: what waypoints tell.
+/// What a waypoint has to tell of it: all but `holding`, which never changes.
 impl fmt::Debug for Attempt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changing = (
             (self.own_input, &self.written, &self.sharers),
-            (self.unchanged_since, self.skipped),
+            (self.last_used_before, self.skipped),
         );
         changing.fmt(f)
     }
@@ -44,7 +44,7 @@ impl<'a> Attempt<'a> {
             own_input: None,
             written: None,
             sharers: Vec::new(),
-            unchanged_since: None,
+            last_used_before: None,
             skipped: None,
         }
     }
@@ -96,19 +96,19 @@ impl<'a> Attempt<'a> {
         version: LeaseVersion,
     ) -> Option<HolderNote> {
         let (_, since) = self
-            .unchanged_since
+            .last_used_before
             .filter(|&(balloted_for, _)| balloted_for == version)?;
         let mut note = self.note_for(io, version)?;
         note.tenure = Tenure::Unused { since };
         Some(note)
     }
 
-    /// Forgets what was written for a version that went to another host.
+    /// Forgets what was written for a version that went to another host, or that is past.
     pub(super) fn forget_if_decided(&mut self, leader: &PaxosLeader, me: HostId) {
         let proposed_for = self.written.as_ref().map(Debt::version);
         if rules::is_decided_otherwise(leader, proposed_for, me) {
             tracing::debug!(name: "proposal_decided", resource = %leader.resource_name(), version = %leader.version(),
-                "the version went to another host: what this host proposed for it is void");
+                "the version is decided otherwise: what this host proposed for it is void");
             self.written = None;
         }
     }

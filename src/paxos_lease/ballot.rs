@@ -1,4 +1,5 @@
-//! Disk Paxos: one instance for each version of the lease, after figure 1 of Gafni and Lamport.
+//! Disk Paxos: one instance for each version of the lease, with the names of Gafni and Lamport's module
+//! DiskSynod.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -11,12 +12,18 @@
 //! | `Phase1or2Write`, `Phase1or2Read` | [`write_and_read()`] |
 //! | `EndPhase1or2` | [`ballot()`] |
 //! | `output[p]` | the leader record: [`commit()`] |
+//! | `Fail(p)`, `Phase0Read`, `EndPhase0` | a new acquire: it reads all, and `rules::own_dblock` takes `dblock[p]` from that (INV-KEEP) |
 //!
-//! Three things are not in the paper. A version that others have left behind is given up
-//! ([`Abort::BeginAnew`]). The chosen value is written to the leader, by whoever got it chosen; so a host
+//! What the paper calls *committed* is *chosen* here; *to commit* means to write `output[p]`.
+//!
+//! Two things are not in the paper. A version that others have left behind is given up
+//! ([`Abort::BeginAnew`]). And the chosen value is written to the leader, by whoever got it chosen; so a host
 //! can find its own input committed by another, and must tell it from an older one of its own
-//! (INV-INPUT). And `dblock[p]` is not kept in memory from one acquire to the next, but taken from the
-//! disk (INV-KEEP).
+//! (INV-INPUT).
+//!
+//! The paper's `blocksSeen` holds `dblock[p]` from memory. Here it holds the own block as it was read back. That
+//! is the same: the read starts when the write has completed, and no other host writes that sector but one that
+//! takes this host for dead (`sharers`).
 
 use std::time::Duration;
 
@@ -59,13 +66,13 @@ impl<E: Into<AcquireError>> From<E> for Abort {
     }
 }
 
-/// Ballots for `version` until it is decided. `time_has_passed`: since `image` was read.
+/// Ballots for `version` until it is decided. `leader_may_have_moved`: since it was read for `image`.
 pub(super) async fn decide<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
     image: &LeaseImage,
     version: LeaseVersion,
-    mut time_has_passed: bool,
+    mut leader_may_have_moved: bool,
 ) -> Result<HeldLease, Abort> {
     let (me, hosts) = (io.me(), io.shape.geometry.max_hosts());
     let mut dblock = rules::own_dblock(image.block_of(me), version);
@@ -73,26 +80,26 @@ pub(super) async fn decide<W: World>(
     for _ in 0..BALLOTS_MAX {
         let mbal = rules::next_mbal(me, hosts, dblock.mbal, largest_seen);
         dblock = rules::start_ballot(dblock, mbal.ok_or(AcquireError::NumbersUsedUp)?);
-        waypoint!(image.leader, dblock, time_has_passed, attempt);
-        if rules::rereads_leader(time_has_passed) {
+        waypoint!(image.leader, dblock, leader_may_have_moved, attempt);
+        if rules::rereads_leader(leader_may_have_moved) {
             let leader = io.read_leader().await?;
             if leader != image.leader {
-                return won_by_another(io, attempt, leader, version);
+                return leader_moved(io, attempt, leader, version);
             }
         }
         match ballot(io, attempt, &image.leader, &mut dblock).await {
-            Err(Abort::Overtaken(mbal)) => largest_seen = mbal.max(dblock.mbal),
+            Err(Abort::Overtaken(mbal)) => largest_seen = mbal,
             decided => return decided,
         }
         let pause = io.world.random(RETRY_DELAY_MILLIS);
         io.world.sleep(Duration::from_millis(pause)).await;
-        time_has_passed = true;
+        leader_may_have_moved = true;
     }
     let rounds = BALLOTS_MAX;
     Err(AcquireError::Contended { rounds }.into())
 }
 
-/// One ballot, `dblock.mbal`, for the version after `leader`.
+/// One ballot, `dblock.mbal`, for `dblock.version`, which is newer than `leader`.
 async fn ballot<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -123,10 +130,11 @@ async fn ballot<W: World>(
     let read = write_and_read(io, attempt, dblock).await?;
     judge::refuse_twin_in_ballot(io, attempt, &read, dblock.version)?;
     abort_if_overtaken(io, dblock, &read.blocks)?;
+    let owner = proposed_owner(io, chosen, &read.blocks)?;
     waypoint!(leader, dblock, attempt);
 
     // The value is chosen. Make it known, whosever it is.
-    let leader = commit(io, leader, dblock.version, chosen).await?;
+    let leader = commit(io, leader, dblock.version, chosen, owner).await?;
     if !rules::has_won(&leader, dblock.version, attempt.own_input, io.us()) {
         tracing::debug!(name: "committed_for_another", resource = %io.area.resource, version = %dblock.version, owner = chosen.owner,
             "this host committed the version for another input than its own");
@@ -151,7 +159,7 @@ async fn write_and_read<W: World>(
         .flatten();
     let written = io.write_own_block(dblock, note.as_ref()).await;
     if written != Err(NotWritten::LockspaceLost) {
-        let left = Debt::of_acquire(io.shape, *dblock);
+        let left = Debt::of(io.shape, *dblock);
         attempt.written = rules::may_be_on_disk(left, written.is_ok());
     }
     written.map_err(AcquireError::from)?;
@@ -181,8 +189,9 @@ fn abort_if_overtaken<W: World>(
     }
 }
 
-/// The leader was written since it was first read: with our own input, or the version is lost.
-fn won_by_another<W: World>(
+/// The leader was written since it was first read. With our own input, which another host has committed: we
+/// hold the lease. Otherwise all begins anew.
+fn leader_moved<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
     leader: PaxosLeader,
@@ -190,7 +199,7 @@ fn won_by_another<W: World>(
 ) -> Result<HeldLease, Abort> {
     let has_won = rules::has_won(&leader, version, attempt.own_input, io.us());
     if has_won && rules::is_twins_commit(&leader, version, io.us()) {
-        return Err(judge::held_by_twin(io, attempt).into());
+        return Err(judge::leave_to_twin(io, attempt).into());
     }
     let Some(written) = attempt.written.as_ref().filter(|_| has_won) else {
         tracing::debug!(name: "leader_moved_before_ballot", resource = %io.area.resource, %version, found = %leader.version(),
@@ -213,19 +222,23 @@ fn held<W: World>(
         shape: io.shape,
         leader,
         block,
-        unchanged_since: attempt.unchanged_since.map(|(_, since)| since),
+        unchanged_since: attempt.last_used_before.map(|(_, since)| since),
         incarnation: io.membership.incarnation(),
     }
 }
 
 /// `output[p]`: makes the chosen value known in the leader.
+///
+/// This write can land late: after another host's commit of the same value has made the owner the owner, and
+/// even after that owner has released. Such a *late commit* makes a lease that was freed look owned, or sets the
+/// leader back to an older version.
 async fn commit<W: World>(
     io: &LeaseIo<'_, W>,
     leader: &PaxosLeader,
     version: LeaseVersion,
     chosen: Input,
+    owner: HostId,
 ) -> Result<PaxosLeader, AcquireError> {
-    let owner = proposed_owner(io, chosen)?;
     let (me, generation) = io.us();
     let leader = leader.committed(Commit {
         version,
@@ -235,23 +248,38 @@ async fn commit<W: World>(
         writer: me,
         writer_generation: generation,
         writer_clock_secs: io.world.clock_secs(),
+        // The value of another host may be that of a short hold.
         clear_short_hold: owner == me,
     });
-    rules::committed(io.write_leader(&leader).await)?;
+    rules::reported_commit(io.write_leader(&leader).await)?;
     Ok(leader)
 }
 
-/// The owner that an input proposes. A block is any host's bytes: what would make a leader that no host
-/// can read is not committed.
-fn proposed_owner<W: World>(io: &LeaseIo<'_, W>, chosen: Input) -> Result<HostId, LeaseIoError> {
+/// The owner that the chosen value proposes. A block holds whatever some host wrote: a value that would make a
+/// leader which nobody can read is not committed. The error names the block from which this host has the value.
+fn proposed_owner<W: World>(
+    io: &LeaseIo<'_, W>,
+    chosen: Input,
+    blocks: &[BlockSeen],
+) -> Result<HostId, LeaseIoError> {
     let max = io.shape.num_hosts;
-    let found = chosen.owner;
-    let owner = HostId::new(found).ok();
-    let error = match owner.filter(|owner| owner.get() <= max) {
-        _ if chosen.timestamp == 0 => FormatErrorKind::InputWithoutTime,
-        None => FormatErrorKind::OwnerRange { max, found },
-        Some(owner) => return Ok(owner),
+    let owner = HostId::new(chosen.owner).ok();
+    let owner = owner.filter(|owner| owner.get() <= max);
+    if let Some(owner) = owner.filter(|_| chosen.timestamp != 0) {
+        return Ok(owner);
+    }
+    let proposes_it = |seen: &&BlockSeen| {
+        let input = seen.block.and_then(|block| block.input);
+        seen.host != io.me() && input == Some(chosen)
     };
-    let error = FormatError::new(Structure::Dblock(io.me()), error);
-    Err(io.invalid(io.shape.geometry.dblock_offset(io.me()), error))
+    let found_at = blocks.iter().find(proposes_it).map(|seen| seen.host);
+    let host = found_at.unwrap_or(io.me());
+    let error = if chosen.timestamp == 0 {
+        FormatErrorKind::InputWithoutTime
+    } else {
+        let found = chosen.owner;
+        FormatErrorKind::OwnerRange { max, found }
+    };
+    let error = FormatError::new(Structure::Dblock(host), error);
+    Err(io.invalid(io.shape.geometry.dblock_offset(host), error))
 }

@@ -80,11 +80,11 @@ fn conflict_of_leader(
     last_used: LeaseVersion,
     (me, generation): (HostId, Generation),
 ) -> Option<Conflict> {
-    let owner = leader.owner_id().map(|host| (host, leader.generation()));
+    let owner = leader.last_owner().map(|host| (host, leader.generation()));
     let is_holders = leader.version() != expected.version
         || rules::is_of_holder(expected.holder.is_none() || expected.holder == owner);
     let is_as_expected = last_used == expected.version && is_holders;
-    let is_own_earlier = leader.owner_id() == Some(me) && leader.generation() < generation;
+    let is_own_earlier = leader.last_owner() == Some(me) && leader.generation() < generation;
     let conflict = Conflict {
         version: leader.version(),
         by: owner,
@@ -146,7 +146,7 @@ pub(super) fn last_used(attempt: &Attempt<'_>, image: &LeaseImage) -> LeaseVersi
     ) {
         (Some(skipped), Some(expected)) if skipped == (version, leader.input()) => expected.version,
         _ => {
-            let (owner, generation) = (leader.owner_id(), leader.generation());
+            let (owner, generation) = (leader.last_owner(), leader.generation());
             last_used_before(&image.blocks, owner, generation, version)
         }
     }
@@ -155,8 +155,9 @@ pub(super) fn last_used(attempt: &Attempt<'_>, image: &LeaseImage) -> LeaseVersi
 /// The version under which the disk was last used, where `owner` has `version` and these are the
 /// blocks: an earlier one, if a note says so.
 ///
-/// The owner's own note says so of the owner's version. Whoever failed to get a newer one has seen
-/// who had this one, and says so too.
+/// Two notes can say so: the owner's own, of its version; and that of a host which failed to get a newer version
+/// and did not use it either. It has seen who had `version`: its `since` is older than `version` only where that
+/// was not used.
 fn last_used_before(
     blocks: &[BlockSeen],
     owner: Option<HostId>,

@@ -175,9 +175,9 @@ pub enum GiveBackError {
         writer: u64,
     },
     /// What this host wrote to its own sector is not there any more: the lease was initialised anew,
-    /// or put back to an older state. Nothing was written.
+    /// or restored to an older state. Nothing was written.
     #[error(
-        "the lease on the disk is not the one that was held: it was initialised anew or put back to an older state, and is at version {version}; nothing was written to it"
+        "the lease on the disk is not the one that was held: it was initialised anew or restored to an older state, and is at version {version}; nothing was written to it"
     )]
     NotThere {
         /// The version found.
@@ -211,9 +211,9 @@ pub enum VerifyError {
     /// Something else lies there, or nothing: the lease is lost.
     #[error("the lease is not on its disk any more: {0}")]
     NotThere(LeaseIoError),
-    /// The lease was initialised anew, or put back to an older state: it is lost.
+    /// The lease was initialised anew, or restored to an older state: it is lost.
     #[error(
-        "the lease was initialised anew or put back to an older state: it is at version {version}"
+        "the lease was initialised anew or restored to an older state: it is at version {version}"
     )]
     PutBack {
         /// The version found.

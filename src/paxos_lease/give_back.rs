@@ -6,7 +6,7 @@
 //! 2. Mark the own block RELEASED, with all its values kept (INV-KEEP, INV-RELEASED-FIRST).
 //! 3. Read the leader again, and free it if this host wrote it and it names this host (INV-WRITER).
 //!
-//! The two differ in what step 1 must find, and in whom step 3 tells of a leader that is not ours.
+//! The two differ in what step 1 must find. And only the release reports a leader that is not ours in step 3.
 
 use super::area::{LeaseArea, LeaseIo};
 use super::error::{GiveBackError, LeaseIoError};
@@ -14,7 +14,7 @@ use super::held::HeldLease;
 use super::rules::{self, AboutLeader, Giver, Step};
 use super::shape::LeaseShape;
 use crate::delta_lease::Membership;
-use crate::format::{Dblock, HolderNote, LeaseVersion, PaxosLeader};
+use crate::format::{Dblock, Generation, HolderNote, HostId, LeaseVersion, PaxosLeader};
 use crate::world::World;
 
 /// What this host may have left on a lease without holding it. To be cleaned up with [`retract()`].
@@ -31,8 +31,8 @@ pub struct Debt {
 }
 
 impl Debt {
-    /// Left by an acquire that wrote, or tried to write, `block`.
-    pub(super) const fn of_acquire(shape: LeaseShape, block: Dblock) -> Self {
+    /// Left by an acquire or a holder that wrote, or tried to write, `block`.
+    pub(super) const fn of(shape: LeaseShape, block: Dblock) -> Self {
         Self {
             shape,
             block,
@@ -42,7 +42,7 @@ impl Debt {
 
     /// Left by a release that failed.
     pub const fn of_release(held: &HeldLease) -> Self {
-        Self::of_acquire(held.shape, held.block)
+        Self::of(held.shape, held.block)
     }
 
     /// The same with a note on how the lease was left.
@@ -60,7 +60,7 @@ impl Debt {
     }
 
     /// Whether a write of this host to the lease has not ended yet.
-    pub fn may_be_written<W: World>(&self, world: &W, lease: &LeaseArea<W::Disk>) -> bool {
+    pub fn has_write_in_flight<W: World>(&self, world: &W, lease: &LeaseArea<W::Disk>) -> bool {
         lease.has_write_in_flight(world, self.shape)
     }
 }
@@ -70,8 +70,8 @@ impl Debt {
 pub enum Settled {
     /// What this host had left there was taken back.
     TakenBack,
-    /// Nothing is there: the write had never reached the disk, or the lease was initialised anew, put
-    /// back to an older state, or something else lies in its place.
+    /// Nothing is there: the write had never reached the disk, or the lease was initialised anew or
+    /// restored to an older state, or something else lies in its place.
     Void,
 }
 
@@ -144,12 +144,17 @@ async fn give_back<W: World>(
             "a twin of this host wrote the block: it is left alone");
         return Ok(Settled::Void);
     }
+    // A damaged block is an error only now: what is a twin's is left alone, damaged or not.
     let mark = block_to_mark(io, claim, &leader, found?, is_twins)?;
     let mut settled = Settled::Void;
     for step in rules::order_of_giving_back() {
-        let is_done = match step {
-            Step::MarkBlock => mark_block(io, mark).await?,
-            Step::FreeLeader => free_leader(io, claim).await?,
+        let is_done = match (step, &mark) {
+            (Step::MarkBlock, Some(Mark { block, note })) => {
+                io.write_own_block(block, *note).await?;
+                true
+            }
+            (Step::MarkBlock, None) => false,
+            (Step::FreeLeader, _) => free_leader(io, claim).await?,
         };
         if is_done {
             settled = Settled::TakenBack;
@@ -158,8 +163,14 @@ async fn give_back<W: World>(
     Ok(settled)
 }
 
-/// INV-AS-WRITTEN: the block that is to be marked, and the note beside it. Nothing that this host only
-/// remembers is written, but where its own sector alone was put back.
+/// What step 2 writes into the own sector.
+struct Mark<'a> {
+    block: Dblock,
+    note: Option<&'a HolderNote>,
+}
+
+/// INV-AS-WRITTEN: what step 2 writes; `None` where there is nothing to mark. It marks the block that was read.
+/// Only where this host's own sector alone was restored it writes the block that this host remembers.
 ///
 /// A holder must find what it wrote, and no other owner in the leader: as soon as the mark is on the
 /// disk others may take the lease, where another host has committed our input. So only what the leader
@@ -170,7 +181,7 @@ fn block_to_mark<'a, W: World>(
     leader: &PaxosLeader,
     found: Option<Dblock>,
     is_twins: bool,
-) -> Result<Option<(Dblock, Option<&'a HolderNote>)>, GiveBackError> {
+) -> Result<Option<Mark<'a>>, GiveBackError> {
     match *claim {
         Claim::Held(held, _) if !rules::is_as_written(leader, found, &held.block) => {
             let version = leader.version();
@@ -183,7 +194,10 @@ fn block_to_mark<'a, W: World>(
         Claim::Held(held, _) if rules::is_taken(leader, &held.leader, io.me()) => {
             Err(not_ours(leader))
         }
-        Claim::Held(held, note) => Ok(Some((rules::released(held.block, Giver::Holder), note))),
+        Claim::Held(held, note) => {
+            let block = rules::released(held.block, Giver::Holder);
+            Ok(Some(Mark { block, note }))
+        }
         Claim::Left(left) => {
             let Some(block) = rules::block_left_behind(leader, found, &left.block) else {
                 tracing::debug!(name: "cleanup_not_there", resource = %io.area.resource, version = %left.version(),
@@ -192,21 +206,10 @@ fn block_to_mark<'a, W: World>(
             };
             let is_of_note = block.version == left.version();
             let note = left.note.as_deref().filter(|_| is_of_note);
-            Ok(Some((rules::released(block, Giver::Cleanup), note)))
+            let block = rules::released(block, Giver::Cleanup);
+            Ok(Some(Mark { block, note }))
         }
     }
-}
-
-/// Step 2. Whether there was anything to mark.
-async fn mark_block<W: World>(
-    io: &LeaseIo<'_, W>,
-    mark: Option<(Dblock, Option<&HolderNote>)>,
-) -> Result<bool, GiveBackError> {
-    let Some((block, note)) = mark else {
-        return Ok(false);
-    };
-    io.write_own_block(&block, note).await?;
-    Ok(true)
 }
 
 /// Step 3. INV-WRITER: whether the leader was freed.
@@ -214,13 +217,14 @@ async fn free_leader<W: World>(
     io: &LeaseIo<'_, W>,
     claim: &Claim<'_>,
 ) -> Result<bool, GiveBackError> {
+    // Step 2 need not wait for a commit of ours that is still under way; this step must.
     if matches!(claim, Claim::Left(_)) && rules::must_await_own_commit(io.is_leader_in_flight()) {
         tracing::debug!(name: "cleanup_awaits_commit", resource = %io.area.resource,
             "the clean-up waits: a commit of this host has not completed");
         return Err(GiveBackError::WriteInFlight);
     }
     let leader = io.read_leader().await?;
-    if !is_to_be_freed(io, claim, &leader)? {
+    if !is_to_be_freed(claim, &leader, io.us())? {
         return Ok(false);
     }
     let (host, generation) = io.us();
@@ -229,39 +233,41 @@ async fn free_leader<W: World>(
     Ok(true)
 }
 
-fn is_to_be_freed<W: World>(
-    io: &LeaseIo<'_, W>,
+fn is_to_be_freed(
     claim: &Claim<'_>,
     leader: &PaxosLeader,
+    us: (HostId, Generation),
 ) -> Result<bool, GiveBackError> {
-    match claim {
-        Claim::Held(held, _) => match rules::leader_of_holder(leader, &held.leader, io.me()) {
-            AboutLeader::Report => Err(not_ours(leader)),
-            AboutLeader::Free => {
-                tracing::debug!(name: "release_freed_leader", resource = %io.area.resource, version = %leader.version(),
-                    "the release frees the leader");
-                Ok(true)
-            }
-            AboutLeader::Leave | AboutLeader::NotOurs => {
-                tracing::debug!(name: "release_left_leader", resource = %io.area.resource, version = %leader.version(), writer = leader.write_id(),
-                    "the release leaves the leader alone: another host wrote it");
-                Ok(false)
-            }
+    let resource = leader.resource_name();
+    let about = match claim {
+        Claim::Held(held, _) => {
+            let about = rules::leader_of_holder(leader, &held.leader, us.0);
+            about.ok_or_else(|| not_ours(leader))?
+        }
+        Claim::Left(_) => match rules::leader_left_behind(leader, us) {
+            Some(about) => about,
+            None => return Ok(false),
         },
-        Claim::Left(_) => match rules::leader_left_behind(leader, io.us()) {
-            AboutLeader::NotOurs | AboutLeader::Report => Ok(false),
-            AboutLeader::Free => {
-                tracing::debug!(name: "cleanup_freed_leader", resource = %io.area.resource, version = %leader.version(),
-                    "the clean-up frees the leader");
-                Ok(true)
-            }
-            AboutLeader::Leave => {
-                tracing::debug!(name: "cleanup_left_leader", resource = %io.area.resource, version = %leader.version(), writer = leader.write_id(),
-                    "the clean-up leaves the leader alone: another host wrote it");
-                Ok(false)
-            }
-        },
+    };
+    match (claim, about) {
+        (Claim::Held(..), AboutLeader::Free) => {
+            tracing::debug!(name: "release_freed_leader", %resource, version = %leader.version(),
+                "the release frees the leader");
+        }
+        (Claim::Held(..), AboutLeader::Leave) => {
+            tracing::debug!(name: "release_left_leader", %resource, version = %leader.version(), writer = leader.write_id(),
+                "the release leaves the leader alone: another host wrote it");
+        }
+        (Claim::Left(_), AboutLeader::Free) => {
+            tracing::debug!(name: "cleanup_freed_leader", %resource, version = %leader.version(),
+                "the clean-up frees the leader");
+        }
+        (Claim::Left(_), AboutLeader::Leave) => {
+            tracing::debug!(name: "cleanup_left_leader", %resource, version = %leader.version(), writer = leader.write_id(),
+                "the clean-up leaves the leader alone: another host wrote it");
+        }
     }
+    Ok(about == AboutLeader::Free)
 }
 
 fn not_ours(leader: &PaxosLeader) -> GiveBackError {
@@ -276,9 +282,9 @@ fn not_ours(leader: &PaxosLeader) -> GiveBackError {
 /// Whether what was cleaned up is there again, and nobody holds the lease: the leader names this host
 /// in this generation, by its own hand; or our block is there without the mark.
 ///
-/// Where a write that has ended, with whatever result, changes nothing any more, this does not
-/// happen. A storage that reports an error and does the write later all the same would leave the
-/// lease owned by a host that lives and does not know of it.
+/// This cannot happen on a storage where a write that has completed, failed or not, has no effect later
+/// (`docs/failure-model.md`). On a storage that reports an error and does the write later all the same, the
+/// lease would be owned by a host that lives and does not know of it.
 ///
 /// One read. The caller sees to it that no acquire of the same lease runs meanwhile, or takes no
 /// notice of the answer.
@@ -317,9 +323,9 @@ pub enum HandoverEnd<E, R> {
 /// Gives a lease to another host that goes on with the guest. The holder has paused its guest.
 ///
 /// Then, in this order: `flush`, after which all of the guest's writes are on the disk; `stop`, which
-/// ends the holder's own right to run; and only then `release`, with a note of the offer. From the
-/// first write of that on the other host may run, whatever comes of the rest: a release that failed
-/// may have reached the disk, or may yet, and the lease is gone all the same.
+/// ends the holder's own right to run; and only then `release`, with a note of the offer. As soon as the
+/// first write of the release is started, the other host may run, whatever comes of the rest: a release that
+/// failed may have reached the disk, or may yet, and the lease is gone all the same.
 pub async fn hand_over<E, R>(
     flush: impl Future<Output = Result<(), E>>,
     stop: impl FnOnce(),

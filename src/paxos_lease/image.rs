@@ -14,7 +14,8 @@ pub(super) struct LeaseImage {
     pub(super) blocks: Vec<BlockSeen>,
 }
 
-/// One read of all blocks, checked; and of the leader, which is ignored where it is damaged.
+/// One read of all blocks, checked; and of the leader, `None` where it is damaged: a phase goes by the blocks,
+/// and looks at the leader only to find a twin's commit.
 #[derive(Clone, Debug)]
 pub(super) struct PhaseRead {
     pub(super) leader: Option<PaxosLeader>,
@@ -78,7 +79,7 @@ pub(super) fn note_of(blocks: &[BlockSeen], host: HostId) -> Option<&HolderNote>
 
 /// Who owns the lease, by its leader.
 pub(super) fn owner_of(leader: &PaxosLeader) -> Option<HostId> {
-    leader.owner_id().filter(|_| !leader.is_free())
+    leader.last_owner().filter(|_| !leader.is_free())
 }
 
 impl LeaseImage {
@@ -87,7 +88,8 @@ impl LeaseImage {
         seen.block
     }
 
-    /// The largest ballot number that any host ever used here.
+    /// The largest ballot number in any block, of whatever version. That is more than Paxos asks for, which
+    /// compares only the numbers of one version.
     pub(super) fn max_mbal(&self) -> u64 {
         let mbals = dblocks(&self.blocks).map(|block| block.mbal);
         mbals.max().unwrap_or(0)

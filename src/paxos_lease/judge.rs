@@ -3,7 +3,7 @@
 //!
 //! An ownership has ended when the owner's host id is free, or in a later generation, or has been silent
 //! for long enough; or when the owner itself said that it released, and only another host's late commit
-//! makes the leader look owned.
+//! (see `ballot`) makes the leader look owned.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::rules;
 use crate::delta_lease::{
     DeltaRecord, DeltaSectorError, HostState, Membership, ReadSpan, Silence, Watcher,
 };
-use crate::format::{Generation, HostId, LeaseVersion, NoteState, PaxosLeader};
+use crate::format::{Generation, HostId, LeaseVersion, PaxosLeader};
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is read while its death is waited for.
@@ -29,16 +29,17 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Whose {
     /// The leader is free, or names this host, which does not hold the lease.
     Nobodys,
-    /// A block is newer than the leader: whom that names says nothing.
+    /// A block is newer than the leader: its owner need not be judged ([`rules::is_stale`]).
     Stale,
     /// The leader names another host, which is to be watched.
     Others(HostId),
 }
 
-/// INV-INCARNATION: refuses a lease that a twin may hold, another process with this host's id, name and
-/// generation, which is at work by mistake. No other process has this generation; so a note of another
-/// incarnation in our own block is the twin's. The twin may hold the lease when the leader names us; or
-/// when the block is newer than a leader that one of us wrote late.
+/// INV-INCARNATION: refuses a lease that a twin may hold.
+///
+/// A twin is another process that uses this host's id, name and generation by mistake. A note in our own
+/// block with our generation and another incarnation is a twin's. The twin may hold the lease if the leader
+/// names us, or if our block is newer than the leader and not RELEASED.
 pub(super) fn refuse_twin<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -50,13 +51,13 @@ pub(super) fn refuse_twin<W: World>(
         .block_of(me)
         .is_some_and(|block| block.version > leader.version() && !block.released);
     if io.is_twins(note_of(&image.blocks, me)) && (is_named || is_newer) {
-        return Err(held_by_twin(io, attempt));
+        return Err(leave_to_twin(io, attempt));
     }
     Ok(())
 }
 
-/// The same once this host has proposed a value for `version`, and not committed it: what phase 2 has read of
-/// a twin came since. The twin's block lies over ours; or the twin has committed, and ours lies over its block.
+/// The same between our phase 2 and our commit, by what phase 2 has read. A twin's note over our block, or a
+/// commit of `version` in our name, which we have not made, is of a twin that came since our first read.
 pub(super) fn refuse_twin_in_ballot<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -67,13 +68,14 @@ pub(super) fn refuse_twin_in_ballot<W: World>(
     if io.is_twins(note_of(&read.blocks, io.me()))
         || read.leader.as_ref().is_some_and(has_committed)
     {
-        return Err(held_by_twin(io, attempt));
+        return Err(leave_to_twin(io, attempt));
     }
     Ok(())
 }
 
-/// Nothing is cleaned up: what this host has left there may be what its twin holds the lease by.
-pub(super) fn held_by_twin<W: World>(
+/// The refusal, after which nothing is cleaned up: what this host has left there may be what its twin holds
+/// the lease by.
+pub(super) fn leave_to_twin<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
 ) -> AcquireError {
@@ -93,10 +95,10 @@ pub(super) fn whose<D>(
     membership: &Membership<D>,
 ) -> Result<Whose, AcquireError> {
     let leader = &image.leader;
-    // INV-NEXT.
+    // INV-JUDGED.
     if rules::is_stale(leader.version(), image.newest_version()) {
         tracing::debug!(name: "leader_stale", resource = %leader.resource_name(), version = %leader.version(), newest = %image.newest_version(),
-            "a block is newer than the leader: the owner in the leader says nothing");
+            "a block is newer than the leader: the owner in the leader need not be judged");
         return Ok(Whose::Stale);
     }
     let Some(owner) = rules::owner_to_judge(owner_of(leader)) else {
@@ -106,7 +108,7 @@ pub(super) fn whose<D>(
         return Ok(Whose::Others(owner));
     }
     let (on_lease, in_lockspace) = (leader.generation(), membership.generation());
-    if !rules::has_been_ours(on_lease, in_lockspace) {
+    if !rules::is_not_of_later_generation(on_lease, in_lockspace) {
         return Err(from_the_future(owner, on_lease, in_lockspace));
     }
     if on_lease < in_lockspace {
@@ -131,7 +133,7 @@ fn from_the_future(owner: HostId, on_lease: Generation, in_lockspace: Generation
     }
 }
 
-/// What became of an owner that was watched. In either case time has passed since the lease was read.
+/// What became of an owner that was watched. In either case the leader may have moved since the lease was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
     /// Its ownership has ended.
@@ -140,7 +142,8 @@ pub(super) enum Watched {
     LeaderMoved,
 }
 
-/// Watches `owner`, which the leader names, until it is known whether its ownership has ended.
+/// Watches `owner`, which the leader names, until it is known whether its ownership has ended: reads its delta
+/// sector, again and again if the caller waits.
 ///
 /// # Errors
 ///
@@ -153,11 +156,12 @@ pub(super) async fn watch_owner<W: World>(
 ) -> Result<Watched, AcquireError> {
     let leader = &image.leader;
     let now = io.now();
-    if rules::is_ended_by_table(io.membership.hosts(|table| table.state(owner, now))) {
+    // Never so: the table is some time old.
+    if rules::is_ended_by_table_alone(io.membership.hosts(|table| table.state(owner, now))) {
         return Ok(Watched::Ended);
     }
-    // The watch goes on where the scans of the lockspace are, unless the last of them showed damage: the owner
-    // may have renewed behind that.
+    // The watch goes on from what the scans of the lockspace have seen of this owner so far, unless the last of
+    // them showed damage: the owner may have renewed behind that.
     let by = Watcher::Acquirer(io.membership.timing());
     let in_table = io.membership.observed(owner);
     let undamaged = in_table.filter(|record| record.damage.is_none());
@@ -166,17 +170,16 @@ pub(super) async fn watch_owner<W: World>(
         let started = io.now();
         let area = io.membership.area();
         let sector = area.read_sector(io.world, owner, io.timeout()).await;
-        let now = io.now();
-        let Some(found) = judge_sector(leader, owner, sector)? else {
+        let completed = io.now();
+        let Some(found) = record_unless_ended(leader, owner, sector)? else {
             return Ok(Watched::Ended);
         };
-        let completed = now;
         let read = ReadSpan { started, completed };
         if let Some(silence) = &mut silence {
             silence.observe(&found, read);
         }
         let silence = silence.get_or_insert_with(|| Silence::first(by, &found, read));
-        if has_released(io, leader, owner).await? {
+        if owner_has_released(io, leader, owner).await? {
             tracing::debug!(name: "owner_released", resource = %io.area.resource, %owner, version = %leader.version(),
                 "the owner has released the lease: the leader is another host's late commit");
             return Ok(Watched::Ended);
@@ -186,12 +189,12 @@ pub(super) async fn watch_owner<W: World>(
                 "the owner is dead: it was silent for long enough");
             return Ok(Watched::Ended);
         }
-        let seen = owner_seen(silence, now);
+        let seen = owner_seen(silence, completed);
         let is_alive = matches!(seen, OwnerSeen::Alive { .. });
-        if is_alive || !waits(holding, image, now) {
+        if is_alive || !waits(holding, image, completed) {
             tracing::debug!(name: "owner_respected", resource = %io.area.resource, %owner, version = %leader.version(), is_alive,
                 "the owner of the lease may be alive");
-            return Err(held_by(io, leader, owner, &found, seen).await);
+            return Err(held_by(image, owner, &found, seen));
         }
         io.world.sleep(WATCH_INTERVAL).await;
         io.check_member()?;
@@ -203,9 +206,9 @@ pub(super) async fn watch_owner<W: World>(
     }
 }
 
-/// What the owner's delta sector says of its ownership. `None`: it has ended. Otherwise the record of
-/// the very generation that owns the lease.
-fn judge_sector(
+/// The record of the very generation that owns the lease, from the owner's delta sector; `None` if the sector
+/// says that the ownership has ended.
+fn record_unless_ended(
     leader: &PaxosLeader,
     owner: HostId,
     sector: Result<DeltaRecord, DeltaSectorError>,
@@ -237,8 +240,8 @@ fn judge_sector(
 }
 
 /// Whether the owner released, and the leader looks owned only because another host committed it
-/// late.
-async fn has_released<W: World>(
+/// late. Reads the owner's block where that may be so.
+async fn owner_has_released<W: World>(
     io: &LeaseIo<'_, W>,
     leader: &PaxosLeader,
     owner: HostId,
@@ -261,27 +264,22 @@ fn waits(holding: &Holding, image: &LeaseImage, now: Timestamp) -> bool {
     is_in_time && continuity::may_take_from_dead(holding, image) && !holding.cancel.is_cancelled()
 }
 
-/// The refusal, with all that can be told of the holder. A note that cannot be read makes it only
-/// shorter.
-async fn held_by<W: World>(
-    io: &LeaseIo<'_, W>,
-    leader: &PaxosLeader,
+/// The refusal, with all that can be told of the holder.
+fn held_by(
+    image: &LeaseImage,
     owner: HostId,
     found: &DeltaRecord,
     seen: OwnerSeen,
 ) -> AcquireError {
-    let (generation, version) = (leader.generation(), leader.version());
-    let note = match io.read_block(owner).await.map(|sector| sector.note) {
-        Ok(NoteState::Present(note)) if note.is_of(generation, version) => Some(note),
-        _ => None,
-    };
+    let (generation, version) = (image.leader.generation(), image.leader.version());
+    let note = note_of(&image.blocks, owner).filter(|note| note.is_of(generation, version));
     AcquireError::Held(Box::new(Holder {
         host_id: owner,
         generation,
         host_name: found.leader.host_name(),
         version,
         seen,
-        note,
+        note: note.cloned(),
     }))
 }
 

@@ -1,9 +1,12 @@
 //! The rules of a paxos lease that a programmer could get wrong, each by its name.
 //!
 //! All are pure: they judge what was read, and touch neither disk nor clock. Here, and nowhere else
-//! in `paxos_lease`, stand the switches of the mutants (`docs/testing.md`). A `mutation!` has a name, a
-//! wrong value and the right one, which counts in everything but a test that gets this rule wrong on
-//! purpose.
+//! in `paxos_lease`, stand the switches of the mutants (`docs/testing.md`).
+//!
+//! Read `mutation!(Name, wrong, right)` as `right`: **the last argument is the rule**. The one before it
+//! counts only in a test that gets this rule wrong on purpose. `mutation!(Name)` is false but in such a
+//! test. For the same tests some rules are functions that need not be one: "*Its argument, but for the
+//! mutant*" and "*always, but for the mutant*" say so.
 
 use std::cmp::Ordering;
 
@@ -31,7 +34,7 @@ pub(super) fn decode_block(sector: &[u8], host: HostId) -> DblockSector {
     }
 }
 
-/// A block that is damaged ends what was asked: an accepted value may be in it.
+/// A damaged block makes the read fail: it may hold an accepted value. (Its argument, but for the mutant.)
 pub(super) fn undamaged(
     block: Result<Option<Dblock>, FormatError>,
 ) -> Result<Option<Dblock>, FormatError> {
@@ -47,24 +50,24 @@ pub(super) fn sharer(marked: Generation, proposed: Option<Generation>) -> Genera
 }
 
 /// While a write of this host to the lease has not completed, what is read may still be overwritten by
-/// that write.
+/// that write. (Its argument, but for the mutant.)
 pub(super) fn must_await_own_write(is_in_flight: bool) -> bool {
     mutation!(WriteInFlightIgnored, false, is_in_flight)
 }
 
-/// A lease that turned out larger than expected is read again: writes in flight to its further sectors
-/// were not asked for.
+/// A lease that turned out larger than expected is read again: the check for own writes in flight has not
+/// reached its further sectors.
 pub(super) fn must_read_again(has_expected_shape: bool) -> bool {
     mutation!(GrownInFlightIgnored, false, !has_expected_shape)
 }
 
 /// INV-MEMBER, where nothing is written: an acquire goes on, and counts, only while this host's delta
-/// lease is held.
+/// lease is held. (Its argument, but for the mutant.)
 pub(super) fn is_member(is_held: bool) -> bool {
     mutation!(MemberUnchecked, true, is_held)
 }
 
-// INV-NEXT: which version is balloted for.
+// INV-JUDGED, INV-NEXT: whose end is known already, and which version is balloted for.
 
 /// The newest version that any host has balloted for.
 pub(super) fn newest_version(blocks: impl Iterator<Item = Dblock>) -> LeaseVersion {
@@ -73,9 +76,10 @@ pub(super) fn newest_version(blocks: impl Iterator<Item = Dblock>) -> LeaseVersi
     mutation!(BlocksNotCounted, none, newest.unwrap_or(none))
 }
 
-/// A block newer than the leader shows that the leader is stale: a write of an older version landed
-/// late over a newer leader. Whoever balloted for the newer version judged the owner that the stale
-/// leader names.
+/// INV-JUDGED: a block newer than the leader shows that the leader is stale. A ballot for the next version is
+/// under way or was given up, or an older leader was written late over a newer one. In each case whoever
+/// balloted for the newer version has found before that the ownership which the leader shows had ended, so
+/// this host need not judge its owner again.
 pub(super) fn is_stale(leader: LeaseVersion, newest_block: LeaseVersion) -> bool {
     mutation!(StaleOwnerJudged, false, newest_block > leader)
 }
@@ -91,14 +95,14 @@ pub(super) fn next_version(
 
 // Whose the lease is.
 
-/// The owner by the leader must be judged, whoever that is.
+/// The owner by the leader must be judged, whoever that is. (Its argument, but for the mutant.)
 pub(super) fn owner_to_judge(owner: Option<HostId>) -> Option<HostId> {
     mutation!(OwnerNotJudged, None, owner)
 }
 
 /// Whether the leader's generation of this host is the present one or an earlier one: nobody holds the
 /// lease by it. A later generation was made in another lockspace, and its holder may run.
-pub(super) fn has_been_ours(on_lease: Generation, in_lockspace: Generation) -> bool {
+pub(super) fn is_not_of_later_generation(on_lease: Generation, in_lockspace: Generation) -> bool {
     match on_lease.cmp(&in_lockspace) {
         Ordering::Less => mutation!(OwnEarlierLifeRefused, false, true),
         Ordering::Equal => true,
@@ -125,12 +129,13 @@ pub(super) fn is_twins_commit(
     mutation!(CommitOfTwinTaken, false, right)
 }
 
-/// The table of hosts alone never ends an ownership: a host id that was free may be owned again.
-pub(super) fn is_ended_by_table(state: HostState) -> bool {
+/// The table of hosts alone ends no ownership: a host id that was free may be owned again. (Never, but for
+/// the mutant.)
+pub(super) fn is_ended_by_table_alone(state: HostState) -> bool {
     mutation!(TableBelieved, state.has_ended(), false)
 }
 
-/// An owner whose sector cannot be read or believed may be alive.
+/// An owner whose sector cannot be read or believed may be alive. (Always, but for the mutant.)
 pub(super) fn may_live_unreadable() -> bool {
     mutation!(UnreadableOwnerOver, false, true)
 }
@@ -145,8 +150,9 @@ pub(super) fn has_rejoined(on_lease: Generation, in_sector: Generation) -> bool 
     mutation!(LaterLifeIgnored, false, in_sector > on_lease)
 }
 
-/// RELEASED is asked for only where the owner was not the last writer of the leader: an owner that
-/// releases marks its block first, so the leader can be another host's late commit.
+/// RELEASED is asked for only under a leader that another host than the owner wrote: an owner that releases
+/// marks its block first, so such a leader can be a late commit. Believed always, RELEASED could leave a lease
+/// that nobody can take beside sanlock hosts (`docs/protocol.md`).
 pub(super) fn may_be_late_commit(leader: &PaxosLeader, owner: HostId) -> bool {
     let by_another = leader.write_id() != u64::from(owner);
     mutation!(ReleasedAlwaysBelieved, true, by_another)
@@ -154,8 +160,8 @@ pub(super) fn may_be_late_commit(leader: &PaxosLeader, owner: HostId) -> bool {
 
 /// Whether the owner has given this ownership back. No checksum covers RELEASED; so where the owner's
 /// note, which has a checksum, says that the owner holds the lease, the note is believed. RELEASED in a
-/// block that is older than the leader may be the mark of an earlier ownership, in a sector that was put
-/// back. A block that was never written, but for the mark, is what sanlock leaves behind.
+/// block that is older than the leader may be the mark of an earlier ownership, in a sector that was
+/// restored. A block that was never written, but for the mark, is what sanlock leaves behind.
 pub(super) fn has_released(
     sector: &DblockSector,
     generation: Generation,
@@ -178,36 +184,37 @@ pub(super) fn has_moved(before: &PaxosLeader, now: &PaxosLeader) -> bool {
     mutation!(LeaderNotWatched, false, before != now)
 }
 
-/// Shared holders refuse an exclusive acquire.
+/// Live shared holders refuse an exclusive acquire. (Its argument, but for the mutant.)
 pub(super) fn refuse<T>(live_sharers: Vec<T>) -> Vec<T> {
     mutation!(SharersIgnored, Vec::new(), live_sharers)
 }
 
-/// A shared holder that may be alive is respected.
+/// A shared holder that may be alive is respected. (Its argument, but for the mutant.)
 pub(super) fn respects_sharer(may_be_alive: bool) -> bool {
     mutation!(LiveSharerCleared, false, may_be_alive)
 }
 
 // INV-AS-LEFT: how the lease must have been left.
 
-/// The version precondition of an acquire.
+/// The version precondition of an acquire. (Its argument, but for the mutant.)
 pub(super) fn precondition(expected: Option<Expected>) -> Option<Expected> {
     mutation!(ExpectedVersionIgnored, None, expected)
 }
 
-/// The blocks must not contradict the precondition either: a late write may have set the leader back.
+/// The blocks must not contradict the precondition either: a late write may have set the leader back. (Its
+/// argument, but for the mutant.)
 pub(super) fn precondition_of_blocks(expected: Expected) -> Option<Expected> {
     mutation!(ExpectedBlocksIgnored, None, Some(expected))
 }
 
 /// The version expected must be that of the holder expected: a lease that was initialised anew comes to
-/// the same versions.
+/// the same versions. (Its argument, but for the mutant.)
 pub(super) fn is_of_holder(is_expected_holder: bool) -> bool {
     mutation!(ExpectedHolderIgnored, true, is_expected_holder)
 }
 
 /// A version that differs is refused, also where the leader names an earlier generation of this very
-/// host: another host may have had the lease in between.
+/// host: another host may have had the lease in between. (Its first argument; the second is for the mutant.)
 pub(super) fn is_as_left(is_as_expected: bool, is_of_own_earlier_generation: bool) -> bool {
     let wrong = is_as_expected || is_of_own_earlier_generation;
     mutation!(LostStateTrustsOwner, wrong, is_as_expected)
@@ -226,7 +233,7 @@ pub(super) fn note_speaks_of(
     )
 }
 
-/// A hand-over is accepted only by the note of its own offer.
+/// A hand-over is accepted only by the note of its own offer. (Its argument, but for the mutant.)
 pub(super) fn offer_to_prove(offer: Option<OfferId>) -> Option<OfferId> {
     mutation!(HandoverNoteIgnored, None, offer)
 }
@@ -254,8 +261,8 @@ pub(super) fn start_ballot(dblock: Dblock, mbal: u64) -> Dblock {
 }
 
 /// The number of this host's next ballot: above `seen`, and equal to the host id modulo the number of
-/// hosts, so that no two hosts ever use the same. `last`: this host's last one for the version, 0 for
-/// none. `None`: the numbers are used up.
+/// hosts, so that no two hosts ever use the same. `None`: the numbers are used up. (`last`, this host's last
+/// one for the version, 0 for none, is for the mutant.)
 pub(super) fn next_mbal(host: HostId, hosts: u16, last: u64, seen: u64) -> Option<u64> {
     if last != 0 && mutation!(BallotNumberKept) {
         return Some(last);
@@ -271,12 +278,14 @@ pub(super) fn next_mbal(host: HostId, hosts: u16, last: u64, seen: u64) -> Optio
     base.checked_add(hosts)?.checked_add(host)
 }
 
-/// Whether the leader is read again before a ballot: another host may have written it meanwhile.
-pub(super) fn rereads_leader(time_has_passed: bool) -> bool {
-    mutation!(LeaderNotReread, false, time_has_passed)
+/// The leader is read again before a ballot where another host may have written it since it was read. (Its
+/// argument, but for the mutant.)
+pub(super) fn rereads_leader(may_have_moved: bool) -> bool {
+    mutation!(LeaderNotReread, false, may_have_moved)
 }
 
-/// `blocksSeen`: what a phase goes by is what it read after its own write. `mbal` = `bal` in phase 2.
+/// `blocksSeen`: what a phase goes by is what it read after its own write. (`read`, but for the mutants of the
+/// two phases.)
 pub(super) fn blocks_seen<T>(dblock: &Dblock, read: Vec<T>) -> Vec<T> {
     if is_phase_2(dblock) {
         mutation!(Phase2ReadSkipped, Vec::new(), read)
@@ -285,7 +294,7 @@ pub(super) fn blocks_seen<T>(dblock: &Dblock, read: Vec<T>) -> Vec<T> {
     }
 }
 
-/// Whether `dblock` has accepted a value in its own ballot.
+/// Whether `dblock` has accepted a value in its own ballot: `mbal` = `bal`.
 pub(super) const fn is_phase_2(dblock: &Dblock) -> bool {
     dblock.bal == dblock.mbal
 }
@@ -343,7 +352,8 @@ pub(super) fn accepted(block: Dblock) -> Option<(u64, Input)> {
 }
 
 /// INV-INPUT: an acquire has won `version` only if the leader shows this acquire's own input for it,
-/// whoever wrote the leader. A leader that names this host for an older reason is no success.
+/// whoever wrote the leader. A leader that names this host for an older reason is no success. (Host and
+/// generation are for the mutants.)
 pub(super) fn has_won(
     leader: &PaxosLeader,
     version: LeaseVersion,
@@ -353,7 +363,7 @@ pub(super) fn has_won(
     if leader.version() != version || leader.is_free() {
         return false;
     }
-    let names_host = leader.owner_id() == Some(host);
+    let names_host = leader.last_owner() == Some(host);
     let right = own_input == Some((version, leader.input()));
     if leader.write_id() == u64::from(host) {
         return mutation!(CommitNamesUsSuffices, names_host, right);
@@ -367,42 +377,44 @@ pub(super) fn has_won(
 
 /// Whether `leader` names this host in this generation, for whatever acquire.
 pub(super) fn names(leader: &PaxosLeader, (host, generation): (HostId, Generation)) -> bool {
-    leader.owner_id() == Some(host) && leader.generation() == generation
+    leader.last_owner() == Some(host) && leader.generation() == generation
 }
 
-/// A write that failed or timed out may be on the disk all the same, or get there later.
+/// A write that failed or timed out may be on the disk all the same, or get there later. (`Some(block)`, but
+/// for the mutant.)
 pub(super) fn may_be_on_disk<T>(block: T, is_reported_written: bool) -> Option<T> {
     let reported = is_reported_written.then_some(());
     mutation!(FailedWriteForgotten, reported.map(|()| block), Some(block))
 }
 
-/// A commit counts only if the storage reported it as written.
-pub(super) fn committed<E>(written: Result<(), E>) -> Result<(), E> {
+/// A commit counts only if the storage reported it as written. (Its argument, but for the mutant.)
+pub(super) fn reported_commit<E>(written: Result<(), E>) -> Result<(), E> {
     mutation!(CommitErrorIgnored, Ok(()), written)
 }
 
 // What an acquire that failed leaves behind.
 
-/// Once the leader shows that a version went to another host, what this host proposed for it cannot be
-/// committed any more.
+/// Once the leader shows that a version went to another host, or a newer one did, what this host proposed for
+/// it cannot be committed any more. A leader that was freed still names its last owner.
 pub(super) fn is_decided_otherwise(
     leader: &PaxosLeader,
     proposed_for: Option<LeaseVersion>,
     host: HostId,
 ) -> bool {
     let decided = proposed_for.is_some_and(|version| version <= leader.version());
-    let otherwise = decided && leader.owner_id() != Some(host);
+    let otherwise = decided && leader.last_owner() != Some(host);
     mutation!(DebtForgottenAtRestart, true, otherwise)
 }
 
-/// An acquire that failed is cleaned up, also one that only announced a ballot: others are overtaken by
-/// that, and nobody owns it.
+/// An acquire that failed is cleaned up. Also one that only announced a ballot: its phase 1 has taken away the
+/// mark over what this host had accepted for the same version before, which others may yet commit. (Always,
+/// but for the mutants.)
 pub(super) fn must_be_cleaned_up(dblock: &Dblock) -> bool {
     let also_phase_1 = mutation!(Phase1NotRetracted, is_phase_2(dblock), true);
     mutation!(RetractSkipped, false, also_phase_1)
 }
 
-/// What could not be cleaned up at once stays to be cleaned up.
+/// What could not be cleaned up at once stays to be cleaned up. (Always, but for the mutant.)
 pub(super) fn still_pending<T>(pending: T) -> Option<T> {
     mutation!(DebtDropped, None, Some(pending))
 }
@@ -418,28 +430,28 @@ pub(super) enum Step {
     FreeLeader,
 }
 
-/// INV-RELEASED-FIRST: should another host's commit of this very version land after our free leader, the
-/// mark tells everyone that the commit means nothing.
+/// INV-RELEASED-FIRST: should a late commit of this very version by another host land over our free leader,
+/// the mark tells everyone that the commit means nothing. (Always, but for the mutant.)
 pub(super) fn order_of_giving_back() -> [Step; 2] {
     let right = [Step::MarkBlock, Step::FreeLeader];
     mutation!(LeaderFreedFirst, [Step::FreeLeader, Step::MarkBlock], right)
 }
 
 /// INV-AS-WRITTEN: a release marks its block only over the values that this host wrote, or under a leader
-/// that names this host for them. In a lease that was initialised anew, or put back, the mark would be newer
+/// that names this host for them. In a lease that was initialised anew, or restored, the mark would be newer
 /// than the leader: others would call that leader stale, and take the lease beside its owner.
 pub(super) fn is_as_written(leader: &PaxosLeader, found: Option<Dblock>, written: &Dblock) -> bool {
     let is_same = found.is_some_and(|found| has_same_values(&found, written));
-    let right = is_same || is_put_back_alone(leader, found, written);
+    let right = is_same || own_sector_was_restored(leader, found, written);
     mutation!(ReleaseOverRestored, true, right)
 }
 
-/// Whether the own sector alone was put back, to `found`, after this host wrote `written` there: the leader
-/// names this host for the very input in that block.
+/// Whether the own sector, and nothing else of the lease, was restored to `found` or emptied after this host
+/// wrote `written` there: the leader still shows the very input that is in `written`.
 ///
 /// No host has had the lease since then, and the mark that this host writes at the leader's own version
-/// makes that leader look stale to nobody. A block that is not older is a twin's.
-fn is_put_back_alone(leader: &PaxosLeader, found: Option<Dblock>, written: &Dblock) -> bool {
+/// makes that leader look stale to nobody. A block that is not older than `written` is a twin's.
+fn own_sector_was_restored(leader: &PaxosLeader, found: Option<Dblock>, written: &Dblock) -> bool {
     let is_older = |found: Dblock| (found.version, found.mbal) <= (written.version, written.mbal);
     leader.version() == written.version
         && Some(leader.input()) == written.input
@@ -453,17 +465,20 @@ pub(super) fn has_same_values(a: &Dblock, b: &Dblock) -> bool {
 }
 
 /// Whether the leader, as it is before the release writes anything, shows that the lease was taken from
-/// its holder. It was not where the leader is what this host wrote; or another host has committed late
-/// what made this host the owner, or an older version. The own block, as written, tells a late commit
-/// from a lease that was put back.
+/// its holder. It was not in three cases:
+///
+/// * the leader is what this host wrote;
+/// * another host wrote it, and it shows what made this host the owner: a late commit;
+/// * it is older, whoever wrote it: a late commit, or the leader's sector alone was restored. Had all of
+///   the lease been, the own block would not be as written ([`is_as_written`]).
 pub(super) fn is_taken(leader: &PaxosLeader, held: &PaxosLeader, host: HostId) -> bool {
     let is_ours = if leader.write_id() == u64::from(host) {
         leader == held
     } else {
         makes_same_owner(leader, held)
     };
-    let is_late = leader.version() < held.version();
-    mutation!(ReleaseOverTaken, false, !is_ours && !is_late)
+    let is_older = leader.version() < held.version();
+    mutation!(ReleaseOverTaken, false, !is_ours && !is_older)
 }
 
 fn makes_same_owner(leader: &PaxosLeader, held: &PaxosLeader) -> bool {
@@ -475,58 +490,59 @@ fn makes_same_owner(leader: &PaxosLeader, held: &PaxosLeader) -> bool {
 pub(super) enum AboutLeader {
     /// It is freed.
     Free,
-    /// It does not name this host: nothing is to be done.
-    NotOurs,
     /// Another host wrote it: our mark speaks.
     Leave,
-    /// This host wrote it, and for another reason: somebody should know.
-    Report,
 }
 
 /// INV-WRITER, for a holder: only a leader that this host was the last to write is freed, and only the
 /// very one that made it the owner. Since another host may take the lease as soon as the mark is on the
-/// disk, a free record could land over that host's.
+/// disk, a free record could land over that host's. `None`: this host wrote the leader, and it is another
+/// one than the holder's. Somebody should know.
 pub(super) fn leader_of_holder(
     leader: &PaxosLeader,
     held: &PaxosLeader,
     host: HostId,
-) -> AboutLeader {
+) -> Option<AboutLeader> {
     if mutation!(ReleaseBlind) {
-        return AboutLeader::Free;
+        return Some(AboutLeader::Free);
     }
     let by_us = leader.write_id() == u64::from(host);
     if by_us && leader == held {
-        AboutLeader::Free
+        Some(AboutLeader::Free)
     } else if by_us {
-        AboutLeader::Report
+        None
     } else if makes_same_owner(leader, held) && mutation!(ReleaseWriterIgnored) {
-        AboutLeader::Free
+        Some(AboutLeader::Free)
     } else {
-        AboutLeader::Leave
+        Some(AboutLeader::Leave)
     }
 }
 
 /// INV-WRITER, for what an acquire or a release left behind: only a leader that names this host in this
-/// generation, and that this host was the last to write, is freed.
+/// generation, and that this host was the last to write, is freed. `None`: it does not name this host as
+/// the owner, and there is nothing to be done.
 pub(super) fn leader_left_behind(
     leader: &PaxosLeader,
     (host, generation): (HostId, Generation),
-) -> AboutLeader {
+) -> Option<AboutLeader> {
     let names_us = mutation!(RetractOwnerIgnored, true, names(leader, (host, generation)));
     let is_owned = mutation!(RetractLeavesLeader, false, !leader.is_free());
     let by_us = leader.write_id() == u64::from(host);
     if !is_owned || !names_us {
-        AboutLeader::NotOurs
+        None
     } else if mutation!(RetractWriterIgnored, true, by_us) {
-        AboutLeader::Free
+        Some(AboutLeader::Free)
     } else {
-        AboutLeader::Leave
+        Some(AboutLeader::Leave)
     }
 }
 
-/// INV-AS-WRITTEN, for what was left behind: the block to mark is the one on the disk; what is remembered
-/// counts only where the own sector alone was put back. A block of another version shows that the write of
-/// what was left never reached the disk, and what was there before may name this host, too.
+/// INV-AS-WRITTEN, for what was left behind: the block that is to be marked, if any.
+///
+/// * A block of the same version: it is marked as it is on the disk.
+/// * The own sector alone was restored: what this host wrote there is written again, with the mark.
+/// * A block of another version: the write of what was left never reached the disk. The block that is there
+///   is marked unless it is already, since others may commit what it proposes, for this host too.
 pub(super) fn block_left_behind(
     leader: &PaxosLeader,
     on_disk: Option<Dblock>,
@@ -534,13 +550,13 @@ pub(super) fn block_left_behind(
 ) -> Option<Dblock> {
     let right = match on_disk {
         Some(found) if found.version == left.version => Some(found),
-        found if is_put_back_alone(leader, found, left) => Some(*left),
+        found if own_sector_was_restored(leader, found, left) => Some(*left),
         found => found.filter(|found| !found.released),
     };
     mutation!(RetractOverRestored, Some(*left), right)
 }
 
-/// Who gives back.
+/// Who gives back; for the mutants alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Giver {
     /// A holder: a release.
@@ -563,11 +579,13 @@ pub(super) fn released(block: Dblock, giver: Giver) -> Dblock {
 }
 
 /// A commit of this host that is still under way would land over the leader that is read and written now.
+/// (Its argument, but for the mutant.)
 pub(super) fn must_await_own_commit(is_in_flight: bool) -> bool {
     mutation!(RetractInFlightIgnored, false, is_in_flight)
 }
 
-/// Before a lease is handed over, all of the guest's writes have completed and are on the disk.
+/// Before a lease is handed over, all of the guest's writes have completed and are on the disk. (Always, but
+/// for the mutant.)
 pub(super) async fn flushed<E>(flush: impl Future<Output = Result<(), E>>) -> Result<(), E> {
     if mutation!(FlushAfterRelease) {
         return Ok(());
@@ -575,7 +593,7 @@ pub(super) async fn flushed<E>(flush: impl Future<Output = Result<(), E>>) -> Re
     flush.await
 }
 
-/// Before a lease is handed over, its holder's own right to run has ended.
+/// Before a lease is handed over, its holder's own right to run has ended. (Always, but for the mutant.)
 pub(super) fn stopped(stop: impl FnOnce()) {
     if !mutation!(HandoverBothRun) {
         stop();
@@ -586,12 +604,12 @@ pub(super) fn stopped(stop: impl FnOnce()) {
 
 /// A leader of the held version keeps its holder only with the holder's own input. The input of a leader
 /// that was freed has no time, and is nobody's.
-pub(super) fn is_same_owner(leader: &PaxosLeader, held: &PaxosLeader) -> bool {
+pub(super) fn still_names_holder(leader: &PaxosLeader, held: &PaxosLeader) -> bool {
     let right = makes_same_owner(leader, held);
     mutation!(VerifyByVersion, leader.version() == held.version(), right)
 }
 
-/// An older leader may be another host's late commit, and is then no loss.
+/// An older leader may be stale, by another host's late commit, and is then no loss.
 pub(super) fn may_be_stale(leader: LeaseVersion, held: LeaseVersion) -> bool {
     mutation!(StaleLeaderIsLoss, false, leader < held)
 }
@@ -602,7 +620,8 @@ pub(super) fn is_held_under_stale_leader(found: Option<Dblock>, written: &Dblock
     mutation!(RestoredIsHeld, true, is_same)
 }
 
-/// Something else in the place of a lease, or nothing, is a loss, and no doubt.
+/// Something else in the place of a lease, or nothing, is a loss, and no doubt. (Its argument, but for the
+/// mutant.)
 pub(super) fn is_loss(shows_other_content: bool) -> bool {
     mutation!(OtherContentIsDoubt, false, shows_other_content)
 }

@@ -80,6 +80,9 @@ pub(super) async fn respect_or_clear<W: World>(
 
 /// Reads the sector of a sharer again, and empties it if that host is dead. Gives the generation of
 /// one that is not.
+///
+/// The dead host's dblock goes with its mark, and nothing is lost by that: it is not newer than the version
+/// that this host has won, and what was chosen for that one stays in this host's own block (INV-KEEP).
 async fn clear_if_dead<W: World>(
     io: &LeaseIo<'_, W>,
     host: HostId,

@@ -14,7 +14,7 @@ use crate::world::World;
 /// Nor is another host's late commit of an older version, as long as our own block is what we wrote
 /// (one more small read): whoever reads the two finds the leader stale, ballots for our version,
 /// adopts our input from the block and so names us in the leader again. In a lease that was
-/// initialised anew or put back to an older state our block is gone too.
+/// initialised anew or restored to an older state our block is gone too.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub async fn verify<W: World>(
 ) -> Result<(), VerifyError> {
     let io = LeaseIo::new(world, membership, lease, held.shape);
     let leader = io.read_leader().await.map_err(loss_or_doubt)?;
-    if rules::is_same_owner(&leader, &held.leader) {
+    if rules::still_names_holder(&leader, &held.leader) {
         return Ok(());
     }
     let version = leader.version();

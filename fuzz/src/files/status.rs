@@ -164,7 +164,7 @@ fn holder_is_shown(
     } else if let Some(holder) = holder {
         // It is what the leader record says, and not for a host that has left.
         let leader = PaxosLeader::decode(&lease[0].bytes).unwrap();
-        assert!(!leader.is_free() && leader.owner_id() == Some(holder.host_id));
+        assert!(!leader.is_free() && leader.last_owner() == Some(holder.host_id));
         let owner = usize::from(holder.host_id.get());
         if let Some(sector) = delta.get(owner - 1) {
             let leader = DeltaLeader::decode(&sector.bytes, holder.host_id);

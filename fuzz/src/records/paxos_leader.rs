@@ -110,7 +110,7 @@ fn reads_right(leader: &PaxosLeader, sector: &[u8], host: HostId) {
     assert_eq!(u64::from(leader.num_hosts()), u64_at(sector, 16));
     assert_eq!(u64::from(leader.max_hosts()), u64_at(sector, 24));
     assert!(leader.num_hosts() <= leader.max_hosts());
-    let owner = leader.owner_id().map_or(0, u64::from);
+    let owner = leader.last_owner().map_or(0, u64::from);
     assert_eq!(owner, u64_at(sector, 32));
     assert_eq!(leader.generation().get(), u64_at(sector, 40));
     assert_eq!(leader.version().get(), u64_at(sector, 48));
@@ -166,7 +166,7 @@ fn changes_right(leader: &PaxosLeader, host: HostId) {
     };
     let committed = leader.committed(commit);
     assert_eq!(committed.version(), commit.version);
-    assert_eq!(committed.owner_id(), Some(owner));
+    assert_eq!(committed.last_owner(), Some(owner));
     assert_eq!(committed.generation(), commit.generation);
     assert_eq!(committed.timestamp_secs(), c);
     assert_eq!(committed.write_id(), u64::from(host));
@@ -177,7 +177,7 @@ fn changes_right(leader: &PaxosLeader, host: HostId) {
     let freed = committed.freed(host, commit.generation, b);
     assert!(freed.is_free() && !freed.is_short_hold());
     assert_eq!(
-        (freed.version(), freed.owner_id()),
+        (freed.version(), freed.last_owner()),
         (commit.version, Some(owner))
     );
     let short = freed.short_hold();

@@ -235,7 +235,7 @@ impl Image {
         assert!(held.version() > before.version());
         let leader = leader_on_disk(rig).unwrap();
         assert_eq!(leader.version(), held.version());
-        assert_eq!(leader.owner_id(), Some(host_id(2)));
+        assert_eq!(leader.last_owner(), Some(host_id(2)));
         assert_eq!(leader.generation(), taker.membership.generation());
         assert!(!leader.is_free());
     }
@@ -256,7 +256,7 @@ impl Image {
         // The storage fails nothing.
         assert!(failure.debt.is_none() || !taker.is_held());
         let is_ours = |leader: &PaxosLeader| {
-            leader.owner_id() == Some(host_id(2))
+            leader.last_owner() == Some(host_id(2))
                 && leader.generation() == taker.membership.generation()
                 && !leader.is_free()
         };

@@ -47,11 +47,11 @@ fn decode_with(change: impl FnOnce(&mut RawLeader)) -> Result<PaxosLeader, Forma
 fn a_lease_is_committed_and_freed() {
     let free = free(Geometry::S512_A1M, 0);
     assert_eq!(
-        (free.is_free(), free.owner_id(), free.num_hosts()),
+        (free.is_free(), free.last_owner(), free.num_hosts()),
         (true, None, 2000)
     );
     let held = held();
-    assert_eq!((held.is_free(), held.owner_id()), (false, Some(host(2))));
+    assert_eq!((held.is_free(), held.last_owner()), (false, Some(host(2))));
     assert_eq!(
         (held.version(), held.generation()),
         (LeaseVersion::new(4), Generation::new(7))
@@ -62,7 +62,7 @@ fn a_lease_is_committed_and_freed() {
         (Generation::new(8), 1290)
     );
     let freed = held.short_hold().freed(host(2), Generation::new(7), 1300);
-    assert_eq!((freed.is_free(), freed.owner_id()), (true, Some(host(2))));
+    assert_eq!((freed.is_free(), freed.last_owner()), (true, Some(host(2))));
     assert_eq!(
         (freed.version(), freed.is_short_hold()),
         (held.version(), false)

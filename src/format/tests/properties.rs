@@ -116,7 +116,7 @@ fn decode_all(bytes: &[u8], host: HostId) {
     if let Ok(leader) = PaxosLeader::decode(bytes) {
         leader.write_to(&mut again);
         assert!(leader.num_hosts() <= leader.max_hosts());
-        assert!(leader.is_free() || leader.owner_id().is_some());
+        assert!(leader.is_free() || leader.last_owner().is_some());
         let _ = (
             leader.space_name().to_string(),
             leader.resource_name().to_string(),
@@ -291,7 +291,7 @@ proptest! {
         let free = PaxosLeader::free(geometry, &space, &resource, num_hosts);
         let held = free.short_hold().committed(commit);
         prop_assert_eq!(held.is_short_hold(), !commit.clear_short_hold);
-        prop_assert_eq!(held.owner_id(), Some(commit.owner));
+        prop_assert_eq!(held.last_owner(), Some(commit.owner));
         let freed = held.freed(commit.owner, commit.generation, commit.writer_clock_secs);
         prop_assert_eq!(freed.version(), commit.version);
         for leader in [free, held, freed] {

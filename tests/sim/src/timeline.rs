@@ -174,7 +174,7 @@ fn leader(bytes: &[u8]) -> String {
     match PaxosLeader::decode(bytes.get(..SECTOR).unwrap_or(bytes)) {
         Ok(leader) => {
             let version = leader.version();
-            let owner = leader.owner_id().map_or(0, u64::from);
+            let owner = leader.last_owner().map_or(0, u64::from);
             let generation = leader.generation();
             let writer = leader.write_id();
             if leader.is_free() {

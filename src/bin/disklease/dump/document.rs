@@ -134,7 +134,7 @@ view! {
         num_hosts: u16 = leader.num_hosts(),
         free: bool = leader.is_free(),
         short_hold: bool = leader.is_short_hold(),
-        owner_id: Option<u16> = leader.owner_id().map(HostId::get),
+        owner_id: Option<u16> = leader.last_owner().map(HostId::get),
         generation: u64 = leader.generation().get(),
         version: u64 = leader.version().get(),
         timestamp: u64 = leader.timestamp_secs(),

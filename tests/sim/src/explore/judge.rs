@@ -45,7 +45,7 @@ impl World {
         let sector = self.hosts.contents.bytes(state.sectors[Layout::LEADER]);
         let leader = PaxosLeader::decode(sector).expect("hosts write leaders that can be read");
         let member = self.hosts.node(edge.to).member;
-        leader.owner_id() == Some(host_id(self.layout.id_of(host)))
+        leader.last_owner() == Some(host_id(self.layout.id_of(host)))
             && leader.generation().get() == self.hosts.members.get(member).generation
             && leader.version().get() == u64::from(edge.holds)
     }

@@ -140,7 +140,7 @@ fn leader(bytes: &[u8]) -> String {
     let version = leader.version().get();
     let writer = usize::try_from(leader.write_id()).unwrap().checked_sub(1);
     let by = writer.map_or(String::new(), |host| format!(" by {}", letter(host)));
-    if leader.owner_id().is_none() {
+    if leader.last_owner().is_none() {
         "leader: never owned".to_owned()
     } else if leader.is_free() {
         format!("leader: v{version} free{by}")

@@ -42,7 +42,7 @@ fn a_free_lease_is_six_dependent_ios_and_a_release_four() {
     assert_eq!(held.version(), LeaseVersion::new(1));
     let leader = rig.leader();
     assert_eq!(
-        (leader.owner_id(), leader.write_id()),
+        (leader.last_owner(), leader.write_id()),
         (Some(a.membership.host_id()), 1)
     );
     assert_eq!(leader.generation(), a.membership.generation());
@@ -65,7 +65,7 @@ fn a_free_lease_is_six_dependent_ios_and_a_release_four() {
     assert!(rig.leader().is_free());
     assert_eq!(rig.leader().version(), held.version());
     assert_eq!(
-        rig.leader().owner_id(),
+        rig.leader().last_owner(),
         Some(a.membership.host_id()),
         "kept as history"
     );

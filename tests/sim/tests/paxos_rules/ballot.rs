@@ -178,7 +178,7 @@ fn the_value_of_the_highest_ballot_is_committed() {
     );
     let leader = rig.leader();
     assert_eq!(
-        (leader.owner_id(), leader.write_id()),
+        (leader.last_owner(), leader.write_id()),
         (Some(c.membership.host_id()), 1)
     );
     assert_eq!(leader.input(), rig.block(3).input.unwrap());
@@ -225,9 +225,11 @@ fn a_proposal_that_no_host_can_own_is_not_committed() {
             },
         );
         let error = a.acquire_error();
-        let AcquireError::Lease(LeaseIoError::Format { error, .. }) = error else {
+        let AcquireError::Lease(LeaseIoError::Format { offset, error }) = error else {
             panic!("{error}")
         };
+        // Where the value came from, not our own block, which has accepted it.
+        assert_eq!(offset, Rig::block_at(2));
         assert!(
             matches!(
                 error.kind(),
@@ -249,7 +251,7 @@ fn committed_by_other(rig: &Rig, a: &Member, b: &Member) -> disklease_sim::Task<
         matches!(b.acquire_error(), AcquireError::Held(holder) if holder.host_id == a.membership.host_id())
     );
     assert_eq!(
-        (rig.leader().owner_id(), rig.leader().write_id()),
+        (rig.leader().last_owner(), rig.leader().write_id()),
         (Some(a.membership.host_id()), 2)
     );
     rig.sim.release_held(&look);

@@ -115,7 +115,7 @@ fn a_leader_that_another_host_wrote_is_not_retracted() {
     b.acquire_error();
     let leader = rig.leader();
     assert_eq!(
-        (leader.owner_id(), leader.write_id()),
+        (leader.last_owner(), leader.write_id()),
         (Some(a.membership.host_id()), 2)
     );
     rig.sim.fail_held(&look, false);
@@ -285,7 +285,7 @@ fn what_was_decided_for_this_host_is_retracted_too() {
     // B adopts A's input and commits it, and C ballots for a newer version, which sends A back to the
     // start. There it is refused before it has written anything.
     b.acquire_error();
-    assert_eq!(rig.leader().owner_id(), Some(a.membership.host_id()));
+    assert_eq!(rig.leader().last_owner(), Some(a.membership.host_id()));
     rig.put_block(3, &announced(2, 9003));
     share(&rig, 2, 1);
     let from = rig.sim.log_len();

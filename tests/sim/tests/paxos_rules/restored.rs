@@ -173,7 +173,7 @@ fn a_holder_under_a_stale_leader_holds_on() {
         look(&a, &held).unwrap();
         assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
         assert_eq!(rig.leader().version(), held.version(), "mended");
-        assert_eq!(rig.leader().owner_id(), Some(host_id(1)));
+        assert_eq!(rig.leader().last_owner(), Some(host_id(1)));
         look(&a, &held).unwrap();
         a.release(&held).unwrap();
     }
