@@ -22,9 +22,9 @@
 //!         .join(leases.lockspace_path(), HostId::new(7)?)?;
 //!     let manager: Box<dyn LockManager> = Box::new(PaxosManager::new(lockspace, leases)?);
 //!
-//!     // Once a guest, before it runs: lock its disks, all or none.
+//!     // Once a guest, before it runs: lock its disks, all or none. The path of a disk is the same on every host.
 //!     let request = LockRequest::new(Owner::this_process("guest-1"))
-//!         .disk("/dev/disk/by-path/pci-0000:00:1f.2-ata-1", Access::Exclusive)
+//!         .disk("/srv/images/guest-1.qcow2", Access::Exclusive)
 //!         .wait(WaitLimit::For(Duration::from_secs(30)))
 //!         .on_lost(|reason| eprintln!("stop the guest at once: {reason}"));
 //!     let guard = match manager.acquire(request) {
@@ -38,7 +38,7 @@
 //!     // While it runs: put `guard.event_fd()` into the event loop, and ask before each write.
 //!     if guard.is_held() { /* submit the write */ }
 //!
-//!     // When it has stopped, and its writes have ended.
+//!     // When it has stopped, and its writes have completed.
 //!     guard.release()?;
 //!     Ok(())
 //! }
@@ -55,14 +55,15 @@
 //! 2. **clocks of different hosts run at nearly the same rate**, within the margin in [`timing`]. Clocks are never
 //!    compared. Without it a host may be taken for dead while it still believes in its leases;
 //! 3. **a holder that may no longer write is stopped in time**: its guard says so 8N after the last good renewal, by
-//!    the clock; a holder that has not stopped by the end of the grace is killed, by this crate's threads, or else by a
-//!    timer in the kernel; others take over after 8N + F, no sooner. A write that was submitted while the lock was
+//!    the clock. N, the io timeout, limits one read or write on the leases; F, the fire timeout, is what a host may
+//!    need after a loss to stop its holders. A holder that has not stopped by the end of the grace is killed, by this
+//!    crate's threads, or else by a timer in the kernel; others take over after 8N + F, no sooner. A write that was submitted while the lock was
 //!    held, and hangs in the kernel for longer than F, is stopped by a host [`Watchdog`] alone: without one the promise
 //!    does not cover it. [`Lockspace::guarantee`] tells what is in force.
 //!
 //! In a lockspace shared with sanlock hosts the promise is sanlock's: its own protocol can be brought to two owners
-//! by writes that are delayed in extreme ways. Among disklease hosts alone it is ours. `docs/failure-model.md` and
-//! `docs/protocol.md` have the whole.
+//! by writes that are delayed in extreme ways. Among disklease hosts alone it is ours. The pages
+//! [`failure_model`](manual::failure_model) and [`protocol`](manual::protocol) of the manual have the whole.
 //!
 //! # The layers
 //!
@@ -75,6 +76,7 @@
 //! | [`timing`] | every derived time, and why a takeover cannot overlap |
 //! | `world` | the one trait under the algorithms: disks, clock, sleep, chance |
 //! | `delta_lease`, `paxos_lease` | the algorithms, as `async fn`s over `world`: one text in production and simulation |
+//! | `host` | what a member host does by itself, over `world`: renewal, escalation, cleanup |
 //! | `runtime` | the real world: clocks, an executor, direct I/O on worker threads with deadlines |
 //! | `fence` | making sure that a holder stops: signals to its process, the deadman timer, host watchdogs |
 //! | [`libvirt`] | libvirt's lease directory and names |
@@ -121,6 +123,8 @@ pub mod inspect;
 pub mod libvirt;
 pub mod lockspace;
 mod manager;
+#[cfg(doc)]
+pub mod manual;
 #[allow(
     unreachable_pub,
     unused_imports,
@@ -188,7 +192,7 @@ pub mod __cli {
     pub use crate::runtime::disk::{NotLanded, await_writes, writes_end_with_process};
     pub use crate::world::Timestamp;
 
-    /// Whether a disk may be known by `path`. No disk is looked at.
+    /// Whether a disk may be known by `path`. No disk is read.
     ///
     /// # Errors
     ///
