@@ -31,7 +31,7 @@ mod silence;
 mod watch;
 
 pub use area::{DeltaSectorError, LockspaceArea};
-pub use claim::{ClaimError, ClaimProgress, Claimant, EarlierLife, claim};
+pub use claim::{ClaimError, ClaimProgress, Claimant, EarlierIncarnation, claim};
 pub use expiry::Expiry;
 pub use fire_timeout::{
     AgreeError, Agreement, InDoubt, agree_on_fire_timeout, compare_fire_timeouts,

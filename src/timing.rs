@@ -23,7 +23,7 @@
 //! 1. A counts from *t*, the instant **before** the write was handed to the storage. From *t* + 8N
 //!    on, by A's clock, A's guards say "not held", and stay so.
 //! 2. Whoever may not write any longer is stopped before *t* + 8N + F, by A's clock.
-//! 3. Host B can see A's renewal only in a read that **ends** after A's write was begun, so after
+//! 3. Host B can see A's renewal only in a read that **ends** after A's write was started, so after
 //!    *t*. B counts from the end of that read, and takes over only when more than 8N + F + margin
 //!    have passed on B's clock without another change, and a last read after that still shows none.
 //! 4. B's wait is longer than A's by the margin: [`CLOCK_MARGIN`] at least, or one part in
@@ -218,7 +218,7 @@ impl Timing {
     }
 
     /// 2N: the pause between writing a delta lease and reading it back, in which another host that
-    /// had begun to take the same host id must show itself.
+    /// had started to take the same host id must show itself.
     #[must_use]
     pub fn short_delay(self) -> Duration {
         self.times(2)
@@ -276,7 +276,7 @@ impl Timing {
         killed.saturating_add(half(self.stopped_by().saturating_sub(killed)))
     }
 
-    /// 4N: how long after a write of its claim was begun a host may renew it, if at all: a write, a pause
+    /// 4N: how long after a write of its claim was started a host may renew it, if at all: a write, a pause
     /// of 2N, a read.
     #[must_use]
     pub fn claim_renewed_within(self) -> Duration {
@@ -284,7 +284,7 @@ impl Timing {
     }
 
     /// How long after a sign of life of a process that claims a host id its deadman timer fires. A process
-    /// that is about to write has begun its last write [`claim_renewed_within`](Self::claim_renewed_within)
+    /// that is about to write has started its last write [`claim_renewed_within`](Self::claim_renewed_within)
     /// before that sign at the earliest.
     #[must_use]
     pub fn claimant_deadman_after(self) -> Duration {
@@ -303,7 +303,7 @@ impl Timing {
     /// hangs does not hold it up; this one, should it hang for the holder alone, does, and so does the
     /// lockspace on it, without which the leases are lost.
     ///
-    /// All this counts from the first look that showed them missing, so it is one process that counts,
+    /// All this counts from the first inspection that showed them missing, so it is one process that counts,
     /// without a break: each member that has a manager for the directory does, once a second, also while it
     /// holds nothing. Which of them comes to the end first does not matter.
     #[must_use]

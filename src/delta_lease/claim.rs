@@ -45,22 +45,22 @@ pub struct Claimant {
     /// This join, different from every other one of any host. On the disk from the claim on.
     pub incarnation: Incarnation,
     /// Written into the host note with each renewal, though not with the claim itself: which process
-    /// lock this process holds, 0 for none. Two processes with the same mark exclude each other by a
+    /// lock this process holds, 0 for none. Two processes with the same token exclude each other by a
     /// lock of their own host.
-    pub life_mark: u32,
+    pub process_token: u32,
     /// What is known of an earlier generation under the same name.
-    pub earlier_life: EarlierLife,
+    pub earlier_incarnation: EarlierIncarnation,
 }
 
 /// What is known of an earlier generation of this host: one that has the same name and left the id owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EarlierLife {
+pub enum EarlierIncarnation {
     /// Something of it may still run: it must be waited for like any other host.
     MayRun,
-    /// Of all processes of this boot of this machine that ever carried this mark, it is proven that neither
+    /// Of all processes of this boot of this machine that ever had this token, it is proven that neither
     /// a process nor a descendant nor an I/O is left, and that this was their last join. The id is taken
-    /// without waiting if the sector shows this host's name, this boot, this mark and this join.
-    ProvenOver(Incarnation),
+    /// without waiting if the sector shows this host's name, this boot, this token and this incarnation.
+    ProvenEnded(Incarnation),
 }
 
 /// What a claim is waiting for. Times are this host's.
@@ -156,11 +156,11 @@ pub enum ClaimError {
 /// starts.
 ///
 /// Takes 2N for an id that is free, where N is the io timeout that stands in the sector; 8N + F and
-/// a margin more for an id whose owner is dead. Fails at once when the owner shows life.
+/// a margin more for an id whose owner is dead. Fails at once when the owner shows that it is alive.
 ///
 /// # Errors
 ///
-/// [`ClaimError`]. After an error that came later than the write the sector may look owned, until
+/// [`ClaimError`]. After an error that came later than the write the sector may show the id as owned, until
 /// somebody has waited that out. **It is not freed**: only a claim that was confirmed is known to be
 /// alone. Another claimant may have written since the last read, and be confirmed by the time at which a
 /// write that frees the id lands: late, over the record of a host whose leases this gives to everybody
@@ -188,7 +188,7 @@ pub async fn claim<W: World>(
         }
         return Err(error);
     }
-    lease.note.life_mark = claimant.life_mark;
+    lease.note.process_token = claimant.process_token;
     lease.renewed_at = rules::claim_counts_from(lease.renewed_at, world.now());
     Ok(lease)
 }
@@ -249,17 +249,17 @@ impl<W: World> Claim<'_, W> {
         let Claimant {
             host_name,
             boot_id,
-            life_mark,
+            process_token,
             ..
         } = self.claimant;
-        let proven = match self.claimant.earlier_life {
-            EarlierLife::ProvenOver(last) => Some(last),
-            EarlierLife::MayRun => None,
+        let proven = match self.claimant.earlier_incarnation {
+            EarlierIncarnation::ProvenEnded(last) => Some(last),
+            EarlierIncarnation::MayRun => None,
         };
         let is_same_name = found.leader.host_name().same_text(&host_name.as_name());
         let is_same_boot_and_mark = found.note.as_ref().is_some_and(|note| {
             let boot = HostNote::boot_of(boot_id);
-            *life_mark != 0 && (note.boot, note.life_mark) == (boot, *life_mark)
+            *process_token != 0 && (note.boot, note.process_token) == (boot, *process_token)
         });
         let incarnation = found.incarnation();
         rules::has_ended_here(proven, incarnation, is_same_name, is_same_boot_and_mark)
@@ -297,7 +297,7 @@ impl<W: World> Claim<'_, W> {
             pid,
             boot_id,
             incarnation,
-            life_mark,
+            process_token,
             ..
         } = self.claimant;
         let io_timeout_secs = u16::from(timing.io_timeout().as_secs());
@@ -317,7 +317,7 @@ impl<W: World> Claim<'_, W> {
         note.pid = *pid;
         note.boot = HostNote::boot_of(boot_id);
         note.incarnation = Some(incarnation);
-        note.life_mark = rules::mark_of_claim(*life_mark);
+        note.process_token = rules::token_of_claim(*process_token);
         let now = self.world.now();
         Some(DeltaLease {
             host_id: *host_id,

@@ -13,7 +13,7 @@ use crate::world::Timestamp;
 /// What was last seen of one host id that was ever used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRecord {
-    /// What the reads of the sector show of the host's life.
+    /// What the reads of the sector show of whether the host is alive.
     pub silence: Silence,
     /// What was wrong with the sector at the last read, if anything. The rest is then what was seen
     /// before; or a record of nobody with the longest times that there are, if the sector was always damaged.

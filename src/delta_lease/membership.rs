@@ -27,7 +27,7 @@ pub struct Membership<D> {
     expiry: Expiry,
     /// Locked for single look-ups and for taking in one scan; never across I/O.
     hosts: Mutex<HostTable>,
-    stamps: Stamps,
+    timestamps: Timestamps,
 }
 
 impl<D> Membership<D> {
@@ -42,7 +42,7 @@ impl<D> Membership<D> {
             timing: lease.timing(),
             expiry: Expiry::until(lease.expires_at()),
             hosts: Mutex::new(hosts),
-            stamps: Stamps::default(),
+            timestamps: Timestamps::default(),
         }
     }
 
@@ -116,28 +116,28 @@ impl<D> Membership<D> {
 
     /// A value for the paxos input's timestamp: `clock_secs`, or more if that was given out before.
     ///
-    /// **INV-STAMP**: no two acquires of one generation of a host propose the same input. The format's
+    /// **INV-TIMESTAMP**: no two acquires of one generation of a host propose the same input. The format's
     /// unit is the second, and two acquires can fall into one; with equal inputs a host could take
     /// the commit of an earlier acquire for its present one.
-    pub fn unique_stamp_secs(&self, clock_secs: u64) -> u64 {
-        self.stamps.next(clock_secs)
+    pub fn unique_timestamp_secs(&self, clock_secs: u64) -> u64 {
+        self.timestamps.next(clock_secs)
     }
 
     /// The last one of these values that was given out; 0 for none.
     #[cfg(feature = "__sim")]
     #[must_use]
-    pub fn last_stamp_secs(&self) -> u64 {
-        self.stamps.last.load(Ordering::Acquire)
+    pub fn last_timestamp_secs(&self) -> u64 {
+        self.timestamps.last.load(Ordering::Acquire)
     }
 }
 
-/// Stamps that rise with each one given out, and follow the clock where they can.
+/// Timestamps that rise with each one given out, and follow the clock where they can.
 #[derive(Debug, Default)]
-struct Stamps {
+struct Timestamps {
     last: AtomicU64,
 }
 
-impl Stamps {
+impl Timestamps {
     fn next(&self, clock_secs: u64) -> u64 {
         let after = |last| rules::next_input_secs(clock_secs, last);
         let last = self
@@ -151,13 +151,13 @@ impl Stamps {
 
 #[cfg(test)]
 mod tests {
-    use super::Stamps;
+    use super::Timestamps;
 
     #[test]
-    fn inv_stamp_stamps_of_one_second_differ_and_none_is_zero() {
-        let stamps = Stamps::default();
+    fn inv_timestamp_timestamps_of_one_second_differ_and_none_is_zero() {
+        let timestamps = Timestamps::default();
         assert_eq!(
-            [0, 7, 7, 6, 20].map(|clock| stamps.next(clock)),
+            [0, 7, 7, 6, 20].map(|clock| timestamps.next(clock)),
             [1, 7, 8, 9, 20]
         );
     }

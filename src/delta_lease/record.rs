@@ -47,7 +47,7 @@ impl DeltaRecord {
         }
     }
 
-    /// Which incarnation of the host wrote it, where that is told.
+    /// Which incarnation of the host wrote it, where the record says so.
     #[must_use]
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.note.as_ref().and_then(|note| note.incarnation)

@@ -20,7 +20,7 @@ use super::watch::{Change, ReadSpan, Watcher};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// What can be said of the life of a host, from one watcher's point of view, at one instant.
+/// What can be said of whether a host is alive, from one watcher's point of view, at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostState {

@@ -38,7 +38,7 @@ pub struct HostNote {
     /// The version of the protocol that the host speaks.
     pub protocol: u16,
     /// The token of the process lock that the process holds on its own host; 0 for none.
-    pub life_mark: u32,
+    pub process_token: u32,
     /// The incarnation of the host that wrote the note. `None` in a note of the old layout.
     pub incarnation: Option<Incarnation>,
 }
@@ -50,7 +50,7 @@ struct RawHostNote {
     protocol: Le16,
     io_timeout: Le16,
     pid: Le32,
-    life_mark: Le32,
+    process_token: Le32,
     generation: Le64,
     boot: [u8; BOOT_LEN],
     incarnation: [u8; 16],
@@ -67,7 +67,7 @@ struct OldRawHostNote {
     io_timeout: Le16,
     pid: Le32,
     features: Le32,
-    life_mark: Le32,
+    process_token: Le32,
     generation: Le64,
     boot: [u8; BOOT_LEN],
     rest_of_boot: [u8; BOOT_LEN],
@@ -84,7 +84,7 @@ impl From<OldRawHostNote> for RawHostNote {
             protocol: old.protocol,
             io_timeout: old.io_timeout,
             pid: old.pid,
-            life_mark: old.life_mark,
+            process_token: old.process_token,
             generation: old.generation,
             boot: old.boot,
             incarnation: [0; 16],
@@ -106,7 +106,7 @@ impl HostNote {
             pid: 0,
             boot: [0; BOOT_LEN],
             protocol: 0,
-            life_mark: 0,
+            process_token: 0,
             incarnation: None,
         }
     }
@@ -150,7 +150,7 @@ impl HostNote {
             pid: raw.pid.get(),
             boot: raw.boot,
             protocol: raw.protocol.get(),
-            life_mark: raw.life_mark.get(),
+            process_token: raw.process_token.get(),
             incarnation: Incarnation::new(raw.incarnation),
         }))
     }
@@ -161,7 +161,7 @@ impl HostNote {
             protocol: Le16::new(self.protocol),
             io_timeout: Le16::new(self.io_timeout_secs),
             pid: Le32::new(self.pid),
-            life_mark: Le32::new(self.life_mark),
+            process_token: Le32::new(self.process_token),
             generation: Le64::new(self.generation.get()),
             boot: self.boot,
             incarnation: self.incarnation.map_or([0; 16], Incarnation::bytes),
@@ -186,7 +186,7 @@ mod tests {
             pid: 4711,
             boot: [0xb0; 8],
             protocol: 1,
-            life_mark: 0x1234_5678,
+            process_token: 0x1234_5678,
             incarnation: Incarnation::new([0x1c; 16]),
             fire_timeout_secs: 60,
         }
@@ -266,7 +266,7 @@ mod tests {
         note.io_timeout_secs = 10;
         note.fire_timeout_secs = 60;
         note.pid = 4711;
-        note.life_mark = 0x1234_5678;
+        note.process_token = 0x1234_5678;
         let counted: [u8; 16] = std::array::from_fn(|n| u8::try_from(n).unwrap());
         note.boot = HostNote::boot_of(&counted);
         note.incarnation = Incarnation::new(counted.map(|n| 0xf0 + n));
@@ -291,7 +291,7 @@ mod tests {
             io_timeout: Le16::new(10),
             pid: Le32::new(4711),
             features: Le32::new(1 << 31),
-            life_mark: Le32::new(0x1234_5678),
+            process_token: Le32::new(0x1234_5678),
             generation: Le64::new(7),
             boot: [0xb0; 8],
             rest_of_boot: [0xb1; 8],

@@ -24,7 +24,7 @@ use super::threads::Threads;
 use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::{
-    AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierLife, HostTable, InDoubt,
+    AgreeError, ClaimProgress, Claimant, DeltaLease, EarlierIncarnation, HostTable, InDoubt,
     LockspaceArea, Membership, agree_on_fire_timeout,
 };
 use crate::fence::{Deadman, HostWatchdog, WDMD_SOCKET, WatchdogDevice, WatchdogError, Wdmd};
@@ -50,7 +50,7 @@ impl LockspaceOptions {
     /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for
     /// 8N + F and a second more when it was left owned by a crash. Meanwhile the other hosts are
     /// watched, so that afterwards it is known which of them live. A host that names another fire timeout,
-    /// and was not seen to live, is waited for like the owner of an id: a join beside one that lives is
+    /// and was not seen to live, is waited for like the owner of an id: a join beside a live one is
     /// refused. Symbolic links are followed below `/dev` only.
     ///
     /// # Errors
@@ -163,8 +163,8 @@ impl LockspaceOptions {
             boot_id,
             incarnation: Incarnation::new(incarnation)
                 .ok_or(JoinErrorKind::Random(OsError(libc::EIO)))?,
-            life_mark: 0,
-            earlier_life: EarlierLife::MayRun,
+            process_token: 0,
+            earlier_incarnation: EarlierIncarnation::MayRun,
         };
         let proof = lock.as_deref().filter(|_| !self.holds_for_others);
         let claimant = with_proof(claimant, proof, &area.disk);
@@ -287,7 +287,7 @@ impl LockspaceOptions {
     }
 }
 
-/// Starts the threads of the join that was claimed with `lease`, or frees its host id again.
+/// Starts the threads of the member host that was claimed with `lease`, or frees its host id again.
 fn begin(
     inner: Inner,
     lease: &DeltaLease,
@@ -321,7 +321,7 @@ fn begin(
     })
 }
 
-/// Leaves again, before anybody could use the join.
+/// Leaves again, before anybody could use the membership.
 fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
     let loss = inner.shared.loss();
     if let Err(error) = inner.leave() {
@@ -347,12 +347,12 @@ fn with_proof(mut claimant: Claimant, lock: Option<&ProcessLock>, disk: &Disk) -
     let Some(lock) = lock else {
         return claimant;
     };
-    claimant.life_mark = lock.token();
+    claimant.process_token = lock.token();
     lock.record(claimant.incarnation);
     // The lock says that the processes are gone. Their I/O is only where it ends with them.
     let io_is_gone = rules::ends_with_processes(disk.info().io_dies_with_process());
     if let Some(earlier) = lock.earlier().filter(|_| io_is_gone) {
-        claimant.earlier_life = EarlierLife::ProvenOver(earlier);
+        claimant.earlier_incarnation = EarlierIncarnation::ProvenEnded(earlier);
     }
     claimant
 }

@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::ballot::{self, Abort};
 use super::continuity;
 use super::error::AcquireError;
-use super::give_back::{Debt, retract};
+use super::give_back::{LeftBehind, retract};
 use super::held::HeldLease;
 use super::holding::Holding;
 use super::judge::{self, Watched, Whose};
@@ -24,10 +24,10 @@ pub struct AcquireFailure {
     pub error: AcquireError,
     /// What has to be cleaned up still, because the storage did not take the clean-up: until that
     /// is done, other hosts may yet make this one the owner without its knowledge.
-    pub debt: Option<Debt>,
+    pub pending: Option<LeftBehind>,
     /// What was cleaned up. The lease is to be watched for 8N + F: a storage that is worse than it may
     /// be could still bring this host's ownership back. See [`came_back`](super::came_back).
-    pub settled: Option<Debt>,
+    pub cleaned_up: Option<LeftBehind>,
 }
 
 /// Acquires the lease at `lease`, exclusively, for the host of `membership`.
@@ -114,8 +114,8 @@ async fn clean_up<W: World>(
 ) -> AcquireFailure {
     let mut failure = AcquireFailure {
         error,
-        debt: None,
-        settled: None,
+        pending: None,
+        cleaned_up: None,
     };
     let written = attempt.written.clone();
     let Some(left) = written.filter(|left| rules::must_be_cleaned_up(&left.block())) else {
@@ -129,12 +129,12 @@ async fn clean_up<W: World>(
             tracing::debug!(name: "acquire_cleaned_up", resource = %io.area.resource, version = %left.version(),
                 "an acquire that failed is cleaned up");
             let is_of_phase_2 = rules::is_phase_2(&left.block());
-            failure.settled = Some(left).filter(|_| is_of_phase_2);
+            failure.cleaned_up = Some(left).filter(|_| is_of_phase_2);
         }
         Err(failed) => {
             tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, error = %failed,
                 "an acquire that failed could not be cleaned up yet");
-            failure.debt = rules::still_pending(left);
+            failure.pending = rules::still_pending(left);
         }
     }
     failure

@@ -22,14 +22,14 @@ use crate::world::World;
 /// back what that acquire wrote.
 #[derive(Clone, Debug)]
 #[must_use = "until it is cleaned up, the lease may stay owned by this host without a holder"]
-pub struct Debt {
+pub struct LeftBehind {
     shape: LeaseShape,
     block: Dblock,
     /// What is to stand beside the block.
     note: Option<Box<HolderNote>>,
 }
 
-impl Debt {
+impl LeftBehind {
     /// Left by an acquire that wrote, or tried to write, `block`.
     pub(super) const fn of_acquire(shape: LeaseShape, block: Dblock) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Debt {
         self.block.version
     }
 
-    /// Whether a write of this host to the lease has not ended yet.
+    /// Whether a write of this host to the lease has not completed yet.
     pub fn may_be_written<W: World>(&self, world: &W, lease: &LeaseArea<W::Disk>) -> bool {
         lease.has_write_in_flight(world, self.shape)
     }
@@ -66,7 +66,7 @@ impl Debt {
 
 /// What came of a clean-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Reconciled {
     /// What this host had left there was taken back.
     TakenBack,
     /// Nothing is there: the write had never reached the disk, or the lease was initialised anew, put
@@ -104,8 +104,8 @@ pub async fn retract<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
-    left: &Debt,
-) -> Result<Settled, GiveBackError> {
+    left: &LeftBehind,
+) -> Result<Reconciled, GiveBackError> {
     let io = LeaseIo::new(world, membership, lease, left.shape);
     give_back(&io, &Claim::Left(left)).await
 }
@@ -115,13 +115,13 @@ enum Claim<'a> {
     /// By its holder.
     Held(&'a HeldLease, Option<&'a HolderNote>),
     /// By nobody: it was left behind.
-    Left(&'a Debt),
+    Left(&'a LeftBehind),
 }
 
 async fn give_back<W: World>(
     io: &LeaseIo<'_, W>,
     claim: &Claim<'_>,
-) -> Result<Settled, GiveBackError> {
+) -> Result<Reconciled, GiveBackError> {
     // A write of ours that is still under way would change what is read now. A holder has none.
     let is_left = matches!(claim, Claim::Left(_));
     if is_left && io.is_own_block_in_flight() {
@@ -131,7 +131,7 @@ async fn give_back<W: World>(
         Err(error) if is_left && error.shows_other_content() => {
             tracing::debug!(name: "cleanup_void", resource = %io.area.resource, %error,
                 "the lease is gone: there is nothing to clean up");
-            return Ok(Settled::Void);
+            return Ok(Reconciled::Void);
         }
         found => found?,
     };
@@ -141,20 +141,20 @@ async fn give_back<W: World>(
         // INV-INCARNATION: a mark would say that our twin does not hold the lease.
         tracing::debug!(name: "cleanup_of_twin", resource = %io.area.resource,
             "a twin of this host wrote the block: it is left alone");
-        return Ok(Settled::Void);
+        return Ok(Reconciled::Void);
     }
     let mark = block_to_mark(io, claim, &leader, found?, is_twins)?;
-    let mut settled = Settled::Void;
+    let mut cleaned_up = Reconciled::Void;
     for step in rules::order_of_giving_back() {
         let is_done = match step {
             Step::MarkBlock => mark_block(io, mark).await?,
             Step::FreeLeader => free_leader(io, claim).await?,
         };
         if is_done {
-            settled = Settled::TakenBack;
+            cleaned_up = Reconciled::TakenBack;
         }
     }
-    Ok(settled)
+    Ok(cleaned_up)
 }
 
 /// INV-AS-WRITTEN: the block that is to be marked, and the note beside it. Nothing that this host only
@@ -275,7 +275,7 @@ fn not_ours(leader: &PaxosLeader) -> GiveBackError {
 /// Whether what was cleaned up is there again, and nobody holds the lease: the leader names this host
 /// in this generation, by its own hand; or our block is there without the mark.
 ///
-/// Where a write that has ended, with whatever result, changes nothing any more, this does not
+/// Where a write that has completed, with whatever result, changes nothing any more, this does not
 /// happen. A storage that reports an error and does the write later all the same would leave the
 /// lease owned by a host that lives and does not know of it.
 ///
@@ -289,7 +289,7 @@ pub async fn came_back<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
-    left: &Debt,
+    left: &LeftBehind,
 ) -> Result<bool, LeaseIoError> {
     let io = LeaseIo::new(world, membership, lease, left.shape);
     let (leader, sector) = match io.read_leader_and_own_block().await {

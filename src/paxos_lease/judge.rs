@@ -259,7 +259,7 @@ fn waits(holding: &Holding, image: &LeaseImage, now: Timestamp) -> bool {
     is_in_time && continuity::may_take_from_dead(holding, image) && !holding.cancel.is_cancelled()
 }
 
-/// The refusal, with all that can be told of the holder. A note that cannot be read makes it only
+/// The refusal, with all that is known of the holder. A note that cannot be read makes it only
 /// shorter.
 async fn held_by<W: World>(
     io: &LeaseIo<'_, W>,
@@ -283,7 +283,7 @@ async fn held_by<W: World>(
     }))
 }
 
-/// What is known of the owner's life.
+/// What is known of whether the owner is alive.
 fn owner_seen(silence: &Silence, now: Timestamp) -> OwnerSeen {
     if silence.state(now) == HostState::Live {
         OwnerSeen::Alive {

@@ -218,9 +218,9 @@ fn a_host_of_this_machine_that_stands_still_is_seen_to_miss_renewals() {
     assert!(silent.iter().all(|part| text.contains(part)), "{text}");
 }
 
-/// Stamps that no clock shows, and clocks that no machine has.
+/// Timestamps that no clock shows, and clocks that no machine has.
 #[test]
-fn any_stamp_of_a_host_of_this_machine_is_shown() {
+fn any_timestamp_of_a_host_of_this_machine_is_shown() {
     let scratch = scratch();
     let dir = scratch.path();
     directory_with_host_1(dir);
@@ -231,22 +231,22 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
     let digits = boot_id.trim_end().replace('-', "");
     let mut note = HostNote::new(HostId::FIRST, free.generation());
     note.boot = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
-    for stamp in [1, u64::MAX / 2, u64::MAX] {
+    for timestamp in [1, u64::MAX / 2, u64::MAX] {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();
-            let leader = free.renewed(stamp, io_timeout);
+            let leader = free.renewed(timestamp, io_timeout);
             leader.write_to(area.first_chunk_mut().unwrap());
             note.io_timeout_secs = io_timeout;
             note.write_to(area.first_chunk_mut().unwrap());
             fs::write(&path, &area).unwrap();
             let shown = status_json(dir, &["--no-wait"]);
             let host = &shown["hosts"][0];
-            assert_eq!(host["timestamp"], stamp, "{shown}");
+            assert_eq!(host["timestamp"], timestamp, "{shown}");
             let local = &host["local"];
             // Since boot, or nonsense.
-            assert_eq!(local.is_null(), stamp > 1, "{shown}");
+            assert_eq!(local.is_null(), timestamp > 1, "{shown}");
             let ended = status(dir, &["--no-wait"]);
-            assert_eq!(ended.text().contains("renewed "), stamp == 1);
+            assert_eq!(ended.text().contains("renewed "), timestamp == 1);
         }
     }
 }

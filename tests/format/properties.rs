@@ -346,7 +346,7 @@ proptest! {
         generation in any::<u64>(),
         (boot, incarnation) in any::<([u8; 8], [u8; 16])>(),
         (io_timeout, protocol) in any::<(u16, u16)>(),
-        (pid, life_mark) in any::<(u32, u32)>(),
+        (pid, process_token) in any::<(u32, u32)>(),
     ) {
         let mut note = HostNote::new(id, Generation::new(generation));
         note.boot = boot;
@@ -354,7 +354,7 @@ proptest! {
         note.io_timeout_secs = io_timeout;
         note.protocol = protocol;
         note.pid = pid;
-        note.life_mark = life_mark;
+        note.process_token = process_token;
         let mut sector = [0; 512];
         note.write_to(sector.first_chunk_mut().unwrap());
         prop_assert_eq!(HostNote::read_from(&sector), NoteState::Present(note));

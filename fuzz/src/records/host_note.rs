@@ -56,7 +56,7 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     if let Err(error) = bytes::expect_checksum(structure, &note[8..], u32_at(note, 4)) {
         return NoteState::Damaged(error);
     }
-    // Host id and F, generation, life mark, boot.
+    // Host id and F, generation, process token, boot.
     let [ids, generation, mark, boot] = if is_old {
         [48, 24, 20, 32]
     } else {
@@ -75,7 +75,7 @@ fn judged(sector: &[u8]) -> NoteState<HostNote> {
     said.protocol = u16_at(note, 8);
     said.io_timeout_secs = u16_at(note, 10);
     said.pid = u32_at(note, 12);
-    said.life_mark = u32_at(note, mark);
+    said.process_token = u32_at(note, mark);
     said.boot.copy_from_slice(&note[boot..boot + 8]);
     said.fire_timeout_secs = u16_at(note, ids + 2);
     if !is_old {

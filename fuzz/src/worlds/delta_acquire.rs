@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, DeltaSectorError, EarlierLife,
+    ClaimError, ClaimProgress, Claimant, DeltaLease, DeltaRecord, DeltaSectorError,
+    EarlierIncarnation,
 };
 use disklease::__sim::world::World;
 use disklease::format::DeltaLeader;
@@ -30,9 +31,9 @@ struct Case {
     owner_lives: bool,
     name: String,
     io_secs: u64,
-    /// Whether the earlier life of the id is proven to be over.
+    /// Whether the earlier incarnation of the id is proven to have ended.
     is_proven: bool,
-    /// Whether the life mark is that of the hosts which were here before.
+    /// Whether the process token is that of the hosts which were here before.
     same_mark: bool,
 }
 
@@ -64,10 +65,11 @@ impl Case {
         let mut claimant = rig.claimant(self.id, &self.name, self.io_secs);
         let earlier = members.iter().find(|member| member.id() == self.id);
         if let Some(earlier) = earlier.filter(|_| self.is_proven) {
-            claimant.earlier_life = EarlierLife::ProvenOver(earlier.membership.incarnation());
+            claimant.earlier_incarnation =
+                EarlierIncarnation::ProvenEnded(earlier.membership.incarnation());
         }
         if !self.same_mark {
-            claimant.life_mark += 1;
+            claimant.process_token += 1;
         }
         claimant
     }

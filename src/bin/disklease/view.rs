@@ -88,7 +88,7 @@ view! {
         incarnation: Option<String> = note.incarnation.map(|incarnation| incarnation.to_string()),
         protocol: u16 = note.protocol,
         fire_timeout_secs: u16 = note.fire_timeout_secs,
-        life_mark: u32 = note.life_mark,
+        process_token: u32 = note.process_token,
     }
 }
 

@@ -47,16 +47,16 @@ fn a_suspended_guest_goes_on_on_any_host_until_somebody_had_its_disk() {
     }
 }
 
-/// Waits until host 1 has renewed for the first time in its life: before that, nothing proves on the disk whose it is,
-/// and its next life would wait for the end of this one.
-fn wait_for_life_mark(place: &Place) {
+/// Waits until host 1 has renewed for the first time in this incarnation: before that, nothing proves on the disk whose it is,
+/// and its next incarnation would wait for the end of this one.
+fn wait_for_process_token(place: &Place) {
     let lockspace = place.path().join("__LIBVIRT__DISKS__");
-    wait_until("the life mark", LIMIT, || {
+    wait_until("the process token", LIMIT, || {
         let sector = &std::fs::read(&lockspace).unwrap()[..512];
         let NoteState::Present(note) = HostNote::read_from(sector) else {
             return None;
         };
-        (note.life_mark != 0).then_some(())
+        (note.process_token != 0).then_some(())
     });
 }
 
@@ -68,13 +68,13 @@ fn a_guest_whose_locks_were_lost_goes_on_after_a_new_join() {
     let mut host = place.host(1);
     assert_eq!(host.ok("start"), 1);
     let lose = |host: &mut super::party::Party| {
-        wait_for_life_mark(&place);
+        wait_for_process_token(&place);
         host.0.stop();
         thread::sleep(LOST);
         host.0.resume();
         assert!(!host.runs());
         let state = host.ok("suspend");
-        // What cannot be freed on the disk is told, and left.
+        // What cannot be freed on the disk is reported, and left.
         let _ = host.ask("leave", json!({}));
         state
     };

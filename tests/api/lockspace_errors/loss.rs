@@ -11,7 +11,7 @@ use disklease::{
 
 use disklease_fixtures::host::{
     N, SOON, bytes_of, disks, host_id, is_readable, lockspace_in, manager, overwrite, scratch,
-    wait_for_life_mark, wait_until,
+    wait_for_process_token, wait_until,
 };
 
 /// Loses the lockspace of a host by writing `sector` over its own, and returns why it was lost.
@@ -22,7 +22,7 @@ fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
     let (tell, told) = channel();
     guard.on_lost(move |reason| tell.send(reason.clone()).unwrap());
     let path = lockspace_in(dir);
-    wait_for_life_mark(&path, 1);
+    wait_for_process_token(&path, 1);
     let before = &bytes_of(&path)[..512];
     let own = DeltaLeader::decode(before, host_id(1)).unwrap();
 
@@ -83,7 +83,7 @@ fn lose(dir: &Path, sector: impl FnOnce(DeltaLeader) -> Vec<u8>) -> LossReason {
     reason
 }
 
-/// Writes `sector` over that of host 1, if it is not there. A renewal that had looked at its sector before, and
+/// Writes `sector` over that of host 1, if it is not there. A renewal that had inspected its sector before, and
 /// wrote it afterwards, has overwritten it in its turn.
 fn overwrite_own_sector(path: &Path, sector: &[u8]) {
     if bytes_of(path)[..sector.len()] != *sector {
@@ -109,8 +109,8 @@ fn a_sector_that_another_host_took() {
     let text = reason.to_string();
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
-    // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to be over.
-    let record = std::fs::read(super::lives::life_file(dir.path())).unwrap();
+    // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to have ended.
+    let record = std::fs::read(super::incarnations::process_lock_file(dir.path())).unwrap();
     assert!(record.is_empty(), "{record:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use disklease::__sim::delta_lease::{Claimant, EarlierLife, LockspaceArea};
+use disklease::__sim::delta_lease::{Claimant, EarlierIncarnation, LockspaceArea};
 use disklease::__sim::paxos_lease::{LeaseArea, LeaseShape};
 use disklease::format::{
     Geometry, HostId, HostName, Incarnation, LockspaceName, ResourceName, lease_image,
@@ -159,7 +159,7 @@ pub fn timing() -> Timing {
     Timing::new(io, FireTimeout::DEFAULT)
 }
 
-/// A host that claims its id, with proof that nothing of its earlier life is left.
+/// A host that claims its id, with proof that nothing of its earlier incarnation is left.
 pub fn claimant(host: usize, id: usize) -> Claimant {
     let incarnation = Incarnation::new([1 + host as u8; 16]).unwrap();
     Claimant {
@@ -169,7 +169,7 @@ pub fn claimant(host: usize, id: usize) -> Claimant {
         pid: 4711,
         boot_id: [7; 16],
         incarnation,
-        life_mark: 99,
-        earlier_life: EarlierLife::ProvenOver(incarnation),
+        process_token: 99,
+        earlier_incarnation: EarlierIncarnation::ProvenEnded(incarnation),
     }
 }

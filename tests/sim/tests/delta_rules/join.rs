@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{
-    ClaimError, ClaimProgress, Claimant, DeltaReleaseError, DeltaSectorError, EarlierLife, release,
+    ClaimError, ClaimProgress, Claimant, DeltaReleaseError, DeltaSectorError, EarlierIncarnation,
+    release,
 };
 use disklease::__sim::world::{ReadError, World, WriteError};
 use disklease::format::{DeltaLeader, FormatError, Generation, HostName, LockspaceName};
@@ -113,16 +114,16 @@ fn each_join_raises_the_generation() {
     }
 }
 
-/// The own name is no proof that the earlier life is over. It is waited for like a stranger, unless
-/// it is proven to be over and the sector shows the same boot, the same life mark, which only a renewal
-/// writes (INV-MARK), and the join that is proven over (INV-RECORDED).
+/// The own name is no proof that the earlier incarnation has ended. It is waited for like a stranger, unless
+/// it is proven to have ended and the sector shows the same boot, the same process token, which only a renewal
+/// writes (INV-TOKEN), and the join that is proven to have ended (INV-RECORDED).
 #[test]
-fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
-    let taken = |life_mark, renewed, edit: &dyn Fn(&mut Claimant)| {
+fn an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended() {
+    let taken = |process_token, renewed, edit: &dyn Fn(&mut Claimant)| {
         let rig = rig();
         let (_, world) = rig.add_host();
         let mut claimant = rig.claimant(1, "me", 10);
-        claimant.life_mark = life_mark;
+        claimant.process_token = process_token;
         let member = rig.join_on(&world, claimant);
         if renewed {
             let me = member.clone();
@@ -131,7 +132,8 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
                 .unwrap();
         }
         let mut again = rig.claimant(1, "me", 10);
-        again.earlier_life = EarlierLife::ProvenOver(member.membership.incarnation());
+        again.earlier_incarnation =
+            EarlierIncarnation::ProvenEnded(member.membership.incarnation());
         edit(&mut again);
         let begun = rig.sim.now();
         let lease = rig.sim.run(&rig.claim(&world, again)).unwrap();
@@ -144,7 +146,7 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
     assert_eq!(taken(99, true, &as_is), short, "the proof fits");
     assert_eq!(taken(98, true, &as_is), long, "another mark");
     assert_eq!(taken(0, true, &as_is), long, "no mark");
-    let unmarked = |again: &mut Claimant| again.life_mark = 0;
+    let unmarked = |again: &mut Claimant| again.process_token = 0;
     assert_eq!(taken(0, true, &unmarked), long, "no mark on either side");
     let rebooted = |again: &mut Claimant| again.boot_id = [8; 16];
     assert_eq!(taken(99, true, &rebooted), long, "another boot");
@@ -156,18 +158,18 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
     let renamed = |again: &mut Claimant| again.host_name = HostName::new("other").unwrap();
     assert_eq!(taken(99, true, &renamed), long, "another name");
     let of_another = |again: &mut Claimant| {
-        again.earlier_life = EarlierLife::ProvenOver(incarnation(77));
+        again.earlier_incarnation = EarlierIncarnation::ProvenEnded(incarnation(77));
     };
     assert_eq!(
         taken(99, true, &of_another),
         long,
         "another join is proven over"
     );
-    let unproven = |again: &mut Claimant| again.earlier_life = EarlierLife::MayRun;
+    let unproven = |again: &mut Claimant| again.earlier_incarnation = EarlierIncarnation::MayRun;
     assert_eq!(taken(99, true, &unproven), long, "no proof");
 }
 
-/// A claim that could not be read back is looked at again: given up, it would be waited out by everybody.
+/// A claim that could not be read back is inspected again: given up, it would be waited out by everybody.
 #[test]
 fn a_claim_that_cannot_be_read_back_is_looked_at_again() {
     let claimed = |fault: &dyn Fn(&Rig, HostIx)| {

@@ -1,7 +1,7 @@
 //! Hosts that were given one host id and one name by mistake, and that do everything at the same
 //! time: only their incarnations tell them apart (INV-INCARNATION).
 
-use disklease::__sim::delta_lease::{ClaimError, EarlierLife, HostIdLoss, RenewError};
+use disklease::__sim::delta_lease::{ClaimError, EarlierIncarnation, HostIdLoss, RenewError};
 use disklease::__sim::paxos_lease::{AcquireError, Patience};
 use disklease::HostState;
 use disklease::format::{Generation, HostNote, Incarnation};
@@ -68,7 +68,7 @@ fn of_twins_that_claim_an_id_at_once_exactly_one_wins_in_every_order() {
     assert!(paths >= 6 && named >= 4, "{paths} paths, {named} named");
 }
 
-/// Whoever waits for a dead owner is told of a twin that has claimed the id meanwhile and has the
+/// Whoever waits for a dead owner is notified of a twin that has claimed the id meanwhile and has the
 /// very record of the dead one.
 #[test]
 fn a_twin_of_a_dead_owner_is_a_sign_of_life() {
@@ -257,7 +257,7 @@ fn of_twins_that_acquire_at_once_the_second_to_come_is_refused() {
             [Ok(_), Err(refused)] | [Err(refused), Ok(_)] => {
                 one += 1;
                 let is_told = matches!(refused.error, AcquireError::HeldByTwin { .. });
-                assert!(is_told && refused.debt.is_none(), "{refused:?}");
+                assert!(is_told && refused.pending.is_none(), "{refused:?}");
             }
             [Err(_), Err(_)] => {}
         }
@@ -287,9 +287,9 @@ fn the_incarnation_is_on_the_disk_from_the_claim_on() {
     let mut seen = Vec::new();
     for _ in 0..2 {
         let mut claimant = rig.claimant(1, "me", 10);
-        claimant.earlier_life = seen
-            .last()
-            .map_or(EarlierLife::MayRun, |&run| EarlierLife::ProvenOver(run));
+        claimant.earlier_incarnation = seen.last().map_or(EarlierIncarnation::MayRun, |&run| {
+            EarlierIncarnation::ProvenEnded(run)
+        });
         let member = rig.join_on(&world, claimant);
         let claimed = rig.delta(1).incarnation().unwrap();
         renew(&member).unwrap();

@@ -76,7 +76,7 @@ fn cleared(rig: &Rig, a: &Member) {
     assert_eq!((sector.shared, sector.block), (None, Ok(None)), "all zero");
 }
 
-/// The mark of a sharer that is dead, that has left, or whose life is over is cleared away.
+/// The mark of a sharer that is dead, that has left, or whose incarnation has ended is cleared away.
 #[test]
 fn the_mark_of_a_dead_sharer_is_cleared() {
     let (rig, [a, b]) = joined();
@@ -97,7 +97,8 @@ fn the_mark_of_a_dead_sharer_is_cleared() {
     rig.sim.crash(b.host, Pending::Vanish);
     let mut again = rig.claimant(2, "host-2", 10);
     let earlier = b.membership.incarnation();
-    again.earlier_life = disklease::__sim::delta_lease::EarlierLife::ProvenOver(earlier);
+    again.earlier_incarnation =
+        disklease::__sim::delta_lease::EarlierIncarnation::ProvenEnded(earlier);
     rig.join_on(&b.world, again).keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
     cleared(&rig, &a);
