@@ -83,12 +83,12 @@ fn locks(c: &mut Criterion) {
                 .expect("a write")
         };
         b.iter(|| {
-            // The acquire: three looks at everything, two writes of the own block, one of the leader.
+            // The acquire: three reads of everything, two writes of the own block, one of the leader.
             for offset in [1024, 1024, 0] {
                 rustix::io::pread(&file, &mut *area, 0).expect("a read");
                 write(&area[..512], offset);
             }
-            // The release: a look at the leader, own block, another look, the leader.
+            // The release: a read of the leader, own block, another read, the leader.
             rustix::io::pread(&file, &mut area[..512], 0).expect("a read");
             write(&area[..512], 1024);
             rustix::io::pread(&file, &mut area[..512], 0).expect("a read");

@@ -124,14 +124,14 @@ impl Lockspace {
         deadline.map_or(Duration::ZERO, |deadline| deadline.since(clock::now()))
     }
 
-    /// How well the join is renewed: renewals that failed, for how long the leases are still held, and what
+    /// How well the delta lease is renewed: renewals that failed, for how long the leases are still held, and what
     /// renewals take.
     #[must_use]
     pub fn health(&self) -> Health {
         self.inner.shared.renewals.health(self.held_for())
     }
 
-    /// What stops a holder of this join that does not stop by itself, at this instant.
+    /// What stops a holder of this member host that does not stop by itself, at this instant.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
         let shared = &self.inner.shared;

@@ -10,7 +10,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `acquire` | the loop: read all, judge the owner, ballot, begin anew where something moved |
+//! | `acquire` | the loop: read all, judge the owner, ballot, start anew where something moved |
 //! | `attempt` | what one acquire remembers from one ballot to the next |
 //! | `judge`, `sharers` | whose the lease is; shared holders |
 //! | `continuity` | the version precondition of a guest that was suspended or is handed over |
@@ -54,7 +54,7 @@
 //!   frees the leader.
 //! * **INV-WRITER** (`rules::leader_of_holder`, `leader_left_behind`): a release frees the leader only
 //!   if this host was its last writer.
-//! * **INV-AS-LEFT** (`continuity::check_image`): an acquire that expects a version takes the very next
+//! * **INV-PRECONDITION** (`continuity::check_image`): an acquire that expects a version takes the very next
 //!   one, and no other; versions between count as not there only where their owners' notes say that
 //!   nobody used them.
 //! * **INV-AS-WRITTEN** (`give_back::block_to_mark`): a release marks its block only where that, read
@@ -87,9 +87,9 @@ pub use acquire::{AcquireFailure, acquire};
 pub use area::LeaseArea;
 pub use copied::has_ended_elsewhere;
 pub use error::{AcquireError, GiveBackError, LeaseIoError, VerifyError};
-pub use give_back::{Debt, HandoverEnd, Settled, came_back, hand_over, release, retract};
+pub use give_back::{HandoverEnd, LeftBehind, Reconciled, came_back, hand_over, release, retract};
 pub use held::HeldLease;
 pub use holder::{Holder, LaterHolder, OwnerSeen, VersionChange};
-pub use holding::{Expected, Holding, Passage, Patience};
+pub use holding::{Holding, Patience, RequiredEnd, VersionPrecondition};
 pub use shape::LeaseShape;
 pub use verify::verify;

@@ -27,7 +27,7 @@ macro_rules! mutation {
 
 /// Tells all that the algorithm keeps from here on.
 ///
-/// What is told must be complete: each variable that is used later, if only in some mutant, and was not made
+/// What is passed on must be complete: each variable that is used later, if only in some mutant, and was not made
 /// later. Counters that only end an endless loop may be left out.
 macro_rules! waypoint {
     ($($kept:expr),+ $(,)?) => {
@@ -87,7 +87,7 @@ mod hooks {
         IS_ANY_WRONG.get() && WRONG.with_borrow(|names| names.contains(&name))
     }
 
-    /// Waypoints are told from now on, or no more.
+    /// Waypoints are passed on from now on, or no more.
     pub fn watch_waypoints(watch: bool) {
         ARE_WATCHED.set(watch);
         PASSED.take();

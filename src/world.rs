@@ -14,7 +14,7 @@
 //!   just that.
 //! * **One write at a time for each sector.** While an earlier write of this host to the same
 //!   sector has not completed, a new one is not started: it waits within its own time limit, then fails
-//!   with [`WriteError::NotBegun`]. Without this a late write could land over a newer one of the
+//!   with [`WriteError::NotStarted`]. Without this a late write could land over a newer one of the
 //!   same host.
 //! * **Dropping a future leaves nothing undefined**: an I/O under way goes on until it completes and is
 //!   accounted for.
@@ -220,6 +220,6 @@ pub enum WriteError {
     Failed(#[source] OsError),
     /// Nothing was written and nothing will be: an earlier write to the same sector has not completed
     /// yet, or no worker was free to start this one in time.
-    #[error("the write was not begun within {0:?}: an earlier one has not ended")]
-    NotBegun(Duration),
+    #[error("the write was not started within {0:?}: an earlier one has not completed")]
+    NotStarted(Duration),
 }

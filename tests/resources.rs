@@ -36,7 +36,7 @@ impl Usage {
         }
     }
 
-    /// Waits until no more threads and descriptors are in use than now: a thread that has been told
+    /// Waits until no more threads and descriptors are in use than now: a thread that has been notified
     /// to end is gone a moment later, and workers above the least number when they were idle for
     /// ten seconds.
     fn assert_comes_back(self, after: &str) {

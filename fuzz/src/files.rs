@@ -1,6 +1,6 @@
 //! Files as `dump` and `status` read them, in memory.
 
-pub mod look;
+pub mod inspect;
 pub mod recognise;
 pub mod status;
 

@@ -43,7 +43,7 @@ pub struct Claimant {
     /// This join, different from every other one of any host. On the disk from the claim on.
     pub incarnation: Incarnation,
     /// Written into the host note with each renewal, though not with the claim itself: which process
-    /// lock this process holds, 0 for none. Two processes with the same mark exclude each other by a
+    /// lock this process holds, 0 for none. Two processes with the same token exclude each other by a
     /// lock of their own host.
     pub process_token: u32,
     /// What is known of an earlier generation under the same name.
@@ -55,7 +55,7 @@ pub struct Claimant {
 pub enum EarlierIncarnation {
     /// Something of it may still run: it must be waited for like any other host.
     MayRun,
-    /// Of all processes of this boot of this machine that ever carried this mark, it is proven that neither
+    /// Of all processes of this boot of this machine that ever had this token, it is proven that neither
     /// a process nor a descendant nor an I/O is left, and that this was their last join. The id is taken
     /// without waiting if the sector shows this host's name, this boot, this mark and this join.
     ProvenEnded(Incarnation),
@@ -134,7 +134,7 @@ pub enum ClaimError {
 /// starts.
 ///
 /// Takes 2N for an id that is free, where N is the io timeout that stands in the sector; 8N + F and
-/// a margin more for an id whose owner is dead. Fails at once when the owner shows life.
+/// a margin more for an id whose owner is dead. Fails at once when the owner shows that it is alive.
 ///
 /// # Errors
 ///
@@ -294,7 +294,7 @@ impl<W: World> Claim<'_, W> {
         note.pid = *pid;
         note.boot = HostNote::boot_of(boot_id);
         note.incarnation = Some(incarnation);
-        note.process_token = rules::mark_of_claim(*process_token);
+        note.process_token = rules::token_of_claim(*process_token);
         let now = self.world.now();
         Some(DeltaLease {
             host_id: *host_id,

@@ -27,7 +27,7 @@ pub struct Membership<D> {
     expiry: Expiry,
     /// Locked for single queries and for taking in one scan; never across I/O.
     hosts: Mutex<HostTable>,
-    timestamps: InputTimestamps,
+    timestamps: Timestamps,
 }
 
 impl<D> Membership<D> {
@@ -42,7 +42,7 @@ impl<D> Membership<D> {
             timing: lease.timing(),
             expiry: Expiry::until(lease.expires_at()),
             hosts: Mutex::new(hosts),
-            timestamps: InputTimestamps::default(),
+            timestamps: Timestamps::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl<D> Membership<D> {
 
     /// A value for the paxos input's timestamp: `clock_secs`, or more if that was given out before.
     ///
-    /// **INV-STAMP**: no two acquires of one generation of a host propose the same input. The format's
+    /// **INV-TIMESTAMP**: no two acquires of one generation of a host propose the same input. The format's
     /// unit is the second, and two acquires can fall into one; with equal inputs a host could take
     /// the commit of an earlier acquire for its present one.
     pub fn unique_timestamp_secs(&self, clock_secs: u64) -> u64 {
@@ -135,11 +135,11 @@ impl<D> Membership<D> {
 
 /// Timestamps that rise with each one given out, and follow the clock where they can.
 #[derive(Debug, Default)]
-struct InputTimestamps {
+struct Timestamps {
     last: AtomicU64,
 }
 
-impl InputTimestamps {
+impl Timestamps {
     fn next(&self, clock_secs: u64) -> u64 {
         let after = |last| rules::next_input_secs(clock_secs, last);
         let last = self
@@ -153,11 +153,11 @@ impl InputTimestamps {
 
 #[cfg(test)]
 mod tests {
-    use super::InputTimestamps;
+    use super::Timestamps;
 
     #[test]
-    fn inv_stamp_timestamps_of_one_second_differ_and_none_is_zero() {
-        let timestamps = InputTimestamps::default();
+    fn inv_timestamp_timestamps_of_one_second_differ_and_none_is_zero() {
+        let timestamps = Timestamps::default();
         assert_eq!(
             [0, 7, 7, 6, 20].map(|clock| timestamps.next(clock)),
             [1, 7, 8, 9, 20]

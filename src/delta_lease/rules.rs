@@ -61,7 +61,7 @@ pub(super) fn change(by: Watcher, before: &Sign, after: &Sign) -> Change {
     match (by, right) {
         (Watcher::Claimant(_), _) => mutation!(ClaimRenewalIgnored, Change::Nothing, right),
         (Watcher::Table(_), Change::OtherGeneration) => {
-            mutation!(TableLivesMixed, in_generation(), right)
+            mutation!(TableGenerationsMixed, in_generation(), right)
         }
         (Watcher::Table(_), Change::OtherWriter) => {
             mutation!(TableIncarnationsMixed, in_time(), right)
@@ -161,7 +161,7 @@ pub(super) fn may_be_alive(
         None => mutation!(UnseenSharerDead, false, true),
         Some(in_table) if in_table > generation => false,
         Some(in_table) if in_table < generation => {
-            mutation!(EarlierLifeOfSharer, !has_ended, true)
+            mutation!(EarlierGenerationOfSharer, !has_ended, true)
         }
         Some(_) => !has_ended,
     }
@@ -178,14 +178,14 @@ pub(super) fn is_other_fire_timeout(ours: FireTimeout, theirs: FireTimeout) -> b
 ///
 /// The name alone is no proof: two machines may have been given the same by mistake, and a process that
 /// crashed may have left a guest behind. To enter a new generation voids all leases of the earlier one at
-/// once. INV-RECORDED: nor are boot and mark; a machine that was cloned with its memory has the same.
+/// once. INV-RECORDED: nor are boot and process token; a machine that was cloned with its memory has the same.
 pub(super) fn has_ended_here(
     proven: Option<Incarnation>,
     found: Option<Incarnation>,
     is_same_name: bool,
     is_same_boot_and_mark: bool,
 ) -> bool {
-    let is_proven = |last| mutation!(RejoinRunIgnored, true, found == Some(last));
+    let is_proven = |last| mutation!(RejoinIncarnationIgnored, true, found == Some(last));
     let is_proven = proven.is_some_and(is_proven);
     mutation!(RejoinProofIgnored, true, is_proven)
         && mutation!(RejoinNameIgnored, true, is_same_name)
@@ -203,10 +203,10 @@ pub(super) fn incarnation_of_claim(own: Incarnation) -> Incarnation {
     mutation!(IncarnationConstant, Incarnation::FIXED, own)
 }
 
-/// INV-MARK: a claim is no membership yet. Its write may land late, over the record of a host that was
+/// INV-TOKEN: a claim is no membership yet. Its write may land late, over the record of a host that was
 /// taken into the lockspace meanwhile; a host that then found its own token there would take that host for an
 /// earlier generation of itself, and end its leases.
-pub(super) fn mark_of_claim(own: u32) -> u32 {
+pub(super) fn token_of_claim(own: u32) -> u32 {
     mutation!(UnconfirmedMarked, own, 0)
 }
 
@@ -266,10 +266,10 @@ pub(super) fn undo_of_claim(claimed: &DeltaLeader) -> Option<DeltaLeader> {
 /// only by a change of whole seconds, so each is above that of every write before, also of one that
 /// failed: that may have landed.
 pub(super) fn next_renewal_secs(clock_secs: u64, last: u64) -> u64 {
-    mutation!(StampReused, clock_secs, next_secs(clock_secs, last))
+    mutation!(TimestampReused, clock_secs, next_secs(clock_secs, last))
 }
 
-/// INV-STAMP: the same for the input of an acquire; two acquires may fall into one second. Never 0.
+/// INV-TIMESTAMP: the same for the input of an acquire; two acquires may fall into one second. Never 0.
 pub(super) fn next_input_secs(clock_secs: u64, last: u64) -> u64 {
     mutation!(
         InputNotUnique,
@@ -326,7 +326,7 @@ pub(super) fn written(result: Result<(), WriteError>) -> Result<(), WriteError> 
 /// Whether it is still known what the disk holds after a write that failed: only if it was not started. Any
 /// other leaves old or new on the disk.
 pub(super) fn is_known_after(error: &WriteError) -> bool {
-    let is_known = matches!(error, WriteError::NotBegun(_));
+    let is_known = matches!(error, WriteError::NotStarted(_));
     mutation!(FailedRenewalKnown, true, is_known)
 }
 

@@ -6,7 +6,7 @@ use crate::world::Timestamp;
 
 /// Who watches the sector of another host, and by which own times the death of that host is waited for.
 ///
-/// All watchers go by one rule, [`Silence`](super::Silence). They are told apart so that a mutant can get
+/// All watchers go by one rule, [`Silence`](super::Silence). They are kept apart so that a mutant can get
 /// the rule wrong for one of them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watcher {
@@ -46,7 +46,7 @@ pub struct Sign {
     pub generation: Generation,
     /// The name of the host.
     pub host_name: NameBytes,
-    /// Which incarnation of the host, where that is told.
+    /// Which incarnation of the host, where the record says so.
     pub incarnation: Option<Incarnation>,
     /// The host's clock at its last renewal.
     pub timestamp_secs: u64,

@@ -2,7 +2,7 @@
 
 use super::leases::LeaseTable;
 use crate::delta_lease::Membership;
-use crate::paxos_lease::{Settled, came_back, retract};
+use crate::paxos_lease::{Reconciled, came_back, retract};
 use crate::world::World;
 
 /// Does the pending cleanups as they come: tried again after N, then every 2N, for as long as the
@@ -48,11 +48,11 @@ async fn clean_up_all<W: World, K: Copy + Ord>(
             continue;
         };
         let resource = cleanup.lease.resource;
-        match retract(world, membership, &cleanup.lease, &cleanup.debt).await {
-            Ok(settled) => {
-                let found = match settled {
-                    Settled::TakenBack => "was taken back",
-                    Settled::Void => "had left nothing of this host",
+        match retract(world, membership, &cleanup.lease, &cleanup.left).await {
+            Ok(cleaned_up) => {
+                let found = match cleaned_up {
+                    Reconciled::TakenBack => "was taken back",
+                    Reconciled::Void => "had left nothing of this host",
                 };
                 tracing::info!(name: "cleanup_done", %resource, found,
                     "a lease that was left half-way is cleaned up");
@@ -80,7 +80,7 @@ async fn observe_all<W: World, K: Copy + Ord>(
             continue;
         }
         let resource = cleanup.lease.resource;
-        match came_back(world, membership, &cleanup.lease, &cleanup.debt).await {
+        match came_back(world, membership, &cleanup.lease, &cleanup.left).await {
             Ok(false) => {}
             Ok(true) => {
                 tracing::error!(

@@ -13,7 +13,7 @@ use super::loss::LossReason;
 use super::notify::Notify;
 use super::rules;
 use crate::format::ResourceName;
-use crate::paxos_lease::{Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError};
+use crate::paxos_lease::{GiveBackError, HeldLease, LeaseArea, LeaseIoError, LeftBehind};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
@@ -53,7 +53,7 @@ struct State<D, K> {
     is_closed: bool,
 }
 
-/// How this join has to do with a lease.
+/// How this member host has to do with a lease.
 #[derive(Debug)]
 enum Entry<D> {
     /// A guard has the lease of this name, or is acquiring it or giving it back; in between it is held.
@@ -80,7 +80,7 @@ pub(super) struct Held<D> {
 #[derive(Clone, Debug)]
 pub(super) struct Cleanup<D> {
     pub(super) lease: LeaseArea<D>,
-    pub(super) debt: Debt,
+    pub(super) left: LeftBehind,
     is_under_way: bool,
     /// The last try found the lease damaged, which only initialising it anew can end; and no try
     /// is under way.
@@ -103,10 +103,10 @@ pub struct Reservation<D, K: Copy + Ord> {
 }
 
 impl<D> Cleanup<D> {
-    const fn new(lease: LeaseArea<D>, debt: Debt) -> Self {
+    const fn new(lease: LeaseArea<D>, left: LeftBehind) -> Self {
         Self {
             lease,
-            debt,
+            left,
             is_under_way: false,
             is_damaged: false,
             is_aside: false,
@@ -326,7 +326,7 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
             } else if is_elsewhere(&cleanup.lease.disk)
                 && let Some(cleanup) = self.state.lock().pending(&key)
             {
-                let is_written = cleanup.debt.has_write_in_flight(world, &cleanup.lease);
+                let is_written = cleanup.left.has_write_in_flight(world, &cleanup.lease);
                 cleanup.is_aside = !cleanup.is_under_way && !is_written;
             }
         }
@@ -437,14 +437,14 @@ impl<D, K: Copy + Ord> Reservation<D, K> {
 
     /// Ends the reservation with something left on the disk: nobody in this process gets the lease
     /// before that is cleaned up.
-    pub fn clean_up(self, lease: LeaseArea<D>, debt: Debt) {
+    pub fn clean_up(self, lease: LeaseArea<D>, left: LeftBehind) {
         // Instead of an earlier one of the same lease, if there was one.
-        self.end_with(Entry::Pending(Cleanup::new(lease, debt)));
+        self.end_with(Entry::Pending(Cleanup::new(lease, left)));
     }
 
     /// Ends the reservation with something that was cleaned up: others may have the lease, and it is
     /// observed for some time.
-    pub fn observe(self, lease: LeaseArea<D>, cleaned_up: Debt) {
+    pub fn observe(self, lease: LeaseArea<D>, cleaned_up: LeftBehind) {
         self.end_with(Entry::Observed(Cleanup::new(lease, cleaned_up), None));
     }
 

@@ -42,7 +42,7 @@ pub async fn serve_holders<W: World>(
     }
 }
 
-/// All leases of a join are lost since this instant. The first cause that was named counts, and is what
+/// All leases of a member host are lost since this instant. The first cause that was named counts, and is what
 /// everybody is notified of. Whether nobody was notified before.
 pub fn lose_all<D>(
     membership: &Membership<D>,

@@ -93,7 +93,7 @@ struct State {
     is_announced: bool,
     /// When the last good renewal was started.
     renewed_at: Timestamp,
-    /// Writes of this join may be started, or are on their way to the kernel.
+    /// Writes of this member host may be started, or are on their way to the kernel.
     may_write: bool,
     /// When the timer fires.
     deadman_at: Option<Timestamp>,
@@ -182,7 +182,7 @@ impl HolderRegistry {
         self.set_deadman(&mut state);
     }
 
-    /// No write of this join is started any more, and none is on its way to the kernel: a process
+    /// No write of this member host is started any more, and none is on its way to the kernel: a process
     /// without holders may stand still from now on.
     pub fn end_writing(&self) {
         let mut state = self.state.lock();
@@ -280,7 +280,7 @@ impl HolderRegistry {
         (state.deadman_at, state.unset) = (at, set.err());
     }
 
-    /// Kills each holder that has lost its leases and has not stopped, once its grace is over, until
+    /// Kills each holder that has lost its leases and has not stopped, once its grace has ended, until
     /// it has.
     pub async fn enforce<W: World>(&self, world: &W) -> Infallible {
         loop {

@@ -76,7 +76,7 @@ async fn reread<W: World, K: Copy + Ord>(
     held: Held<W::Disk>,
     pause: Duration,
 ) {
-    // A read of it that hangs keeps one worker already; the lease is read again when that has ended.
+    // A read of it that hangs keeps one worker already; the lease is read again when that has completed.
     if world.is_busy(&held.lease.disk) {
         return;
     }

@@ -101,13 +101,13 @@ pub(super) fn is_refused(is_in_the_way: bool) -> bool {
 /// Whether a cleanup may start. Not while a guard `has_the_name` in another place: that may be the
 /// same lease by another path, and what the guard wrote must not be taken back.
 pub(super) fn may_clean_up(has_the_name: bool) -> bool {
-    mutation!(SettledBesideHolder, true, !has_the_name)
+    mutation!(ReconciledBesideHolder, true, !has_the_name)
 }
 
 /// For how long a lease is observed that was cleaned up: a write that the storage reported as failed
 /// may be done all the same, until nobody need wait for this host any more.
 pub(super) fn observed_for(timing: Timing) -> Duration {
-    mutation!(SettledNotWatched, Duration::ZERO, timing.stopped_by())
+    mutation!(ReconciledNotWatched, Duration::ZERO, timing.stopped_by())
 }
 
 /// Whether the lockspace may be left while guards have `in_use` leases.

@@ -290,7 +290,7 @@ pub(crate) struct Found {
     pub(crate) was_never_used: bool,
 }
 
-/// What is at `path`, if that can be told.
+/// What is at `path`, if that is known.
 pub(super) fn inspect(path: &Path) -> Result<Found, CreateError> {
     inspect_at(path, UNIX_EPOCH)
         .map(|(found, _)| found)

@@ -100,7 +100,7 @@ impl SecondLinks {
     ///
     /// # Errors
     ///
-    /// That cannot be told.
+    /// Whether that is so cannot be read.
     pub(crate) fn is_settled(&self, round: &mut Refreshed) -> Result<bool, CreateError> {
         let settled = named_in(&self.links.join(SETTLED), round)?.is_some();
         if settled {
@@ -171,7 +171,7 @@ impl SecondLinks {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(create::io("create the directory", path)(error)),
             }
-            // Where that is refused, those whom it would have helped are refused and told so.
+            // Where that is refused, those whom it would have helped are refused, with that reason.
             if let (Ok(like), Ok(made)) = (std::fs::metadata(&self.directory), File::open(path)) {
                 let mode = Mode::from_raw_mode(like.mode() & 0o7777);
                 let (uid, gid) = (Uid::from_raw(like.uid()), Gid::from_raw(like.gid()));

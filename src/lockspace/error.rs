@@ -107,11 +107,11 @@ pub enum JoinErrorKind {
         "this process has joined it already, as host {as_host}: use that join, or leave it first"
     )]
     AlreadyJoined {
-        /// The host id of the join that there is.
+        /// The host id under which this process has joined.
         as_host: HostId,
     },
-    /// I/O of an earlier join of this process has not ended, and could be written over a new one.
-    #[error("I/O of an earlier join has not ended: wait until the storage answers")]
+    /// I/O of an earlier generation of this process has not completed, and could be written over a new one.
+    #[error("I/O of an earlier generation has not completed: wait until the storage answers")]
     IoInFlight,
     /// The file or device ends before the lockspace does.
     #[error(
@@ -292,10 +292,10 @@ pub enum LeaveError {
     /// The host id was not freed: others wait for it as for a dead host's.
     #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
     NotFreed(#[source] DeltaReleaseError),
-    /// I/O of ours has not ended, so the host id was not freed: others wait for it as for a dead
-    /// host's, and this process cannot join the lockspace again before the I/O has ended.
+    /// I/O of ours has not completed, so the host id was not freed: others wait for it as for a dead
+    /// host's, and this process cannot join the lockspace again before the I/O has completed.
     #[error(
-        "the lockspace was left, but I/O of this host has not ended and may still reach the disk; others wait until it has been silent for 8N + F"
+        "the lockspace was left, but I/O of this host has not completed and may still reach the disk; others wait until it has been silent for 8N + F"
     )]
     IoInFlight,
     /// The renewal thread had died, and the host id with it; or it hangs.

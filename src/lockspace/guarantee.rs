@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What stops a holder of this join that may no longer write, and does not stop by itself.
+/// What stops a holder of this member host that may no longer write, and does not stop by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantee {

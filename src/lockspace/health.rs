@@ -1,4 +1,4 @@
-//! How well the storage serves a join: what its renewals take, and how many of them fail.
+//! How well the storage serves a member host: what its renewals take, and how many of them fail.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// How a join does at one instant.
+/// How a member host does at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {

@@ -50,7 +50,7 @@ impl LockspaceOptions {
     /// Blocks for 2N when the id is free, where N is the io timeout that stands in its sector; for
     /// 8N + F and a second more when it was left owned by a crash. Meanwhile the other hosts are
     /// watched, so that afterwards it is known which of them live. A host that names another fire timeout,
-    /// and was not seen to live, is waited for like the owner of an id: a join beside one that lives is
+    /// and was not seen to live, is waited for like the owner of an id: a join beside a live one is
     /// refused. Symbolic links are followed below `/dev` only.
     ///
     /// # Errors
@@ -287,7 +287,7 @@ impl LockspaceOptions {
     }
 }
 
-/// Starts the threads of the join that was claimed with `lease`, or frees its host id again.
+/// Starts the threads of the member host that was claimed with `lease`, or frees its host id again.
 fn begin(
     inner: Inner,
     lease: &DeltaLease,
@@ -321,7 +321,7 @@ fn begin(
     })
 }
 
-/// Leaves again, before anybody could use the join.
+/// Leaves again, before anybody could use the membership.
 fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
     let loss = inner.shared.loss();
     if let Err(error) = inner.leave() {

@@ -1,5 +1,5 @@
 //! The lockspaces that this process has joined. One generation of a host id a process and lockspace, and
-//! no new one before the I/O of the last one has ended.
+//! no new one before the I/O of the last one has completed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Joined {
         Ok(Self { key })
     }
 
-    /// Ends the join, but keeps others out until the I/O that `io` watches has ended.
+    /// Ends the membership, but keeps others out until the I/O that `io` watches has completed.
     pub(super) fn end_after(self, io: Vec<IoWatch>, lock: Option<Arc<ProcessLock>>) {
         if !io.is_empty() {
             JOINED.lock().insert(self.key, Entry::Ending(io, lock));

@@ -22,7 +22,7 @@ use crate::runtime::disk::{IoPool, IoWatch, StorageWorld};
 use crate::runtime::executor::block_on;
 use crate::world::World;
 
-/// How often to see whether I/O under way has ended.
+/// How often to see whether I/O under way has completed.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the handles of one join have in common.
@@ -93,13 +93,13 @@ impl Inner {
         left
     }
 
-    /// Frees the host id of a join that got no thread. Best effort: the error to report is the
+    /// Frees the host id of a member host that got no thread. Best effort: the error to report is the
     /// join's.
     pub(super) fn free(&self, lease: &DeltaLease) {
         if let Err(error) = block_on(release(&StorageWorld, &self.shared.membership, lease)) {
             tracing::warn!(%error, "a join that failed could not free its host id");
         }
-        // The write may still be under way: no next join before it has ended.
+        // The write may still be under way: no next join before it has completed.
         self.end_join();
     }
 
@@ -133,8 +133,8 @@ impl Inner {
         [&self.lockspace_pool, &self.lease_pool]
     }
 
-    /// Takes the join off the register, and gives its process lock back though handles to the join may
-    /// live on: at once when no I/O of the join is under way, else when none is any more.
+    /// Takes the membership off the register, and gives its process lock back though handles to it may
+    /// live on: at once when no I/O of this host is under way, else when none is any more.
     fn end_join(&self) {
         if let Some(joined) = self.joined.lock().take() {
             let lock = self.shared.process_lock.lock().take();
@@ -148,7 +148,7 @@ fn busy(pools: &[&IoPool]) -> Vec<IoWatch> {
     watches.filter(IoWatch::is_busy).collect()
 }
 
-/// Waits for all I/O of `pools` to end, but not longer than `limit`. Gives what has not ended.
+/// Waits for all I/O of `pools` to end, but not longer than `limit`. Gives what has not completed.
 pub(super) fn wait_for_io(pools: &[&IoPool], limit: Duration) -> Vec<IoWatch> {
     let until = clock::now() + limit;
     block_on(async {

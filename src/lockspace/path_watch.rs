@@ -23,11 +23,11 @@ use crate::runtime::disk::{FileSystem, StorageWorld};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
 
-/// Threads of a join at most. More file systems and block devices than that share them, and none of
+/// Threads of a member host at most. More file systems and block devices than that share them, and none of
 /// those is inspected while so many hang.
 const THREADS_MAX: usize = 16;
 
-/// What the inspecting threads of a join have agreed on.
+/// What the inspecting threads of a member host have agreed on.
 #[derive(Debug, Default)]
 pub(super) struct PathWatch {
     state: Mutex<State>,

@@ -175,7 +175,7 @@ impl ProcessLock {
         writeln!(file, "{pid}")?;
         let exclusive = ExclusiveLock { file, pid };
 
-        let file = open(&dir.join(format!("{of_host}.life")))?;
+        let file = open(&dir.join(format!("{of_host}.incarnation")))?;
         let inherited = if try_lock(&file)? {
             Some(InheritedLock::over(file)?)
         } else {

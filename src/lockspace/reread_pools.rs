@@ -18,7 +18,7 @@ const POOLS_MAX: usize = 32;
 /// Workers at most for all further ones, each of which can keep as many as it has leases.
 const SHARED_THREADS_MAX: usize = 16;
 
-/// The pools of a join.
+/// The pools of a member host.
 #[derive(Debug)]
 pub(crate) struct RereadPools {
     /// `None`: of those that have no workers of their own.

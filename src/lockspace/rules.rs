@@ -24,7 +24,7 @@ pub(super) fn is_only_process(got_the_lock: bool) -> bool {
 
 /// The flags of the descriptor that children keep.
 pub(super) fn flags_of_inherited() -> FdFlags {
-    mutation!(LifeLockNotInherited, FdFlags::CLOEXEC, FdFlags::empty())
+    mutation!(ProcessLockNotInherited, FdFlags::CLOEXEC, FdFlags::empty())
 }
 
 /// Whether nothing more is written once the processes are gone: their I/O must end with them.

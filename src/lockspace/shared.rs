@@ -33,7 +33,7 @@ pub(crate) struct LeaseKey {
     pub(crate) offset: u64,
 }
 
-/// The leases of a join.
+/// The leases of a member host.
 pub(crate) type LeaseTable = host::LeaseTable<Disk, LeaseKey>;
 
 /// The right to one lease in this process.
@@ -51,10 +51,10 @@ pub(crate) struct Shared {
     /// The files with the leases of each holder.
     pub(super) files: Mutex<BTreeMap<HolderId, Arc<[WatchedFile]>>>,
     pub(super) watch: PathWatch,
-    /// The second links of the lease directories that managers of this join use, by the path of their
+    /// The second links of the lease directories that managers of this member host use, by the path of their
     /// lockspace, and which file that was when it was last found to be the joined one.
     pub(crate) directories: Mutex<BTreeMap<PathBuf, (SecondLinks, Identity)>>,
-    /// Held for as long as the join, and by every child of this process for as long as it lives.
+    /// Held for as long as the membership, and by every child of this process for as long as it lives.
     pub(super) process_lock: Mutex<Option<Arc<ProcessLock>>>,
 }
 
@@ -69,7 +69,7 @@ impl Shared {
         held
     }
 
-    /// Settles the second links of each lease directory on the file system `on` that this join uses, once
+    /// Settles the second links of each lease directory on the file system `on` that this member host uses, once
     /// they were seen unsettled for long enough. One that is not in its place is left alone.
     pub(super) fn settle_directories(&self, on: FileSystem, round: &mut Refreshed) {
         let directories = self.directories.lock().clone();
@@ -177,7 +177,7 @@ impl Upkeep for Shared {
     }
 }
 
-/// A thread that dies, of those that keep the leases honest, must not leave them looking held.
+/// A thread that dies, of those that keep the leases honest, must not leave leases that seem held.
 pub(super) struct Death<'a> {
     shared: &'a Shared,
 }

@@ -1,4 +1,4 @@
-//! The threads of a join: one renews, some inspect the paths, one runs the callbacks of holders
+//! The threads of a member host: one renews, some inspect the paths, one runs the callbacks of holders
 //! that have lost their leases.
 
 use std::io;
@@ -280,7 +280,7 @@ mod tests {
             .unwrap();
         let files = std::fs::read_dir(&run).unwrap();
         let mut files = files.map(|entry| entry.unwrap().path());
-        let record = files.find(|path| path.extension().is_some_and(|end| end == "life"));
+        let record = files.find(|path| path.extension().is_some_and(|end| end == "incarnation"));
         let record = record.unwrap();
         let is_recorded = || std::fs::metadata(&record).unwrap().len() > 0;
         assert!(is_recorded());

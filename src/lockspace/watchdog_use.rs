@@ -1,4 +1,4 @@
-//! The host watchdog of a join: armed while there are holders, extended by renewals, disarmed when there
+//! The host watchdog of a member host: armed while there are holders, extended by renewals, disarmed when there
 //! are none.
 
 use parking_lot::Mutex;

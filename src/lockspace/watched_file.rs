@@ -7,7 +7,7 @@ use crate::runtime::disk::{FileSystem, NamedFile, Refreshed, StorageWorld};
 use crate::runtime::executor::block_on;
 use crate::world::World;
 
-/// What looks lost is inspected once more after so long: a process that mends a name may have
+/// What seems lost is inspected once more after so long: a process that mends a name may have
 /// been between two steps.
 const SECOND_INSPECTION_AFTER: Duration = Duration::from_millis(100);
 
@@ -59,7 +59,7 @@ impl WatchedFile {
                 !names.heal(self.file.disk().info().identity(), round)
                     || self.file.look_at_open().is_loss()
             }
-            None => self.file.look(round).is_loss(),
+            None => self.file.inspect(round).is_loss(),
         }
     }
 }

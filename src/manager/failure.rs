@@ -27,7 +27,7 @@ pub enum FailureAction {
     /// where it is the owner, is sent none: it is notified as every holder is, by the guard.
     #[default]
     PowerOff,
-    /// The guest is paused, its writes have ended, and the guard is suspended.
+    /// The guest is paused, its writes have completed, and the guard is suspended.
     Pause(FailureMeans),
     /// The guest is ended, and started again where its lock is available.
     Restart(FailureMeans),

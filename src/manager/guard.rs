@@ -165,7 +165,7 @@ impl LockGuard {
         leases.chain(unprotected)
     }
 
-    /// Gives everything back. The guest must have stopped writing, and its writes must have ended.
+    /// Gives everything back. The guest must have stopped writing, and its writes must have completed.
     ///
     /// Blocks for four small I/Os for each lease, up to N each: two reads and two writes.
     ///
@@ -234,7 +234,7 @@ mod tests {
     use crate::manager::request::{LockRequest, Owner};
     use crate::manager::testing::joined;
 
-    /// By the clock of whoever asks: no thread of ours has to have told it.
+    /// By the clock of whoever asks: no thread of ours has to have noticed it.
     #[test]
     fn is_lost_in_the_instant_in_which_its_lockspace_is() {
         let (_dir, _, lockspace) = joined();

@@ -16,7 +16,7 @@ use crate::format::{HolderNote, LeaseVersion, OfferId};
 use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::Second;
 use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
-use crate::paxos_lease::{Debt, HeldLease, Holding, LeaseArea, acquire, release, verify};
+use crate::paxos_lease::{HeldLease, Holding, LeaseArea, LeftBehind, acquire, release, verify};
 use crate::runtime::clock;
 use crate::runtime::disk::{Access, Disk, Identity, NamedFile, OpenErrorKind, StorageWorld};
 use crate::runtime::executor::block_on;
@@ -136,9 +136,9 @@ impl Attempt<'_> {
                 lease.unless_refused(named)
             }
             Err(failure) => {
-                match (failure.debt, failure.settled) {
-                    (Some(debt), _) => reservation.clean_up(area, debt),
-                    (None, Some(settled)) => reservation.observe(area, settled),
+                match (failure.pending, failure.cleaned_up) {
+                    (Some(pending), _) => reservation.clean_up(area, pending),
+                    (None, Some(cleaned_up)) => reservation.observe(area, cleaned_up),
                     (None, None) => {}
                 }
                 let kind = AcquireErrorKind::of_algorithm(failure.error, lockspace);
@@ -283,8 +283,8 @@ impl Lease {
         released.map_err(|error| {
             let kind = ReleaseErrorKind::of_algorithm(error);
             if let ReleaseErrorKind::Lease(_) = kind {
-                let debt = Debt::of_release(&self.held).with_note(note);
-                reservation.clean_up(self.area.clone(), debt);
+                let pending = LeftBehind::of_release(&self.held).with_note(note);
+                reservation.clean_up(self.area.clone(), pending);
             }
             self.target.about(kind)
         })

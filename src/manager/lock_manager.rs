@@ -36,7 +36,7 @@ pub trait LockManager: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`AcquireError`]; nothing is held then.
-    /// [`NotAsLeft`](crate::AcquireErrorKind::NotAsLeft) names who has or had it since. After any other error
+    /// [`VersionConflict`](crate::AcquireErrorKind::VersionConflict) names who has or had it since. After any other error
     /// the same state may be resumed once more.
     fn resume(
         &self,
@@ -51,7 +51,7 @@ pub trait LockManager: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`AcquireError`]; nothing is held then. [`NotAsLeft`](crate::AcquireErrorKind::NotAsLeft) if somebody
+    /// [`AcquireError`]; nothing is held then. [`VersionConflict`](crate::AcquireErrorKind::VersionConflict) if somebody
     /// else came first, the source itself perhaps;
     /// [`NotHandedOver`](crate::AcquireErrorKind::NotHandedOver) if the source ended otherwise.
     fn accept(&self, token: &HandoverToken, request: LockRequest)

@@ -102,7 +102,7 @@ pub(super) fn replace_copy(
     Ok(())
 }
 
-/// Whether `copy` names an owner that has ended its ownership in `lease`. Where that cannot be told it has not.
+/// Whether `copy` names an owner that has ended its ownership in `lease`. Where that is not known it has not.
 fn has_ended_in(lockspace: &Lockspace, copy: &Target, lease: &Target) -> bool {
     let area = |target: &Target| {
         let opened = target.open(Access::ReadOnly).ok()?;

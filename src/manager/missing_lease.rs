@@ -23,7 +23,7 @@ use crate::runtime::disk::Refreshed;
 /// To be called before this host takes anything: it is not alone with what it holds itself.
 pub(super) fn settle_if_alone(lockspace: &Lockspace, directory: &LeaseDirectory) {
     if let Err(error) = remaining(lockspace, &directory.second_links()) {
-        tracing::debug!(%error, "whether the second links are there cannot be told");
+        tracing::debug!(%error, "whether the second links are there is not known");
     }
 }
 

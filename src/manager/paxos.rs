@@ -20,7 +20,7 @@ use super::target::Target;
 use crate::format::{HolderNote, LeaseVersion};
 use crate::libvirt::{LeaseDirectory, lease_name};
 use crate::lockspace::{Lockspace, LossReason};
-use crate::paxos_lease::{Expected, Holding, Patience};
+use crate::paxos_lease::{Holding, Patience, VersionPrecondition};
 use crate::runtime::clock;
 use crate::runtime::disk::StorageWorld;
 use crate::runtime::executor::block_on;
@@ -59,7 +59,7 @@ impl PaxosManager {
     ///
     /// # Errors
     ///
-    /// [`DirectoryError`] if `lockspace` is not the one in `directory`, or that cannot be told.
+    /// [`DirectoryError`] if `lockspace` is not the one in `directory`, or that cannot be found out.
     pub fn new(lockspace: Lockspace, directory: LeaseDirectory) -> Result<Self, DirectoryError> {
         place::check(&lockspace, &directory)?;
         Ok(Self {
@@ -187,14 +187,14 @@ impl PaxosManager {
         mine: &[Lease],
         request: &LockRequest,
         patience: Patience,
-        expected: Option<Expected>,
+        expected: Option<VersionPrecondition>,
     ) -> Result<Lease, AcquireError> {
         let mut mended = false;
         loop {
             if request.cancel.is_cancelled() {
                 return Err(target.error(AcquireErrorKind::Cancelled));
             }
-            // Before anything else is found out: a guard that was lost still looks like a holder.
+            // Before anything else is found out: a guard that was lost still counts as a holder.
             expect_held(&self.lockspace)?;
             let holding = Holding {
                 patience,
@@ -313,7 +313,7 @@ impl PaxosManager {
 }
 
 /// What is to be locked, each as it must have been left.
-type Expectations = Vec<(Target, Option<Expected>)>;
+type Expectations = Vec<(Target, Option<VersionPrecondition>)>;
 
 fn named_twice(target: &Target) -> AcquireError {
     let path = target.lease.path.clone();

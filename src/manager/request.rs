@@ -14,7 +14,7 @@ use crate::format::{LockspaceName, ResourceName};
 use crate::lockspace::LossReason;
 use crate::world::CancelToken;
 
-/// Who locks: what other hosts are told when they are refused.
+/// Who locks: what other hosts read when they are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub(super) guest_name: String,
@@ -213,7 +213,7 @@ impl LockRequest {
     /// [`on_lock_failure`](Self::on_lock_failure) wants to be done. A panic of it stops there. It is
     /// not called after a release, but may still be running when one returns. Nor is it, or anything
     /// done, for what happens after the [owner](Owner::process) has ended, by which its locks are given
-    /// back; a loss that came first is told and acted upon though the owner has ended since.
+    /// back; a loss that came first is reported and acted upon though the owner has ended since.
     pub fn on_lost(mut self, callback: impl Fn(&LossReason) + Send + Sync + 'static) -> Self {
         self.on_lost.push(LossCallback::new(callback));
         self

@@ -12,7 +12,7 @@ use crate::format::{Generation, HostId};
 use crate::libvirt::{
     HoldState, LeaseState, StateError, StateErrorKind, parse_state, state_string,
 };
-use crate::paxos_lease::{Expected, Passage};
+use crate::paxos_lease::{RequiredEnd, VersionPrecondition};
 
 /// What a suspended guest had locked, and in which version of each lease.
 ///
@@ -147,7 +147,7 @@ impl SuspendedLocks {
     pub(super) fn expect_of(
         &self,
         targets: Vec<Target>,
-    ) -> Result<Vec<(Target, Option<Expected>)>, AcquireError> {
+    ) -> Result<Vec<(Target, Option<VersionPrecondition>)>, AcquireError> {
         let locks = self.locks.iter().collect();
         let pairs = Target::pair(targets, locks, |lock: &&LeaseState, lease| {
             (lock.lockspace, lock.name) == (lease.lockspace, lease.name)
@@ -156,12 +156,12 @@ impl SuspendedLocks {
             let HoldState::Version(version) = lock.hold else {
                 return Err(target.error(AcquireErrorKind::VersionUnknown));
             };
-            let as_left = Expected {
+            let precondition = VersionPrecondition {
                 version,
                 holder: self.holder,
-                passage: Passage::AnyEnd,
+                required_end: RequiredEnd::AnyEnd,
             };
-            Ok((target, Some(as_left)))
+            Ok((target, Some(precondition)))
         });
         expected.collect()
     }

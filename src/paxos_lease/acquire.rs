@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::ballot::{self, Abort};
 use super::continuity;
 use super::error::AcquireError;
-use super::give_back::{Debt, retract};
+use super::give_back::{LeftBehind, retract};
 use super::held::HeldLease;
 use super::holding::Holding;
 use super::judge::{self, Watched, Whose};
@@ -24,11 +24,11 @@ pub struct AcquireFailure {
     pub error: AcquireError,
     /// What has to be cleaned up still, because the storage did not take the clean-up: until that
     /// is done, other hosts may yet make this one the owner without its knowledge.
-    pub debt: Option<Debt>,
+    pub pending: Option<LeftBehind>,
     /// What was cleaned up, or found not to be there, where others may commit a value that was in it. The
     /// lease is to be observed for some time: a storage that does a write after it reported it as failed could
     /// bring this host's ownership back. See [`came_back`](super::came_back).
-    pub settled: Option<Debt>,
+    pub cleaned_up: Option<LeftBehind>,
 }
 
 /// Acquires the lease at `lease`, exclusively, for the host of `membership`, which neither holds the lease nor
@@ -42,7 +42,7 @@ pub struct AcquireFailure {
 /// # Errors
 ///
 /// [`AcquireFailure`]. What another host could still commit of this acquire was cleaned up, or is in the
-/// failure's `debt`.
+/// failure's `pending`.
 pub async fn acquire<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
@@ -120,8 +120,8 @@ async fn clean_up<W: World>(
 ) -> AcquireFailure {
     let mut failure = AcquireFailure {
         error,
-        debt: None,
-        settled: None,
+        pending: None,
+        cleaned_up: None,
     };
     let written = attempt.written.clone();
     let Some(left) = written.filter(|left| rules::must_be_cleaned_up(&left.block())) else {
@@ -136,12 +136,12 @@ async fn clean_up<W: World>(
                 "an acquire that failed is cleaned up");
             // Phase 1 alone, with no value kept from before, proposes nothing that others could commit.
             let has_value = rules::accepted(left.block()).is_some();
-            failure.settled = has_value.then_some(left);
+            failure.cleaned_up = has_value.then_some(left);
         }
         Err(failed) => {
             tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, error = %failed,
                 "an acquire that failed could not be cleaned up yet");
-            failure.debt = rules::still_pending(left);
+            failure.pending = rules::still_pending(left);
         }
     }
     failure

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::area::LeaseIo;
-use super::give_back::Debt;
+use super::give_back::LeftBehind;
 use super::holding::Holding;
 use super::rules;
 use crate::format::{Generation, HolderNote, HostId, Input, LeaseVersion, PaxosLeader, Tenure};
@@ -16,7 +16,7 @@ pub(super) struct Attempt<'a> {
     pub(super) own_input: Option<(LeaseVersion, Input)>,
     /// The own block as last written, or tried to be written, as long as another host might commit
     /// what it proposes.
-    pub(super) written: Option<Debt>,
+    pub(super) written: Option<LeftBehind>,
     /// Who held the lease in shared mode when phase 1 last read all blocks.
     pub(super) sharers: Vec<(HostId, Generation)>,
     /// The version that is balloted for, and the last one before it under which the disk was used.
@@ -49,7 +49,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// `input[p]` of the instance `version`. INV-STAMP: no two acquires propose the same.
+    /// `input[p]` of the instance `version`. INV-TIMESTAMP: no two acquires propose the same.
     pub(super) fn input_for<W: World>(
         &mut self,
         io: &LeaseIo<'_, W>,
@@ -105,7 +105,7 @@ impl<'a> Attempt<'a> {
 
     /// Forgets what was written for a version that went to another host, or that is past.
     pub(super) fn forget_if_decided(&mut self, leader: &PaxosLeader, me: HostId) {
-        let proposed_for = self.written.as_ref().map(Debt::version);
+        let proposed_for = self.written.as_ref().map(LeftBehind::version);
         if rules::is_decided_otherwise(leader, proposed_for, me) {
             tracing::debug!(name: "proposal_decided", resource = %leader.resource_name(), version = %leader.version(),
                 "the version is decided otherwise: what this host proposed for it is void");

@@ -31,7 +31,7 @@ use super::area::LeaseIo;
 use super::attempt::Attempt;
 use super::continuity;
 use super::error::{AcquireError, LeaseIoError, NotWritten};
-use super::give_back::Debt;
+use super::give_back::LeftBehind;
 use super::held::HeldLease;
 use super::image::{BlockSeen, LeaseImage, PhaseRead, dblocks, sharers};
 use super::judge;
@@ -159,7 +159,7 @@ async fn write_and_read<W: World>(
         .flatten();
     let written = io.write_own_block(dblock, note.as_ref()).await;
     if written != Err(NotWritten::LockspaceLost) {
-        let left = Debt::of(io.shape, *dblock);
+        let left = LeftBehind::of(io.shape, *dblock);
         attempt.written = rules::may_be_on_disk(left, written.is_ok());
     }
     written.map_err(AcquireError::from)?;

@@ -15,7 +15,7 @@ use super::area::LeaseIo;
 use super::attempt::Attempt;
 use super::error::AcquireError;
 use super::holder::{LaterHolder, VersionChange};
-use super::holding::{Expected, Holding, Passage};
+use super::holding::{Holding, RequiredEnd, VersionPrecondition};
 use super::image::{BlockSeen, LeaseImage, dblocks, note_of};
 use super::rules;
 use crate::format::{
@@ -30,7 +30,7 @@ struct Conflict {
     by: Option<(HostId, Generation)>,
 }
 
-/// INV-AS-LEFT: refuses a lease that was used since it was left. Writes nothing.
+/// INV-PRECONDITION: refuses a lease that was used since it was left. Writes nothing.
 pub(super) async fn check_image<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -75,7 +75,7 @@ pub(super) async fn check_blocks<W: World>(
 /// The conflict of the leader with what is expected of its version, under which `last_used` is the
 /// last use of the disk.
 fn conflict_of_leader(
-    expected: Expected,
+    expected: VersionPrecondition,
     leader: &PaxosLeader,
     last_used: LeaseVersion,
     (me, generation): (HostId, Generation),
@@ -89,7 +89,7 @@ fn conflict_of_leader(
         version: leader.version(),
         by: owner,
     };
-    (!rules::is_as_left(is_as_expected, is_own_earlier)).then_some(conflict)
+    (!rules::meets_precondition(is_as_expected, is_own_earlier)).then_some(conflict)
 }
 
 /// What a block says of the versions after the leader's.
@@ -102,7 +102,7 @@ enum Judged {
 
 /// Judges `block`, one of `blocks`. `known`: what may have been accepted for the next version.
 fn judge_block(
-    expected: Expected,
+    expected: VersionPrecondition,
     leader: &PaxosLeader,
     block: Dblock,
     blocks: &[BlockSeen],
@@ -181,10 +181,10 @@ fn last_used_before(
     since
 }
 
-/// The refusal, with all that can be told of who was there.
+/// The refusal, with all that is known of who was there.
 async fn refusal<W: World>(
     io: &LeaseIo<'_, W>,
-    expected: Expected,
+    expected: VersionPrecondition,
     conflict: Conflict,
     leader: &PaxosLeader,
     blocks: &[BlockSeen],
@@ -215,11 +215,11 @@ async fn refusal<W: World>(
 }
 
 /// The offer by which the lease must have been handed over, if any.
-fn offer(holding: &Holding) -> Option<(Expected, OfferId)> {
+fn offer(holding: &Holding) -> Option<(VersionPrecondition, OfferId)> {
     let expected = rules::precondition(holding.expected)?;
-    let offer = match expected.passage {
-        Passage::AnyEnd => None,
-        Passage::HandedOver(offer) => Some(offer),
+    let offer = match expected.required_end {
+        RequiredEnd::AnyEnd => None,
+        RequiredEnd::HandedOver(offer) => Some(offer),
     };
     Some((expected, rules::offer_to_prove(offer)?))
 }

@@ -12,7 +12,7 @@ use crate::world::World;
 /// Whether the owner that `copy` names has had its ownership in `lease`, and ended it there. To be asked by a
 /// holder of `lease`.
 ///
-/// No two acquires propose the same input (INV-STAMP), so the block of the owner in `lease` tells: it shows
+/// No two acquires propose the same input (INV-TIMESTAMP), so the block of the owner in `lease` tells: it shows
 /// that very input with RELEASED, or a later one. A host has one lease of a name at a time, and proposes an
 /// input only when it holds no earlier one. Where another host ballots in `copy`, or has it in shared mode, or
 /// it names this host, nothing is proved.
@@ -42,7 +42,7 @@ pub async fn has_ended_elsewhere<W: World>(
     Ok(seen.is_some_and(|seen| ends(seen, leader)))
 }
 
-/// Whether the owner's own block says that the ownership which `leader` shows is over.
+/// Whether the owner's own block says that the ownership which `leader` shows has ended.
 fn ends(seen: &BlockSeen, leader: &PaxosLeader) -> bool {
     let Some((block, input)) = seen.block.and_then(|block| Some((block, block.input?))) else {
         return false;

@@ -13,7 +13,7 @@ pub enum LeaseIoError {
     /// The storage did not give it.
     #[error("the lease cannot be read at byte {offset}: {error}")]
     Read {
-        /// Where the read began.
+        /// Where the read started.
         offset: u64,
         /// Why.
         error: ReadError,
@@ -85,7 +85,9 @@ pub enum AcquireError {
         hosts: Vec<(HostId, Generation)>,
     },
     /// The owner's delta lease cannot be read or is damaged, so whether the owner lives is not known.
-    #[error("the lease is held by host {owner}, whose life cannot be judged: {error}")]
+    #[error(
+        "the lease is held by host {owner}, and whether that host is alive is not known: {error}"
+    )]
     OwnerUnreadable {
         /// Who owns the lease.
         owner: HostId,
@@ -93,7 +95,7 @@ pub enum AcquireError {
         error: DeltaSectorError,
     },
     /// The lease names a host in a generation that it has not reached yet: the lockspace was made
-    /// anew while the lease was kept. Nothing can be told of that owner's life.
+    /// anew while the lease was kept. Whether that owner is alive is not known.
     #[error(
         "the lease is owned by host {host_id} in generation {on_lease}, the lockspace is only at generation {in_lockspace}: was the lockspace initialised anew?"
     )]
@@ -136,9 +138,9 @@ pub enum AcquireError {
     /// Versions or ballot numbers cannot be raised any more.
     #[error("the lease's version or ballot numbers are used up")]
     NumbersUsedUp,
-    /// An earlier write of this host to the lease has not ended; nothing may be decided before it
+    /// An earlier write of this host to the lease has not completed; nothing may be decided before it
     /// has.
-    #[error("an earlier write of this host to the lease has not ended yet")]
+    #[error("an earlier write of this host to the lease has not completed yet")]
     WriteInFlight,
     /// This host's own delta lease was lost meanwhile.
     #[error("the lockspace was lost")]
@@ -183,8 +185,8 @@ pub enum GiveBackError {
         /// The version found.
         version: LeaseVersion,
     },
-    /// An earlier write of this host to the lease has not ended. To be tried again when it has.
-    #[error("an earlier write of this host to the lease has not ended yet")]
+    /// An earlier write of this host to the lease has not completed. To be tried again when it has.
+    #[error("an earlier write of this host to the lease has not completed yet")]
     WriteInFlight,
     /// This host's own delta lease is lost: others judge the lease by that now. From then on
     /// nothing was written.

@@ -23,14 +23,14 @@ use crate::world::World;
 /// back what that acquire wrote.
 #[derive(Clone, Debug)]
 #[must_use = "until it is cleaned up, the lease may stay owned by this host without a holder"]
-pub struct Debt {
+pub struct LeftBehind {
     shape: LeaseShape,
     block: Dblock,
     /// What is to stand beside the block.
     note: Option<Box<HolderNote>>,
 }
 
-impl Debt {
+impl LeftBehind {
     /// Left by an acquire or a holder that wrote, or tried to write, `block`.
     pub(super) const fn of(shape: LeaseShape, block: Dblock) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Debt {
 
 /// What came of a clean-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Reconciled {
     /// What this host had left there was taken back.
     TakenBack,
     /// Nothing is there: the write had never reached the disk, or the lease was initialised anew or
@@ -105,8 +105,8 @@ pub async fn retract<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
-    left: &Debt,
-) -> Result<Settled, GiveBackError> {
+    left: &LeftBehind,
+) -> Result<Reconciled, GiveBackError> {
     let io = LeaseIo::new(world, membership, lease, left.shape);
     give_back(&io, &Claim::Left(left)).await
 }
@@ -116,13 +116,13 @@ enum Claim<'a> {
     /// By its holder.
     Held(&'a HeldLease, Option<&'a HolderNote>),
     /// By nobody: it was left behind.
-    Left(&'a Debt),
+    Left(&'a LeftBehind),
 }
 
 async fn give_back<W: World>(
     io: &LeaseIo<'_, W>,
     claim: &Claim<'_>,
-) -> Result<Settled, GiveBackError> {
+) -> Result<Reconciled, GiveBackError> {
     // A write of ours that is still under way would change what is read now. A holder has none.
     let is_left = matches!(claim, Claim::Left(_));
     if is_left && io.is_own_block_in_flight() {
@@ -132,7 +132,7 @@ async fn give_back<W: World>(
         Err(error) if is_left && error.shows_other_content() => {
             tracing::debug!(name: "cleanup_void", resource = %io.area.resource, %error,
                 "the lease is gone: there is nothing to clean up");
-            return Ok(Settled::Void);
+            return Ok(Reconciled::Void);
         }
         found => found?,
     };
@@ -142,11 +142,11 @@ async fn give_back<W: World>(
         // INV-INCARNATION: a mark would say that our twin does not hold the lease.
         tracing::debug!(name: "cleanup_of_twin", resource = %io.area.resource,
             "a twin of this host wrote the block: it is left alone");
-        return Ok(Settled::Void);
+        return Ok(Reconciled::Void);
     }
     // A damaged block is an error only now: what is a twin's is left alone, damaged or not.
     let mark = block_to_mark(io, claim, &leader, found?, is_twins)?;
-    let mut settled = Settled::Void;
+    let mut cleaned_up = Reconciled::Void;
     for step in rules::order_of_giving_back() {
         let is_done = match (step, &mark) {
             (Step::MarkBlock, Some(Mark { block, note })) => {
@@ -157,10 +157,10 @@ async fn give_back<W: World>(
             (Step::FreeLeader, _) => free_leader(io, claim).await?,
         };
         if is_done {
-            settled = Settled::TakenBack;
+            cleaned_up = Reconciled::TakenBack;
         }
     }
-    Ok(settled)
+    Ok(cleaned_up)
 }
 
 /// What step 2 writes into the own sector.
@@ -296,7 +296,7 @@ pub async fn came_back<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     lease: &LeaseArea<W::Disk>,
-    left: &Debt,
+    left: &LeftBehind,
 ) -> Result<bool, LeaseIoError> {
     let io = LeaseIo::new(world, membership, lease, left.shape);
     let (leader, sector) = match io.read_leader_and_own_block().await {

@@ -17,13 +17,13 @@ pub struct Holder {
     pub host_name: NameBytes,
     /// The version of this ownership.
     pub version: LeaseVersion,
-    /// What is known of the owner's life.
+    /// What is known of whether the owner is alive.
     pub seen: OwnerSeen,
     /// What a disklease host left beside its block: guest, process, time of the acquire.
     pub note: Option<HolderNote>,
 }
 
-/// What is known of an owner's life. Durations are counted at the moment of the refusal.
+/// What is known of whether an owner is alive. Durations are counted at the moment of the refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnerSeen {

@@ -1,4 +1,4 @@
-//! How a lease is to be held: what an acquire is told by its caller.
+//! How a lease is to be held: what the caller of an acquire demands.
 
 use crate::format::{Generation, HolderNote, HostId, LeaseVersion, OfferId};
 use crate::world::{CancelToken, Timestamp};
@@ -12,7 +12,7 @@ pub struct Holding {
     /// by the acquire.
     pub note: Option<HolderNote>,
     /// How the lease must have been left: nobody may have used it since.
-    pub expected: Option<Expected>,
+    pub expected: Option<VersionPrecondition>,
     /// Ends a wait for the owner's death.
     pub cancel: CancelToken,
 }
@@ -32,19 +32,19 @@ pub enum Patience {
 
 /// The version precondition: how the lease must have been left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub struct VersionPrecondition {
     /// The version under which the disk was last used.
     pub version: LeaseVersion,
     /// Whose version that was, if known. Tells it from the same version of a lease that was
     /// initialised anew.
     pub holder: Option<(HostId, Generation)>,
     /// How that holder's ownership must have ended.
-    pub passage: Passage,
+    pub required_end: RequiredEnd,
 }
 
 /// How a holder's ownership ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passage {
+pub enum RequiredEnd {
     /// In any way: the holder released, or its host is dead.
     AnyEnd,
     /// The holder handed the lease over by this offer.

@@ -283,7 +283,7 @@ fn held_by(
     }))
 }
 
-/// What is known of the owner's life.
+/// What is known of whether the owner is alive.
 fn owner_seen(silence: &Silence, now: Timestamp) -> OwnerSeen {
     if silence.state(now) == HostState::Live {
         OwnerSeen::Alive {

@@ -10,7 +10,7 @@
 
 use std::cmp::Ordering;
 
-use super::holding::Expected;
+use super::holding::VersionPrecondition;
 use crate::delta_lease::HostState;
 use crate::format::{
     Dblock, DblockSector, FormatError, FormatErrorKind, Generation, HolderNote, HostId,
@@ -104,7 +104,7 @@ pub(super) fn owner_to_judge(owner: Option<HostId>) -> Option<HostId> {
 /// lease by it. A later generation was made in another lockspace, and its holder may run.
 pub(super) fn is_not_of_later_generation(on_lease: Generation, in_lockspace: Generation) -> bool {
     match on_lease.cmp(&in_lockspace) {
-        Ordering::Less => mutation!(OwnEarlierLifeRefused, false, true),
+        Ordering::Less => mutation!(OwnEarlierGenerationRefused, false, true),
         Ordering::Equal => true,
         Ordering::Greater => mutation!(FutureLifeTaken, true, false),
     }
@@ -194,16 +194,16 @@ pub(super) fn respects_sharer(may_be_alive: bool) -> bool {
     mutation!(LiveSharerCleared, false, may_be_alive)
 }
 
-// INV-AS-LEFT: how the lease must have been left.
+// INV-PRECONDITION: how the lease must have been left.
 
 /// The version precondition of an acquire. (Its argument, but for the mutant.)
-pub(super) fn precondition(expected: Option<Expected>) -> Option<Expected> {
+pub(super) fn precondition(expected: Option<VersionPrecondition>) -> Option<VersionPrecondition> {
     mutation!(ExpectedVersionIgnored, None, expected)
 }
 
 /// The blocks must not contradict the precondition either: a late write may have set the leader back. (Its
 /// argument, but for the mutant.)
-pub(super) fn precondition_of_blocks(expected: Expected) -> Option<Expected> {
+pub(super) fn precondition_of_blocks(expected: VersionPrecondition) -> Option<VersionPrecondition> {
     mutation!(ExpectedBlocksIgnored, None, Some(expected))
 }
 
@@ -215,7 +215,7 @@ pub(super) fn is_of_holder(is_expected_holder: bool) -> bool {
 
 /// A version that differs is refused, also where the leader names an earlier generation of this very
 /// host: another host may have had the lease in between. (Its first argument; the second is for the mutant.)
-pub(super) fn is_as_left(is_as_expected: bool, is_of_own_earlier_generation: bool) -> bool {
+pub(super) fn meets_precondition(is_as_expected: bool, is_of_own_earlier_generation: bool) -> bool {
     let wrong = is_as_expected || is_of_own_earlier_generation;
     mutation!(LostStateTrustsOwner, wrong, is_as_expected)
 }
@@ -403,7 +403,7 @@ pub(super) fn is_decided_otherwise(
 ) -> bool {
     let decided = proposed_for.is_some_and(|version| version <= leader.version());
     let otherwise = decided && leader.last_owner() != Some(host);
-    mutation!(DebtForgottenAtRestart, true, otherwise)
+    mutation!(LeftBehindForgottenAtRestart, true, otherwise)
 }
 
 /// An acquire that failed is cleaned up. Also one that only announced a ballot: its phase 1 has taken away the
@@ -416,7 +416,7 @@ pub(super) fn must_be_cleaned_up(dblock: &Dblock) -> bool {
 
 /// What could not be cleaned up at once stays to be cleaned up. (Always, but for the mutant.)
 pub(super) fn still_pending<T>(pending: T) -> Option<T> {
-    mutation!(DebtDropped, None, Some(pending))
+    mutation!(CleanupDropped, None, Some(pending))
 }
 
 // Giving back.

@@ -2,7 +2,7 @@
 //!
 //! There is no more to it than a parked thread and a sorted list of timers: the algorithms spawn
 //! nothing, and their I/O is done by the workers of [`disk`](super::disk), which wake this thread when an
-//! I/O has ended.
+//! I/O has completed.
 
 use std::future::Future;
 use std::pin::pin;
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn an_unordered_set_yields_in_order_of_time() {
         let order = block_on(async {
-            // From one instant, and so late that all are asked for before the first is over.
+            // From one instant, and so late that all are asked for before the first has ended.
             let begin = clock::now();
             let mut set: FuturesUnordered<_> = [900, 500, 700]
                 .into_iter()

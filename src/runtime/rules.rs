@@ -3,7 +3,7 @@
 
 use crate::probe::mutation;
 
-/// Whether a write may be started while an older write to some of the same bytes has not ended, or has: one
+/// Whether a write may be started while an older write to some of the same bytes has not completed, or has: one
 /// at a time for each sector, lest a late write land over a newer one.
 pub(super) fn may_start(older_in_the_way: bool) -> bool {
     mutation!(SectorWrittenAgain, true, !older_in_the_way)

@@ -259,7 +259,7 @@ fn a_lease_file_that_is_replaced_meanwhile_is_not_taken_for_the_lease() {
         let _stop = StopOnDrop(&stop);
         for _ in 0..60 {
             match host.acquire(disks(&[disk])) {
-                // Whoever looks at the path now and then may have found the other one there by now.
+                // Whoever inspects the path now and then may have found the other one there by now.
                 Ok(guard) => assert!(
                     guard.is_held() || guard.loss() == Some(LossReason::LeaseReplaced),
                     "{guard:?}"

@@ -1,10 +1,10 @@
 //! What every lock manager promises, and what the one with leases promises beyond it.
 
-mod as_left;
 mod both;
 mod exclusion;
 mod lease_spec;
 mod loss;
+mod precondition;
 mod refusal;
 
 use std::path::PathBuf;

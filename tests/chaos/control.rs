@@ -19,7 +19,7 @@ pub(crate) enum State {
     Parked = 5,
     /// Knows that it is lost, and has let go of everything.
     Out = 6,
-    /// Has ended by itself, as it was told.
+    /// Has ended by itself, as it was asked to.
     Ended = 7,
 }
 

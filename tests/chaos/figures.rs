@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
+use super::checker::{Rules, takeovers};
 use super::history::Event;
 use super::holds::Story;
-use super::judge::{Rules, takeovers};
 use disklease_fixtures::host_process::IO_TIMEOUT;
 
 /// Names and counts, by name.
@@ -124,7 +124,7 @@ impl Figures {
         }
     }
 
-    /// A kill and a new life under the same host id in less time than a death takes.
+    /// A kill and a new incarnation under the same host id in less time than a death takes.
     fn count_rejoins(&mut self, events: &[Event], bare: &HashSet<String>) {
         let mut died: BTreeMap<&str, u64> = BTreeMap::new();
         for event in events.iter().filter(|event| bare.contains(&event.who)) {

@@ -1,4 +1,4 @@
-//! A guest process of ours: joins, and raises counters under leases until it is told to end, or killed.
+//! A guest process of ours: joins, and raises counters under leases until it is asked to end, or killed.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -23,7 +23,7 @@ const RECOVER: u64 = 300;
 /// Between the read of the counter and its write, most times and at times.
 const THINK: u64 = 4;
 const THINK_LONG: u64 = 500;
-/// A guest stops itself only if nothing went wrong for so long: an acquire that failed may be settled in the
+/// A guest stops itself only if nothing went wrong for so long: an acquire that failed may be reconciled in the
 /// background, and that is the one thing besides the renewal that could be caught with a write in its hand.
 const CALM: Duration = Duration::from_secs(4);
 

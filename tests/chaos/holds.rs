@@ -1,4 +1,4 @@
-//! The history as the judge reads it: who held what, and when; who renewed, and when.
+//! The history as the checker reads it: who held what, and when; who renewed, and when.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(crate) struct Raise {
     pub(crate) written: Option<u64>,
 }
 
-/// A change of a host's sector, between two looks at it.
+/// A change of a host's sector, between two reads of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Renewal {
     pub(crate) from: u64,

@@ -35,13 +35,13 @@
     reason = "test code: a panic is how it fails"
 )]
 
+mod checker;
 mod control;
 mod counter;
 mod figures;
 mod guest;
 mod history;
 mod holds;
-mod judge;
 mod machine;
 mod moves;
 mod peer;

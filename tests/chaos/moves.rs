@@ -59,7 +59,7 @@ pub(crate) fn play(machine: &Machine, plan: &Plan, seed: u64, number: u64, at_re
 }
 
 impl Machine {
-    /// Makes one move; afterwards the machine has joined, or the run ends. Lives that begin use `disks`.
+    /// Makes one move; afterwards the machine has joined, or the run ends. Incarnations that start use `disks`.
     fn make(&self, one: Move, disks: &[usize]) {
         if self.place.stage() > Stage::Overtime {
             return;

@@ -39,7 +39,7 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Chaos,
-    /// The time is over, but something has not happened that has to.
+    /// The time has ended, but something has not happened that has to.
     Overtime,
     /// Moves under way are made to their end.
     Calm,

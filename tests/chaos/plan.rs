@@ -77,7 +77,7 @@ pub(crate) enum Move {
     /// A process of ours stops itself right before it asks whether it holds.
     Park { millis: u64 },
     /// The storage answers to a renewal so many ms after it has done it, and does nothing from then on, until past the
-    /// expiry: which counts from when the renewal was done, not from when that was told.
+    /// expiry: which counts from when the renewal was done, not from when that was reported.
     LateAnswer { millis: u64 },
     /// The storage has a fault. What it held is done at the end, or dropped.
     Storage {
@@ -90,7 +90,7 @@ pub(crate) enum Move {
 /// A machine: what it is, and what is done to it.
 pub(crate) struct Plan {
     pub(crate) kind: Kind,
-    /// The disks that its first life uses.
+    /// The disks that its first incarnation uses.
     pub(crate) first_disks: Vec<usize>,
     /// Those of lives that begin while the `moves` are made. All lives after that use all disks.
     pub(crate) later_disks: Vec<usize>,

@@ -7,7 +7,7 @@
 //! * Nothing of it goes on once others may take over: it has no deadline of its own that its clients could ask for,
 //!   and runs without its watchdog here. The test's does what that would do.
 //! * A daemon is never killed without its clients. One that comes back under the old name joins at once, and so
-//!   gives away all that its earlier life held, whether clients of that run or not.
+//!   gives away all that its earlier incarnation held, whether clients of that run or not.
 //!
 //! A lease write of *ours* that lands late can hurt sanlock hosts too: a leader record of an old version misleads
 //! them. So here those that are held are dropped. Among hosts of ours they land: see `plan_alone.rs`.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use super::checker::{Rules, violations};
 use super::counter::{Counter, Record};
 use super::figures::Figures;
 use super::history::{self, Event};
 use super::holds::Story;
-use super::judge::{Rules, violations};
 use super::machine::{Kind, Machine};
 use super::moves::play;
 use super::place::{LOST_AFTER, Place, Stage};
@@ -91,7 +91,7 @@ impl Run {
         self.conclude(&place, &machines, played, &stuck, seed);
     }
 
-    /// Until the time is over and all has happened that has to, or something is broken.
+    /// Until the time has ended and all has happened that has to, or something is broken.
     fn wait(
         &self,
         place: &Place,

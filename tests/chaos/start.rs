@@ -99,7 +99,7 @@ impl Machine {
             match daemon.inq_lockspace(&lockspace, host_id) {
                 Ok(()) => break,
                 Err(-115) => {}
-                // It may not have begun yet.
+                // It may not have started yet.
                 Err(_) if begun.elapsed() < Duration::from_secs(2) => {}
                 Err(number) => panic!("{} does not join: {number}: {}", self.name, daemon.log()),
             }

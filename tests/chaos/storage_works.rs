@@ -1,4 +1,4 @@
-//! The storage that hangs and fails does so as it is told, for one host alone. Another process uses the mounts: this
+//! The storage that hangs and fails does so as the test orders, for one host alone. Another process uses the mounts: this
 //! one serves them.
 
 use std::path::{Path, PathBuf};

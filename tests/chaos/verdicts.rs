@@ -1,14 +1,14 @@
-//! The judge sees what it has to see, and nothing else.
+//! The checker sees what it has to see, and nothing else.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::checker::{Rules, takeovers, violations};
 use super::counter::Record;
 use super::history::Event;
 use super::holds::Story;
-use super::judge::{Rules, takeovers, violations};
 
 const SECOND: u64 = 1_000_000_000;
 const RULES: Rules = Rules {

@@ -5,7 +5,7 @@
 //! instant, perhaps between a question and its write, goes on before 8N + F or not at all, and I/O that the storage
 //! holds ends with its machine. A reset kills processes and drops that I/O.
 //!
-//! It looks at the host's sector behind all mounts, so it sees a renewal when others could, never earlier; and it
+//! It inspects the host's sector behind all mounts, so it sees a renewal when others could, never earlier; and it
 //! resets a little early, because nothing is instantaneous.
 
 use std::fs::{File, OpenOptions};
@@ -97,7 +97,7 @@ impl Machine {
         let ended = now();
         let mut pulse = self.lock_pulse();
         if pulse.host_id != host_id {
-            // What this life has written there, it has written since it began; the last of it not long ago.
+            // What this incarnation has written there, it has written since it began; the last of it not long ago.
             pulse.host_id = host_id;
             pulse.from = self.born().max(begun - nanos(JOINED_WITHIN));
             self.note_change(host_id, &sector, self.born(), ended);

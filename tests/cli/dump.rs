@@ -301,7 +301,7 @@ fn noise_and_areas_full_of_it() {
     let dir = scratch();
     for seed in 0..8 {
         let mut bytes = noise(seed, 2 * MIB + 100);
-        // With the beginnings of areas, so that the rest is looked at.
+        // With the beginnings of areas, so that the rest is inspected.
         match seed % 4 {
             1 => put(&mut bytes, 0, &golden("delta_held_h1_512.bin")),
             2 => put(&mut bytes, 0, &golden("paxos_ex_held_leader_512.bin")),

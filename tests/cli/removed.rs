@@ -316,7 +316,7 @@ fn a_lease_that_is_removed_with_its_second_link_is_made_anew_when_its_guest_has_
     drop(guest);
 }
 
-/// What is not covered, and for how long: the guest is told within a second and killed after its grace.
+/// What is not covered, and for how long: the guest is notified within a second and killed after its grace.
 #[test]
 fn a_guest_whose_lease_loses_both_names_at_once_ends_with_its_grace() {
     let place = Place::new();
@@ -410,13 +410,13 @@ fn a_lease_that_is_cut_short_is_lost_to_its_holder_and_never_made_anew() {
     assert_eq!(refused.code, Some(69), "{refused:?}");
     assert!(refused.stderr.contains("ends early"), "{refused:?}");
     let loser = guest.end();
-    // By a look at the file, or at the lease on it.
+    // By a read of the file, or at the lease on it.
     assert!(loser.stderr.contains("THE LOCKS ARE LOST"), "{loser:?}");
     assert!(!place.path("began").exists());
     assert_eq!(fs::metadata(place.lease()).unwrap().len(), 0);
 }
 
-/// Where it cannot be told whether there is a second link there may be one.
+/// Where it is not known whether there is a second link there may be one.
 #[test]
 fn no_lease_is_made_where_its_second_link_cannot_be_inspected() {
     let place = Place::new();

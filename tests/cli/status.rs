@@ -217,9 +217,9 @@ fn a_host_of_this_machine_that_stands_still_is_seen_to_miss_renewals() {
     assert!(silent.iter().all(|part| text.contains(part)), "{text}");
 }
 
-/// Stamps that no clock shows, and clocks that no machine has.
+/// Timestamps that no clock shows, and clocks that no machine has.
 #[test]
-fn any_stamp_of_a_host_of_this_machine_is_shown() {
+fn any_timestamp_of_a_host_of_this_machine_is_shown() {
     let scratch = scratch();
     let dir = scratch.path();
     directory_with_host_1(dir);
@@ -228,21 +228,21 @@ fn any_stamp_of_a_host_of_this_machine_is_shown() {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let digits = boot_id.trim_end().replace('-', "");
     let boot = std::array::from_fn(|n| u8::from_str_radix(&digits[2 * n..][..2], 16).unwrap());
-    for stamp in [1, u64::MAX / 2, u64::MAX] {
+    for timestamp in [1, u64::MAX / 2, u64::MAX] {
         for io_timeout in [0, 1, 255, u16::MAX] {
             let mut area = good.clone();
             records::put(&mut area, 174, &io_timeout.to_le_bytes());
-            records::change_leader(&mut area, &[(records::TIMESTAMP, stamp)]);
+            records::change_leader(&mut area, &[(records::TIMESTAMP, timestamp)]);
             records::put_host_note(&mut area, 1, 1, io_timeout, boot);
             fs::write(&path, &area).unwrap();
             let shown = status_json(dir, &["--no-wait"]);
             let host = &shown["hosts"][0];
-            assert_eq!(host["timestamp"], stamp, "{shown}");
+            assert_eq!(host["timestamp"], timestamp, "{shown}");
             let local = &host["local"];
             // Since boot, or nonsense.
-            assert_eq!(local.is_null(), stamp > 1, "{shown}");
+            assert_eq!(local.is_null(), timestamp > 1, "{shown}");
             let ended = status(dir, &["--no-wait"]);
-            assert_eq!(ended.text().contains("renewed "), stamp == 1);
+            assert_eq!(ended.text().contains("renewed "), timestamp == 1);
         }
     }
 }

@@ -54,7 +54,7 @@ impl Scene {
         Self::for_hosts(2000)
     }
 
-    /// With a lease for so many hosts: looks at few are quicker.
+    /// With a lease for so many hosts: reads of few are quicker.
     fn for_hosts(num_hosts: u16) -> Self {
         let dirs = [scratch(), scratch()];
         let [held, copied] = dirs.each_ref().map(tempfile::TempDir::path);
@@ -90,7 +90,7 @@ impl Scene {
         }
     }
 
-    /// The lease with `bytes` at `at` instead of what was there, looked at and put back.
+    /// The lease with `bytes` at `at` instead of what was there, inspected and put back.
     fn look_with(&self, at: usize, bytes: &[u8]) -> AcquireError {
         let file = File::options()
             .read(true)

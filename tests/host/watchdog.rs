@@ -296,7 +296,7 @@ fn a_host_whose_storage_hangs_is_reset_in_time() {
     });
     let after = fake.wait_for_reset(SOON + SOON).duration_since(hung);
     println!("reset {after:?} after the storage hung");
-    // The last renewal may have begun up to 2N before; not sooner than its loss.
+    // The last renewal may have started up to 2N before; not sooner than its loss.
     assert!(after >= 6 * N, "{after:?}");
     assert!(after <= 8 * N + F, "{after:?}");
     mount.gate().drop_held();

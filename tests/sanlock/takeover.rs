@@ -1,8 +1,8 @@
 //! Hosts that die while they hold a lease, ours and sanlock's: the other side gets it, and not before the dead
-//! host's time is over. Ours are killed, stopped, or cut off from their storage, and dead by then.
+//! host's time has ended. Ours are killed, stopped, or cut off from their storage, and dead by then.
 //!
 //! Slow: sanlock and we wait 8 io timeouts and 60 s, so all run side by side, however many threads the test
-//! runner has. The time of the last renewal is taken from the disk: it lies between two looks at the host's sector.
+//! runner has. The time of the last renewal is taken from the disk: it lies between two reads of the host's sector.
 //! Mounts a FUSE file system, which needs `/dev/fuse` and root.
 
 mod deaths;
@@ -16,7 +16,7 @@ use disklease::{LeaseDirectory, LockManager as _, WaitLimit};
 use serde_json::json;
 
 pub(crate) use deaths::run_a_guest;
-use deaths::{Blow, is_waited_out_by_sanlock};
+use deaths::{Harm, is_waited_out_by_sanlock};
 use disklease_fixtures::host_process::process::HostProcess;
 use disklease_fixtures::host_process::{IO_TIMEOUT, IO_TIMEOUT_SECS, disk, timed};
 use disklease_fixtures::sanlock::{
@@ -38,12 +38,12 @@ const OUR_ID: u64 = 2;
 #[test]
 fn nobody_follows_a_host_too_early() {
     let all: [(&str, fn()); 6] = [
-        ("our crash", || is_waited_out_by_sanlock(Blow::Kill)),
+        ("our crash", || is_waited_out_by_sanlock(Harm::Kill)),
         ("our death when stopped", || {
-            is_waited_out_by_sanlock(Blow::Stop);
+            is_waited_out_by_sanlock(Harm::Stop);
         }),
         ("our death when cut off", || {
-            is_waited_out_by_sanlock(Blow::Hang);
+            is_waited_out_by_sanlock(Harm::Hang);
         }),
         ("sanlock's crash", a_crash_of_sanlock_is_waited_out_by_us),
         (

@@ -102,7 +102,7 @@ fn is_in_order(status: &LeaseDirectoryStatus, scene: &Scene, lease_len: u64) {
         assert!(seen.host_id.get() <= status.geometry.max_hosts());
         assert_eq!(status.host(seen.host_id), Some(seen));
         shown::name(seen.host_name);
-        // One look tells nothing of any host that has the id.
+        // One inspection tells nothing of any host that has the id.
         assert!(matches!(seen.state, HostState::Free | HostState::Unknown));
         assert!(seen.damage.is_none() || seen.state == HostState::Unknown);
         seen.damage.iter().for_each(shown::error);

@@ -31,7 +31,7 @@ struct Case {
     owner_lives: bool,
     name: String,
     io_secs: u64,
-    /// Whether the earlier life of the id is proven to be over.
+    /// Whether the earlier incarnation of the id is proven to have ended.
     is_proven: bool,
     /// Whether the process token is that of the hosts which were here before.
     same_mark: bool,

@@ -12,7 +12,7 @@ use crate::edits::{self, Site};
 use crate::input::Input;
 use crate::shown;
 use disklease_sim::rig::{LEASE, LEASE_AT, host_id, names, secs};
-use disklease_sim::{First, IoKind, IoRecord, Judge, Member, Rig, Sim};
+use disklease_sim::{First, IoKind, IoRecord, Member, Oracle, Rig, Sim};
 
 /// Bytes that a checksum covers, and the checksum.
 const LEADER_PROTECTED: usize = LEADER_CHECKED + 4;
@@ -47,9 +47,9 @@ pub fn run(data: &[u8]) {
     if is_new {
         forget_hosts(&rig, taker);
     }
-    let judge = Judge::new(&sim);
+    let oracle = Oracle::new(&sim);
     if let Some(held) = &start.held {
-        judge.holds(holder, held);
+        oracle.holds(holder, held);
     }
     if lives {
         sim.spawn(holder.host, stay(holder.clone()));
@@ -95,7 +95,7 @@ pub fn run(data: &[u8]) {
     match acquired {
         Ok(held) => {
             if !image.is_forged() {
-                judge.holds(taker, &held);
+                oracle.holds(taker, &held);
             }
             image.is_held(&rig, taker, &held);
             is_given_back(&rig, taker, &held);
@@ -254,17 +254,17 @@ impl Image {
             );
         }
         // The storage fails nothing.
-        assert!(failure.debt.is_none() || !taker.is_held());
+        assert!(failure.pending.is_none() || !taker.is_held());
         let is_ours = |leader: &PaxosLeader| {
             leader.last_owner() == Some(host_id(2))
                 && leader.generation() == taker.membership.generation()
                 && !leader.is_free()
         };
         let before = PaxosLeader::decode(&self.lease[0].bytes);
-        if failure.debt.is_some() || before.as_ref().is_ok_and(is_ours) {
+        if failure.pending.is_some() || before.as_ref().is_ok_and(is_ours) {
             return;
         }
-        // Nobody is told to hold it who was refused.
+        // Nobody holds it who was refused.
         if let Some(leader) = leader_on_disk(rig).filter(is_ours) {
             let own = rig.block_sector(2);
             assert!(own.released && leader.write_id() != 2, "{leader:?} {own:?}");

@@ -167,7 +167,7 @@ pub fn put(rig: &Rig, sites: &[Site]) {
 
 /// Renews for as long as that is of any use.
 ///
-/// The first time as a lockspace does it. After that without looking at the other hosts, which
+/// The first time as a lockspace does it. After that without inspecting the other hosts, which
 /// takes most of a run's time.
 pub async fn stay(member: Member) {
     let world = &member.world;
@@ -227,7 +227,7 @@ async fn renew_lightly(member: &Member, ours: &mut Option<DeltaLeader>) -> Optio
     Some(begun)
 }
 
-/// Ends all tasks when a run is over, lest they and the run keep each other.
+/// Ends all tasks when a run has ended, lest they and the run keep each other.
 pub struct Ended(pub Sim);
 
 impl Drop for Ended {

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use disklease::__sim::delta_lease::{self, EarlierIncarnation};
-use disklease::__sim::paxos_lease::{self, Debt, GiveBackError, HeldLease, Patience};
+use disklease::__sim::paxos_lease::{self, GiveBackError, HeldLease, LeftBehind, Patience};
 use disklease::__sim::world::World;
 use disklease::format::{DblockSector, DeltaLeader, PaxosLeader};
 
@@ -22,7 +22,7 @@ use super::start::{Ended, History, STARTS, Start, stay};
 use crate::bytes::{self, DBLOCK_CHECKED, LEADER_CHECKED, LEADER_LEN};
 use crate::input::Input;
 use disklease_sim::rig::{LEASE_AT, host_id, secs};
-use disklease_sim::{Faults, Judge, Member, Pending, Rig, Sim, SimWorld, Task};
+use disklease_sim::{Faults, Member, Oracle, Pending, Rig, Sim, SimWorld, Task};
 
 /// Runs are ended after so many steps.
 const STEPS_MAX: u32 = 20_000;
@@ -50,12 +50,12 @@ pub fn run(data: &[u8]) {
     let (rig, members) = start.again(&sim);
     put_damage(&rig, start, *history, &damage);
     sim.set_faults(faults);
-    let judge = Judge::new(&sim);
+    let oracle = Oracle::new(&sim);
     let mut run = Run {
         users: Vec::new(),
         members,
         rig,
-        judge,
+        oracle,
     };
     for host in 0..run.members.len() {
         run.begin(host, start.held.clone().filter(|_| host == 0));
@@ -107,7 +107,7 @@ fn faults(input: &mut Input<'_>) -> Faults {
 
 struct Run {
     rig: Rig,
-    judge: Judge,
+    oracle: Oracle,
     members: Vec<Member>,
     /// What each host is doing in its present life.
     users: Vec<Task<()>>,
@@ -118,11 +118,11 @@ impl Run {
     fn begin(&mut self, host: usize, held: Option<HeldLease>) {
         let member = self.members[host].clone();
         if let Some(held) = &held {
-            self.judge.holds(&member, held);
+            self.oracle.holds(&member, held);
         }
         let sim = &self.rig.sim;
         sim.spawn(member.host, stay(member.clone()));
-        let task = sim.spawn(member.host, use_lease(member, self.judge.clone(), held));
+        let task = sim.spawn(member.host, use_lease(member, self.oracle.clone(), held));
         self.users.push(task);
     }
 
@@ -136,7 +136,7 @@ impl Run {
             4 => sim.unhang_io(at),
             5..=7 => {
                 let pending = [Pending::GoOn, Pending::Land, Pending::Vanish];
-                self.judge.no_longer_holds(&self.members[host]);
+                self.oracle.no_longer_holds(&self.members[host]);
                 sim.crash(at, pending[usize::from(action % 8 - 5)]);
                 self.rejoin(host);
             }
@@ -147,7 +147,7 @@ impl Run {
     /// The host joins anew after its crash, and uses the lease again.
     fn rejoin(&mut self, host: usize) {
         let member = &self.members[host];
-        let (rig, judge, world) = (self.rig.clone(), self.judge.clone(), member.world.clone());
+        let (rig, oracle, world) = (self.rig.clone(), self.oracle.clone(), member.world.clone());
         let mut claimant = rig.claimant(member.id(), &format!("host-{}", member.id()), 10);
         claimant.earlier_incarnation = EarlierIncarnation::MayRun;
         let sim = self.rig.sim.clone();
@@ -159,14 +159,14 @@ impl Run {
             let Ok(delta) = claimed else { return };
             let member = rig.member(&world, delta);
             sim.spawn(at, stay(member.clone()));
-            use_lease(member, judge, None).await;
+            use_lease(member, oracle, None).await;
         });
     }
 }
 
-/// Acquires, holds for a moment, releases; again and again. Debts are settled before the next
+/// Acquires, holds for a moment, releases; again and again. Pending cleanups are reconciled before the next
 /// acquire is made, mostly.
-async fn use_lease(member: Member, judge: Judge, mut held: Option<HeldLease>) {
+async fn use_lease(member: Member, oracle: Oracle, mut held: Option<HeldLease>) {
     let world = &member.world;
     let pause = |below_millis| world.sleep(Duration::from_millis(world.random(below_millis)));
     for _ in 0..3 {
@@ -182,36 +182,36 @@ async fn use_lease(member: Member, judge: Judge, mut held: Option<HeldLease>) {
             };
             let acquired = member.acquire_as(member.holding(patience)).await;
             if let Ok(held) = &acquired {
-                judge.holds(&member, held);
+                oracle.holds(&member, held);
             }
             acquired
         };
-        let debt = match acquired {
+        let pending = match acquired {
             Ok(held) => {
                 pause(20).await;
-                judge.no_longer_holds(&member);
+                oracle.no_longer_holds(&member);
                 match paxos_lease::release(world, &member.membership, &member.lease, &held, None)
                     .await
                 {
-                    Err(GiveBackError::Lease(_)) => Some(Debt::of_release(&held)),
+                    Err(GiveBackError::Lease(_)) => Some(LeftBehind::of_release(&held)),
                     _ => None,
                 }
             }
-            Err(failure) => failure.debt,
+            Err(failure) => failure.pending,
         };
         if world.random(8) != 7
-            && let Some(debt) = debt
+            && let Some(pending) = pending
         {
-            settle(&member, debt).await;
+            clean_up(&member, pending).await;
         }
     }
 }
 
-async fn settle(member: &Member, debt: Debt) {
+async fn clean_up(member: &Member, pending: LeftBehind) {
     while member.is_held() {
-        let settled =
-            paxos_lease::retract(&member.world, &member.membership, &member.lease, &debt).await;
-        if settled.is_ok() {
+        let cleaned_up =
+            paxos_lease::retract(&member.world, &member.membership, &member.lease, &pending).await;
+        if cleaned_up.is_ok() {
             return;
         }
         member.world.sleep(Duration::from_millis(500)).await;

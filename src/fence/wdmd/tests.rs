@@ -2,7 +2,7 @@
 //! device that resets nobody.
 
 mod answers;
-mod life;
+mod course;
 #[cfg(feature = "__machine")]
 mod real;
 

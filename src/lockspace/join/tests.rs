@@ -35,7 +35,7 @@ fn process_1_of_a_container_is_told_that_no_timer_can_kill_it() {
         .status()
         .is_ok_and(|ended| ended.success())
     {
-        // No namespaces are to be had here, so no process 1 either.
+        // No namespaces are available here, so no process 1 either.
         return;
     }
     let ended = unshare()

@@ -86,17 +86,17 @@ fn a_process_has_inherited_the_lock_if_it_has_that_very_file() {
         std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap()
     };
     let lock = take_soon(dir.path(), 1);
-    let life = path(&lock);
+    let inherited = path(&lock);
     drop(lock);
     // One that has nothing of it, and one that has a file of the same name.
     let stranger = Sleeper::start(Stdio::null());
-    let namesake = Sleeper::start(File::open(&life).unwrap().into());
-    std::fs::remove_file(&life).unwrap();
+    let namesake = Sleeper::start(File::open(&inherited).unwrap().into());
+    std::fs::remove_file(&inherited).unwrap();
     let lock = take_soon(dir.path(), 1);
     let child = Sleeper::start(Stdio::null());
     for is_removed in [false, true] {
         if is_removed {
-            std::fs::remove_file(&life).unwrap();
+            std::fs::remove_file(&inherited).unwrap();
             let its = std::fs::read_link(format!("/proc/{}/fd/0", namesake.0.id()));
             assert_eq!(its.unwrap(), path(&lock));
         }

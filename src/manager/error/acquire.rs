@@ -58,7 +58,7 @@ pub enum AcquireErrorKind {
         error: DeltaSectorError,
     },
     /// The lease names as its owner, this host or another, a generation that its host id has not reached in
-    /// this lockspace. So nothing can be told of the owner: it may run, and renew in a lockspace that was
+    /// this lockspace. So nothing is known of the owner: it may run, and renew in a lockspace that was
     /// replaced by this one.
     #[error(
         "is owned by host {host_id} in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease too, when no guest uses it"
@@ -89,7 +89,7 @@ pub enum AcquireErrorKind {
     #[error(
         "was used since: its lease is {0}; the guest must not go on from where it was, only start anew"
     )]
-    NotAsLeft(VersionChange),
+    VersionConflict(VersionChange),
     /// It was offered, but not handed over by that offer: its holder gave it back otherwise, or died.
     /// The guest may have run on after it was copied.
     #[error(
@@ -333,7 +333,7 @@ impl AcquireErrorKind {
                 in_lockspace,
             },
             E::Contended { rounds } => Self::Contended { rounds },
-            E::VersionChanged(change) => Self::NotAsLeft(*change),
+            E::VersionChanged(change) => Self::VersionConflict(*change),
             E::NotHandedOver { version, by } => Self::NotHandedOver { version, by },
             E::NumbersUsedUp => Self::Lease(LeaseFault::NumbersUsedUp),
             E::WriteInFlight => Self::Lease(LeaseFault::WriteInFlight),

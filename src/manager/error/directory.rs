@@ -19,7 +19,7 @@ pub enum DirectoryError {
     /// The directory's lockspace cannot be inspected, or is no file.
     #[error("the directory's lockspace cannot be used: {0}")]
     Open(#[source] OpenError),
-    /// Whether the directory's lockspace is the one that was joined cannot be told.
+    /// Whether the directory's lockspace is the one that was joined is not known.
     #[error("{path:?} cannot be read, to see whether it is the lockspace that was joined: {error}")]
     Unreadable {
         /// What cannot be read.

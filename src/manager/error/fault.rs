@@ -17,7 +17,7 @@ pub enum LeaseFault {
     /// The storage does not give it.
     #[error("cannot be read at byte {offset}: {error}")]
     Unreadable {
-        /// Where the read began.
+        /// Where the read started.
         offset: u64,
         /// Why.
         #[source]

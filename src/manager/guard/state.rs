@@ -71,7 +71,7 @@ fn once(callback: LossCallback) -> OnLost {
     Box::new(move |reason| callback.call(reason))
 }
 
-/// What is to be told, and to be run.
+/// What the holder is to be notified of, and what is to be run.
 #[derive(Default)]
 struct Pending {
     reason: Option<LossReason>,
@@ -84,7 +84,7 @@ struct Pending {
 
 impl Pending {
     /// Whether a loss is to have something done. What is found lost after the owner's end, while its
-    /// locks are given back, is nobody's any more; what was lost before is told though the owner ended
+    /// locks are given back, is nobody's any more; what was lost before is reported though the owner ended
     /// by that.
     fn is_to_act(&self) -> bool {
         self.reason != Some(LossReason::OwnerEnded)
@@ -253,7 +253,7 @@ impl GuardState {
     }
 }
 
-/// Runs a callback to its end. One that panics keeps no other from being run; what it panicked with was told
+/// Runs a callback to its end. One that panics keeps no other from being run; what it panicked with was printed
 /// by the panic hook.
 fn run(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {

@@ -186,7 +186,7 @@ impl HandedOver {
     ///
     /// # Errors
     ///
-    /// [`AcquireError`], as [`LockManager::resume`]. [`NotAsLeft`](crate::AcquireErrorKind::NotAsLeft) names the target, if
+    /// [`AcquireError`], as [`LockManager::resume`]. [`VersionConflict`](crate::AcquireErrorKind::VersionConflict) names the target, if
     /// it has accepted and not declined: then the guest runs there, or may.
     pub fn reclaim(
         &self,

@@ -19,7 +19,7 @@ use crate::manager::error::AcquireError;
 use crate::manager::guard::LockGuard;
 use crate::manager::request::LeaseSpec;
 use crate::manager::target::Target;
-use crate::paxos_lease::{Expected, Passage};
+use crate::paxos_lease::{RequiredEnd, VersionPrecondition};
 
 const MAGIC: [u8; 4] = *b"ldho";
 const VERSION: u8 = 1;
@@ -270,17 +270,17 @@ impl HandoverToken {
     pub(in crate::manager) fn expect_of(
         &self,
         targets: Vec<Target>,
-    ) -> Result<Vec<(Target, Option<Expected>)>, AcquireError> {
+    ) -> Result<Vec<(Target, Option<VersionPrecondition>)>, AcquireError> {
         let pairs = Target::pair(targets, self.0.locks.clone(), |(of_lock, _), lease| {
             *of_lock == digest(lease)
         })?;
         let expected = pairs.into_iter().map(|(target, (_, version))| {
-            let as_left = Expected {
+            let precondition = VersionPrecondition {
                 version,
                 holder: self.0.by,
-                passage: Passage::HandedOver(self.0.offer),
+                required_end: RequiredEnd::HandedOver(self.0.offer),
             };
-            (target, Some(as_left))
+            (target, Some(precondition))
         });
         Ok(expected.collect())
     }

@@ -18,7 +18,7 @@ use crate::world::{OsError, ReadError, SectorBuf, WriteError};
 
 /// An opened disk whose I/O is done by an [`IoPool`]. All clones are the same disk.
 ///
-/// It is closed when the last clone is gone and the last I/O on it has ended.
+/// It is closed when the last clone is gone and the last I/O on it has completed.
 #[derive(Clone)]
 pub struct Disk {
     target: Arc<Target>,
@@ -88,19 +88,19 @@ impl Disk {
             }
     }
 
-    /// How many writes of this process to this disk were started and have not ended, whether or not
+    /// How many writes of this process to this disk were started and have not completed, whether or not
     /// anyone waits for them, and through whichever open of it. Each of them may still land.
     #[cfg(test)]
     pub(crate) fn writes_in_flight(&self) -> usize {
         self.target.writes.in_flight()
     }
 
-    /// Whether such a write to any of the `len` bytes at `offset` has not ended.
+    /// Whether such a write to any of the `len` bytes at `offset` has not completed.
     pub(super) fn is_write_in_flight(&self, offset: u64, len: usize) -> bool {
         self.target.writes.is_in_flight(&byte_range(offset, len))
     }
 
-    /// Whether an I/O by way of this very open was started and has not ended.
+    /// Whether an I/O by way of this very open was started and has not completed.
     pub(super) fn is_busy(&self) -> bool {
         self.target.under_way.load(Ordering::Acquire) > 0
     }
@@ -144,7 +144,7 @@ impl Disk {
     ) -> Result<(), WriteError> {
         let ended = submit(&self.target, Kind::Write, offset, bytes, timeout).await;
         ended.map(drop).map_err(|failure| match failure {
-            Failure::NotStarted | Failure::Stopped => WriteError::NotBegun(timeout),
+            Failure::NotStarted | Failure::Stopped => WriteError::NotStarted(timeout),
             Failure::TimedOut => WriteError::TimedOut(timeout),
             Failure::Os(error) => WriteError::Failed(error),
             // Only reads end so.

@@ -58,7 +58,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of [`OpenOptions::open`](super::OpenOptions::open) that can be told without
+    /// Those of [`OpenOptions::open`](super::OpenOptions::open) that can be found without
     /// opening.
     pub fn of_path(path: &Path, links: Links) -> Result<Self, OpenError> {
         let flags = match links {

@@ -75,7 +75,7 @@ impl DiskInfo {
     }
 
     /// Whether no I/O outlives the process that asked for it: a block device, or a file system over
-    /// one. There the kernel lets a killed process end only when its I/O has ended. Network file
+    /// one. There the kernel lets a killed process end only when its I/O has completed. Network file
     /// systems let it go at once, and may send what it wrote much later.
     #[must_use]
     pub const fn io_dies_with_process(&self) -> bool {

@@ -76,7 +76,7 @@ pub struct NamedFile {
 }
 
 impl NamedFile {
-    /// `path`, looked up as `links` says, named `disk`.
+    /// `path`, resolved as `links` says, named `disk`.
     #[must_use]
     pub fn new(path: PathBuf, links: Links, disk: Disk) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl NamedFile {
     /// Both are asked: of a file that a client of a network file system has open, a removal by that
     /// same client leaves another name; and where another one has removed it and made a new one, the
     /// server may give the new one the old one's number.
-    pub fn look(&self, refreshed: &mut Refreshed) -> FileSeen {
+    pub fn inspect(&self, refreshed: &mut Refreshed) -> FileSeen {
         self.look_at(clock::now(), refreshed)
     }
 

@@ -20,9 +20,9 @@ const USUAL_ALIGNMENT: u32 = 512;
 pub enum Access {
     /// Reads and writes, always past the page cache.
     ReadWrite,
-    /// Mere looks. Where the file system knows no direct I/O they go through the page cache, and
+    /// Reads alone, to inspect. Where the file system knows no direct I/O they go through the page cache, and
     /// may then show an older state than another host has written ([`DiskInfo::is_direct`]
-    /// tells). Nothing may be decided by such a look.
+    /// tells). Nothing may be decided by such a read.
     ReadOnly,
 }
 

@@ -106,7 +106,7 @@ pub struct IoWatch {
 }
 
 impl IoWatch {
-    /// Whether any read or write was started and has not ended.
+    /// Whether any read or write was started and has not completed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.shared.under_way.load(Ordering::Acquire) > 0
@@ -169,7 +169,7 @@ pub(super) struct Shared {
     work: Condvar,
     /// A worker has ended at closing time.
     ended: Condvar,
-    /// I/Os that were started and have not ended, whether or not anyone still waits for them.
+    /// I/Os that were started and have not completed, whether or not anyone still waits for them.
     under_way: Arc<AtomicUsize>,
 }
 
@@ -178,7 +178,7 @@ struct State {
     queue: VecDeque<Arc<dyn Job>>,
     /// Workers that wait for work.
     idle: usize,
-    /// Workers that will not come to the queue before their I/O has ended.
+    /// Workers that will not come to the queue before their I/O has completed.
     busy: usize,
     closing: bool,
     /// The workers that live.
@@ -263,7 +263,7 @@ impl Drop for Counted {
     }
 }
 
-/// A worker that is at an I/O. Dropped when that has ended, before its caller is notified: a caller
+/// A worker that is at an I/O. Dropped when that has completed, before its caller is notified: a caller
 /// that asks for the next I/O at once finds the worker free, and no further one is started for it.
 pub(super) struct Busy {
     pool: Arc<Shared>,

@@ -1,6 +1,6 @@
 //! One I/O from asking to ending, and the future that waits for it.
 //!
-//! A request is *queued*, then *started* by a worker, then *ended*. Its caller may leave it at any
+//! A request is *queued*, then *started* by a worker, then *completed*. Its caller may leave it at any
 //! time: before it was started that takes it back, afterwards it goes on to its end by itself and
 //! keeps its buffer until then.
 
@@ -30,7 +30,7 @@ pub(super) struct Target {
     pub(super) info: DiskInfo,
     pub(super) pool: Arc<Shared>,
     pub(super) writes: Arc<WriteTable>,
-    /// I/Os of this open, on whichever pool, that were started and have not ended.
+    /// I/Os of this open, on whichever pool, that were started and have not completed.
     pub(super) under_way: Arc<AtomicUsize>,
 }
 
@@ -56,7 +56,7 @@ enum State {
     Left,
 }
 
-/// What an I/O needs, until it has ended.
+/// What an I/O needs, until it has completed.
 struct Queued {
     target: Arc<Target>,
     buf: SectorBuf,

@@ -12,8 +12,8 @@ use crate::world::{ReadError, SectorBuf, Timestamp, World, WriteError};
 /// The real world: disks on worker threads, the kernel's clocks and chance.
 ///
 /// Its futures are made for [`block_on`](crate::runtime::executor::block_on). An I/O is asked for
-/// when its future is first polled. An I/O that ended well is reported so even if its caller came to
-/// look only after the limit.
+/// when its future is first polled. An I/O that completed well is reported so even if its caller polls
+/// only after the limit.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct StorageWorld;

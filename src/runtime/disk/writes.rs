@@ -19,7 +19,7 @@ use crate::runtime::rules;
 /// The table of each disk that is in use. An entry goes with the last user of its table.
 static TABLES: Mutex<BTreeMap<Identity, Weak<WriteTable>>> = Mutex::new(BTreeMap::new());
 
-/// The writes of one disk that were asked for and have not ended.
+/// The writes of one disk that were asked for and have not completed.
 pub(super) struct WriteTable {
     identity: Identity,
     claims: Mutex<Claims>,
@@ -96,7 +96,7 @@ impl WriteTable {
         }
     }
 
-    /// How many writes were started and have not ended.
+    /// How many writes were started and have not completed.
     #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.claims
@@ -107,7 +107,7 @@ impl WriteTable {
             .count()
     }
 
-    /// Whether a write to some of `range` was started and has not ended.
+    /// Whether a write to some of `range` was started and has not completed.
     pub(super) fn is_in_flight(&self, range: &Range<u64>) -> bool {
         let claims = self.claims.lock();
         (claims.entries.values()).any(|entry| entry.started && overlap(&entry.range, range))

@@ -155,7 +155,7 @@ fn a_target_that_declines_gives_the_guest_back() {
     names(&refused, &["host 1 \"ours1\"", "has it since"]);
 }
 
-/// Somebody else comes between release and accept: both sides are told who.
+/// Somebody else comes between release and accept: both sides are refused by its name.
 #[test]
 fn a_third_host_that_comes_first_is_named_to_both() {
     let place = Place::new();

@@ -74,7 +74,7 @@ fn a_guest_whose_locks_were_lost_goes_on_after_a_new_join() {
         host.0.resume();
         assert!(!host.runs());
         let state = host.ok("suspend");
-        // What cannot be freed on the disk is told, and left.
+        // What cannot be freed on the disk is reported, and left.
         let _ = host.ask("leave", json!({}));
         state
     };

@@ -54,7 +54,7 @@ fn a_link_to_the_device_may_be_missing_for_a_while_but_not_name_another() {
     let lockspace = options.join(&link, host_id(1)).unwrap();
 
     std::fs::remove_file(&link).unwrap();
-    // The link is looked at every 2N.
+    // The link is inspected every 2N.
     thread::sleep(5 * N);
     assert!(lockspace.is_held(), "{:?}", lockspace.loss());
     symlink(&device.0, &link).unwrap();

@@ -44,7 +44,7 @@ fn other_processes_are_kept_out(dir: &Path) {
     }
 }
 
-/// `end` a life in which writes hang; then nobody joins until they have ended.
+/// `end` an incarnation in which writes hang; then nobody joins until they have ended.
 fn ends_with_a_write_under_way(end: impl FnOnce(&Path, &Path, &Mount)) {
     let dir = scratch();
     let behind = dir.path().join("behind");

@@ -84,7 +84,7 @@ fn lose(dir: &Path, spoil: impl FnOnce(&mut [u8])) -> LossReason {
     reason
 }
 
-/// Writes `sector` over that of host 1, if it is not there. A renewal that had looked at its sector before, and
+/// Writes `sector` over that of host 1, if it is not there. A renewal that had inspected its sector before, and
 /// wrote it afterwards, has overwritten it in its turn.
 fn overwrite_own_sector(path: &Path, sector: &[u8]) {
     if bytes_of(path)[..sector.len()] != *sector {
@@ -100,8 +100,8 @@ fn a_sector_that_another_host_took() {
     let text = reason.to_string();
     assert!(text.contains("\"beta\" (generation 2)"), "{text}");
 
-    // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to be over.
-    let record = std::fs::read(super::lives::life_file(dir.path())).unwrap();
+    // By a copy of this machine, perhaps: whatever is found there later is no life that is proven to have ended.
+    let record = std::fs::read(super::incarnations::process_lock_file(dir.path())).unwrap();
     assert!(record.is_empty(), "{record:?}");
 }
 

@@ -65,17 +65,17 @@ fn who_left_may_come_again_at_once_and_is_somebody_else() {
     assert_eq!(joined.generation().get(), 5);
 }
 
-/// Waits until nobody holds the life lock of the one host called `name`: children that other tests
+/// Waits until nobody holds the process lock of the one host called `name`: children that other tests
 /// of this process started meanwhile may have inherited it.
-pub(crate) fn wait_for_life_lock(dir: &Path, name: &str) {
+pub(crate) fn wait_for_process_lock(dir: &Path, name: &str) {
     let locks: Vec<_> = std::fs::read_dir(dir.join("run").join(name))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "life"))
+        .filter(|path| path.extension().is_some_and(|kind| kind == "incarnation"))
         .map(|path| File::open(path).unwrap())
         .collect();
     assert_eq!(locks.len(), 1);
-    wait_until("the life lock", 4 * SOON, || {
+    wait_until("the process lock", 4 * SOON, || {
         flock(&locks[0], FlockOperation::NonBlockingLockExclusive).ok()
     });
     // Not by closing it: a child that is just being started may have it open, too.
@@ -108,8 +108,8 @@ fn nobody_leaves_while_guards_hold_leases() {
     assert_eq!(host.lockspace().held_for(), Duration::ZERO);
     host.lockspace().clone().leave().unwrap();
 
-    // The life lock is free though a handle is left.
-    wait_for_life_lock(dir.path(), "alpha");
+    // The process lock is free though a handle is left.
+    wait_for_process_lock(dir.path(), "alpha");
 
     // The old handle is of no use, and in nobody's way.
     let error = host.acquire(disks(&["/a"])).unwrap_err();
@@ -174,7 +174,7 @@ fn a_host_id_that_another_host_uses_is_refused_as_soon_as_that_host_renews() {
         };
         assert_eq!((owner.text(), generation.get()), (&b"beta"[..], 1));
         assert!(error.to_string().contains("host id 1"), "{error}");
-        // It renews every 2N, and is looked at every N.
+        // It renews every 2N, and is inspected every N.
         assert!(took < 3 * N + AT_ONCE, "{took:?}");
     }
     // The two did not disturb it, nor do they stand in the way of another id.

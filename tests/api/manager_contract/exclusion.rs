@@ -144,7 +144,7 @@ fn requests_in_opposite_order_do_not_wait_for_each_other() {
     });
 }
 
-/// Of what it has locked by then it keeps nothing, and what comes later is not begun.
+/// Of what it has locked by then it keeps nothing, and what comes later is not started.
 #[test]
 fn a_wait_can_be_cancelled() {
     let manager = shared_host();

@@ -1,4 +1,4 @@
-//! Locks that are lost: who is told, how often, and what still works.
+//! Locks that are lost: who is notified, how often, and what still works.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -133,7 +133,7 @@ fn a_lease_that_was_put_back_is_noticed_by_itself() {
     assert_eq!(bytes_of(&lease_path(disk))[..MINE], before[..MINE]);
 }
 
-/// A host that takes a disk when it is let go, and gives it back when it is told to.
+/// A host that takes a disk when it is let go, and gives it back when it is asked to.
 #[test]
 fn child() {
     let Some((disk, dir)) = child_role() else {
@@ -227,7 +227,7 @@ fn a_release_waits_for_the_one_under_way() {
     answered.recv_timeout(SOON).unwrap().unwrap();
 }
 
-/// What is left to be settled on a lease that is damaged does not hide the damage, and is forgotten with
+/// What is left to be reconciled on a lease that is damaged does not hide the damage, and is forgotten with
 /// its file.
 #[test]
 fn a_release_that_failed_does_not_block_a_lease_that_is_made_anew() {
@@ -317,7 +317,7 @@ fn a_callback_may_drop_its_own_guard() {
         tell.send(guard.is_some_and(|guard| !guard.is_held()))
             .unwrap();
     });
-    // The guard is where the callback finds it before anybody is told.
+    // The guard is where the callback finds it before anybody is notified.
     overwrite(&lease_path(disk), 0, &before[..MINE]);
     let mut slot = slot.lock().unwrap();
     let guard = slot.insert(guard);

@@ -78,7 +78,7 @@ fn second_is_refused(ended: &Ended) {
 }
 
 #[test]
-fn the_command_inherits_standard_streams_and_the_life_lock() {
+fn the_command_inherits_standard_streams_and_the_process_lock() {
     let place = Place::new();
     // What this process passes on to every child of it, apart from `ls`'s own.
     let list = ["sh", "-c", "readlink /proc/self/fd/* || true"];
@@ -86,7 +86,7 @@ fn the_command_inherits_standard_streams_and_the_life_lock() {
     let before = before.stdout;
     let ended = place.run(1, &[], &list);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let is_kept = |line: &&str| line.ends_with("-1.life");
+    let is_kept = |line: &&str| line.ends_with("-1.incarnation");
     let kept = ended.stdout.lines().filter(is_kept).count();
     assert_eq!(kept, 1, "{}", ended.stdout);
     let more = ended.stdout.lines().count();

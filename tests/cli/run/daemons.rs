@@ -66,7 +66,7 @@ fn a_daemon_is_found_whose_parents_end_while_it_is_looked_for() {
     });
 }
 
-/// Who started it lives, and is told how it ended. Its number is written without an end of the line.
+/// Who started it lives, and learns how it ended. Its number is written without an end of the line.
 #[test]
 fn the_end_of_a_daemon_that_its_own_parent_waits_for_counts_as_a_success() {
     let place = Place::new();

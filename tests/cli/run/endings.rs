@@ -135,7 +135,7 @@ fn a_contained_command_has_a_proc_of_its_own() {
     let show = "readlink /proc/self; echo $$; ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm";
     let ended = place.run(1, &["--contain", "pidns"], &["sh", "-c", show]);
     let lines: Vec<_> = ended.stdout.lines().collect();
-    // The shell, `ls` and `wc`, of which one may not have begun.
+    // The shell, `ls` and `wc`, of which one may not have started.
     assert!(lines[0].parse::<u32>().unwrap() < 10, "{ended:?}");
     assert_eq!(lines[1], "2", "{ended:?}");
     assert!(

@@ -81,7 +81,7 @@ fn freeze(contain: &str) {
     let command = family[0];
     family.extend(running.chain());
     cgroup.freeze();
-    // It gets the disk when the time of the first is over; that one thaws while it runs.
+    // It gets the disk when the time of the first has ended; that one thaws while it runs.
     let thaw = format!(
         "stat -c %s log; echo 0 > {}; sleep 1; stat -c %s log",
         cgroup.0.join("cgroup.freeze").display()

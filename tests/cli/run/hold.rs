@@ -80,7 +80,7 @@ fn a_held_process_whose_locks_are_lost_is_killed_after_its_grace() {
     assert!(took > Duration::from_secs(2), "{took:?}");
 }
 
-/// The next run of the host id would enter at once, were the lock of its earlier life free.
+/// The next run of the host id would enter at once, were the lock of its earlier incarnation free.
 #[test]
 fn a_hold_that_is_killed_gives_nothing_to_the_next_run_while_its_process_lives() {
     let place = Place::new();
@@ -106,7 +106,7 @@ fn a_hold_that_is_killed_gives_nothing_to_the_next_run_while_its_process_lives()
     assert!(took < Duration::from_secs(14), "{took:?}");
 }
 
-/// Nobody is to end the process, and no warden keeps the life lock of its hold.
+/// Nobody is to end the process, and no warden keeps the process lock of its hold.
 #[test]
 fn a_hold_that_ends_nobody_is_waited_out_when_it_is_killed() {
     let place = Place::new();
@@ -123,7 +123,7 @@ fn a_hold_that_ends_nobody_is_waited_out_when_it_is_killed() {
 }
 
 #[test]
-fn a_warden_keeps_the_life_lock_of_a_hold_that_was_killed_for_as_long_as_its_process_lives() {
+fn a_warden_keeps_the_process_lock_of_a_hold_that_was_killed_for_as_long_as_its_process_lives() {
     let place = Place::new();
     let guest = Guest::start(STUBBORN);
     let running = guest.hold(&place, &[]);
@@ -133,7 +133,7 @@ fn a_warden_keeps_the_life_lock_of_a_hold_that_was_killed_for_as_long_as_its_pro
     let open = fs::read_dir(format!("/proc/{warden}/fd")).unwrap();
     let mut open = open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
     assert!(
-        open.any(|file| file.to_string_lossy().ends_with("-1.life")),
+        open.any(|file| file.to_string_lossy().ends_with("-1.incarnation")),
         "it does not have it"
     );
     assert!(lives(guest.pid()));

@@ -70,7 +70,7 @@ fn a_held_process_keeps_its_disk_on_network_storage_until_what_it_wrote_is_there
     place.assert_free();
 }
 
-/// Nobody knows when it is over; who waits can be told to stop, and then all is left to expire.
+/// Nobody knows when it will have ended; who waits can be asked to stop, and then all is left to expire.
 #[test]
 #[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
 fn a_wait_for_network_storage_can_be_ended() {

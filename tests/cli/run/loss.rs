@@ -70,7 +70,7 @@ impl Drop for Bound {
     }
 }
 
-/// As a share that is mounted anew by another way: that it is the same file cannot be told.
+/// As a share that is mounted anew by another way: that it is the same file cannot be seen.
 #[test]
 #[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
 fn leases_over_which_another_device_is_mounted_are_lost() {
@@ -131,7 +131,7 @@ fn without_news(contain: &str, are_stopped: bool) {
 fn messages_that_nobody_reads_do_not_hold_up_renewals() {
     let place = Place::new();
     let (unread, stderr) = std::io::pipe().unwrap();
-    // What is left behind and killed is told, too, and that is not waited for.
+    // What is left behind and killed is named, too, and that is not waited for.
     let script = "echo ready; sleep 14; echo still here; exec >/dev/null 2>&1; sleep 300 & exit 0";
     // By another way to the same pipe: that it does not wait is for this alone.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();

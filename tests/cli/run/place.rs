@@ -28,7 +28,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// On such a machine too, and long before a lock of these runs can expire or a command is killed for that.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(30);
 
-/// A lease directory, and a directory for the life locks of its one machine.
+/// A lease directory, and a directory for the process locks of its one machine.
 pub(crate) struct Place {
     dir: TempDir,
     /// Where its hosts see the lease directory.
@@ -131,7 +131,7 @@ impl Place {
         run(&[&args[..], &[dir.to_str().unwrap()]].concat()).json()
     }
 
-    /// Waits until host 1 has renewed: before that, nothing on the disk can prove that its life is over, and
+    /// Waits until host 1 has renewed: before that, nothing on the disk can prove that its incarnation has ended, and
     /// the next one waits for it.
     pub(crate) fn wait_for_renewal(&self) {
         let lockspace = self.leases().join(LOCKSPACE_NAME);

@@ -55,7 +55,7 @@ fn end_by(signal: Signal) {
         }
         running.send(signal);
         if times != usize::MAX {
-            // Whoever asks twice is told so, and does not leave it armed either.
+            // Whoever asks twice is refused, and does not leave it armed either.
             let _ = kill_process(running.pid(), signal);
         }
         let ended = running.ended();

@@ -31,8 +31,8 @@ struct Fate {
     taken: Instant,
 }
 
-/// Lets a crowd of holders live, does `blow` to each at an instant of its own, and sees what becomes of them.
-fn strike(hangs: bool, blow: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
+/// Lets a crowd of holders live, does `harm` to each at an instant of its own, and sees what becomes of them.
+fn strike(hangs: bool, harm: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
     let hosts = || 1..=CROWD;
     let paths: Vec<_> = hosts().map(disk).collect();
     let place = Place::new(&paths, hangs);
@@ -44,10 +44,10 @@ fn strike(hangs: bool, blow: impl Fn(&Place, u64, &Child) + Sync) -> Vec<Fate> {
         hear_until(holder, "held");
     }
     let fates = thread::scope(|scope| {
-        let blow = &blow;
+        let harm = &harm;
         let watches: Vec<_> = hosts()
             .zip(&mut holders)
-            .map(|(host, holder)| scope.spawn(move || fate_of(place, host, holder, blow)))
+            .map(|(host, holder)| scope.spawn(move || fate_of(place, host, holder, harm)))
             .collect();
         watches
             .into_iter()
@@ -64,7 +64,7 @@ fn fate_of(
     place: &Place,
     host: u64,
     holder: &mut Child,
-    blow: impl Fn(&Place, u64, &Child) + Sync,
+    harm: impl Fn(&Place, u64, &Child) + Sync,
 ) -> Fate {
     let (tell_taken, taken) = channel();
     let observer = place.observer().clone();
@@ -75,7 +75,7 @@ fn fate_of(
         let _ = tell_taken.send(Instant::now());
     });
     let struck = {
-        // As far into its life as chance has it.
+        // As far into its incarnation as chance has it.
         let of = Duration::from_millis(disklease_test_random(host) % 4_000);
         Instant::now() + of
     };
@@ -83,7 +83,7 @@ fn fate_of(
     loop {
         let now = Instant::now();
         if !is_struck && now >= struck {
-            blow(place, host, holder);
+            harm(place, host, holder);
             is_struck = true;
         }
         while let Some(word) = holder.try_hear(Duration::from_millis(5)) {

@@ -1,4 +1,4 @@
-//! What each way of ending leaves on the disk, as other hosts see it, and how soon the next life of the host comes.
+//! What each way of ending leaves on the disk, as other hosts see it, and how soon the next incarnation of the host comes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::os::unix::process::ExitStatusExt as _;
@@ -79,7 +79,7 @@ unsafe impl GlobalAlloc for Memory {
     }
 }
 
-/// Hosts above this end like those below it, and are not begun anew but waited out.
+/// Hosts above this end like those below it, and are not started anew but waited out.
 const WAITED_OUT: u64 = 20;
 
 /// A child's side; does nothing in the test run itself.
@@ -199,7 +199,7 @@ impl Holder {
         }
     }
 
-    /// Ends it as it was told to end, and gives how it did.
+    /// Ends it as it was ordered to end, and gives how it did.
     fn end(mut self, how: &str) -> End {
         let pid = Pid::from_raw(self.child.pid().try_into().unwrap()).unwrap();
         match how {
@@ -213,7 +213,7 @@ impl Holder {
     }
 }
 
-/// One look at the host and its lock, from outside.
+/// One read of the host and its lock, from outside.
 fn found(place: &Place, host: u64) -> Found {
     let leases = LeaseDirectory::new(place.of_holders().join("leases"));
     let options = StatusOptions::new().watch(Watch::Once);
@@ -262,7 +262,7 @@ fn each_way_of_ending_leaves_on_the_disk_what_it_is_said_to() {
         let ended: Vec<_> = begun
             .into_iter()
             .map(|(host, way, holder)| (host, way, holder.join().unwrap()))
-            // Or the next life would have to wait for it.
+            // Or the next incarnation would have to wait for it.
             .inspect(|(host, ..)| {
                 let host = usize::try_from(*host).unwrap();
                 wait_for_process_token(place.observer().lockspace().path(), host);
@@ -284,7 +284,7 @@ fn each_way_of_ending_leaves_on_the_disk_what_it_is_said_to() {
     });
 }
 
-/// The next life of a host does not wait for the one before, and has its locks at once.
+/// The next incarnation of a host does not wait for the one before, and has its locks at once.
 fn is_back_soon(place: &Place, host: u64, how: &str) {
     let holder = Holder::start(place, host, "leases", "leave");
     println!("measured: {how}: joined again in {:?}", holder.joined);
@@ -295,7 +295,7 @@ fn is_back_soon(place: &Place, host: u64, how: &str) {
     assert_eq!(found(place, host), Found::Free, "{how}");
 }
 
-/// Another host has the lock when all of its holder's time is over.
+/// Another host has the lock when all of its holder's time has ended.
 fn is_waited_out(place: &Place, host: u64, how: &str) {
     let request = disks(&[&disk(host)]).wait(WaitLimit::For(2 * SOON));
     let guard = place.observer().acquire(request).unwrap();

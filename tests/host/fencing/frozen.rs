@@ -72,7 +72,7 @@ fn lose_timer(lockspace: &Lockspace) {
     say(&loss.to_string());
 }
 
-/// No thread is to be had for a callback that blocks: it blocks the thread that runs the callbacks.
+/// No thread is available for a callback that blocks: it blocks the thread that runs the callbacks.
 fn leave_without_threads(lockspace: &Lockspace, dir: &Path) {
     let leases = LeaseDirectory::new(dir.join("leases"));
     let manager = PaxosManager::new(lockspace.clone(), leases).unwrap();
@@ -155,7 +155,7 @@ fn whoever_stands_still_in_its_claim_is_dead_before_others_have_the_id() {
             hear(&owner, "confirms");
             hear(&owner, "joined");
             owner.kill();
-            // Under another name it has to wait for its own earlier life.
+            // Under another name it has to wait for its own earlier incarnation.
             let dir = place.of_holders().join("other");
             std::fs::create_dir(&dir).unwrap();
             let claimant = start(&dir, 2, F, "../leases", "idle");

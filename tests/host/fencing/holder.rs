@@ -1,4 +1,4 @@
-//! A holder in a process of its own: it tells what it is told, and its guest writes for as long as it is let.
+//! A holder in a process of its own: it tells what it is notified of, and its guest writes for as long as it is let.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! A lease directory with its leases made, which a test looks at from outside and its holders through storage
+//! A lease directory with its leases made, which a test inspects from outside and its holders through storage
 //! that hangs when the test says so.
 
 use std::fmt::Display;
@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-/// How many sectors of hosts are looked at.
+/// How many sectors of hosts are inspected.
 const SECTORS: usize = 64;
 
 /// What is read at once, where direct I/O wants it. Buffered reads would be of no use: a page that is being looked
@@ -106,7 +106,7 @@ const SECTORS: usize = 64;
 #[repr(align(4096))]
 struct Sectors([u8; SECTORS * 512]);
 
-/// The sectors of the hosts, looked at from outside all the time.
+/// The sectors of the hosts, inspected from outside all the time.
 struct Renewals {
     /// Between two looks each.
     last: Arc<Mutex<Vec<(Instant, Instant)>>>,
@@ -157,7 +157,7 @@ impl Drop for Renewals {
     }
 }
 
-/// A host on the leases in `leases`, with its life lock in `dir`.
+/// A host on the leases in `leases`, with its process lock in `dir`.
 pub(crate) fn join(leases: &Path, dir: &Path, id: u64, name: &str) -> PaxosManager {
     let options = || options(dir, name).fire_timeout(F);
     let lockspace = patiently(|| options().join(lockspace_of(leases), host_id(id)));

@@ -12,7 +12,7 @@ fn own_calls() -> Vec<Value> {
         json!({"syscall": "exit_group"}),
         // The end of a program of Rust's.
         json!({"syscall": "sigaltstack"}),
-        // Rust's own look at a descriptor that is closed, in a build with assertions.
+        // Rust's own check of a descriptor that is closed, in a build with assertions.
         json!({"syscall": "fcntl"}),
         json!({"syscall": "write", "args": say}),
     ]

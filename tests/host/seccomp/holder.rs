@@ -104,7 +104,7 @@ fn live(dir: &Path, host: u64, seen: &str, calls: &[&str], how: &str) {
     epoll::add(&epoll, guard.event_fd(), EventData::new_u64(EVENT), edges).unwrap();
     let stdin = std::io::stdin();
     epoll::add(&epoll, &stdin, EventData::new_u64(LET_GO), EventFlags::IN).unwrap();
-    // For a look at what is called, by `strace -f -e trace='!…'`.
+    // To see what is called, by `strace -f -e trace='!…'`.
     if std::env::var_os("DISKLEASE_SECCOMP_OPEN").is_none() {
         filter::close(calls);
     }

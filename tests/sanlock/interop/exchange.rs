@@ -1,5 +1,5 @@
 //! What has to be true of a lease whoever made it and wherever it lies: each side is kept out while the other
-//! holds it, is told by whom, and gets it as soon as it is released.
+//! holds it, learns by whom, and gets it as soon as it is released.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ fn sanlock_holds(lease: &Lease, ours: &PaxosManager) {
     assert!(renewed_ago <= Duration::from_secs(8), "{renewed_ago:?}");
 }
 
-/// We are refused at once, in the name of sanlock's host; gives what is known of its life.
+/// We are refused at once, in the name of sanlock's host; gives what is known of its incarnation.
 pub(crate) fn refusal(lease: &Lease, ours: &PaxosManager) -> OwnerSeen {
     let (refused, took) = timed(|| ours.acquire(lease.request()));
     let error = refused.expect_err("sanlock holds it");

@@ -48,7 +48,7 @@ fn sanlock_has_it_already() {
     assert_eq!(leader.text("resource_name"), SANLOCK_NAME);
     assert_eq!(leader.number("owner_generation"), 1, "{leader:?}");
 
-    // And another id is to be had beside it.
+    // And another id is available beside it.
     let other = Sanlock::join(&directory.lockspace);
     drop(other);
 }

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// What happens to a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blow {
+pub(crate) enum Harm {
     /// It is killed.
     Kill,
     /// It is stopped as it stands; its deadman kills it.
@@ -34,7 +34,7 @@ pub(crate) enum Blow {
     Hang,
 }
 
-impl Blow {
+impl Harm {
     /// How long after its last renewal a holder dies, with N = 1 s and F = 60 s.
     const fn death(self) -> Duration {
         match self {
@@ -54,9 +54,9 @@ struct Holder {
 
 impl Holder {
     /// Its guest writes the time to `written`, which lies on storage that does not hang.
-    fn start(directory: &Directory, blow: Blow, written: &Path) -> Self {
+    fn start(directory: &Directory, harm: Harm, written: &Path) -> Self {
         let leases = directory.leases.path();
-        let mount = (blow == Blow::Hang).then(|| {
+        let mount = (harm == Harm::Hang).then(|| {
             let path = written.with_file_name("seen");
             Mount::new(leases, &path, |_| {})
         });
@@ -67,11 +67,11 @@ impl Holder {
         Self { process, mount }
     }
 
-    fn suffer(&mut self, blow: Blow) {
-        match blow {
-            Blow::Kill => self.process.kill9(),
-            Blow::Stop => self.process.stop(),
-            Blow::Hang => self.mount.as_ref().unwrap().gate().set(Fault {
+    fn suffer(&mut self, harm: Harm) {
+        match harm {
+            Harm::Kill => self.process.kill9(),
+            Harm::Stop => self.process.stop(),
+            Harm::Hang => self.mount.as_ref().unwrap().gate().set(Fault {
                 target: Target::All,
                 reads: true,
                 writes: true,
@@ -105,7 +105,7 @@ fn last_write(written: &Path) -> Instant {
     Instant::now().checked_sub(ago).unwrap()
 }
 
-pub(crate) fn is_waited_out_by_sanlock(blow: Blow) {
+pub(crate) fn is_waited_out_by_sanlock(harm: Harm) {
     let directory = Directory::new();
     // Made before the mount, in which no file can be made.
     let lease = File::create(&directory.resource.path).unwrap();
@@ -115,7 +115,7 @@ pub(crate) fn is_waited_out_by_sanlock(blow: Blow) {
     let written = &written.path().join("written");
 
     let daemon = directory.sanlock();
-    let mut holder = Holder::start(&directory, blow, written);
+    let mut holder = Holder::start(&directory, harm, written);
     let pid = holder.process.pid();
     let lockspace = &directory.lockspace;
     daemon.wait_for_host(lockspace, OUR_ID, HostState::Live, LIMIT);
@@ -127,7 +127,7 @@ pub(crate) fn is_waited_out_by_sanlock(blow: Blow) {
         let (tell, struck) = channel();
         let resource = &directory.resource;
         let taking = scope.spawn(move || {
-            struck.recv().expect("the blow");
+            struck.recv().expect("the harm");
             let taken_over = sanlock_takes_over(&mut client, resource);
             // Who writes still, does so within this.
             thread::sleep(10 * TICK);
@@ -144,13 +144,13 @@ pub(crate) fn is_waited_out_by_sanlock(blow: Blow) {
             None
         });
         let last = LastRenewal::of(lockspace, OUR_ID, || {
-            holder.suffer(blow);
+            holder.suffer(harm);
             tell.send(()).unwrap();
         });
         let (taken_over, wrote, _client) = taking.join().expect("sanlock's client");
         (last, dying.join().unwrap(), taken_over, wrote)
     });
-    let what = format!("{blow:?}");
+    let what = format!("{harm:?}");
     let died = died.unwrap_or_else(|| panic!("{what}: it lives"));
     println!(
         "time: {what}: the last write {:?}, dead {:?} after the last renewal",
@@ -162,7 +162,7 @@ pub(crate) fn is_waited_out_by_sanlock(blow: Blow) {
     assert!(died < taken_over, "{what}: it was alive then");
     // What was written in the last moment may have been seen a little late.
     let early = Duration::from_millis(500);
-    assert!(last.until(died) + early > blow.death(), "{what}: too early");
+    assert!(last.until(died) + early > harm.death(), "{what}: too early");
     let leader = read_resource_leader(&directory.resource).expect("the lease");
     assert_eq!(leader.number("owner_id"), SANLOCK_ID);
     assert_eq!(leader.number("lver"), 2);

@@ -9,7 +9,7 @@ use super::{DEAD_AFTER, LIMIT, SLACK};
 use disklease_fixtures::host_process::IO_TIMEOUT;
 use disklease_fixtures::sanlock::Lockspace;
 
-/// How often a sector is looked at.
+/// How often a sector is inspected.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 const SECTOR: usize = 512;
@@ -21,7 +21,7 @@ const SECTORS: usize = 8;
 #[repr(align(4096))]
 struct Sectors([u8; SECTORS * SECTOR]);
 
-/// When a host renewed for the last time: between two looks at its sector.
+/// When a host renewed for the last time: between two reads of its sector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastRenewal {
     /// The renewal before it was still on the disk.
@@ -31,8 +31,8 @@ pub(crate) struct LastRenewal {
 }
 
 impl LastRenewal {
-    /// Watches the host's sector while `blow` ends the host, and until nothing can change any more.
-    pub(crate) fn of(lockspace: &Lockspace, host_id: u64, blow: impl FnOnce()) -> Self {
+    /// Watches the host's sector while `harm` ends the host, and until nothing can change any more.
+    pub(crate) fn of(lockspace: &Lockspace, host_id: u64, harm: impl FnOnce()) -> Self {
         let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
         let file = File::options()
             .read(true)
@@ -46,7 +46,7 @@ impl LastRenewal {
                 .unwrap();
             sectors.0[at..at + SECTOR].to_vec()
         };
-        let mut blow = Some(blow);
+        let mut harm = Some(harm);
         let mut seen: Option<Self> = None;
         let begun = Instant::now();
         let mut looked = begun;
@@ -66,11 +66,11 @@ impl LastRenewal {
             looked = now;
             match &seen {
                 // A renewal was seen, so that there is a last one, and the next is due a second later.
-                Some(seen) if blow.is_some() && seen.not_after.elapsed() > IO_TIMEOUT => {
-                    blow.take().unwrap()();
+                Some(seen) if harm.is_some() && seen.not_after.elapsed() > IO_TIMEOUT => {
+                    harm.take().unwrap()();
                 }
-                // What was under way at the blow has long ended.
-                Some(seen) if blow.is_none() && seen.not_after.elapsed() > 4 * IO_TIMEOUT => break,
+                // What was under way at the harm has long ended.
+                Some(seen) if harm.is_none() && seen.not_after.elapsed() > 4 * IO_TIMEOUT => break,
                 _ => {}
             }
         }

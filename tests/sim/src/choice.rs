@@ -77,7 +77,7 @@ impl<C: Chooser> Chooser for Recorded<C> {
     }
 }
 
-/// Decides as it was told; 0, the plainest there is, when that is used up.
+/// Decides as it was given; 0, the plainest there is, when that is used up.
 pub struct Told {
     streams: Vec<std::vec::IntoIter<u64>>,
 }

@@ -7,15 +7,15 @@
 //! * **Read errors and write errors.** A read that fails gives nothing. A write that fails has
 //!   landed or not, half of the time each; nothing of it comes later.
 //! * **Time-outs.** A read that takes too long gives nothing. A write that takes too long lands
-//!   before its caller is told of the time-out, or later by up to [`Faults::late_max`], or never.
+//!   before its caller is notified of the time-out, or later by up to [`Faults::late_max`], or never.
 //!   When it lands late, it lands over whatever *other* hosts have written since. It never lands
 //!   over a newer write of its own host: the `World` begins none before it has ended. (That is
 //!   rule F2 of the hosts' own making, not a kindness of the disk.)
-//! * **Torn reads.** A read of several sectors may look at some of them earlier than at others.
+//! * **Torn reads.** A read of several sectors may inspect some of them earlier than at others.
 //! * **Never: a torn sector.** A sector holds the old bytes or the new ones. Nor is a write that
 //!   was reported as done ever lost, nor does a read that begins after a write landed miss it.
 //! * **Outages.** A disk can be out of reach for all hosts, or all disks for one host, for a while:
-//!   I/O that is begun meanwhile fails at once, or stands still until the end of the outage and then
+//!   I/O that is started meanwhile fails at once, or stands still until the end of the outage and then
 //!   happens, late, or is lost.
 //! * **Hung I/O, crashed hosts.** See `script`: all I/O of a host can be made to stand still, and a
 //!   host can be stopped for good at any step, with each of its writes under way landing or not.
@@ -100,7 +100,7 @@ pub struct Faults {
     pub write_timeout: u64,
     /// Up to this long after its time limit a write that timed out may land.
     pub late_max: Duration,
-    /// Reads of several sectors that look at two instants.
+    /// Reads of several sectors that inspect two instants.
     pub torn_read: u64,
     /// I/O that takes much longer than the rest, and how long that takes at most.
     pub slow: u64,
@@ -132,7 +132,7 @@ impl SlowAt {
     }
 }
 
-/// What becomes of I/O that is begun while storage cannot be reached.
+/// What becomes of I/O that is started while storage cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutOff {
     /// It fails at once.
@@ -146,7 +146,7 @@ pub enum CutOff {
 pub struct Plan {
     /// When it lands or looks, if it does.
     pub effect: Option<Duration>,
-    /// When a torn read looks at its first part, and how many chunks that part has.
+    /// When a torn read inspects its first part, and how many chunks that part has.
     pub early_part: Option<(Duration, usize)>,
     /// When the storage answers. From then on nothing more happens.
     pub end: Duration,
@@ -210,7 +210,7 @@ impl Faults {
         }
     }
 
-    /// For I/O that is begun `remaining` before the storage is there again.
+    /// For I/O that is started `remaining` before the storage is there again.
     pub fn plan_cut_off(
         &self,
         chooser: &mut dyn Chooser,

@@ -14,11 +14,11 @@
 //! | `layout`, `contents` | the two disks: sectors by number, and what they hold, by number |
 //! | `port` | the library's `World` for one host: each call waits for whoever drives the host |
 //! | `members` | joining the lockspace, and renewing in it, as single steps |
-//! | `work` | a host's script, in pieces: acquire, release, settle a debt |
+//! | `work` | a host's script, in pieces: acquire, release, reconcile a pending cleanup |
 //! | `hosts`, `running` | what hosts do, tabulated: the library's code is run once for each transition |
 //! | `state`, `events` | a state of the world, and what can happen |
 //! | `world`, `lives` | what can happen next: steps and faults of I/O; deaths and new lives |
-//! | `judge`, `ends` | what is wrong with a step; whether the lease can be taken when all is over |
+//! | `checker`, `ends` | what is wrong with a step; whether the lease can be taken when all has ended |
 //! | `search` | visits all states |
 //! | `telling` | a way as text |
 //!
@@ -48,7 +48,7 @@
 //!   It commutes with all steps of all other hosts.
 //! * *A host asks whether its own writes are in flight at the end of a step, or when one of them has
 //!   ended.* In between the answer is the same.
-//! * *A host that owes something tries to settle it again when its write in flight has ended.* Before,
+//! * *A host that has something to clean up tries to reconcile it again when its write in flight has ended.* Before,
 //!   it would write what it has written already.
 //!
 //! What is missed: an acquire stops before it begins one ballot more than the spec allows (the host is
@@ -57,12 +57,12 @@
 //! host id are kept apart by times alone, which are not here: `delta_rules` has their claims and renewals, in
 //! every order (`twins`, `join_races`) and with every delay of some (`late_twins`).
 
+pub mod checker;
 pub mod contents;
 pub mod ends;
 pub mod events;
 pub mod hash;
 pub mod hosts;
-pub mod judge;
 pub mod layout;
 pub mod lives;
 pub mod members;

@@ -1,7 +1,7 @@
 //! Holders that go on writing when their leases are lost, and what stops them: the library's own escalation, and the
 //! deadman timer that the kernel keeps for a process that stands still.
 //!
-//! Processes also stand still without a guest, between the look at a deadline and the call of the kernel: see
+//! Processes also stand still without a guest, between the read of a deadline and the call of the kernel: see
 //! `SimWorld::until_call`.
 
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use super::disk::SimDisk;
 use super::machine::Host;
 
-/// The holders of one life of a host, and what is to become of its process.
+/// The holders of one incarnation of a host, and what is to become of its process.
 pub struct Fences {
     pub holders: Arc<HolderRegistry>,
     process: Process,
@@ -137,7 +137,7 @@ impl Host {
                     return;
                 }
                 if is_killed || fires_at.is_some_and(|at| sim.now() >= at) {
-                    me.field.referee.count(|tally| tally.fenced += 1);
+                    me.field.checker.count(|tally| tally.fenced += 1);
                     me.kill(Some(Duration::from_millis(500)), false);
                     return;
                 }

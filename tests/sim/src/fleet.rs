@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::checker::Tally;
 use super::marks::{MarkCounts, count_marks, take_marks};
 use super::mutations::Mutations;
-use super::referee::Tally;
 use super::scenario::Profile;
 use super::shrink::shrink;
 use super::trial::{record_seed, run_drawn, run_seed};

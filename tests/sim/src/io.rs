@@ -39,7 +39,7 @@ impl IoView<'_> {
     }
 }
 
-/// What the caller was told.
+/// What the caller was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
@@ -59,10 +59,10 @@ pub struct IoRecord {
     pub begun: TrueTime,
     /// When its effect was on the disk, or when it looked.
     pub effect: Option<TrueTime>,
-    /// When and what the caller was told.
+    /// When and what the caller was answered.
     pub told: Option<(TrueTime, Outcome)>,
-    /// Of all that is told of one instant, which comes first: counted when the effect came, or as long
-    /// as there is none, when the caller was told, or when it was begun.
+    /// Of all that is logged of one instant, which comes first: counted when the effect came, or as long
+    /// as there is none, when the caller was answered, or when it was started.
     pub order: u64,
     /// What was written.
     pub bytes: Vec<u8>,
@@ -80,7 +80,7 @@ pub struct Io {
     pub offset: u64,
     pub buf: SectorBuf,
     pub timeout: std::time::Duration,
-    /// Not begun yet: an earlier write of the same host to the same sector has not ended.
+    /// Not started yet: an earlier write of the same host to the same sector has not ended.
     pub queued: bool,
     /// Stands still until a test says otherwise.
     pub held: bool,
@@ -88,12 +88,12 @@ pub struct Io {
     pub fails: bool,
     /// Lands or looks when it ends.
     pub effect_at_end: bool,
-    /// Bytes at the beginning that a torn read has looked at already.
+    /// Bytes at the beginning that a torn read has inspected already.
     pub seen_early: usize,
     /// A test has let it land, or look, already.
     pub has_happened: bool,
     pub ended: bool,
-    /// What the caller is to be told, or was told already.
+    /// What the caller is to be answered, or was answered already.
     pub outcome: Option<Outcome>,
     /// Nobody waits for it any more.
     pub abandoned: bool,
@@ -152,7 +152,7 @@ impl Io {
             && offset < self.offset + self.buf.len() as u64
     }
 
-    /// Whether it was begun and can still land.
+    /// Whether it was started and can still land.
     pub fn is_write_in_flight(&self) -> bool {
         self.kind == IoKind::Write && !self.queued && !self.ended
     }

@@ -14,11 +14,12 @@
 //! | `explore` | every schedule of a small world |
 //! | `marks` | what the algorithms reach, counted |
 //! | `mutations` | rules got wrong on purpose |
-//! | `judge` | who holds the lease in true time; panics when two do |
+//! | `oracle` | who holds the lease in true time; panics when two do |
 //!
 //! One thread runs everything. Between two I/O steps of a host any other host may make any number
 //! of steps; the order is the chooser's alone, so a seed or a path gives the same run again.
 
+pub mod checker;
 pub mod choice;
 pub mod clock;
 pub mod disk;
@@ -26,14 +27,13 @@ pub mod explore;
 pub mod fences;
 pub mod fleet;
 pub mod io;
-pub mod judge;
 pub mod machine;
 pub mod marks;
 pub mod moves;
 pub mod mutations;
 pub mod operators;
+pub mod oracle;
 pub mod put_back;
-pub mod referee;
 pub mod rig;
 pub mod scenario;
 pub mod sched;
@@ -48,7 +48,7 @@ pub mod wrong;
 pub use choice::{Chooser, First, Paths, Seeded};
 pub use disk::{Faults, SimDisk};
 pub use io::{IoKind, IoRecord, IoView, Outcome};
-pub use judge::Judge;
+pub use oracle::Oracle;
 pub use rig::{Member, Rig};
 pub use sched::{HostIx, Sim, Task};
 pub use script::{Hold, Pending, nth};

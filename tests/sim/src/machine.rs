@@ -1,8 +1,8 @@
-//! A host as it is in production: it joins, renews, settles its debts, runs guests under leases,
+//! A host as it is in production: it joins, renews, reconciles its pending cleanups, runs guests under leases,
 //! loses them, leaves, is killed and comes back.
 //!
 //! All that decides anything is the library's code. What stands here is what the library leaves to
-//! others: the guests, the restarts, the life lock, the watchdog.
+//! others: the guests, the restarts, the process lock, the watchdog.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,7 +18,8 @@ use disklease::__sim::host::{
     reread_held, run_on, serve_holders,
 };
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, GiveBackError, HeldLease, Holding, LeaseArea, LeaseIoError, Patience,
+    self, AcquireError, GiveBackError, HeldLease, Holding, LeaseArea, LeaseIoError, LeftBehind,
+    Patience,
 };
 use disklease::__sim::world::{Timestamp, World};
 use disklease::format::{Generation, HolderNote, HostName, Incarnation, LeaseVersion};
@@ -27,19 +28,19 @@ use disklease::{CancelToken, LossReason};
 use futures_util::future::{Either, join, join_all, select};
 use futures_util::{FutureExt, pin_mut};
 
+use super::checker::{Checker, Life, offset_of};
 use super::clock::TrueTime;
 use super::disk::{Sectors, SimDisk};
 use super::fences::{Care, Fences, Process};
 use super::io::IoKind;
 use super::moves::{Ending, Image, Stream};
-use super::referee::{Life, Referee, offset_of};
 use super::rig::{host_id, incarnation, secs, timing};
 use super::scenario::{Scenario, Setup};
 use super::sched::{HostIx, Sim};
 use super::script::Pending;
 use super::world::SimWorld;
 
-/// The pause before each try when the blows are over, at most.
+/// The pause before each try when the host faults have ended, at most.
 const QUIET_PAUSE_MILLIS: u64 = 600;
 
 /// What all hosts of a run have in common.
@@ -49,7 +50,7 @@ pub struct Field {
     pub space: LockspaceArea<SimDisk>,
     pub leases: Vec<LeaseArea<SimDisk>>,
     pub guests: SimDisk,
-    pub referee: Referee,
+    pub checker: Checker,
     /// What never stands still: watchdogs, and whoever restarts processes. Its clock is true.
     pub hardware: SimWorld,
     /// The guest of each lease that is on its way to another host, if it is.
@@ -74,21 +75,21 @@ pub struct Host {
     name: Cell<u32>,
     /// Rises with each reset of the machine.
     boot: Cell<u8>,
-    /// Joins begun so far.
+    /// Joins started so far.
     joins: Cell<u64>,
-    /// The last of them, as the file of the life lock has it.
+    /// The last of them, as the file of the process lock has it.
     recorded: Cell<Option<Incarnation>>,
     /// It is to leave the lockspace when its guests allow.
     leaving: Cell<bool>,
     turns_left: RefCell<Vec<u64>>,
-    /// Whether each lease was had after the blows were over.
+    /// Whether each lease was had after the host faults were over.
     had_last: RefCell<Vec<bool>>,
     /// The suspended guest of each lease, if there is one.
     pub suspended: RefCell<Vec<Option<Image>>>,
     /// Of the present life, where holders are stopped that do not stop.
     fences: RefCell<Option<Rc<Fences>>>,
-    /// How often it came to owe something on a lease.
-    pub owed: Cell<u64>,
+    /// How often it came to have something to clean up on a lease.
+    pub cleanups: Cell<u64>,
     /// Nobody will start it again.
     pub gone: Cell<bool>,
     is_finished: Cell<bool>,
@@ -123,7 +124,7 @@ impl Host {
             had_last: RefCell::new(vec![false; leases]),
             suspended: RefCell::new(vec![None; leases]),
             fences: RefCell::new(None),
-            owed: Cell::new(0),
+            cleanups: Cell::new(0),
             gone: Cell::new(false),
             is_finished: Cell::new(false),
         })
@@ -142,7 +143,7 @@ impl Host {
         self.field.sim.note(Some(self.ix()), text);
     }
 
-    /// Whether any I/O of this host, or of this life of it alone, has not ended.
+    /// Whether any I/O of this host, or of this incarnation of it alone, has not ended.
     fn has_io(&self, of_life: Option<u64>, wanted: impl Fn(IoKind) -> bool) -> bool {
         let core = self.field.sim.core.borrow();
         core.ios.values().any(|io| {
@@ -179,7 +180,7 @@ impl Host {
         let own = usize::from(self.setup.name) - 1;
         let name = format!("{}-{}", names[own], self.name.get());
         let incarnation = self.new_incarnation();
-        // What a life lock proves: nothing of an earlier life runs, nor is any I/O of it left.
+        // What a process lock proves: nothing of an earlier incarnation runs, nor is any I/O of it left.
         let earlier = self.recorded.replace(Some(incarnation));
         let is_over = !self.has_io(None, |_| true);
         Claimant {
@@ -214,7 +215,7 @@ impl Host {
             let (mut delta, table) = match joined.take() {
                 Some(joined) => joined,
                 None => {
-                    // A process enters no new life while I/O of its last one is under way.
+                    // A process enters no new incarnation while I/O of its last one is under way.
                     while self.has_io(Some(self.life().1), |_| true) {
                         world.sleep(Duration::from_millis(100)).await;
                     }
@@ -223,10 +224,10 @@ impl Host {
                     let timer = process
                         .as_ref()
                         .map(|process| -> &dyn ProcessTimer { process });
-                    field.referee.claims(self.life(), self.setup.host_id);
+                    field.checker.claims(self.life(), self.setup.host_id);
                     let claim = claim_with_timer(world, &field.space, &claimant, &|_| {}, timer);
                     let claimed = claim.await.expect("the timer can be set");
-                    field.referee.has_claimed(self.life());
+                    field.checker.has_claimed(self.life());
                     match claimed {
                         Ok(joined) => joined,
                         Err(error) => {
@@ -235,7 +236,7 @@ impl Host {
                                 timer.set(None).unwrap();
                             }
                             self.note(|| format!("did not join: {error}"));
-                            field.referee.count(|tally| tally.failed_joins += 1);
+                            field.checker.count(|tally| tally.failed_joins += 1);
                             let pause = 1000 + world.random(3000);
                             world.sleep(Duration::from_millis(pause)).await;
                             continue;
@@ -243,14 +244,14 @@ impl Host {
                     }
                 }
             };
-            field.referee.count(|tally| tally.joins += 1);
+            field.checker.count(|tally| tally.joins += 1);
             let membership = Rc::new(Membership::new(field.space.clone(), &delta, table));
             self.note(|| {
                 let generation = membership.generation().get();
                 format!("is host {}, generation {generation}", self.setup.host_id)
             });
             self.leaving.set(false);
-            field.referee.joins(self.life(), &membership);
+            field.checker.joins(self.life(), &membership);
             self.watch(&membership);
             self.run_guests(&membership, &mut delta, process.clone())
                 .await;
@@ -310,7 +311,7 @@ impl Host {
         }
         if let Err(leases) = table.close() {
             self.field
-                .referee
+                .checker
                 .breach(|| format!("stuck: {leases} leases are still reserved at the end"));
         }
     }
@@ -319,11 +320,11 @@ impl Host {
         self.note(|| format!("has lost its leases: {reason}"));
         if self.field.scenario.freezes && matches!(reason, LossReason::HostIdLost(_)) {
             let host = self.ix();
-            self.field.referee.breach(|| {
+            self.field.checker.breach(|| {
                 format!("overwritten: {host}, which lives, has lost its host id: {reason}")
             });
         }
-        self.field.referee.count(|tally| tally.losses += 1);
+        self.field.checker.count(|tally| tally.losses += 1);
     }
 
     /// Leaves as a lockspace does.
@@ -334,7 +335,7 @@ impl Host {
         if !self.has_io(Some(life), |_| true) {
             let freed = delta_lease::release(world, membership, delta).await;
             self.note(|| format!("has left: {freed:?}"));
-            self.field.referee.count(|tally| tally.leaves += 1);
+            self.field.checker.count(|tally| tally.leaves += 1);
         }
         membership.expiry().lose();
         let fences = self.fences.borrow_mut().take();
@@ -403,7 +404,7 @@ impl Host {
                 world.sleep(content.min(Duration::from_secs(3))).await;
                 continue;
             }
-            // After the blows everybody is in a hurry.
+            // After the host faults everybody is in a hurry.
             let most = if field.is_quiet() {
                 QUIET_PAUSE_MILLIS
             } else {
@@ -418,8 +419,8 @@ impl Host {
             let image = self.arrival(lease);
             let mut holding = self.holding(membership);
             holding.expected = image.map(|image| image.expected);
-            field.referee.begins_acquire(lease, self.life());
-            let work = field.referee.begins(lease);
+            field.checker.begins_acquire(lease, self.life());
+            let work = field.checker.begins(lease);
             let mut failure = match paxos_lease::acquire(world, membership, area, &holding).await {
                 Ok(held) => {
                     let is_fresh = work.is_fresh();
@@ -439,8 +440,8 @@ impl Host {
                 self.did_not_arrive(lease, image, &failure.error);
                 holding.expected = None;
             }
-            if let Some(debt) = failure.debt.take_if(|_| world.random(4) == 0) {
-                // What an acquire left half-way need not be settled for the next to be right.
+            if let Some(pending) = failure.pending.take_if(|_| world.random(4) == 0) {
+                // What an acquire left half-way need not be reconciled for the next to be right.
                 match paxos_lease::acquire(world, membership, area, &holding).await {
                     Ok(held) => {
                         let is_fresh = work.is_fresh();
@@ -452,17 +453,17 @@ impl Host {
                     }
                     Err(again) => {
                         self.refused(&again.error);
-                        failure.debt = again.debt.or(Some(debt));
+                        failure.pending = again.pending.or(Some(pending));
                     }
                 }
             }
             drop(work);
-            match (failure.debt, failure.settled) {
-                (Some(debt), _) => {
-                    self.owes();
-                    reservation.clean_up(area.clone(), debt);
+            match (failure.pending, failure.cleaned_up) {
+                (Some(pending), _) => {
+                    self.counts_cleanup();
+                    reservation.clean_up(area.clone(), pending);
                 }
-                (None, Some(settled)) => reservation.observe(area.clone(), settled),
+                (None, Some(cleaned_up)) => reservation.observe(area.clone(), cleaned_up),
                 (None, None) => {}
             }
             if matches!(
@@ -475,14 +476,14 @@ impl Host {
         }
     }
 
-    fn owes(&self) {
-        self.owed.set(self.owed.get() + 1);
-        self.field.referee.count(|tally| tally.debts += 1);
+    fn counts_cleanup(&self) {
+        self.cleanups.set(self.cleanups.get() + 1);
+        self.field.checker.count(|tally| tally.cleanups += 1);
     }
 
     fn refused(&self, error: &AcquireError) {
         self.note(|| format!("does not get the lease: {error}"));
-        self.field.referee.count(|tally| tally.refusals += 1);
+        self.field.checker.count(|tally| tally.refusals += 1);
     }
 
     fn holding(&self, membership: &Membership<SimDisk>) -> Holding {
@@ -533,8 +534,8 @@ impl Host {
         let version = held.version().get();
         self.note(|| format!("holds the lease, version {version}"));
         let quiet = field.is_quiet();
-        let referee = &field.referee;
-        referee.acquired(lease, life, version, membership, &lost, is_fresh);
+        let checker = &field.checker;
+        checker.acquired(lease, life, version, membership, &lost, is_fresh);
         if quiet {
             self.had_last.borrow_mut()[lease] = true;
         }
@@ -554,7 +555,7 @@ impl Host {
             if ending == Ending::HandOver && offer.is_none() {
                 offer = Some(self.offer(membership, lease, version));
             }
-            field.referee.writes(lease, life, version);
+            field.checker.writes(lease, life, version);
             let takes = match world.random(3) {
                 _ if field.is_quiet() => Duration::from_millis(1),
                 0 => Duration::from_millis(1),
@@ -575,7 +576,7 @@ impl Host {
             }
             for _ in 0..world.random(4) {
                 if is_held() {
-                    field.referee.writes(lease, life, version);
+                    field.checker.writes(lease, life, version);
                     let takes = Duration::from_millis(1 + world.random(200));
                     world.write_for(field.guests, offset_of(lease), takes).await;
                 }
@@ -587,18 +588,18 @@ impl Host {
         } else if ending == Ending::Suspend {
             self.keep(membership, lease, version);
         }
-        field.referee.gives_up(lease, life);
+        field.checker.gives_up(lease, life);
         drop(registered);
         if let Some(reservation) = &reservation {
             reservation.give_back();
         }
-        let _work = field.referee.begins(lease);
+        let _work = field.checker.begins(lease);
         let released = paxos_lease::release(world, membership, area, &held, None).await;
         self.note(|| format!("has released the lease: {released:?}"));
         if let Err(GiveBackError::Lease(_)) = released {
-            self.owes();
+            self.counts_cleanup();
             if let Some(reservation) = reservation {
-                reservation.clean_up(area.clone(), Debt::of_release(&held));
+                reservation.clean_up(area.clone(), LeftBehind::of_release(&held));
             }
         }
     }
@@ -610,13 +611,13 @@ impl Host {
             self.world.sleep(pause).await;
             if is_held() {
                 self.field
-                    .referee
+                    .checker
                     .breach(|| "loss taken back: a guard that said lost says held".to_owned());
             }
         }
     }
 
-    /// The watchdog of one life: whoever neither renews nor stops is reset 8N + F after the last
+    /// The watchdog of one incarnation: whoever neither renews nor stops is reset 8N + F after the last
     /// good renewal.
     fn watch(self: &Rc<Self>, membership: &Rc<Membership<SimDisk>>) {
         if !self.field.scenario.fenced {
@@ -651,7 +652,7 @@ impl Host {
 
     fn fire(self: &Rc<Self>, life: Life) {
         let writes = self.has_io(Some(life.1), |kind| kind == IoKind::Write);
-        if self.life() == life && (writes || self.field.referee.guards_of(life) > 0) {
+        if self.life() == life && (writes || self.field.checker.guards_of(life) > 0) {
             self.note(|| "is reset by its watchdog".to_owned());
             self.reset(Some(Duration::from_millis(500)), false);
         } else if writes {
@@ -665,14 +666,14 @@ impl Host {
     /// Kills the process. Its I/O goes on.
     pub fn kill(self: &Rc<Self>, restart: Option<Duration>, renamed: bool) {
         self.note(|| "is killed".to_owned());
-        self.field.referee.count(|tally| tally.kills += 1);
+        self.field.checker.count(|tally| tally.kills += 1);
         self.end(Pending::GoOn, restart, renamed);
     }
 
     /// Resets the machine.
     pub fn reset(self: &Rc<Self>, restart: Option<Duration>, renamed: bool) {
         self.note(|| "is reset".to_owned());
-        self.field.referee.count(|tally| tally.resets += 1);
+        self.field.checker.count(|tally| tally.resets += 1);
         self.boot.set(self.boot.get() + 1);
         self.end(Pending::Either, restart, renamed);
     }
@@ -705,7 +706,7 @@ impl Host {
     /// Stops the process, and lets it go on later if it lives then.
     pub fn stop(self: &Rc<Self>, lasts: Duration) {
         self.note(|| format!("stands still for {lasts:?}"));
-        self.field.referee.count(|tally| tally.stops += 1);
+        self.field.checker.count(|tally| tally.stops += 1);
         let sim = self.field.sim.clone();
         sim.pause(self.ix(), true);
         let (me, life) = (Rc::clone(self), self.life());

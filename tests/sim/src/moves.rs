@@ -1,7 +1,7 @@
 //! Guests that are suspended and resumed, or that move from host to host while they run.
 //!
 //! What a guest needs to go on is its image: how its lease was left, and how often its disk had been
-//! written by then, which no host knows and the referee compares. Images of suspended guests are files:
+//! written by then, which no host knows and the checker compares. Images of suspended guests are files:
 //! they outlive the process, and hosts. A guest that moves sends its image through a stream, whose last
 //! part may be lost.
 
@@ -12,21 +12,22 @@ use std::time::Duration;
 use disklease::__sim::delta_lease::Membership;
 use disklease::__sim::host::Reservation;
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, Debt, Expected, GiveBackError, HandoverEnd, HeldLease, Passage, hand_over,
+    self, AcquireError, GiveBackError, HandoverEnd, HeldLease, LeftBehind, RequiredEnd,
+    VersionPrecondition, hand_over,
 };
 use disklease::__sim::world::World;
 use disklease::format::{HolderNote, LeaseVersion, OfferId};
 use futures_util::FutureExt;
 
+use super::checker::offset_of;
 use super::disk::SimDisk;
 use super::machine::Host;
-use super::referee::offset_of;
 use super::sched::HostIx;
 
 /// All that a guest needs to go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
-    pub expected: Expected,
+    pub expected: VersionPrecondition,
     /// How often its disk had been written when it was paused. `None` as long as the last part is
     /// missing: it cannot run.
     pub writes: Option<u64>,
@@ -86,7 +87,7 @@ impl Host {
             AcquireError::VersionChanged(_) | AcquireError::NotHandedOver { .. }
         );
         if is_over {
-            self.field.referee.count(|tally| tally.refused_moves += 1);
+            self.field.checker.count(|tally| tally.refused_moves += 1);
         }
         match (image.moving, is_over) {
             (true, true) => self.end_stream(lease, image),
@@ -97,8 +98,8 @@ impl Host {
 
     fn end_stream(&self, lease: usize, image: Image) {
         let mut streams = self.field.streams.borrow_mut();
-        let passage = |of: Stream| of.image.expected.passage;
-        if streams[lease].is_some_and(|of| passage(of) == image.expected.passage) {
+        let required_end = |of: Stream| of.image.expected.required_end;
+        if streams[lease].is_some_and(|of| required_end(of) == image.expected.required_end) {
             streams[lease] = None;
         }
     }
@@ -124,22 +125,22 @@ impl Host {
         }
         let declines = image.moving && self.world.random(4) == 0;
         if let (Some(writes), false) = (writes, declines) {
-            self.field.referee.goes_on(lease, self.life(), writes);
-            self.field.referee.count(|tally| {
+            self.field.checker.goes_on(lease, self.life(), writes);
+            self.field.checker.count(|tally| {
                 tally.moved += u64::from(image.moving);
                 tally.resumed += u64::from(!image.moving);
             });
             return true;
         }
         self.note(|| "declines the guest".to_owned());
-        self.field.referee.count(|tally| tally.declined += 1);
+        self.field.checker.count(|tally| tally.declined += 1);
         let note = held.unused_note(bare_note(membership));
         let area = &self.field.leases[lease];
         let released = paxos_lease::release(&self.world, membership, area, held, note.as_ref());
         if let Err(GiveBackError::Lease(_)) = released.await {
-            let debt = Debt::of_release(held).with_note(note);
+            let pending = LeftBehind::of_release(held).with_note(note);
             if let Some(reservation) = reservation.take() {
-                reservation.clean_up(area.clone(), debt);
+                reservation.clean_up(area.clone(), pending);
             }
         }
         false
@@ -152,13 +153,13 @@ impl Host {
         [Ending::Release, Ending::Suspend, Ending::HandOver][self.world.random(3) as usize]
     }
 
-    fn left_as(&self, membership: &Membership<SimDisk>, version: u64) -> Expected {
+    fn left_as(&self, membership: &Membership<SimDisk>, version: u64) -> VersionPrecondition {
         // A text has no room for the holder.
         let holder = (membership.host_id(), membership.generation());
-        Expected {
+        VersionPrecondition {
             version: LeaseVersion::new(version),
             holder: (self.world.random(2) == 0).then_some(holder),
-            passage: Passage::AnyEnd,
+            required_end: RequiredEnd::AnyEnd,
         }
     }
 
@@ -169,7 +170,7 @@ impl Host {
         }
         let image = Image {
             expected: self.left_as(membership, version),
-            writes: Some(self.field.referee.writes_so_far(lease)),
+            writes: Some(self.field.checker.writes_so_far(lease)),
             moving: false,
         };
         self.note(|| format!("keeps its guest, as of version {version}"));
@@ -179,10 +180,10 @@ impl Host {
     /// Offers the guest to whoever takes it. It runs on meanwhile.
     pub fn offer(&self, membership: &Membership<SimDisk>, lease: usize, version: u64) -> OfferId {
         let offer = OfferId::new(self.world.random(1 << 60));
-        let expected = Expected {
+        let expected = VersionPrecondition {
             version: LeaseVersion::new(version),
             holder: Some((membership.host_id(), membership.generation())),
-            passage: Passage::HandedOver(offer),
+            required_end: RequiredEnd::HandedOver(offer),
         };
         let image = Image {
             expected,
@@ -211,14 +212,14 @@ impl Host {
         let (field, world, life) = (&self.field, &self.world, self.life());
         let version = held.version().get();
         // The last write is under way when the guest is paused.
-        field.referee.writes(lease, life, version);
+        field.checker.writes(lease, life, version);
         let takes = Duration::from_millis(1 + world.random(300));
         let mut write = Box::pin(world.write_for(field.guests, offset_of(lease), takes)).fuse();
         let _ = futures_util::poll!(&mut write);
-        let writes = field.referee.writes_so_far(lease);
+        let writes = field.checker.writes_so_far(lease);
         if world.random(5) != 0
             && let Some(stream) = &mut field.streams.borrow_mut()[lease]
-            && stream.image.expected.passage == Passage::HandedOver(offer)
+            && stream.image.expected.required_end == RequiredEnd::HandedOver(offer)
         {
             stream.image.writes = Some(writes);
         }
@@ -240,7 +241,7 @@ impl Host {
         }
         let runs = Cell::new(true);
         let stop = || {
-            field.referee.gives_up(lease, life);
+            field.checker.gives_up(lease, life);
             runs.set(false);
         };
         let note = held.handed_over_note(bare_note(membership), offer);
@@ -256,11 +257,11 @@ impl Host {
             }
             HandoverEnd::Gone(released) => {
                 self.note(|| format!("has handed its guest over: {released:?}"));
-                field.referee.count(|tally| tally.handed_over += 1);
+                field.checker.count(|tally| tally.handed_over += 1);
                 if let Err(GiveBackError::Lease(_)) = released {
-                    let debt = Debt::of_release(held).with_note(Some(note));
+                    let pending = LeftBehind::of_release(held).with_note(Some(note));
                     if let Some(reservation) = reservation.take() {
-                        reservation.clean_up(area.clone(), debt);
+                        reservation.clean_up(area.clone(), pending);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! The mutants: each gets one rule wrong, in the one place where that rule stands.
 //!
 //! The places are marked `mutation!(Name, wrong, right)` in the `rules.rs` of each layer, and
-//! `wrong_variants` holds that they and the list agree.
+//! `mutant_lists` holds that they and the list agree.
 
 use std::fmt;
 use std::ops::BitOr;

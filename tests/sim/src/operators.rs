@@ -2,14 +2,14 @@
 //!
 //! The promise (docs/failure-model.md): a holder whose lease is not on its disk any more loses its lock within
 //! 2N, and has its grace then; until that nothing is promised of this lease, and everything of all others.
-//! Whatever hosts had begun before the act may still land on the lease, so the 2N count from when that has
-//! ended: the first instant at which nothing of before is under way, and nothing of what was begun beside that.
-//! Whoever begins to acquire then is safe from all others who do so, and their versions rise. When the 2N are over
-//! one guard says held at most, and from then on all is as ever: nobody who holds is told otherwise, everybody
+//! Whatever hosts had started before the act may still land on the lease, so the 2N count from when that has
+//! ended: the first instant at which nothing of before is under way, and nothing of what was started beside that.
+//! Whoever begins to acquire then is safe from all others who do so, and their versions rise. When the 2N have ended
+//! one guard says held at most, and from then on all is as ever: nobody who holds is notified of a loss, everybody
 //! gets the lease.
 //!
 //! Where something else was written in place of a lease, nobody holds it after 2N, and nothing may be written once
-//! what was begun before has ended.
+//! what was started before has ended.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use disklease::__sim::world::World;
 
+use super::checker::{Checker, Life};
 use super::clock::TrueTime;
 use super::disk::{Sectors, SimDisk};
 use super::machine::Field;
-use super::referee::{Life, Referee};
 use super::trial::lease_disk;
 
 /// What stands where an operator has written something else.
@@ -58,7 +58,7 @@ pub struct Disturbance {
 enum Stage {
     /// Something of before the act is under way.
     Before,
-    /// Something is that was begun while that was.
+    /// Something is that was started while that was.
     Beside,
     /// Nothing is. Until then the holders may take to find out.
     FindOut(TrueTime),
@@ -68,14 +68,14 @@ enum Stage {
 
 /// An acquire, a release, or another change of a lease that is under way; until this is dropped.
 pub struct Work {
-    referee: Referee,
+    checker: Checker,
     number: u64,
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         let number = self.number;
-        let mut book = self.referee.book.borrow_mut();
+        let mut book = self.checker.book.borrow_mut();
         book.works.retain(|&(work, _, _)| work != number);
     }
 }
@@ -83,13 +83,13 @@ impl Drop for Work {
 impl Work {
     /// Nothing of before the last operator's act was under way when it began.
     pub fn is_fresh(&self) -> bool {
-        let book = self.referee.book.borrow();
+        let book = self.checker.book.borrow();
         let found = book.works.iter().find(|(work, _, _)| *work == self.number);
         found.is_none_or(|&(_, _, is_fresh)| is_fresh)
     }
 }
 
-impl Referee {
+impl Checker {
     pub fn begins(&self, lease: usize) -> Work {
         let mut book = self.book.borrow_mut();
         book.next_work += 1;
@@ -99,7 +99,7 @@ impl Referee {
             .is_none_or(|disturbance| !matches!(disturbance.stage, Stage::Before | Stage::Beside));
         book.works.push((number, lease, is_fresh));
         Work {
-            referee: self.clone(),
+            checker: self.clone(),
             number,
         }
     }
@@ -148,13 +148,13 @@ impl Referee {
         ios.map(|io| (io.host, io.life)).collect()
     }
 
-    /// After each step: who was told that its lease is gone, and how far an excuse goes. `is_strict`: nobody may
-    /// be told so without an operator's doing.
+    /// After each step: who was notified that its lease is gone, and how far an excuse goes. `is_strict`: nobody may
+    /// be notified so without an operator's doing.
     pub fn look(&self, is_strict: bool) {
         let leases = self.book.borrow().guards.len();
         for lease in 0..leases {
             self.look_at_told(lease, is_strict);
-            // What has just been told of its I/O may begin the next at this very instant.
+            // What has just been answered of its I/O may begin the next at this very instant.
             if self.is_disturbed(lease) && !self.sim.any_ready.load(Ordering::Relaxed) {
                 self.look_at_disturbed(lease);
             }
@@ -174,7 +174,7 @@ impl Referee {
             self.count(|tally| tally.found_gone += 1);
             if is_strict && !is_disturbed && self.is_member(life, &membership) {
                 self.breach(|| {
-                    format!("healthy holder told: {} is told that its lease, version {version}, is gone", life.0)
+                    format!("healthy holder notified: {} is notified that its lease, version {version}, is gone", life.0)
                 });
             }
         }
@@ -274,13 +274,13 @@ impl Disturbance {
     }
 
     /// Whether what is waited for has come to its end, each for a moment.
-    fn is_over(&mut self, referee: &Referee) -> bool {
+    fn is_over(&mut self, checker: &Checker) -> bool {
         if !self.lives.is_empty() {
-            let now = referee.with_io(self.disk);
+            let now = checker.with_io(self.disk);
             self.lives.retain(|life| now.contains(life));
         }
         if !self.works.is_empty() {
-            let book = referee.book.borrow();
+            let book = checker.book.borrow();
             let is_on = |work: &u64| book.works.iter().any(|(number, _, _)| number == work);
             self.works.retain(is_on);
         }
@@ -333,7 +333,7 @@ pub const SECTORS: usize = 5;
 
 fn write(field: &Rc<Field>, lease: usize, from: &Sectors, sector: Option<u64>, is_foreign: bool) {
     let disk = field.leases[lease].disk;
-    field.referee.foreign_is_untouched(lease, disk);
+    field.checker.foreign_is_untouched(lease, disk);
     let mut bytes = [0; 512 * SECTORS];
     from.read(0, &mut bytes);
     {
@@ -347,5 +347,5 @@ fn write(field: &Rc<Field>, lease: usize, from: &Sectors, sector: Option<u64>, i
         }
     }
     field.is_foreign.borrow_mut()[lease] = is_foreign;
-    field.referee.disturb(lease, disk, is_foreign);
+    field.checker.disturb(lease, disk, is_foreign);
 }

@@ -18,10 +18,10 @@ use std::rc::Rc;
 
 use disklease::__sim::delta_lease::{DeltaRecord, Membership};
 
+use super::checker::{Checker, Guard, Life};
 use super::disk::SimDisk;
 use super::io::IoKind;
 use super::machine::Field;
-use super::referee::{Guard, Life, Referee};
 use super::rig::host_id;
 
 /// A host that was a member when its sector was put back, or became a member while a claim of before may land.
@@ -56,16 +56,16 @@ pub fn put_back(field: &Field, host: Option<u64>) {
             wrong(field, id, &put);
         }
     }
-    field.referee.count(|tally| tally.operator_acts += 1);
+    field.checker.count(|tally| tally.operator_acts += 1);
 }
 
 fn wrong(field: &Field, id: u64, put: &[u8]) {
-    let referee = &field.referee;
+    let checker = &field.checker;
     let host = host_id(id);
     let Ok(put) = DeltaRecord::decode(put, host, &field.space.name) else {
         return;
     };
-    let mut book = referee.book.borrow_mut();
+    let mut book = checker.book.borrow_mut();
     let is_crossed = {
         let core = field.sim.core.borrow();
         let offset = field.space.sector_offset(host);
@@ -92,7 +92,7 @@ fn wrong(field: &Field, id: u64, put: &[u8]) {
     let members = book.members.iter();
     let wronged = members
         .filter(|(life, membership)| {
-            membership.host_id() == host && referee.is_member(*life, membership)
+            membership.host_id() == host && checker.is_member(*life, membership)
         })
         .map(|(life, membership)| {
             let core = field.sim.core.borrow();
@@ -115,7 +115,7 @@ fn wrong(field: &Field, id: u64, put: &[u8]) {
     book.wronged.extend(wronged);
 }
 
-impl Referee {
+impl Checker {
     pub fn joins(&self, life: Life, membership: &Rc<Membership<SimDisk>>) {
         let mut book = self.book.borrow_mut();
         book.members.push((life, Rc::clone(membership)));

@@ -28,7 +28,7 @@ use super::world::SimWorld;
 
 /// Large sectors, few hosts: a scan of the lockspace is cheap.
 pub const SPACE: Geometry = Geometry::S4K_A1M;
-/// Small sectors: a look at the lease is cheap.
+/// Small sectors: a read of the lease is cheap.
 pub const LEASE: Geometry = Geometry::S512_A1M;
 /// Where the lease begins.
 pub const LEASE_AT: u64 = 1 << 20;
@@ -351,15 +351,15 @@ impl Member {
             .spawn(self.host, async move { me.acquire_as(holding).await })
     }
 
-    /// Acquires without waiting for owners, and comes back when that is over.
+    /// Acquires without waiting for owners, and comes back when that has ended.
     pub fn acquire(&self) -> Result<HeldLease, AcquireFailure> {
         self.world.sim.run(&self.start_acquire(Patience::Refuse))
     }
 
-    /// The error of an acquire that leaves no debt.
+    /// The error of an acquire that leaves no pending cleanup.
     pub fn acquire_error(&self) -> AcquireError {
         let failure = self.acquire().unwrap_err();
-        assert!(failure.debt.is_none(), "{failure:?}");
+        assert!(failure.pending.is_none(), "{failure:?}");
         failure.error
     }
 

@@ -16,7 +16,7 @@ pub enum Profile {
     /// A host uses a lease for long; something befalls it; another waits for its death.
     Takeover,
     /// Hosts join, crash, come back, stand still, are cut off, leave.
-    Lives,
+    Rejoins,
     /// Hosts that were given one host id by mistake, or that come back under another name.
     Ids,
     /// As one of the others, with a record that is damaged at some time.
@@ -34,7 +34,7 @@ pub enum Profile {
     /// Operators put back host ids' sectors to what they were, also while their hosts are at work, and another host
     /// wants such an id.
     PutBack,
-    /// Processes stand still between the look at a deadline and a write, with guests and without, and another
+    /// Processes stand still between the read of a deadline and a write, with guests and without, and another
     /// host is to have their id.
     Frozen,
 }
@@ -43,7 +43,7 @@ impl Profile {
     pub const ALL: [Self; 11] = [
         Self::Ballots,
         Self::Takeover,
-        Self::Lives,
+        Self::Rejoins,
         Self::Ids,
         Self::Damage,
         Self::Moves,
@@ -65,7 +65,7 @@ impl Profile {
             17 => Self::Operators,
             18 | 19 => Self::Moves,
             20..=23 => Self::Takeover,
-            24..=27 => Self::Lives,
+            24..=27 => Self::Rejoins,
             28 | 29 => Self::Ids,
             _ => Self::Damage,
         }
@@ -79,7 +79,7 @@ impl Profile {
     }
 }
 
-/// When a blow falls.
+/// When a host fault falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     At(TrueTime),
@@ -90,21 +90,21 @@ pub enum When {
         nth: u64,
         delay: Duration,
     },
-    /// Right before the host's nth write of a kind, from 1, after `from`: it has looked at the deadline.
+    /// Right before the host's nth write of a kind, from 1, after `from`: it has inspected the deadline.
     Call {
         from: TrueTime,
         at: SlowAt,
         nth: u64,
     },
-    /// When the host owes something on a lease for the first time after `from`.
-    Debt {
+    /// When the host has something to clean up on a lease for the first time after `from`.
+    Cleanup {
         from: TrueTime,
     },
 }
 
 /// Something that befalls a host, a disk or a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub enum HostFault {
     /// The process is killed. Its I/O goes on. It is started again after a while, or never.
     Kill {
         restart: Option<Duration>,
@@ -170,7 +170,7 @@ pub struct Scenario {
     /// A host that neither renews nor stops is reset 8N + F after its last good renewal.
     pub fenced: bool,
     pub faults: Faults,
-    /// How often each host takes each lease, at most, before the blows are over.
+    /// How often each host takes each lease, at most, before the host faults have ended.
     pub turns: u64,
     pub pause_max: Duration,
     pub hold_max: Duration,
@@ -184,7 +184,7 @@ pub struct Scenario {
     /// All leave a note with their leases, as all disklease hosts do.
     pub all_noted: bool,
     /// What befalls which host, and when.
-    pub blows: Vec<(When, usize, Blow)>,
+    pub host_faults: Vec<(When, usize, HostFault)>,
     /// From now on nothing goes wrong any more.
     pub quiet_at: TrueTime,
     /// Whether everybody must get the lease after that.
@@ -224,7 +224,7 @@ impl Scenario {
         match profile {
             Profile::Ballots => Self::ballots(&mut draw),
             Profile::Takeover => Self::takeover(&mut draw),
-            Profile::Lives => Self::lives(&mut draw),
+            Profile::Rejoins => Self::rejoins(&mut draw),
             Profile::Ids => Self::ids(&mut draw),
             Profile::Damage => Self::damage(&mut draw),
             Profile::Moves => Self::moves(&mut draw),
@@ -316,7 +316,7 @@ impl Scenario {
             stubborn: false,
             freezes: false,
             all_noted: false,
-            blows: Vec::new(),
+            host_faults: Vec::new(),
             quiet_at: TrueTime(0).after(draw.one_of(&[millis(2000), millis(8000), millis(15_000)])),
             all_get_it: true,
             taker,
@@ -347,10 +347,10 @@ impl Scenario {
         let slow = [100, n - 100, late_max, (8 * n - 100).min(late_max)];
         let faults = Self::faults(draw, &[1, 20], &slow, late_max);
         let lost_at = 8000 * hosts[0].n;
-        let mut blows = Vec::new();
+        let mut host_faults = Vec::new();
         for _ in 0..draw.one_of(&[1, 1, 2]) {
             let at = Self::when(draw, 500, 8000);
-            blows.push((at, 0, Self::blow(draw, lost_at, f, fenced, 1)));
+            host_faults.push((at, 0, Self::host_fault(draw, lost_at, f, fenced, 1)));
         }
         let hanging = if fenced { 20_000 } else { f * 1000 - 100 };
         Self {
@@ -369,14 +369,14 @@ impl Scenario {
             stubborn: false,
             freezes: false,
             all_noted: false,
-            blows,
+            host_faults,
             quiet_at: TrueTime(0).after(millis(lost_at + draw.one_of(&[8000, 14_000]))),
             all_get_it: true,
             taker: None,
         }
     }
 
-    fn lives(draw: &mut Draw<'_>) -> Self {
+    fn rejoins(draw: &mut Draw<'_>) -> Self {
         let f = draw.one_of(&[1, 2, 4]);
         let count = 2 + draw.one_of(&[0, 0, 0, 1]);
         let ns = draw.one_of(&[&[1][..], &[2][..], &[3][..], &[3, 1][..]]);
@@ -390,12 +390,16 @@ impl Scenario {
         }
         let leases = draw.one_of(&[1, 1, 1, 2]);
         let ends = draw.one_of(&[4000, 14_000, 14 * n]);
-        let mut blows = Vec::new();
+        let mut host_faults = Vec::new();
         for _ in 0..draw.one_of(&[1, 1, 2, 3, 5]) {
             let at = Self::when(draw, 1, ends);
             let victim = draw.below(count) as usize;
             let lost_at = 8000 * hosts[victim].n;
-            blows.push((at, victim, Self::blow(draw, lost_at, f, fenced, leases)));
+            host_faults.push((
+                at,
+                victim,
+                Self::host_fault(draw, lost_at, f, fenced, leases),
+            ));
         }
         Self {
             hosts,
@@ -413,7 +417,7 @@ impl Scenario {
             stubborn: false,
             freezes: false,
             all_noted: false,
-            blows,
+            host_faults,
             quiet_at: TrueTime(0).after(millis(ends)),
             all_get_it: true,
             taker: None,
@@ -440,7 +444,13 @@ impl Scenario {
     }
 
     /// `lost_at`: 8N of the victim, in milliseconds.
-    fn blow(draw: &mut Draw<'_>, lost_at: u64, f: u64, fenced: bool, leases: usize) -> Blow {
+    fn host_fault(
+        draw: &mut Draw<'_>,
+        lost_at: u64,
+        f: u64,
+        fenced: bool,
+        leases: usize,
+    ) -> HostFault {
         let restart = match draw.below(4) {
             0 => None,
             1 => Some(millis(1)),
@@ -466,21 +476,21 @@ impl Scenario {
             lasts.min(millis(f * 1000 - 500))
         };
         match draw.below(9) {
-            0 | 1 => Blow::Kill { restart, renamed },
-            2 => Blow::Reset { restart, renamed },
-            3 | 4 => Blow::Stop { lasts },
-            5 | 6 => Blow::CutOff { lasts: outage, how },
-            7 => Blow::Outage {
+            0 | 1 => HostFault::Kill { restart, renamed },
+            2 => HostFault::Reset { restart, renamed },
+            3 | 4 => HostFault::Stop { lasts },
+            5 | 6 => HostFault::CutOff { lasts: outage, how },
+            7 => HostFault::Outage {
                 disk: draw.below(1 + leases as u64) as usize,
                 lasts: outage,
                 how,
             },
-            _ => Blow::Leave,
+            _ => HostFault::Leave,
         }
     }
 
     fn ids(draw: &mut Draw<'_>) -> Self {
-        let mut scenario = Self::lives(draw);
+        let mut scenario = Self::rejoins(draw);
         // Two hosts with one id; now and then on what looks like one machine.
         scenario.hosts.truncate(2);
         scenario.hosts.push(Setup {
@@ -504,7 +514,7 @@ impl Scenario {
         scenario.quiet_at = TrueTime(0).after(millis(20_000 + 2000 * scenario.hosts[1].n));
         scenario.turns = 6;
         let count = scenario.hosts.len() as u64;
-        for (_, victim, _) in &mut scenario.blows {
+        for (_, victim, _) in &mut scenario.host_faults {
             *victim = draw.below(count) as usize;
         }
         scenario
@@ -541,7 +551,7 @@ impl Scenario {
 
     fn moves(draw: &mut Draw<'_>) -> Self {
         let mut scenario = match draw.below(3) {
-            0 => Self::lives(draw),
+            0 => Self::rejoins(draw),
             1 => Self::takeover(draw),
             _ => Self::ballots(draw),
         };
@@ -554,7 +564,7 @@ impl Scenario {
     fn fences(draw: &mut Draw<'_>) -> Self {
         let mut scenario = loop {
             let drawn = match draw.below(2) {
-                0 => Self::lives(draw),
+                0 => Self::rejoins(draw),
                 _ => Self::takeover(draw),
             };
             // A watchdog would end what the others have missed.
@@ -569,7 +579,7 @@ impl Scenario {
     }
 
     fn frozen(draw: &mut Draw<'_>) -> Self {
-        let mut scenario = Self::lives(draw);
+        let mut scenario = Self::rejoins(draw);
         scenario.freezes = true;
         scenario.fenced = false;
         scenario.hosts.truncate(2);
@@ -583,7 +593,7 @@ impl Scenario {
             ..victim
         });
         scenario.all_get_it = false;
-        // What was begun in time comes in time: that no write lands late is what it is all about.
+        // What was started in time comes in time: that no write lands late is what it is all about.
         scenario.faults = Faults::latency(Duration::ZERO, millis(draw.one_of(&[1, 20, 100])));
         scenario.formatted_n = draw.one_of(&[1, 10]);
         scenario.turns = 3 + draw.below(6);
@@ -606,7 +616,7 @@ impl Scenario {
             0 => draw.millis(lost_at - 500, dead_after),
             _ => draw.millis(dead_after, dead_after + 10_000 + 2000 * victim.n),
         };
-        scenario.blows = vec![(call, 1, Blow::Stop { lasts })];
+        scenario.host_faults = vec![(call, 1, HostFault::Stop { lasts })];
         let quiet_at = millis(dead_after + 32_000);
         scenario.quiet_at = TrueTime(0).after(quiet_at);
         scenario
@@ -615,7 +625,7 @@ impl Scenario {
     /// Operators put sectors of the lockspace back. Meanwhile a second host wants the id of a host that, mostly,
     /// reaches no storage.
     fn put_back(draw: &mut Draw<'_>) -> Self {
-        let mut scenario = Self::lives(draw);
+        let mut scenario = Self::rejoins(draw);
         scenario.all_noted = true;
         scenario.all_get_it = false;
         scenario.hosts.truncate(2);
@@ -645,39 +655,44 @@ impl Scenario {
         scenario.turns = 3 + draw.below(6);
         scenario.hold_max = draw.one_of(&[millis(3000), millis(20_000)]);
         scenario.guest_write_max = millis(100);
-        scenario.blows.retain(|(_, _, blow)| {
-            matches!(blow, Blow::Kill { .. } | Blow::Reset { .. } | Blow::Leave)
+        scenario.host_faults.retain(|(_, _, host_fault)| {
+            matches!(
+                host_fault,
+                HostFault::Kill { .. } | HostFault::Reset { .. } | HostFault::Leave
+            )
         });
         let at = |at: Duration| When::At(TrueTime(0).after(at));
         if draw.below(2) == 0 {
             // A generation more.
             scenario
-                .blows
-                .push((at(draw.millis(500, 3000)), 1, Blow::Leave));
+                .host_faults
+                .push((at(draw.millis(500, 3000)), 1, HostFault::Leave));
         }
         let acts = draw.millis(3000, 12_000 + 3000 * original.n);
         if draw.below(2) == 0 {
             let copied = acts.saturating_sub(draw.millis(1, 8000));
-            scenario.blows.push((at(copied), 0, Blow::CopyLockspace));
+            scenario
+                .host_faults
+                .push((at(copied), 0, HostFault::CopyLockspace));
         }
         if draw.below(4) != 0 {
             let begins = acts.saturating_sub(draw.millis(1, 2000 * original.n));
             let lasts = draw.millis(2000 * original.n, 9000 * original.n);
             let how = CutOff::Fails;
             scenario
-                .blows
-                .push((at(begins), 1, Blow::CutOff { lasts, how }));
+                .host_faults
+                .push((at(begins), 1, HostFault::CutOff { lasts, how }));
         }
         let host = draw.one_of(&[None, Some(1), Some(2), Some(2)]);
         scenario
-            .blows
-            .push((at(acts), 0, Blow::PutLockspaceBack { host }));
+            .host_faults
+            .push((at(acts), 0, HostFault::PutLockspaceBack { host }));
         scenario.quiet_at = TrueTime(0).after(acts + millis(12_000 + 10_000 * original.n));
         scenario
     }
 
     fn operators(draw: &mut Draw<'_>) -> Self {
-        let mut scenario = Self::lives(draw);
+        let mut scenario = Self::rejoins(draw);
         scenario.leases = 2;
         for host in &mut scenario.hosts {
             host.ppm_fast = 0;
@@ -694,8 +709,11 @@ impl Scenario {
             slow_at: draw.one_of(&writes),
             ..scenario.faults
         };
-        scenario.blows.retain(|(_, _, blow)| {
-            matches!(blow, Blow::Kill { .. } | Blow::Reset { .. } | Blow::Leave)
+        scenario.host_faults.retain(|(_, _, host_fault)| {
+            matches!(
+                host_fault,
+                HostFault::Kill { .. } | HostFault::Reset { .. } | HostFault::Leave
+            )
         });
         scenario.hold_max = draw.one_of(&[millis(500), millis(3000), millis(20_000)]);
         scenario.guest_write_max = millis(100);
@@ -704,7 +722,7 @@ impl Scenario {
         for _ in 0..draw.one_of(&[1, 1, 2, 3]) {
             let lease = draw.below(2) as usize;
             let at = match draw.below(4) {
-                0 => When::Debt {
+                0 => When::Cleanup {
                     from: TrueTime(0).after(draw.millis(1, ends)),
                 },
                 _ => Self::when(draw, 1, ends),
@@ -718,8 +736,8 @@ impl Scenario {
                     let copied = When::At(TrueTime(0).after(draw.millis(1, ends)));
                     let act = Act::Copy;
                     scenario
-                        .blows
-                        .push((copied, 0, Blow::Operator { lease, act }));
+                        .host_faults
+                        .push((copied, 0, HostFault::Operator { lease, act }));
                     let sector = draw.below(SECTORS as u64);
                     Act::PutBack {
                         sector: (n == 5).then_some(sector),
@@ -728,8 +746,8 @@ impl Scenario {
             };
             let victim = draw.below(scenario.hosts.len() as u64) as usize;
             scenario
-                .blows
-                .push((at, victim, Blow::Operator { lease, act }));
+                .host_faults
+                .push((at, victim, HostFault::Operator { lease, act }));
         }
         scenario
     }
@@ -738,15 +756,15 @@ impl Scenario {
         let mut scenario = match draw.below(3) {
             0 => Self::ballots(draw),
             1 => Self::takeover(draw),
-            _ => Self::lives(draw),
+            _ => Self::rejoins(draw),
         };
         let at = TrueTime(draw.below(scenario.quiet_at.0));
-        let blow = Blow::Flip {
+        let host_fault = HostFault::Flip {
             disk: draw.below(1 + scenario.leases as u64) as usize,
             pick: draw.below(1 << 16),
             bit: draw.below(1 << 16),
         };
-        scenario.blows.push((When::At(at), 0, blow));
+        scenario.host_faults.push((When::At(at), 0, host_fault));
         scenario.taker = None;
         scenario.all_get_it = false;
         scenario

@@ -70,7 +70,7 @@ pub enum Event {
 
 struct TaskSlot {
     host: HostIx,
-    /// `None` while it runs, and when it is over.
+    /// `None` while it runs, and when it has ended.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     ready: Arc<Ready>,
     over: bool,
@@ -267,7 +267,7 @@ impl Sim {
                 dropped.push(slot.future.take());
             }
         }
-        // Only now: futures that are dropped look at the run.
+        // Only now: futures that are dropped inspect the run.
         drop(dropped);
     }
 

@@ -34,7 +34,7 @@ impl HoldRule {
 pub struct Hold(Rc<Cell<Option<IoId>>>);
 
 impl Hold {
-    /// Whether it has begun, and so is held.
+    /// Whether it has started, and so is held.
     pub fn has_caught(&self) -> bool {
         self.0.get().is_some()
     }
@@ -70,7 +70,7 @@ pub fn nth(
 }
 
 impl Sim {
-    /// Holds back the first I/O of `host`, from now on, that is `wanted`: it has begun, but neither
+    /// Holds back the first I/O of `host`, from now on, that is `wanted`: it has started, but neither
     /// lands nor looks nor ends before it is released. Its caller's patience is not prolonged.
     pub fn hold_next(
         &self,
@@ -146,14 +146,14 @@ impl Sim {
         self.any_ready.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the present life of `host`: its tasks are gone. New ones belong to its next life.
+    /// Ends the present incarnation of `host`: its tasks are gone. New ones belong to its next incarnation.
     pub fn crash(&self, host: HostIx, pending: Pending) {
         self.drop_tasks(host);
         self.core.borrow_mut().hosts[host.0].life += 1;
         self.end_writes(host, None, pending);
     }
 
-    /// What becomes of the writes that `host`, or one life of it, has under way.
+    /// What becomes of the writes that `host`, or one incarnation of it, has under way.
     pub fn end_writes(&self, host: HostIx, life: Option<u64>, pending: Pending) {
         let mut core = self.core.borrow_mut();
         let of_host: Vec<_> = core
@@ -213,7 +213,7 @@ impl Sim {
         self.run(&task)
     }
 
-    /// Runs until the I/O of `hold` has begun.
+    /// Runs until the I/O of `hold` has started.
     pub fn run_until_held(&self, hold: &Hold) {
         self.run_until(|| hold.has_caught());
     }

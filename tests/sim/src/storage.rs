@@ -1,4 +1,4 @@
-//! What becomes of each I/O: it begins, lands or looks, and ends; its caller is told, or gives up.
+//! What becomes of each I/O: it begins, lands or looks, and ends; its caller is answered, or gives up.
 
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ impl Core {
         is_last
     }
 
-    /// Lets a begun I/O go the way of `plan`, counted from now.
+    /// Lets a started I/O go the way of `plan`, counted from now.
     pub fn schedule(&mut self, id: IoId, plan: Plan) {
         let io = self.ios.get_mut(id).unwrap();
         io.held = false;
@@ -276,7 +276,7 @@ impl Core {
         let io = &self.ios[id];
         let outcome = match io.kind {
             IoKind::Read => Outcome::Read(ReadError::TimedOut(io.timeout)),
-            IoKind::Write if io.queued => Outcome::Write(WriteError::NotBegun(io.timeout)),
+            IoKind::Write if io.queued => Outcome::Write(WriteError::NotStarted(io.timeout)),
             IoKind::Write => Outcome::Write(WriteError::TimedOut(io.timeout)),
         };
         if io.queued {
@@ -310,7 +310,7 @@ impl Core {
         }
     }
 
-    /// Nobody waits for this I/O any more. It goes on, if it was begun.
+    /// Nobody waits for this I/O any more. It goes on, if it was started.
     pub fn abandon(&mut self, id: IoId) {
         let Some(io) = self.ios.get_mut(id) else {
             return;

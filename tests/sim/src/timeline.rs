@@ -180,8 +180,8 @@ fn leader(bytes: &[u8]) -> String {
             if leader.is_free() {
                 format!("v{version} free (of {owner}/{generation}, by {writer})")
             } else {
-                let stamp = leader.input().timestamp;
-                format!("v{version} of {owner}/{generation}, stamp {stamp}, by {writer}")
+                let timestamp = leader.input().timestamp;
+                format!("v{version} of {owner}/{generation}, timestamp {timestamp}, by {writer}")
             }
         }
         Err(error) => error.to_string(),
@@ -200,8 +200,9 @@ fn block(bytes: &[u8]) -> String {
             ..
         })) => {
             let input = input.map_or_else(String::new, |input| {
-                let (owner, generation, stamp) = (input.owner, input.generation, input.timestamp);
-                format!(" for {owner}/{generation}, stamp {stamp}")
+                let (owner, generation, timestamp) =
+                    (input.owner, input.generation, input.timestamp);
+                format!(" for {owner}/{generation}, timestamp {timestamp}")
             });
             format!("v{version} mbal {mbal} bal {bal}{input}{released}")
         }

@@ -14,15 +14,15 @@ use disklease::format::{
     Geometry, HostName, LockspaceName, ResourceName, lease_image, lockspace_image,
 };
 
+use super::checker::{Checker, Tally};
 use super::choice::{Chooser, Drawn, First, Recorded, Seeded, Told};
 use super::clock::HostClock;
 use super::disk::{Faults, Sectors, SimDisk};
 use super::machine::{Field, Host};
 use super::operators::operate;
 use super::put_back::put_back;
-use super::referee::{Referee, Tally};
 use super::rig::{host_id, incarnation, timing};
-use super::scenario::{Blow, Profile, Scenario, When};
+use super::scenario::{HostFault, Profile, Scenario, When};
 use super::sched::Sim;
 use super::timeline;
 use super::world::SimWorld;
@@ -229,7 +229,7 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
     let slowest = scenario.hosts.iter().map(|host| host.n).max().unwrap();
     let field = Rc::new(Field {
         sim: sim.clone(),
-        referee: Referee::new(sim, scenario.leases, guests, timing(slowest, scenario.f)),
+        checker: Checker::new(sim, scenario.leases, guests, timing(slowest, scenario.f)),
         is_foreign: std::cell::RefCell::new(vec![false; scenario.leases]),
         copies: std::cell::RefCell::new(vec![lease_disk_cached(); scenario.leases]),
         lockspace_copy: std::cell::RefCell::new(lockspace_disk_cached(scenario.formatted_n)),
@@ -254,9 +254,9 @@ fn play(sim: &Sim, scenario: Scenario) -> (Option<String>, Tally, u64) {
     }
     befall(&field, &hosts);
     let steps = drive(&field, &hosts);
-    let mut tally = field.referee.tally.get();
+    let mut tally = field.checker.tally.get();
     tally.late_writes = sim.core.borrow().landed_late;
-    (field.referee.broken(), tally, steps)
+    (field.checker.broken(), tally, steps)
 }
 
 thread_local! {
@@ -286,7 +286,7 @@ fn lease_disk_cached() -> Sectors {
 /// Starts all that is to befall the hosts, and the end of it.
 fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
     let hardware = &field.hardware;
-    for &(at, victim, blow) in &field.scenario.blows {
+    for &(at, victim, host_fault) in &field.scenario.host_faults {
         let (field, host, world) = (
             Rc::clone(field),
             Rc::clone(&hosts[victim]),
@@ -309,10 +309,10 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
                     world.sleep_until(Timestamp::from_nanos(from.0)).await;
                     world.until_call(host.world.host, at, nth).await;
                 }
-                When::Debt { from } => {
+                When::Cleanup { from } => {
                     world.sleep_until(Timestamp::from_nanos(from.0)).await;
-                    let owed = host.owed.get();
-                    while host.owed.get() == owed && !field.is_quiet() {
+                    let cleanups = host.cleanups.get();
+                    while host.cleanups.get() == cleanups && !field.is_quiet() {
                         world.sleep(Duration::from_millis(200)).await;
                     }
                 }
@@ -320,7 +320,7 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
             if field.is_quiet() {
                 return;
             }
-            strike(&field, &host, blow);
+            strike(&field, &host, host_fault);
         });
     }
     let (field, world) = (Rc::clone(field), hardware.clone());
@@ -335,16 +335,16 @@ fn befall(field: &Rc<Field>, hosts: &[Rc<Host>]) {
     });
 }
 
-fn strike(field: &Rc<Field>, host: &Rc<Host>, blow: Blow) {
-    if let Blow::Operator { lease, act } = blow {
+fn strike(field: &Rc<Field>, host: &Rc<Host>, host_fault: HostFault) {
+    if let HostFault::Operator { lease, act } = host_fault {
         return operate(field, lease, act);
     }
-    if blow == Blow::CopyLockspace {
+    if host_fault == HostFault::CopyLockspace {
         let copy = field.sim.core.borrow().disks[field.space.disk.0].clone();
         field.lockspace_copy.replace(copy);
         return;
     }
-    if let Blow::PutLockspaceBack { host } = blow {
+    if let HostFault::PutLockspaceBack { host } = host_fault {
         return put_back(field, host);
     }
     if host.gone.get() {
@@ -352,33 +352,35 @@ fn strike(field: &Rc<Field>, host: &Rc<Host>, blow: Blow) {
     }
     let sim = &field.sim;
     let until = |lasts| sim.now().after(lasts);
-    match blow {
-        Blow::Kill { restart, renamed } => host.kill(restart, renamed),
-        Blow::Reset { restart, renamed } => host.reset(restart, renamed),
-        Blow::Stop { lasts } => host.stop(lasts),
-        Blow::CutOff { lasts, how } => {
+    match host_fault {
+        HostFault::Kill { restart, renamed } => host.kill(restart, renamed),
+        HostFault::Reset { restart, renamed } => host.reset(restart, renamed),
+        HostFault::Stop { lasts } => host.stop(lasts),
+        HostFault::CutOff { lasts, how } => {
             sim.note(Some(host.world.host), || {
                 format!("reaches no storage for {lasts:?}: I/O {how:?}")
             });
             let until = until(lasts);
             sim.core.borrow_mut().hosts[host.world.host.0].cut_off = Some((until, how));
         }
-        Blow::Outage { disk, lasts, how } => {
+        HostFault::Outage { disk, lasts, how } => {
             sim.note(None, || {
                 format!("disk {disk} is out of reach for {lasts:?}: I/O {how:?}")
             });
             let until = until(lasts);
             sim.core.borrow_mut().outages[disk] = Some((until, how));
         }
-        Blow::Leave => host.leave_soon(),
-        Blow::Flip { disk, pick, bit } => {
+        HostFault::Leave => host.leave_soon(),
+        HostFault::Flip { disk, pick, bit } => {
             let flipped = sim.core.borrow_mut().disks[disk].flip(pick, bit, disk != 0);
             sim.note(None, || {
                 format!("disk {disk}: a bit turns over at {flipped:?}")
             });
-            field.referee.count(|tally| tally.flips += 1);
+            field.checker.count(|tally| tally.flips += 1);
         }
-        Blow::Operator { .. } | Blow::CopyLockspace | Blow::PutLockspaceBack { .. } => {}
+        HostFault::Operator { .. }
+        | HostFault::CopyLockspace
+        | HostFault::PutLockspaceBack { .. } => {}
     }
 }
 
@@ -387,31 +389,31 @@ fn drive(field: &Field, hosts: &[Rc<Host>]) -> u64 {
     let scenario = &field.scenario;
     let longest = hosts.iter().map(|host| host.timing.dead_after()).max();
     let dead_after = longest.unwrap_or_default();
-    // Whoever is down when the blows end may have to wait for its own old life, then for another's;
+    // Whoever is down when the host faults end may have to wait for its own old incarnation, then for another's;
     // and a process that stands still, for as long as it does.
     let patience = 3 * dead_after + Duration::from_secs(60);
     let limit = scenario.quiet_at.after(patience);
     for step in 0..STEPS_MAX {
-        if field.referee.is_broken() || field.finished.get() == hosts.len() {
+        if field.checker.is_broken() || field.finished.get() == hosts.len() {
             return step;
         }
         let now = field.sim.now();
         if now > limit || !field.sim.step() {
             if scenario.all_get_it {
                 field
-                    .referee
+                    .checker
                     .breach(|| format!("stuck: not everybody had the lease at {now:?}"));
             }
             return step;
         }
-        field.referee.look(scenario.all_get_it || scenario.freezes);
-        field.referee.look_at_wronged(field.space.disk);
+        field.checker.look(scenario.all_get_it || scenario.freezes);
+        field.checker.look_at_wronged(field.space.disk);
         if !scenario.all_get_it && now > scenario.quiet_at.after(dead_after) {
             return step;
         }
     }
     field
-        .referee
+        .checker
         .breach(|| format!("stuck: no end after {STEPS_MAX} steps"));
     STEPS_MAX
 }

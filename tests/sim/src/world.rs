@@ -26,7 +26,7 @@ impl SimWorld {
         }
     }
 
-    /// Ends when `host` is about to begin its `nth` write of a kind from now on: it has looked at the deadline, and
+    /// Ends when `host` is about to begin its `nth` write of a kind from now on: it has inspected the deadline, and
     /// has not called the kernel yet.
     pub async fn until_call(&self, host: HostIx, at: SlowAt, nth: u64) {
         self.until(host, at, nth, true).await;

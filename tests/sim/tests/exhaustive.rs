@@ -108,7 +108,7 @@ fn two_hosts_whose_reads_and_writes_fail() {
         &[
             "11/2 failures 2",
             "22/2 failures 1",
-            "22/1 failures 1 owing",
+            "22/1 failures 1 pending",
         ],
         &seen,
     );
@@ -122,7 +122,7 @@ fn two_hosts_whose_writes_are_late() {
 
 #[test]
 fn two_hosts_that_owe_and_whose_writes_are_late() {
-    all_hold(&["22/1 late 1 owing"], &["write_in_flight"]);
+    all_hold(&["22/1 late 1 pending"], &["write_in_flight"]);
 }
 
 #[test]
@@ -194,7 +194,7 @@ const WRONG: &[(Mutations, &str, Kind)] = {
         (one(Mutation::TableBelieved), "11/2 patient", TwoHolders),
         (one(Mutation::LeaderNotWatched), "11/2 patient", Stuck),
         (
-            one(Mutation::OwnEarlierLifeRefused),
+            one(Mutation::OwnEarlierGenerationRefused),
             "11/1 deaths 1 rejoins 1",
             Trouble,
         ),
@@ -220,7 +220,7 @@ const WRONG: &[(Mutations, &str, Kind)] = {
         ),
         (
             one(Mutation::WriteInFlightIgnored),
-            "22/1 late 1 owing",
+            "22/1 late 1 pending",
             Trouble,
         ),
         (one(Mutation::ReleaseUnmarked), "11/1", Stuck),
@@ -243,9 +243,9 @@ const WRONG: &[(Mutations, &str, Kind)] = {
             Stuck,
         ),
         (one(Mutation::StaleOwnerJudged), "211/1", Stuck),
-        (one(Mutation::DebtDropped), "11/1 late 1", Stuck),
+        (one(Mutation::CleanupDropped), "11/1 late 1", Stuck),
         (
-            one(Mutation::DebtForgottenAtRestart),
+            one(Mutation::CleanupForgottenAtRestart),
             "22/1 failures 1",
             Stuck,
         ),
@@ -281,7 +281,7 @@ fn rules_got_wrong_are_found() {
     }
 }
 
-/// The known counter-examples: shorter histories, which do other harm, are passed over.
+/// The known counter-examples: shorter histories, which do other harm, are skipped.
 #[test]
 fn counter_examples_are_found() {
     use Kind::{NotNamed, TwoHolders, VersionHeldTwice};
@@ -322,7 +322,7 @@ fn larger_worlds() {
     let worlds = [
         "33/2",
         "22/2 deaths 1",
-        "22/2 late 1 owing",
+        "22/2 late 1 pending",
         "22/2 stalls 1 rejoins 1",
         "111/2",
     ];

@@ -2,7 +2,7 @@
 //! right rules pass.
 //!
 //! Others are found by the exhaustive worlds (`exhaustive`) and by the tests of single rules (`wrong` in
-//! `delta_rules` and `paxos_rules`); `wrong_variants` sees to it that none is forgotten.
+//! `delta_rules` and `paxos_rules`); `mutant_lists` sees to it that none is forgotten.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ const BALLOTS: &[Mutation] = &[
     Mutation::BallotNumberShared,
     Mutation::BlocksNotCounted,
     Mutation::CommitNamesUsSuffices,
-    Mutation::DebtDropped,
+    Mutation::CleanupDropped,
     Mutation::EarlierAcceptForgotten,
     Mutation::FailedWriteForgotten,
     Mutation::HighestBalIgnored,
@@ -56,7 +56,7 @@ const BALLOTS: &[Mutation] = &[
     Mutation::VersionAboveBlocks,
 ];
 
-/// The ladder and the deadman cover for each other where the process runs.
+/// The escalation and the deadman cover for each other where the process runs.
 const FENCES: &[Mutation] = &[Mutation::DeadmanLate];
 
 const TAKEOVER: &[Mutation] = &[
@@ -65,7 +65,7 @@ const TAKEOVER: &[Mutation] = &[
     Mutation::DeadlineUnchecked,
     Mutation::LossNotSticky,
     Mutation::LostTooLate,
-    Mutation::OwnEarlierLifeRefused,
+    Mutation::OwnEarlierGenerationRefused,
     Mutation::OwnerRenewalIgnored,
     Mutation::OwnerTimeoutIsOwn,
     Mutation::RejoinProofIgnored,
@@ -86,7 +86,7 @@ const TWINS: &[Mutation] = &[
     Mutation::ConfirmIncarnationUnchecked,
     Mutation::FailedClaimFreed,
     Mutation::IncarnationConstant,
-    Mutation::RejoinRunIgnored,
+    Mutation::RejoinIncarnationIgnored,
 ];
 
 const MOVES: &[Mutation] = &[
@@ -133,7 +133,7 @@ fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
 }
 
 #[test]
-fn each_wrong_variant_breaks_something_within_its_budget() {
+fn each_mutant_breaks_something_within_its_budget() {
     let all: Vec<_> = TABLE
         .iter()
         .flat_map(|&(profile, budget, mutations)| {
@@ -162,7 +162,7 @@ fn each_wrong_variant_breaks_something_within_its_budget() {
     );
 }
 
-/// What the wrong variants are found with finds nothing in the right rules.
+/// What the mutants are found with finds nothing in the right rules.
 #[test]
 fn the_right_rules_pass_the_same_budget() {
     for &(profile, budget, _) in TABLE {
@@ -178,7 +178,7 @@ fn the_right_rules_pass_the_same_budget() {
     }
 }
 
-/// How many schedules of each profile a wrong variant survives. Checks nothing: to find out where a new
+/// How many schedules of each profile a mutant survives. Checks nothing: to find out where a new
 /// one is best looked for. `DISKLEASE_SCHEDULES` of each profile, or of `DISKLEASE_PROFILE` alone;
 /// `DISKLEASE_ONLY` some names, with commas between.
 #[test]

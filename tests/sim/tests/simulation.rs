@@ -1,10 +1,10 @@
 //! Whole hosts in random schedules: nothing breaks, and everything happens.
 //!
 //! `tests/sim/src/machine.rs` says what a host does, `scenario.rs` what befalls it, `disk.rs` what the
-//! storage may do wrong, `referee.rs` what must never be. A run is all in its seed:
+//! storage may do wrong, `checker.rs` what must never be. A run is all in its seed:
 //!
 //! * `DISKLEASE_SEED=123` runs that one alone and prints its history, shortened if it breaks
-//!   something, or whole with `DISKLEASE_WHOLE=1`; `DISKLEASE_PROFILE=Lives` makes it, or all, of this
+//!   something, or whole with `DISKLEASE_WHOLE=1`; `DISKLEASE_PROFILE=Rejoins` makes it, or all, of this
 //!   profile;
 //! * `DISKLEASE_SCHEDULES=2000000` sets how many are run, `DISKLEASE_SECONDS=3600` for how long
 //!   instead, `DISKLEASE_FIRST_SEED=1` where to begin.

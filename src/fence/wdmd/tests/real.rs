@@ -115,7 +115,7 @@ fn it_is_fed_while_the_client_renews_and_after_it_was_stood_down() {
     real.signal(Signal::TERM);
     assert!(!real.has_ended(Duration::from_secs(2)), "it is in use");
     wdmd.disarm().unwrap();
-    // For longer than what it was told at last.
+    // For longer than the expiry that it was notified of at last.
     sleep(Duration::from_secs(8 * N + 1));
     assert_eq!(closed_unclean(&device), None);
     let fed = device.events();

@@ -24,8 +24,8 @@ fn pool() -> IoPool {
     IoPool::new("test", 1..=1).unwrap()
 }
 
-fn look(named: &NamedFile) -> FileSeen {
-    named.look(&mut Refreshed::default())
+fn inspect(named: &NamedFile) -> FileSeen {
+    named.inspect(&mut Refreshed::default())
 }
 
 /// Names the file at `path`, as whoever keeps it says `told` of it.
@@ -63,23 +63,27 @@ fn a_file_is_known_by_its_path_and_by_its_links() {
     let (dir, path) = scratch();
     let disk = Disk::new(open(&path, Links::Refuse), &pool());
     let named = NamedFile::new(path.clone(), Links::Refuse, disk);
-    assert_eq!(look(&named), FileSeen::Same);
+    assert_eq!(inspect(&named), FileSeen::Same);
     let spare = dir.path().join("spare");
     fs::hard_link(&path, &spare).unwrap();
-    assert_eq!(look(&named), FileSeen::Same);
+    assert_eq!(inspect(&named), FileSeen::Same);
     fs::remove_file(&path).unwrap();
-    assert_eq!(look(&named), FileSeen::Gone);
+    assert_eq!(inspect(&named), FileSeen::Gone);
     fs::write(&path, b"new").unwrap();
-    assert_eq!(look(&named), FileSeen::Other);
+    assert_eq!(inspect(&named), FileSeen::Other);
     // Put back by the name that was left.
     fs::rename(&spare, &path).unwrap();
-    assert_eq!(look(&named), FileSeen::Same);
+    assert_eq!(inspect(&named), FileSeen::Same);
     symlink(&path, &spare).unwrap();
     fs::rename(&spare, &path).unwrap();
-    assert_eq!(look(&named), FileSeen::Gone, "the last name was replaced");
+    assert_eq!(
+        inspect(&named),
+        FileSeen::Gone,
+        "the last name was replaced"
+    );
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(look(&named).is_loss());
+    assert!(inspect(&named).is_loss());
 }
 
 /// A server of a network file system gives a number anew as soon as it is free, and a client believes
@@ -94,7 +98,7 @@ fn a_file_that_was_removed_and_made_anew_with_its_number_is_gone() {
         (Err(Errno::STALE), FileSeen::Gone),
         (Err(Errno::IO), FileSeen::Unknown),
     ] {
-        assert_eq!(look(&told(&path, answer)), seen, "{answer:?}");
+        assert_eq!(inspect(&told(&path, answer)), seen, "{answer:?}");
     }
 }
 
@@ -102,8 +106,8 @@ fn a_file_that_was_removed_and_made_anew_with_its_number_is_gone() {
 fn a_file_that_is_cut_short_is_found_by_the_open_file() {
     let (_dir, path) = scratch();
     let named = |end| told(&path, Ok(1)).used_up_to(end);
-    assert_eq!(look(&named(1 << 20)), FileSeen::Same);
-    assert_eq!(look(&named((1 << 20) + 1)), FileSeen::Cut);
+    assert_eq!(inspect(&named(1 << 20)), FileSeen::Same);
+    assert_eq!(inspect(&named((1 << 20) + 1)), FileSeen::Cut);
 }
 
 /// For all names in it, once in a round of looks.
@@ -113,7 +117,7 @@ fn a_directory_is_asked_for_once_in_a_round() {
     let mut round = Refreshed::default();
     let named = told(&path, Ok(1));
     let other = dir.path().join("other");
-    assert_eq!(named.look(&mut round), FileSeen::Same);
+    assert_eq!(named.inspect(&mut round), FileSeen::Same);
     round.directory_of(&other);
     assert_eq!(round.0.iter().collect::<Vec<_>>(), [dir.path()]);
 }
@@ -124,9 +128,9 @@ fn a_file_system_that_counts_no_links_has_its_files_known_by_their_paths() {
     let mut info = open(&path, Links::Refuse).info;
     info.has_links = false;
     let named = NamedFile::new(path.clone(), Links::Refuse, over(Ok(0), info));
-    assert_eq!(look(&named), FileSeen::Same);
+    assert_eq!(inspect(&named), FileSeen::Same);
     fs::remove_file(path).unwrap();
-    assert_eq!(look(&named), FileSeen::Gone);
+    assert_eq!(inspect(&named), FileSeen::Gone);
 }
 
 #[test]
@@ -141,18 +145,24 @@ fn a_link_to_a_device_may_be_missing_for_a_while_but_name_no_other() {
     let disk = Disk::new(open(&link, Links::Follow), &pool());
     let named = NamedFile::new(link.clone(), Links::Follow, disk);
     let start = clock::now();
-    let look = |secs| {
+    let inspect = |secs| {
         let at = start + Duration::from_secs(secs);
         named.look_at(at, &mut Refreshed::default())
     };
-    assert_eq!(look(0), FileSeen::Same);
+    assert_eq!(inspect(0), FileSeen::Same);
     fs::remove_file(&link).unwrap();
-    assert_eq!((look(20), look(34)), (FileSeen::Unknown, FileSeen::Unknown));
+    assert_eq!(
+        (inspect(20), inspect(34)),
+        (FileSeen::Unknown, FileSeen::Unknown)
+    );
     symlink(device.path(), &link).unwrap();
-    assert_eq!(look(36), FileSeen::Same);
+    assert_eq!(inspect(36), FileSeen::Same);
     fs::remove_file(&link).unwrap();
-    assert_eq!((look(37), look(51)), (FileSeen::Unknown, FileSeen::Unknown));
-    assert_eq!(look(52), FileSeen::Gone);
+    assert_eq!(
+        (inspect(37), inspect(51)),
+        (FileSeen::Unknown, FileSeen::Unknown)
+    );
+    assert_eq!(inspect(52), FileSeen::Gone);
     symlink(other.path(), &link).unwrap();
-    assert_eq!(look(53), FileSeen::Other);
+    assert_eq!(inspect(53), FileSeen::Other);
 }

@@ -10,7 +10,7 @@ use crate::runtime::disk::{Disk, IoPool, OpenedDisk};
 
 struct Answers(Mutex<VecDeque<Result<FileNow, Errno>>>);
 
-/// What was opened, of which each look shows the next of `answers`.
+/// What was opened, of which each inspection shows the next of `answers`.
 pub(crate) fn answering(
     opened: OpenedDisk,
     answers: &[Result<FileNow, Errno>],
@@ -30,6 +30,6 @@ impl RawIo for Answers {
     }
 
     fn now(&self) -> Result<FileNow, Errno> {
-        self.0.lock().pop_front().expect("one look too many")
+        self.0.lock().pop_front().expect("one inspection too many")
     }
 }

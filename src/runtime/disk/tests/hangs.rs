@@ -61,7 +61,7 @@ fn a_hung_write_keeps_its_sector_and_only_that() {
         assert!(!in_flight(0, 512) && !in_flight(1024, 512));
         assert_eq!(
             write(&disk, 512, 2, SHORT).await,
-            Err(WriteError::NotBegun(SHORT))
+            Err(WriteError::NotStarted(SHORT))
         );
         assert_eq!(storage.begun(), 1);
 
@@ -95,7 +95,7 @@ fn a_late_write_stands_in_the_way_of_another_open_and_another_pool() {
     assert_eq!(later_pool.in_flight(), 0);
     assert_eq!(
         block_on(write(&later, 512, 2, SHORT)),
-        Err(WriteError::NotBegun(SHORT))
+        Err(WriteError::NotStarted(SHORT))
     );
 
     let other = HangingDisk::new(2048).open(&later_pool);
@@ -125,8 +125,8 @@ fn an_area_that_is_written_covers_all_its_sectors() {
         let over = StorageWorld.write(&disk, 0, filled(3, 3 * 512), SHORT);
         let behind = write(&disk, 1024 + 4 * 512, 4, SHORT);
         let (inside, over, behind) = join3(inside, over, behind).await;
-        assert_eq!(inside, Err(WriteError::NotBegun(SHORT)));
-        assert_eq!(over, Err(WriteError::NotBegun(SHORT)));
+        assert_eq!(inside, Err(WriteError::NotStarted(SHORT)));
+        assert_eq!(over, Err(WriteError::NotStarted(SHORT)));
         assert_eq!(behind, Ok(()));
     });
     storage.release(1024);
@@ -167,11 +167,11 @@ fn what_is_not_begun_in_time_is_never_begun() {
         assert_eq!(late_read, ReadError::TimedOut(SHORT));
         assert_eq!(
             write(&disk, 1024, 1, SHORT).await,
-            Err(WriteError::NotBegun(SHORT))
+            Err(WriteError::NotStarted(SHORT))
         );
         assert_eq!(
             write(&disk, 1536, 1, Duration::ZERO).await,
-            Err(WriteError::NotBegun(Duration::ZERO))
+            Err(WriteError::NotStarted(Duration::ZERO))
         );
         assert_eq!(pool.in_flight(), 2);
         // Nor is it kept: storage that hangs for hours must not fill the memory.
@@ -200,7 +200,7 @@ fn a_limit_counts_even_if_nobody_looks_at_the_time() {
         // The worker comes to the write before its caller does.
         storage.release(0);
         first.await.unwrap();
-        assert_eq!(second.await, Err(WriteError::NotBegun(SHORT)));
+        assert_eq!(second.await, Err(WriteError::NotStarted(SHORT)));
     });
     assert_eq!((storage.begun(), storage.byte(512)), (1, 0));
 }
@@ -287,13 +287,13 @@ fn a_dropped_pool_ends_its_queue_at_once_and_does_not_wait_for_what_hangs() {
         };
         let ((first, second, third, fourth), ()) = futures_util::future::join(ios, end).await;
         assert_eq!([first, second], [Err(WriteError::TimedOut(SHORT * 5)); 2]);
-        assert_eq!(third, Err(WriteError::NotBegun(LONG)));
+        assert_eq!(third, Err(WriteError::NotStarted(LONG)));
         assert_eq!(fourth.unwrap_err(), ReadError::Failed(OsError::new(125)));
     });
     assert_eq!(disk.writes_in_flight(), 2);
     assert_eq!(
         block_on(write(&disk, 1024, 1, LONG)),
-        Err(WriteError::NotBegun(LONG))
+        Err(WriteError::NotStarted(LONG))
     );
     storage.release(0);
     storage.release(512);

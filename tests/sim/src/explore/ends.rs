@@ -1,4 +1,4 @@
-//! When all is over: whether the lease can be taken.
+//! When all has ended: whether the lease can be taken.
 
 use super::events::Act;
 use super::hosts::{Input, Op};
@@ -24,7 +24,7 @@ enum Alone {
 }
 
 impl World {
-    /// How stuck the hosts are, when all is over but for hosts that are parked: these go on first,
+    /// How stuck the hosts are, when all has ended but for hosts that are parked: these go on first,
     /// one after the other, in any order.
     pub fn who_is_stuck(&mut self, state: &State) -> Result<Stuck, Violation> {
         let hosts = 0..self.layout.hosts;

@@ -9,7 +9,7 @@ pub enum Act {
     Go,
     /// A write is refused: an earlier one of its host to the same sector has not ended, or its host
     /// stood still for too long.
-    NotBegun,
+    NotStarted,
     /// A write fails, and has not landed.
     FailUndone,
     /// A write fails, but has landed.
@@ -25,14 +25,14 @@ pub enum Act {
     Die,
     /// A host has stood still for so long that all others see it as dead.
     Stall,
-    /// A host has died, and is there again in a new life.
+    /// A host has died, and is there again in a new incarnation.
     Rejoin,
 }
 
 impl Act {
     const ALL: [Self; 11] = [
         Self::Go,
-        Self::NotBegun,
+        Self::NotStarted,
         Self::FailUndone,
         Self::FailDone,
         Self::FailRead,

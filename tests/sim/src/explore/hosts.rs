@@ -79,7 +79,7 @@ pub struct Node {
     /// It holds the lease.
     pub holds: bool,
     pub lost: Lost,
-    /// Ballots that this acquire has begun, the one that it is about to begin included.
+    /// Ballots that this acquire has started, the one that it is about to begin included.
     pub ballots: u8,
     pub(super) last_mbal: u64,
 }
@@ -87,11 +87,11 @@ pub struct Node {
 /// What makes two nodes the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum NodeKey {
-    /// At the beginning of a piece of work, with what was told of writes in flight.
+    /// At the beginning of a piece of work, with what was found of writes in flight.
     Root(u32, u64),
     /// Right after a waypoint of the library's code: all that it and the host keep.
     Waypoint(String),
-    /// The same way to it: from where, by which answer, and what was told of writes in flight.
+    /// The same way to it: from where, by which answer, and what was found of writes in flight.
     Way(NodeId, Input, u64),
 }
 
@@ -103,7 +103,7 @@ pub struct Edge {
     pub holds: u8,
     pub refused: bool,
     pub trouble: bool,
-    /// The host was told that a write of its own is in flight.
+    /// The host was refused because a write of its own is in flight.
     pub saw_in_flight: bool,
     /// What it says about it, by number; 0 is nothing.
     pub text: u32,

@@ -159,7 +159,7 @@ pub fn timing() -> Timing {
     Timing::new(io, FireTimeout::DEFAULT)
 }
 
-/// A host that claims its id, with proof that nothing of its earlier life is left.
+/// A host that claims its id, with proof that nothing of its earlier incarnation is left.
 pub fn claimant(host: usize, id: usize) -> Claimant {
     let incarnation = Incarnation::new([1 + host as u8; 16]).unwrap();
     Claimant {

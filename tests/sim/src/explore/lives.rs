@@ -112,7 +112,7 @@ impl World {
         state
     }
 
-    /// Whether a write of `host` must not be begun any more: it was asked for too long ago.
+    /// Whether a write of `host` must not be started any more: it was asked for too long ago.
     pub fn is_too_late(&self, state: &State, host: usize) -> bool {
         self.hosts.node(state.hosts[host]).lost == Lost::SinceAsked
     }

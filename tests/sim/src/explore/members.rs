@@ -1,4 +1,4 @@
-//! Lives of hosts in the lockspace: joining, renewing while another host is dead, joining again.
+//! Incarnations of hosts in the lockspace: joining, renewing while another host is dead, joining again.
 //!
 //! All by the library's code, but each as one step: what a host does in the lockspace meets nobody
 //! else's writes, and the others see of it only that its sector has changed.
@@ -49,7 +49,7 @@ pub struct Members {
     rejoins: HashMap<(MemberId, bool, Vec<ContentId>), (MemberId, ContentId)>,
 }
 
-/// Where a host's clock begins: hosts are told apart by the stamps that they give.
+/// Where a host's clock begins: hosts are told apart by the timestamps that they give.
 fn clock_start(host: usize) -> u64 {
     (host as u64 + 1) * 1_000_000_000_000
 }

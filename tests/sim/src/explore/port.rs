@@ -81,7 +81,7 @@ impl Port {
         self.inner.borrow_mut().in_flight = slots;
     }
 
-    /// What was told about writes in flight since the last call.
+    /// What was found about writes in flight since the last call.
     pub fn take_told_in_flight(&self) -> u64 {
         std::mem::replace(&mut self.inner.borrow_mut().told_in_flight, 1)
     }

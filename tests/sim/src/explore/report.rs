@@ -17,11 +17,11 @@ pub struct Report {
     pub depth: usize,
     /// States in which a host is parked.
     pub parked: usize,
-    /// States in which all is over.
+    /// States in which all has ended.
     pub ends: usize,
     /// Those of them in which somebody is stuck, by [`Stuck`].
     pub stuck: [usize; 4],
-    /// Violations that were passed over.
+    /// Violations that were skipped.
     pub passed_over: usize,
     /// Local states of hosts.
     pub local_states: usize,
@@ -45,7 +45,7 @@ pub struct History {
     pub what: Violation,
     /// Up to the violation.
     pub steps: usize,
-    /// One line for each step, and what the hosts try when all is over.
+    /// One line for each step, and what the hosts try when all has ended.
     pub lines: Vec<String>,
 }
 
@@ -57,13 +57,13 @@ pub enum Violation {
     VersionHeldTwice,
     /// A version is held that is older than one that was held before.
     VersionFell,
-    /// A host holds the lease although the leader does not name this life of it.
+    /// A host holds the lease although the leader does not name this incarnation of it.
     NotNamed,
     /// A host whose own leases are lost writes.
     WrittenThoughLost,
     /// An error that nothing explains, or success where there must be an error.
     Trouble(String),
-    /// All is over, and the lease cannot be taken.
+    /// All has ended, and the lease cannot be taken.
     Stuck(Stuck),
 }
 
@@ -79,7 +79,7 @@ pub enum Kind {
     Stuck,
 }
 
-/// What may be found when all is over: nobody holds the lease, nothing is in flight.
+/// What may be found when all has ended: nobody holds the lease, nothing is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stuck {
     /// Each host can acquire the lease alone.

@@ -103,7 +103,7 @@ impl Hosts {
             Input::Written => Answer::Wrote(Ok(())),
             Input::WriteFailed => Answer::Wrote(Err(WriteError::Failed(IO_ERROR))),
             Input::WriteTimedOut => Answer::Wrote(Err(WriteError::TimedOut(io))),
-            Input::WriteNotBegun => Answer::Wrote(Err(WriteError::NotBegun(io))),
+            Input::WriteNotBegun => Answer::Wrote(Err(WriteError::NotStarted(io))),
             Input::Woken => Answer::Woken,
             Input::Begin => panic!("it has begun"),
         };
@@ -233,7 +233,7 @@ impl Hosts {
         let root = Root {
             member: before.map_or(root.member, |node| node.member),
             now: runner.port.nanos(),
-            stamp: runner.membership.last_timestamp_secs(),
+            timestamp: runner.membership.last_timestamp_secs(),
             ..root.clone()
         };
         let is_lost = before.is_some_and(|node| node.lost != Lost::Not);

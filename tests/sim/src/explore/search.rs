@@ -161,7 +161,7 @@ fn visit_all(
     None
 }
 
-/// What is wrong in a state in which all is over.
+/// What is wrong in a state in which all has ended.
 fn end(world: &mut World, state: &State, report: &mut Report) -> Option<Violation> {
     if !world.is_over(state) {
         return None;

@@ -16,16 +16,16 @@ pub struct WorldSpec {
     pub deaths: u8,
     /// Hosts that may stand still for so long that others see them as dead, and then go on.
     pub stalls: u8,
-    /// Hosts that may enter a new life, after their death was seen or, if deaths are left, before.
+    /// Hosts that may enter a new incarnation, after their death was seen or, if deaths are left, before.
     pub rejoins: u8,
     /// Writes that may time out, to land at any later time, or never.
     pub late: u8,
     /// Reads and writes that may fail; a write that fails has landed or not.
     pub failures: u8,
-    /// A read of several sectors looks at them one after another, not at once.
+    /// A read of several sectors inspects them one after another, not at once.
     pub torn: bool,
-    /// Hosts do not settle their debts before their next acquire, only after the last one.
-    pub owing: bool,
+    /// Hosts do not reconcile their pending cleanups before their next acquire, only after the last one.
+    pub pending: bool,
     /// Hosts wait for an owner that may be dead; and have not seen any other host renew.
     pub patient: bool,
     /// The last host is a twin of the first: both were confirmed, with one host id, one generation and one
@@ -50,7 +50,7 @@ impl WorldSpec {
             late: 0,
             failures: 0,
             torn: false,
-            owing: false,
+            pending: false,
             patient: false,
             twin: false,
             stuck: Stuck::Nobody,
@@ -86,9 +86,9 @@ impl WorldSpec {
         Self { torn: true, ..self }
     }
 
-    pub fn owing(self) -> Self {
+    pub fn pending(self) -> Self {
         Self {
-            owing: true,
+            pending: true,
             ..self
         }
     }
@@ -139,7 +139,7 @@ impl fmt::Display for WorldSpec {
         }
         for (is, what) in [
             (self.torn, "torn"),
-            (self.owing, "owing"),
+            (self.pending, "pending"),
             (self.patient, "patient"),
             (self.twin, "twin"),
         ] {
@@ -173,7 +173,7 @@ impl FromStr for WorldSpec {
                 "late" => spec.late(number(words.next())?),
                 "failures" => spec.failures(number(words.next())?),
                 "torn" => spec.torn(),
-                "owing" => spec.owing(),
+                "pending" => spec.pending(),
                 "patient" => spec.patient(),
                 "twin" => spec.twin(),
                 _ => return Err(wrong()),

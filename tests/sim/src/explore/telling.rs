@@ -68,7 +68,7 @@ impl World {
                 Op::Sleep => "looks again".to_owned(),
                 _ => "begins, as nothing of its own is in flight any more".to_owned(),
             },
-            Act::NotBegun => format!("cannot begin to write {}", self.written(state, host)),
+            Act::NotStarted => format!("cannot begin to write {}", self.written(state, host)),
             Act::FailUndone => format!("fails to write {}", self.written(state, host)),
             Act::FailDone => format!(
                 "seems to fail to write {}, but it lands",
@@ -129,7 +129,7 @@ pub fn letter(host: usize) -> char {
     ['A', 'B', 'C'][host]
 }
 
-/// Host, life and stamp.
+/// Host, life and timestamp.
 fn proposal(input: Proposal) -> String {
     let host = usize::try_from(input.owner).unwrap() - 1;
     format!("{}{}#{}", letter(host), input.generation, input.timestamp)

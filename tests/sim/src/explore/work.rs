@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use disklease::__sim::delta_lease::{DeltaSectorErrorKind, Membership};
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, Debt, GiveBackError, HeldLease, Holding, LeaseIoError,
-    Patience,
+    self, AcquireError, AcquireFailure, GiveBackError, HeldLease, Holding, LeaseIoError,
+    LeftBehind, Patience,
 };
 use disklease::CancelToken;
 use disklease::format::{Generation, HolderNote, LeaseVersion};
@@ -24,8 +24,8 @@ pub enum Work {
     Acquire,
     /// The host holds the lease until the first write of this has landed.
     Release(HeldLease),
-    Settle(Debt),
-    /// Nothing more: its script is over.
+    Reconcile(LeftBehind),
+    /// Nothing more: its script has ended.
     Rest,
     Dead,
 }
@@ -37,13 +37,13 @@ pub struct Root {
     pub member: MemberId,
     /// Nanoseconds of its clock.
     pub now: u64,
-    /// The last stamp that it gave out, 0 for none.
-    pub stamp: u64,
+    /// The last timestamp that it gave out, 0 for none.
+    pub timestamp: u64,
     /// Acquires that are left to it, this one included.
     pub left: u32,
     pub work: Work,
-    /// What it is to settle when its acquires have failed, or are over.
-    pub debt: Option<Debt>,
+    /// What it is to reconcile when its acquires have failed, or have ended.
+    pub pending: Option<LeftBehind>,
     /// It waits until no write of its own is in flight before it begins.
     pub waits: bool,
 }
@@ -51,8 +51,8 @@ pub struct Root {
 /// What is the same for all hosts of a world.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// Hosts do not settle their debts before their next acquire, only after the last one.
-    pub owing: bool,
+    /// Hosts do not reconcile their pending cleanups before their next acquire, only after the last one.
+    pub pending: bool,
     /// Hosts wait for an owner that may be dead.
     pub patient: bool,
     /// Two hosts are twins.
@@ -63,10 +63,10 @@ pub struct Manner {
 pub enum End {
     Acquired(Result<HeldLease, AcquireFailure>),
     Released(HeldLease, Result<(), GiveBackError>),
-    Settled(Debt, Result<(), GiveBackError>),
+    Reconciled(LeftBehind, Result<(), GiveBackError>),
 }
 
-/// What the end of a piece means to the judge.
+/// What the end of a piece means to the checker.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// The version that is held from now on.
@@ -107,8 +107,8 @@ impl Runner {
     pub fn start(layout: Layout, manner: Manner, root: &Root, member: &Member) -> Self {
         let port = Port::new(layout, root.now);
         let membership = Rc::new(member.membership(layout));
-        if root.stamp != 0 {
-            membership.unique_timestamp_secs(root.stamp);
+        if root.timestamp != 0 {
+            membership.unique_timestamp_secs(root.timestamp);
         }
         let (world, me, lease) = (port.clone(), membership.clone(), layout.lease_area());
         let future: Pin<Box<dyn Future<Output = End>>> = match root.work.clone() {
@@ -120,9 +120,9 @@ impl Runner {
                 let released = paxos_lease::release(&world, &me, &lease, &held, None).await;
                 End::Released(held, released)
             }),
-            Work::Settle(debt) => Box::pin(async move {
-                let settled = paxos_lease::retract(&world, &me, &lease, &debt).await;
-                End::Settled(debt, settled.map(drop))
+            Work::Reconcile(pending) => Box::pin(async move {
+                let cleaned_up = paxos_lease::retract(&world, &me, &lease, &pending).await;
+                End::Reconciled(pending, cleaned_up.map(drop))
             }),
             Work::Rest | Work::Dead => unreachable!("nothing is run"),
         };
@@ -183,10 +183,10 @@ impl Root {
             host,
             member,
             now,
-            stamp: 0,
+            timestamp: 0,
             left,
             work: Work::Acquire,
-            debt: None,
+            pending: None,
             waits: false,
         }
     }
@@ -204,17 +204,17 @@ impl Root {
         let next = |work, left| Self {
             left,
             work,
-            debt: None,
+            pending: None,
             waits: false,
             ..self.clone()
         };
-        // An acquire is over, with its release if there was one.
-        let over = |debt: Option<Debt>| match (self.left.saturating_sub(1), debt) {
-            (0, Some(debt)) => next(Work::Settle(debt), self.left),
-            (_, Some(debt)) if !manner.owing => next(Work::Settle(debt), self.left),
+        // An acquire has ended, with its release if there was one.
+        let over = |pending: Option<LeftBehind>| match (self.left.saturating_sub(1), pending) {
+            (0, Some(pending)) => next(Work::Reconcile(pending), self.left),
+            (_, Some(pending)) if !manner.pending => next(Work::Reconcile(pending), self.left),
             (0, None) => next(Work::Rest, 0),
-            (left, debt) => Self {
-                debt,
+            (left, pending) => Self {
+                pending,
                 ..next(Work::Acquire, left)
             },
         };
@@ -228,17 +228,17 @@ impl Root {
             End::Acquired(Err(failure)) => {
                 told.text = format!("acquire: {}", failure.error);
                 told.trouble = !manner.may_refuse_with(&failure.error);
-                if failure.error == AcquireError::WriteInFlight && failure.debt.is_none() {
+                if failure.error == AcquireError::WriteInFlight && failure.pending.is_none() {
                     // Nothing was tried: it tries again when that has changed.
                     Self {
                         waits: true,
-                        debt: self.debt.clone(),
+                        pending: self.pending.clone(),
                         ..next(Work::Acquire, self.left)
                     }
                 } else {
                     told.refused = true;
-                    // The later debt is of the block that stands there now.
-                    over(failure.debt.or_else(|| self.debt.clone()))
+                    // The later pending cleanup is of the block that stands there now.
+                    over(failure.pending.or_else(|| self.pending.clone()))
                 }
             }
             End::Released(_, Ok(())) => {
@@ -248,22 +248,22 @@ impl Root {
             End::Released(held, Err(error)) => {
                 told.text = format!("release: {error}");
                 told.trouble = !self.may_be_released_with(manner, &held, error);
-                let owes = matches!(error, GiveBackError::Lease(_));
-                over(owes.then(|| Debt::of_release(&held)))
+                let is_pending = matches!(error, GiveBackError::Lease(_));
+                over(is_pending.then(|| LeftBehind::of_release(&held)))
             }
-            End::Settled(_, Ok(())) => {
-                told.text.push_str("debt settled");
+            End::Reconciled(_, Ok(())) => {
+                told.text.push_str("reconciled");
                 over(None)
             }
-            End::Settled(debt, Err(error)) => {
-                told.text = format!("debt not settled: {error}");
+            End::Reconciled(pending, Err(error)) => {
+                told.text = format!("not reconciled: {error}");
                 told.trouble = match error {
                     GiveBackError::Lease(error) => !is_io(error),
                     error => error != GiveBackError::WriteInFlight,
                 };
                 Self {
                     waits: true,
-                    ..next(Work::Settle(debt), self.left)
+                    ..next(Work::Reconcile(pending), self.left)
                 }
             }
         };
@@ -271,7 +271,7 @@ impl Root {
     }
 
     /// The same for a host whose own leases are lost: it must find that out before it writes, and
-    /// does nothing more in this life.
+    /// does nothing more in this incarnation.
     pub fn after_loss(&self, end: End) -> (Self, Told) {
         let mut told = Told::default();
         match end {
@@ -283,7 +283,7 @@ impl Root {
             }
             End::Acquired(Err(failure)) => told.text = format!("acquire: {}", failure.error),
             End::Released(_, released) => told.text = format!("release: {released:?}"),
-            End::Settled(_, settled) => told.text = format!("debt: {settled:?}"),
+            End::Reconciled(_, cleaned_up) => told.text = format!("reconciled: {cleaned_up:?}"),
         }
         let left = self.left.saturating_sub(1);
         (Self::dead(self.host, self.member, left), told)

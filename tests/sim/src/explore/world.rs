@@ -24,7 +24,7 @@ pub struct World {
     pub spec: WorldSpec,
     pub layout: Layout,
     pub hosts: Hosts,
-    /// What hosts that run alone do is told here, if anybody listens.
+    /// What hosts that run alone do is written here, if anybody listens.
     pub told: Option<Vec<String>>,
 }
 
@@ -41,7 +41,7 @@ impl World {
         let faults = [spec.deaths, spec.rejoins, spec.late, spec.failures];
         assert!(!spec.twin || !spec.patient && faults == [0; 4]);
         let manner = Manner {
-            owing: spec.owing,
+            pending: spec.pending,
             patient: spec.patient,
             twin: spec.twin,
         };
@@ -166,7 +166,7 @@ impl World {
             {
                 self.answer(
                     to,
-                    Act::NotBegun.of(host),
+                    Act::NotStarted.of(host),
                     host,
                     Input::WriteNotBegun,
                     steps,
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// A read of `slots`, as a row. Where sectors are looked at one after another: `None` as long as
+    /// A read of `slots`, as a row. Where sectors are inspected one after another: `None` as long as
     /// it is not at its end.
     fn read(&mut self, to: &mut State, host: usize, slots: std::ops::Range<usize>) -> Option<u32> {
         if !self.spec.torn || slots.len() == 1 {
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// A host is told what came of its step, and goes on. Where it makes a difference to it that
+    /// A host learns what came of its step, and goes on. Where it makes a difference to it that
     /// writes of its own are in flight, it may also go on later, when they are not.
     fn answer(
         &mut self,

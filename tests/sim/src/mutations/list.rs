@@ -34,7 +34,7 @@ macro_rules! mutations {
 mutations! {
     // Times.
 
-    /// A takeover after 8N: the holder has just been told, and its guest still writes.
+    /// A takeover after 8N: the holder has just been notified, and its guest still writes.
     TakeoverAtLost,
     /// A takeover after 8N + F sharp: with a clock that is a little fast the holder is not stopped yet.
     MarginDropped,
@@ -62,13 +62,13 @@ mutations! {
     RejoinMarkIgnored,
     /// A re-join without a wait though the sector shows another join than this machine has recorded: one of
     /// a machine that was cloned with its memory.
-    RejoinRunIgnored,
+    RejoinIncarnationIgnored,
     /// A claim carries the process token before it is confirmed: when it lands late, over another host's
     /// record, that host's life is taken for an earlier one of the claimant.
     UnconfirmedMarked,
-    /// A re-join without a wait and without the life lock: the earlier process may still run.
+    /// A re-join without a wait and without the process lock: the earlier process may still run.
     RejoinProofIgnored,
-    /// A claim keeps the generation: leases of the earlier life are taken for those of the new one.
+    /// A claim keeps the generation: leases of the earlier incarnation are taken for those of the new one.
     GenerationKept,
     /// The sector is read back at once: two claimants see each their own write.
     ShortDelaySkipped,
@@ -90,7 +90,7 @@ mutations! {
     /// A claim with a long way to its confirmation is not renewed: it looks dead, or is expired, when
     /// it is confirmed.
     ClaimNotRenewed,
-    /// A claim is renewed whenever it was looked at last, and though it is expired: it writes over who
+    /// A claim is renewed whenever it was inspected last, and though it is expired: it writes over who
     /// has taken the id.
     ClaimRenewedLate,
     /// The expiry counts from the confirmation, not from before the write: others begin 2N earlier.
@@ -103,7 +103,7 @@ mutations! {
     /// The expiry counts from the end of the renewal's write (INV-RENEW): others began to count when it
     /// reached the disk.
     RenewalCountedFromEnd,
-    /// A renewal does not look at its own sector: it writes over who has taken the id.
+    /// A renewal does not inspect its own sector: it writes over who has taken the id.
     RenewalUnchecked,
     /// A renewal does not compare owner, life and name: after a write that failed, nobody is noticed.
     RenewalOwnerUnchecked,
@@ -118,8 +118,8 @@ mutations! {
     RenewedAfterExpiry,
     /// A renewal's write may begin after the leases are lost.
     RenewalBeyondExpiry,
-    /// A renewal within the same second, or after a failed one, uses the same stamp: no sign of life.
-    StampReused,
+    /// A renewal within the same second, or after a failed one, uses the same timestamp: no sign of life.
+    TimestampReused,
     /// After a write that failed the old record is still expected: one that landed looks like somebody
     /// else's, and a good lease is lost.
     FailedRenewalKnown,
@@ -137,7 +137,7 @@ mutations! {
 
     // Believing in the own leases.
 
-    /// A renewal brings back what was lost (EXP-1): a holder was told, and others have taken over.
+    /// A renewal brings back what was lost (EXP-1): a holder was notified, and others have taken over.
     LossNotSticky,
     /// A renewal that ended after the deadline saves the leases.
     LateRenewalCounts,
@@ -149,7 +149,7 @@ mutations! {
     WrittenAfterExpiry,
     /// A write that was asked for in time may begin after the leases are lost.
     WriteBegunAfterExpiry,
-    /// Two acquires within a second propose the same input (INV-STAMP): the one takes the other's commit
+    /// Two acquires within a second propose the same input (INV-TIMESTAMP): the one takes the other's commit
     /// for its own.
     InputNotUnique,
 
@@ -169,17 +169,17 @@ mutations! {
     TableDeadUnseen,
     /// A damaged sector counts as unchanged: a live host dies of a bit.
     TableDamageIsSilence,
-    /// A new life with the stamp of the one before counts as unchanged.
-    TableLivesMixed,
+    /// A new incarnation with the timestamp of the one before counts as unchanged.
+    TableGenerationsMixed,
     /// Another run in the same generation counts as a renewal of the one before.
     TableIncarnationsMixed,
     /// The N of an unchanged record may get shorter: by damage.
     TableTimeoutShrinks,
     /// A host of which nothing was seen yet counts as dead: its shared lock is cleared away.
     UnseenSharerDead,
-    /// An earlier life of a host, free or dead in the last scan, speaks for the present one: its shared
+    /// An earlier incarnation of a host, free or dead in the last scan, speaks for the present one: its shared
     /// lock is cleared away.
-    EarlierLifeOfSharer,
+    EarlierGenerationOfSharer,
     /// The checksum of leaders is not compared: damage decides who owns an id, or a lease.
     LeaderChecksumIgnored,
     /// The checksum of blocks is not compared.
@@ -189,8 +189,8 @@ mutations! {
 
     /// The owner is not asked for: a live one loses the lease.
     OwnerNotJudged,
-    /// A lease of an own earlier life is not known as own: with no other host, it is lost for ever.
-    OwnEarlierLifeRefused,
+    /// A lease of an own earlier incarnation is not known as own: with no other host, it is lost for ever.
+    OwnEarlierGenerationRefused,
     /// A lease of a twin in the own generation is taken for own, in a ballot and after: both hold it.
     LeaseOfTwinTaken,
     /// A leader that a twin has committed with our very input is taken for our own commit: both hold the lease.
@@ -215,11 +215,11 @@ mutations! {
     LaterLifeIgnored,
     /// The watch goes on from the table though it has seen another life.
     TableOfOtherLife,
-    /// The table is believed without a look at the sector: an id that was free may be owned again.
+    /// The table is believed without a read of the sector: an id that was free may be owned again.
     TableBelieved,
     /// An owner whose sector cannot be read counts as dead.
     UnreadableOwnerOver,
-    /// RELEASED is not looked at: a late commit leaves a live owner that knows nothing of it.
+    /// RELEASED is not inspected: a late commit leaves a live owner that knows nothing of it.
     ReleasedNotBelieved,
     /// RELEASED is believed though the owner wrote the leader itself. No harm among disklease hosts; next
     /// to sanlock's it can leave a lease that nobody can take.
@@ -240,12 +240,12 @@ mutations! {
     ExpectedBlocksIgnored,
     /// Whose version it was is not compared: a lease that was made anew has come to the same one.
     ExpectedHolderIgnored,
-    /// A guest that was lost in an earlier life is resumed wherever the lease names that host: another
+    /// A guest that was lost in an earlier incarnation is resumed wherever the lease names that host: another
     /// has had it in between.
     LostStateTrustsOwner,
     /// A note that a version was not used is believed for whatever version: the next one was used.
     UnusedNoteOfAnyVersion,
-    /// A hand-over is accepted when the lease is to be had, however it was left: the source went on
+    /// A hand-over is accepted when the lease is available, however it was left: the source went on
     /// with its guest.
     HandoverNoteIgnored,
     /// The lease is given back before the guest's writes have ended.
@@ -257,7 +257,7 @@ mutations! {
     /// An acquire begins while a write of this host to the lease is in flight: it reads what is about to
     /// change.
     WriteInFlightIgnored,
-    /// The same where the lease turned out to be larger than was looked at.
+    /// The same where the lease turned out to be larger than was inspected.
     GrownInFlightIgnored,
     /// Rule N: the version is the leader's + 1, and a stale leader's owner is judged: aborted for ever.
     BlocksNotCounted,
@@ -266,11 +266,11 @@ mutations! {
     /// The version is newer than every block's: the newest may be held, and its owner was never judged.
     VersionAboveBlocks,
     /// What was left behind is forgotten at each restart: it is committed later, without a holder.
-    DebtForgottenAtRestart,
+    CleanupForgottenAtRestart,
     /// An acquire that failed is not retracted: another host commits it, without a holder.
     RetractSkipped,
     /// A retraction that failed is forgotten.
-    DebtDropped,
+    CleanupDropped,
     /// Rule P: an acquire that failed in phase 1 is not retracted.
     Phase1NotRetracted,
 
@@ -335,7 +335,7 @@ mutations! {
     RetractWriterIgnored,
     /// A retraction frees whatever leader this host wrote: one that it committed for another.
     RetractOwnerIgnored,
-    /// A retraction does not look at the leader: a commit that landed stays, without a holder.
+    /// A retraction does not inspect the leader: a commit that landed stays, without a holder.
     RetractLeavesLeader,
     /// A retraction reads the leader while its own commit is in flight.
     RetractInFlightIgnored,
@@ -359,35 +359,35 @@ mutations! {
 
     // Shared holders.
 
-    /// Shared holders are not looked at.
+    /// Shared holders are not inspected.
     SharersIgnored,
     /// The mark of a live shared holder is cleared away.
     LiveSharerCleared,
     /// The generation in a shared mark, which no checksum covers, is believed against the block's.
     SharerMarkTrusted,
 
-    /// What was settled is not looked at again: a write that was reported as failed and done all the same
+    /// What was reconciled is not inspected again: a write that was reported as failed and done all the same
     /// leaves the lease with a host that lives and does not hold it.
-    SettledNotWatched,
+    ReconciledNotWatched,
 
     // The live lockspace.
 
-    /// A lease is given to the next guard though a debt of it stands, which is thereby forgotten.
+    /// A lease is given to the next guard though a pending cleanup of it stands, which is thereby forgotten.
     AcquiredWhileOwing,
-    /// A debt is settled while a guard has a lease of the same name by another path, which may be the same
+    /// A pending cleanup is reconciled while a guard has a lease of the same name by another path, which may be the same
     /// lease.
-    SettledBesideHolder,
+    ReconciledBesideHolder,
     /// The lockspace is left while guards hold leases.
     LeftWhileHeld,
     /// The host id is freed while I/O is under way, which then lands over the next owner's.
     LeftWithIoInFlight,
-    /// A new life begins while I/O of the old one is under way.
+    /// A new incarnation begins while I/O of the old one is under way.
     RejoinedWithIoInFlight,
     /// A process lock that is held refuses nobody: two processes of one machine claim one host id.
     ProcessLockIgnored,
-    /// Children do not keep the life lock: a guest outlives the process that held its leases.
-    LifeLockNotInherited,
-    /// The life lock counts where writes outlive their process, on a network file system.
+    /// Children do not keep the process lock: a guest outlives the process that held its leases.
+    ProcessLockNotInherited,
+    /// The process lock counts where writes outlive their process, on a network file system.
     NetworkIoForgotten,
     /// Another host's other F is not noticed at the join.
     OtherFireTimeoutJoined,
@@ -413,7 +413,7 @@ mutations! {
     /// The deadman timer is armed only once the host id is claimed: a claimant that stood still writes over
     /// its successor.
     DeadmanAfterClaim,
-    /// The deadline is not waited for while a renewal hangs: the holder is told too late.
+    /// The deadline is not waited for while a renewal hangs: the holder is notified too late.
     ExpiryNotWatched,
     /// A sector is written again while a write to it is in flight: the older one lands last. (Also a
     /// rule of each simulated world.)

@@ -16,7 +16,7 @@ use disklease_sim::{Faults, First, Member, Pending, Rig, Seeded, Sim, Task};
 
 const OURS: u16 = 60;
 const THEIRS: u16 = 61;
-/// How often a host that waits looks at its table.
+/// How often a host that waits inspects its table.
 const LOOK: Duration = Duration::from_millis(100);
 
 fn fire(secs: u16) -> FireTimeout {
@@ -92,7 +92,7 @@ fn a_host_is_in_doubt_until_it_renews_or_leaves_or_is_dead() {
 }
 
 /// Those that tell the same fire timeout, or none, or one that no host can have, are of no account,
-/// whether they live or not. Nor is an earlier life of the own host.
+/// whether they live or not. Nor is an earlier incarnation of the own host.
 #[test]
 fn only_other_hosts_that_tell_another_one_count() {
     let mut watch = Watch::new();
@@ -139,7 +139,7 @@ fn a_damaged_sector_is_waited_for_and_then_refused() {
     assert_eq!(verdict(&watch, dead_after + TICK), broken_by(1));
 }
 
-/// Only a scan that was begun when the own note was on the disk shows everybody who does not see it.
+/// Only a scan that was started when the own note was on the disk shows everybody who does not see it.
 #[test]
 fn there_is_no_agreement_before_a_scan_that_is_late_enough() {
     let mut watch = Watch::new();
@@ -276,7 +276,7 @@ fn who_loses_his_id_meanwhile_waits_no_longer() {
     assert!(ours.now() >= expires_at && ours.now() <= expires_at + LOOK);
 }
 
-/// Who has not looked at all waits for the first look.
+/// Who has not inspected all waits for the first look.
 #[test]
 fn nobody_agrees_without_having_looked() {
     let rig = Rig::new(Sim::new(First), 3);
@@ -348,7 +348,7 @@ fn of_two_hosts_that_join_at_once_at_most_one_stays() {
     );
 }
 
-/// The whole of a join, begun after `pause`: `None` where the claim fails. One that is refused
+/// The whole of a join, started after `pause`: `None` where the claim fails. One that is refused
 /// leaves.
 async fn join_and_agree(
     rig: &Rig,

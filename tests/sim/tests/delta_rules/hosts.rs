@@ -11,7 +11,7 @@ use disklease::timing::{FireTimeout, IoTimeout};
 use disklease_sim::rig::{SPACE, host_id, names, secs, timing};
 use disklease_sim::wrong::switch_as_asked;
 
-/// A lockspace as bytes, and a table that looks at them.
+/// A lockspace as bytes, and a table that reads them.
 pub struct Watch {
     area: Vec<u8>,
     pub table: HostTable,
@@ -102,7 +102,7 @@ fn an_id_that_was_never_used_is_free() {
 }
 
 /// A host that was seen once may live or not: unknown for 8N, then failing, and dead when a scan
-/// that was begun after 8N + F and a margin shows no change.
+/// that was started after 8N + F and a margin shows no change.
 #[test]
 fn a_host_that_was_seen_once_is_unknown_then_failing_then_dead() {
     let mut watch = Watch::new();

@@ -116,7 +116,7 @@ fn each_join_raises_the_generation() {
 
 /// The own name is no proof that the earlier life is over. It is waited for like a stranger, unless
 /// it is proven to be over and the sector shows the same boot, the same process token, which only a renewal
-/// writes (INV-MARK), and the join that is proven over (INV-RECORDED).
+/// writes (INV-TOKEN), and the join that is proven over (INV-RECORDED).
 #[test]
 fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
     let taken = |process_token, renewed, edit: &dyn Fn(&mut Claimant)| {
@@ -169,7 +169,7 @@ fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
     assert_eq!(taken(99, true, &unproven), long, "no proof");
 }
 
-/// A claim that could not be read back is looked at again: given up, it would be waited out by everybody.
+/// A claim that could not be read back is inspected again: given up, it would be waited out by everybody.
 #[test]
 fn a_claim_that_cannot_be_read_back_is_looked_at_again() {
     let claimed = |fault: &dyn Fn(&Rig, HostIx)| {

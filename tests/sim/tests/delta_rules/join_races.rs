@@ -13,7 +13,7 @@ fn winners(rig: &Rig, hosts: usize) -> usize {
     let claims: Vec<_> = (0..hosts)
         .map(|n| {
             let (_, world) = rig.add_host();
-            // Io timeouts of their own, lest those that wait look at the same instants.
+            // Io timeouts of their own, lest those that wait inspect the same instants.
             rig.claim(
                 &world,
                 rig.claimant(1, &format!("host-{n}"), [7, 11, 13][n]),
@@ -68,7 +68,7 @@ fn slow_storage_never_gives_an_id_to_two() {
     assert!(won > 50, "only {won} of 300 ever won");
 }
 
-/// From the look at the free sector to the end of the write not more than 2N may pass: whoever
+/// From the read of the free sector to the end of the write not more than 2N may pass: whoever
 /// began at the same time would not see it any more.
 #[test]
 fn a_write_that_comes_too_late_is_refused() {
@@ -87,7 +87,7 @@ fn a_write_that_comes_too_late_is_refused() {
 }
 
 /// A claim that came too late may have landed over a host that has the id. It does not free it:
-/// that would say that this host's leases are over, while it holds them until its next renewal.
+/// that would say that this host's leases have ended, while it holds them until its next renewal.
 #[test]
 fn a_claim_that_came_too_late_does_not_free_the_id_of_its_owner() {
     let rig = Rig::new(Sim::new(First), 3);
@@ -120,7 +120,7 @@ fn a_claim_that_came_too_late_does_not_free_the_id_of_its_owner() {
     assert!(!owner.is_held(), "it has found out");
 }
 
-/// A claim that was looked at long ago is not renewed: it may be another host's by now.
+/// A claim that was inspected long ago is not renewed: it may be another host's by now.
 #[test]
 fn a_claim_is_not_renewed_long_after_it_was_looked_at() {
     let rig = Rig::new(Sim::new(First), 3);
@@ -201,7 +201,7 @@ fn without_a_good_n_on_disk_the_longest_own_one_gives_no_more_time() {
     }
 }
 
-/// Nor is a claim renewed once it has expired, though it was just looked at: others may be about to take
+/// Nor is a claim renewed once it has expired, though it was just inspected: others may be about to take
 /// the id as that of a dead host.
 #[test]
 fn a_claim_that_has_expired_is_not_renewed() {
@@ -228,7 +228,7 @@ fn a_claim_that_has_expired_is_not_renewed() {
 fn the_expiry_of_a_renewed_claim_counts_from_before_the_write() {
     let rig = Rig::new(Sim::new(First), 3);
     let (host, world) = rig.add_host();
-    // The claim itself, then one every 2 s until 20 s are over: the last before the last look.
+    // The claim itself, then one every 2 s until 20 s have ended: the last before the last look.
     let write = rig.sim.hold_next(host, nth(10, |io| io.is_write()));
     let claim = rig.claim(&world, rig.claimant(1, "me", 1));
     rig.sim.run_until_held(&write);
@@ -239,7 +239,7 @@ fn the_expiry_of_a_renewed_claim_counts_from_before_the_write() {
     assert_eq!(delta.renewed_at(), begun);
 }
 
-/// What confirms a claim is a look that was begun when the delay was over. One that was begun before
+/// What confirms a claim is a look that was started when the delay was over. One that was started before
 /// may not show who wrote meanwhile, however late it ends.
 #[test]
 fn a_claim_is_confirmed_by_a_look_that_was_begun_after_the_delay() {

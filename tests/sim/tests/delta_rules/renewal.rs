@@ -39,7 +39,7 @@ fn renew_in_vain(rig: &Rig, member: &Member, lands: bool) {
     assert!(matches!(rig.sim.run(&task), Err(RenewError::Write(_))));
 }
 
-/// The lease lasts 8N from the instant before the write was begun, however long the write took, and
+/// The lease lasts 8N from the instant before the write was started, however long the write took, and
 /// however long the scan before it.
 #[test]
 fn the_expiry_counts_from_before_the_write() {
@@ -261,7 +261,7 @@ fn each_renewal_writes_the_io_timeout() {
     assert_eq!(rig.delta(1).note.unwrap().io_timeout_secs, 10);
 }
 
-/// A renewal that ends after the deadline does not bring the leases back, though it was begun in
+/// A renewal that ends after the deadline does not bring the leases back, though it was started in
 /// time and nobody asked meanwhile.
 #[test]
 fn a_late_renewal_cannot_revive_what_was_lost() {
@@ -307,7 +307,7 @@ fn a_renewal_that_comes_too_late_writes_nothing() {
     assert!(!member.is_held());
 }
 
-/// The write of a renewal is waited for until the leases are lost: a new one could not be begun
+/// The write of a renewal is waited for until the leases are lost: a new one could not be started
 /// before it has ended.
 #[test]
 fn a_renewal_write_may_take_until_the_leases_are_lost() {
@@ -324,7 +324,7 @@ fn a_renewal_write_may_take_until_the_leases_are_lost() {
 }
 
 /// INV-MEMBER: a write to a lease may take N, and no longer than the leases are held; after that it is
-/// not even begun.
+/// not even started.
 #[test]
 fn the_limit_of_a_write_ends_with_the_leases() {
     let (rig, member) = joined();
@@ -358,7 +358,7 @@ fn the_end_is_noticed_while_a_renewal_hangs() {
     assert_eq!(renewing.take(), (true, deadline));
 }
 
-/// A renewal is due 2N after the last good one was begun, neither sooner nor later, and is tried again soon after one
+/// A renewal is due 2N after the last good one was started, neither sooner nor later, and is tried again soon after one
 /// that failed.
 #[test]
 fn renewals_come_every_2_n_and_soon_after_one_that_failed() {

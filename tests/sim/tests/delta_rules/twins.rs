@@ -68,7 +68,7 @@ fn of_twins_that_claim_an_id_at_once_exactly_one_wins_in_every_order() {
     assert!(paths >= 6 && named >= 4, "{paths} paths, {named} named");
 }
 
-/// Whoever waits for a dead owner is told of a twin that has claimed the id meanwhile and has the
+/// Whoever waits for a dead owner is notified of a twin that has claimed the id meanwhile and has the
 /// very record of the dead one.
 #[test]
 fn a_twin_of_a_dead_owner_is_a_sign_of_life() {
@@ -257,7 +257,7 @@ fn of_twins_that_acquire_at_once_the_second_to_come_is_refused() {
             [Ok(_), Err(refused)] | [Err(refused), Ok(_)] => {
                 one += 1;
                 let is_told = matches!(refused.error, AcquireError::HeldByTwin { .. });
-                assert!(is_told && refused.debt.is_none(), "{refused:?}");
+                assert!(is_told && refused.pending.is_none(), "{refused:?}");
             }
             [Err(_), Err(_)] => {}
         }

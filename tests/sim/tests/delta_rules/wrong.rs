@@ -67,19 +67,19 @@ const TABLE: &[(Mutation, &str)] = &[
     ),
     (
         Mutation::RejoinMarkIgnored,
-        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+        "join::an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended",
     ),
     (
         Mutation::RejoinNameIgnored,
-        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+        "join::an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended",
     ),
     (
         Mutation::RejoinProofIgnored,
-        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+        "join::an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended",
     ),
     (
-        Mutation::RejoinRunIgnored,
-        "join::an_earlier_life_is_waited_for_unless_it_is_proven_over",
+        Mutation::RejoinIncarnationIgnored,
+        "join::an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended",
     ),
     (
         Mutation::RenewalBeyondExpiry,
@@ -164,7 +164,7 @@ const TABLE: &[(Mutation, &str)] = &[
         "twins::of_twins_that_acquire_at_once_the_second_to_come_is_refused",
     ),
     (
-        Mutation::StampReused,
+        Mutation::TimestampReused,
         "renewal::each_renewal_changes_the_time_in_the_record",
     ),
     (
@@ -204,7 +204,7 @@ const TABLE: &[(Mutation, &str)] = &[
         "hosts::a_host_that_was_seen_once_is_unknown_then_failing_then_dead",
     ),
     (
-        Mutation::TableLivesMixed,
+        Mutation::TableGenerationsMixed,
         "hosts::a_new_life_is_unknown_until_it_renews",
     ),
     (
@@ -222,6 +222,6 @@ const TABLE: &[(Mutation, &str)] = &[
 ];
 
 #[test]
-fn each_wrong_variant_fails_its_test() {
+fn each_mutant_fails_its_test() {
     each_is_caught(TABLE);
 }

@@ -1,4 +1,4 @@
 //! The rules by which holders are stopped that do not stop, one test for each, in virtual time.
 
-mod ladder;
+mod escalation;
 mod wrong;

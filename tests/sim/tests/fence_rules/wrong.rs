@@ -4,12 +4,12 @@ use disklease_sim::mutations::Mutation;
 
 use disklease_sim::wrong::each_is_caught;
 
-const STEPS: &str = "ladder::each_step_comes_at_its_time_and_the_killing_goes_on";
+const STEPS: &str = "escalation::each_step_comes_at_its_time_and_the_killing_goes_on";
 const DEADMAN: &str =
-    "ladder::the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals";
+    "escalation::the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals";
 
 const MEMBER: &str =
-    "ladder::a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs";
+    "escalation::a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs";
 
 const TABLE: &[(Mutation, &str)] = &[
     (Mutation::GraceBeyondFire, STEPS),
@@ -18,11 +18,11 @@ const TABLE: &[(Mutation, &str)] = &[
     (Mutation::KilledOnce, STEPS),
     (
         Mutation::LossSinceNotice,
-        "ladder::the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed",
+        "escalation::the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed",
     ),
     (
         Mutation::DeadmanDeafToLoss,
-        "ladder::a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice",
+        "escalation::a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice",
     ),
     (Mutation::DeadmanKept, DEADMAN),
     (Mutation::DeadmanLate, DEADMAN),
@@ -31,6 +31,6 @@ const TABLE: &[(Mutation, &str)] = &[
 ];
 
 #[test]
-fn each_wrong_variant_fails_its_test() {
+fn each_mutant_fails_its_test() {
     each_is_caught(TABLE);
 }

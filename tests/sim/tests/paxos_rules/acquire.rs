@@ -10,8 +10,8 @@ use super::setup::{announced, is_block_write, joined, lease_io, lease_writes};
 use disklease_sim::rig::{LEASE, LEASE_AT, names, secs};
 use disklease_sim::{IoKind, Member, Rig};
 
-/// A free lease is taken in six I/Os, each begun after the one before has ended: all, own block,
-/// all, own block, all, leader. It is given back in four: look at the leader, block, look, leader.
+/// A free lease is taken in six I/Os, each started after the one before has ended: all, own block,
+/// all, own block, all, leader. It is given back in four: inspect the leader, block, look, leader.
 #[test]
 fn a_free_lease_is_six_dependent_ios_and_a_release_four() {
     let (rig, [a]) = joined();
@@ -115,7 +115,7 @@ fn a_bad_checksum_in_a_ballot_is_an_error() {
     assert!(
         matches!(failure.error, AcquireError::Lease(LeaseIoError::Format { offset, .. }) if offset == Rig::block_at(2))
     );
-    assert!(failure.debt.is_none() && rig.block(1).released && rig.leader().is_free());
+    assert!(failure.pending.is_none() && rig.block(1).released && rig.leader().is_free());
 }
 
 /// Another lease's name, another lockspace's, a lease that was cleared, one for fewer hosts: each

@@ -41,7 +41,7 @@ fn ballot_numbers_are_unique_and_rise() {
     }
 }
 
-/// A ballot that finds a higher number waits for less than a second, looks at the leader, and tries
+/// A ballot that finds a higher number waits for less than a second, inspects the leader, and tries
 /// again with a number above.
 #[test]
 fn a_ballot_that_was_overtaken_tries_again_with_a_higher_number() {
@@ -242,7 +242,7 @@ fn a_proposal_that_no_host_can_own_is_not_committed() {
 }
 
 /// A has its input accepted by itself, B adopts and commits it, and A finds out. Gives A's acquire
-/// right before it looks at the leader.
+/// right before it inspects the leader.
 fn committed_by_other(rig: &Rig, a: &Member, b: &Member) -> disklease_sim::Task<Acquired> {
     let look = rig.sim.hold_next(a.host, nth(3, is_area_read));
     let task = a.start_acquire(Patience::Refuse);
@@ -294,17 +294,17 @@ fn the_own_input_is_no_success_after_the_lockspace_was_lost() {
     a.membership.expiry().lose();
     let failure = rig.sim.run(&task).unwrap_err();
     assert_eq!(failure.error, AcquireError::LockspaceLost);
-    assert!(failure.debt.is_some());
+    assert!(failure.pending.is_some());
 }
 
-/// INV-INPUT: an older input of this same life, committed late by another host, is none.
+/// INV-INPUT: an older input of this same incarnation, committed late by another host, is none.
 #[test]
 fn an_older_input_of_the_same_host_is_no_success() {
     let (rig, [a, b]) = joined();
     // A proposes itself, and gives up by an error.
     let task = a.start_acquire(Patience::Refuse);
     rig.sim.fail_next(a.host, true, nth(3, is_area_read));
-    assert!(rig.sim.run(&task).unwrap_err().debt.is_none());
+    assert!(rig.sim.run(&task).unwrap_err().pending.is_none());
     let old = rig.block(1).input.unwrap();
     // B has adopted it, and is about to commit it.
     let commit = rig.sim.hold_next(b.host, is_leader_write);
@@ -319,19 +319,19 @@ fn an_older_input_of_the_same_host_is_no_success() {
     assert!(matches!(error, AcquireError::Held(_)), "{error}");
 }
 
-/// INV-STAMP: two acquires within a second never propose the same.
+/// INV-TIMESTAMP: two acquires within a second never propose the same.
 #[test]
 fn two_acquires_within_a_second_propose_different_inputs() {
     let (rig, [a]) = joined();
-    let mut stamps = Vec::new();
+    let mut timestamps = Vec::new();
     let before = rig.sim.now();
     for _ in 0..3 {
         let held = a.acquire().unwrap();
-        stamps.push(rig.leader().timestamp_secs());
+        timestamps.push(rig.leader().timestamp_secs());
         a.release(&held).unwrap();
     }
     assert_eq!(rig.sim.now(), before);
-    assert!(stamps.is_sorted_by(|x, y| x < y), "{stamps:?}");
+    assert!(timestamps.is_sorted_by(|x, y| x < y), "{timestamps:?}");
 }
 
 /// The note speaks of the own input only: not while another host's is being committed.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use disklease::__sim::delta_lease::EarlierIncarnation;
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, GiveBackError, HeldLease, Patience, retract,
+    AcquireError, GiveBackError, HeldLease, LeftBehind, Patience, retract,
 };
 
 use super::setup::{
@@ -17,19 +17,19 @@ use super::setup::{
 };
 use disklease_sim::disk::Sectors;
 use disklease_sim::rig::{formatted, secs};
-use disklease_sim::{Judge, Member, Paths, Pending, Rig, Seeded, Sim, Task, nth};
+use disklease_sim::{Member, Oracle, Paths, Pending, Rig, Seeded, Sim, Task, nth};
 
 /// Hosts that have joined and, for the minute that this takes, need not renew.
 struct Play {
     rig: Rig,
-    judge: Judge,
+    oracle: Oracle,
 }
 
 impl Play {
     fn new(sim: Sim, disk: &Sectors) -> Self {
         let rig = Rig::on(sim, 3, disk.clone());
-        let judge = Judge::new(&rig.sim);
-        Self { rig, judge }
+        let oracle = Oracle::new(&rig.sim);
+        Self { rig, oracle }
     }
 
     fn joined<const N: usize>(&self) -> [Member; N] {
@@ -53,14 +53,14 @@ impl Play {
         })
     }
 
-    /// Acquires up to `times` times until it is told that somebody else holds the lease, and keeps
+    /// Acquires up to `times` times until it is refused because somebody else holds the lease, and keeps
     /// what it gets.
     fn start(&self, member: &Member, times: usize) -> Task<Option<HeldLease>> {
-        let (me, judge) = (member.clone(), self.judge.clone());
+        let (me, oracle) = (member.clone(), self.oracle.clone());
         self.rig.sim.spawn(member.host, async move {
             for _ in 0..times {
                 if let Ok(held) = me.acquire_as(me.holding(Patience::Refuse)).await {
-                    judge.holds(&me, &held);
+                    oracle.holds(&me, &held);
                     return Some(held);
                 }
             }
@@ -77,7 +77,7 @@ impl Play {
     }
 
     fn start_release(&self, member: &Member, held: &HeldLease) -> Task<Result<(), GiveBackError>> {
-        self.judge.no_longer_holds(member);
+        self.oracle.no_longer_holds(member);
         member.start_release(held)
     }
 
@@ -101,10 +101,10 @@ impl Play {
         }
     }
 
-    fn settle(&self, member: &Member, debt: &Debt) -> bool {
-        let (me, debt) = (member.clone(), debt.clone());
+    fn clean_up(&self, member: &Member, pending: &LeftBehind) -> bool {
+        let (me, pending) = (member.clone(), pending.clone());
         let retracted = self.rig.sim.run_on(member.host, async move {
-            retract(&me.world, &me.membership, &me.lease, &debt).await
+            retract(&me.world, &me.membership, &me.lease, &pending).await
         });
         retracted.is_ok()
     }
@@ -157,12 +157,12 @@ fn t1_t2_a_slow_commit_lands_over_a_newer_version() {
         );
         // From here on in any order: A's release, its next acquire, and B's.
         sim.release_held(&look);
-        let me = (play.judge.clone(), a.clone());
+        let me = (play.oracle.clone(), a.clone());
         let again = sim.spawn(a.host, async move {
-            let (judge, a) = me;
+            let (oracle, a) = me;
             for _ in 0..2 {
                 if let Ok(held) = a.acquire_as(a.holding(Patience::Refuse)).await {
-                    judge.holds(&a, &held);
+                    oracle.holds(&a, &held);
                     return Some(held);
                 }
             }
@@ -174,7 +174,7 @@ fn t1_t2_a_slow_commit_lands_over_a_newer_version() {
     });
 }
 
-/// T3: B adopts what A proposed in its former life. A, in its new life, finds that, and must not
+/// T3: B adopts what A proposed in its former incarnation. A, in its new incarnation, finds that, and must not
 /// take the commit of its former life's proposal for its own success.
 #[test]
 fn t3_a_proposal_of_a_former_life_is_committed() {
@@ -202,7 +202,7 @@ fn t3_a_proposal_of_a_former_life_is_committed() {
     });
 }
 
-/// T3, as it was found: the commit is A's own, in its new life.
+/// T3, as it was found: the commit is A's own, in its new incarnation.
 #[test]
 fn t3_a_host_commits_the_proposal_of_its_own_former_life() {
     in_many_orders(|play| {
@@ -217,7 +217,7 @@ fn t3_a_host_commits_the_proposal_of_its_own_former_life() {
         let a = play.rig.join_on(&a.world, claimant);
         let (of_a, of_b) = (play.start(&a, 2), play.start(&b, 2));
         sim.run_until(|| of_a.is_done() && of_b.is_done());
-        assert!(play.judge.holds_so_far() > 0, "one of them gets it");
+        assert!(play.oracle.holds_so_far() > 0, "one of them gets it");
         play.nobody_is_stuck(&[(&a, of_a), (&b, of_b)], &[&a, &b]);
     });
 }
@@ -281,7 +281,7 @@ fn t6_a_commit_that_timed_out_lands_over_another_owner() {
         let timed_out = sim.spawn(a.host, async move {
             me.acquire_as(me.holding(Patience::Refuse)).await
         });
-        let debt = sim.run(&timed_out).unwrap_err().debt.unwrap();
+        let pending = sim.run(&timed_out).unwrap_err().pending.unwrap();
         assert_eq!(a.acquire_error(), AcquireError::WriteInFlight);
         let held = play.acquire(&b);
         sim.release_held(&commit);
@@ -292,10 +292,10 @@ fn t6_a_commit_that_timed_out_lands_over_another_owner() {
             ),
             (1, 1)
         );
-        // A settles its debt, and wants the lease; B holds it all the time.
+        // A reconciles its pending cleanup, and wants the lease; B holds it all the time.
         let of_a = play.start(&a, 2);
         assert!(sim.run(&of_a).is_none());
-        assert!(play.settle(&a, &debt));
+        assert!(play.clean_up(&a, &pending));
         let of_a = play.start(&a, 2);
         assert!(sim.run(&of_a).is_none());
         play.release(&b, &held);
@@ -369,12 +369,15 @@ fn t8_a_late_release_and_a_host_that_died_in_its_ballot() {
     let free = sim.hold_next(a.host, is_leader_write);
     let releasing = play.start_release(&a, &v1);
     assert!(matches!(sim.run(&releasing), Err(GiveBackError::Lease(_))));
-    let debt = Debt::of_release(&v1);
-    assert!(!play.settle(&a, &debt), "not while the write is in flight");
+    let pending = LeftBehind::of_release(&v1);
+    assert!(
+        !play.clean_up(&a, &pending),
+        "not while the write is in flight"
+    );
     sim.release_held(&free);
     let v2 = play.acquire(&b);
     play.release(&b, &v2);
-    assert!(play.settle(&a, &debt));
+    assert!(play.clean_up(&a, &pending));
     assert_eq!(play.rig.leader().version(), v2.version(), "not taken back");
     let phase_1 = sim.hold_next(b.host, is_block_write);
     play.start(&b, 1);
@@ -383,8 +386,8 @@ fn t8_a_late_release_and_a_host_that_died_in_its_ballot() {
     play.nobody_is_stuck(&[], &[&a, &c]);
 }
 
-/// T9: A's phase 1 write hangs. As long as it may land, A does not ballot again, in this life; and a
-/// new life is only begun when no I/O of the old one is left.
+/// T9: A's phase 1 write hangs. As long as it may land, A does not ballot again, in this incarnation; and a
+/// new incarnation is only started when no I/O of the old one is left.
 #[test]
 fn t9_a_phase_1_write_that_hangs() {
     let disk = formatted(3);

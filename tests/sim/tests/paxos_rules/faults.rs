@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disklease::__sim::host::{LeaseTable, NotReserved, reconcile};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, GiveBackError, LeaseShape, Patience, Settled, retract,
+    AcquireError, GiveBackError, LeaseShape, LeftBehind, Patience, Reconciled, retract,
 };
 use disklease::format::LeaseVersion;
 use tracing::span::{Attributes, Id, Record};
@@ -19,10 +19,10 @@ use super::shared::share;
 use disklease_sim::rig::{LEASE, LEASE_AT, host_id, secs};
 use disklease_sim::{Hold, Member, Rig, nth};
 
-fn settle(rig: &Rig, member: &Member, debt: &Debt) -> Result<Settled, GiveBackError> {
-    let (me, debt) = (member.clone(), debt.clone());
+fn clean_up(rig: &Rig, member: &Member, pending: &LeftBehind) -> Result<Reconciled, GiveBackError> {
+    let (me, pending) = (member.clone(), pending.clone());
     rig.sim.run_on(member.host, async move {
-        retract(&me.world, &me.membership, &me.lease, &debt).await
+        retract(&me.world, &me.membership, &me.lease, &pending).await
     })
 }
 
@@ -53,9 +53,9 @@ fn an_error_anywhere_is_retracted() {
                 matches!(failure.error, AcquireError::Lease(_)),
                 "step {step}"
             );
-            assert!(failure.debt.is_none(), "step {step}: settled at once");
-            // What others may have adopted is looked at for some time.
-            assert_eq!(failure.settled.is_some(), step > 3, "step {step}");
+            assert!(failure.pending.is_none(), "step {step}: cleaned_up at once");
+            // What others may have adopted is inspected for some time.
+            assert_eq!(failure.cleaned_up.is_some(), step > 3, "step {step}");
             // A first write that has not landed has left nothing.
             if step > 2 || step == 2 && lands {
                 let block = rig.block(1);
@@ -72,7 +72,7 @@ fn an_error_anywhere_is_retracted() {
 }
 
 /// The same with time-outs whose write lands late or not at all. The write may be in the way of the
-/// retraction: then the debt is handed to the caller, who settles it later.
+/// retraction: then the pending cleanup is handed to the caller, who reconciles it later.
 #[test]
 fn a_timeout_anywhere_is_retracted_sooner_or_later() {
     for step in 1..=6 {
@@ -83,12 +83,15 @@ fn a_timeout_anywhere_is_retracted_sooner_or_later() {
                 .hold_next(a.host, nth(step, |io| io.offset >= LEASE_AT));
             let failure = rig.sim.run(&a.start_acquire(Patience::Refuse)).unwrap_err();
             let is_write = step % 2 == 0;
-            assert_eq!(failure.debt.is_some(), is_write, "step {step}");
-            if let Some(debt) = failure.debt {
-                assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::WriteInFlight));
+            assert_eq!(failure.pending.is_some(), is_write, "step {step}");
+            if let Some(pending) = failure.pending {
+                assert_eq!(
+                    clean_up(&rig, &a, &pending),
+                    Err(GiveBackError::WriteInFlight)
+                );
                 finish(&rig, &held, lands);
-                settle(&rig, &a, &debt).unwrap();
-                settle(&rig, &a, &debt).unwrap();
+                clean_up(&rig, &a, &pending).unwrap();
+                clean_up(&rig, &a, &pending).unwrap();
             } else {
                 finish(&rig, &held, lands);
             }
@@ -119,7 +122,7 @@ fn a_leader_that_another_host_wrote_is_not_retracted() {
         (Some(a.membership.host_id()), 2)
     );
     rig.sim.fail_held(&look, false);
-    assert!(rig.sim.run(&task).unwrap_err().debt.is_none());
+    assert!(rig.sim.run(&task).unwrap_err().pending.is_none());
     assert_eq!(rig.leader(), leader);
     assert!(rig.block(1).released);
     assert_eq!(b.acquire().unwrap().version(), LeaseVersion::new(2));
@@ -161,9 +164,9 @@ fn a_write_in_flight_is_seen_in_all_of_the_lease() {
     expects_less.acquire().unwrap();
 }
 
-/// A release that fails leaves a debt; settled, it frees the lease.
+/// A release that fails leaves a pending cleanup; reconciled, it frees the lease.
 #[test]
-fn a_failed_release_is_settled_as_a_debt() {
+fn a_failed_release_is_reconciled_later() {
     for step in 1..=3 {
         for lands in [false, true] {
             let (rig, [a, b]) = joined();
@@ -172,14 +175,14 @@ fn a_failed_release_is_settled_as_a_debt() {
             rig.sim
                 .fail_next(a.host, lands, nth(step, |io| io.offset >= LEASE_AT));
             assert!(matches!(rig.sim.run(&task), Err(GiveBackError::Lease(_))));
-            settle(&rig, &a, &Debt::of_release(&held)).unwrap();
+            clean_up(&rig, &a, &LeftBehind::of_release(&held)).unwrap();
             nothing_is_left(&rig, &b);
         }
     }
 }
 
 /// INV-MEMBER: once the own delta lease is lost, an acquire writes nothing more, at whatever step
-/// it is, and neither does its retraction. The debt is handed back.
+/// it is, and neither does its retraction. The pending cleanup is handed back.
 #[test]
 fn without_the_lockspace_nothing_is_written() {
     for step in 1..=6 {
@@ -194,9 +197,12 @@ fn without_the_lockspace_nothing_is_written() {
         let from = rig.sim.log_len();
         let failure = rig.sim.run(&task).unwrap_err();
         assert_eq!(failure.error, AcquireError::LockspaceLost);
-        assert_eq!(failure.debt.is_some(), step > 1, "step {step}");
-        if let Some(debt) = failure.debt {
-            assert_eq!(settle(&rig, &a, &debt), Err(GiveBackError::LockspaceLost));
+        assert_eq!(failure.pending.is_some(), step > 1, "step {step}");
+        if let Some(pending) = failure.pending {
+            assert_eq!(
+                clean_up(&rig, &a, &pending),
+                Err(GiveBackError::LockspaceLost)
+            );
         }
         assert_eq!(lease_writes(&rig, &a, from).len(), 0, "step {step}");
     }
@@ -228,7 +234,7 @@ fn the_deadline_is_looked_at_before_each_write() {
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
 }
 
-/// A retraction that fails itself leaves the debt as it was.
+/// A retraction that fails itself leaves the pending cleanup as it was.
 #[test]
 fn a_retraction_may_fail_and_be_repeated() {
     for step in 1..=3 {
@@ -242,20 +248,20 @@ fn a_retraction_may_fail_and_be_repeated() {
             _ => is_leader_write,
         };
         rig.sim.fail_next(a.host, false, wanted);
-        let debt = rig
+        let pending = rig
             .sim
             .run(&task)
             .unwrap_err()
-            .debt
-            .expect("not settled yet");
+            .pending
+            .expect("not cleaned_up yet");
         assert!(!rig.leader().is_free());
-        settle(&rig, &a, &debt).unwrap();
+        clean_up(&rig, &a, &pending).unwrap();
         nothing_is_left(&rig, &b);
     }
 }
 
 /// What was proposed for a version that nobody has got yet is retracted also by an acquire that has
-/// begun anew since, and has written nothing since.
+/// started anew since, and has written nothing since.
 #[test]
 fn what_is_not_decided_is_retracted_after_a_new_beginning() {
     let (rig, [a, _]) = joined();
@@ -270,7 +276,7 @@ fn what_is_not_decided_is_retracted_after_a_new_beginning() {
     rig.sim.fail_held(&next_look, false);
     let failure = rig.sim.run(&task).unwrap_err();
     assert!(matches!(failure.error, AcquireError::Lease(_)));
-    assert!(failure.debt.is_none() && rig.block(1).released);
+    assert!(failure.pending.is_none() && rig.block(1).released);
 }
 
 /// So is what another host has carried through for this one: that the leader names this host decides
@@ -292,12 +298,12 @@ fn what_was_decided_for_this_host_is_retracted_too() {
     rig.sim.release_held(&look);
     let failure = rig.sim.run(&task).unwrap_err();
     let is_shared = matches!(failure.error, AcquireError::HeldShared { .. });
-    assert!(is_shared && failure.debt.is_none(), "{failure:?}");
+    assert!(is_shared && failure.pending.is_none(), "{failure:?}");
     assert_eq!(lease_writes(&rig, &a, from).len(), 1);
     assert!(rig.block(1).released);
 }
 
-/// A lease that is taken keeps its lockspace; one that owes is given to nobody before it is settled.
+/// A lease that is taken keeps its lockspace; one with a pending cleanup is given to nobody before it is reconciled.
 #[test]
 fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
     let (rig, [a, _]) = joined();
@@ -308,12 +314,12 @@ fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
     let reservation = reserve().unwrap();
     assert_eq!(reserve().unwrap_err(), NotReserved::InUse);
     assert_eq!(table.close(), Err(1));
-    reservation.clean_up(a.lease.clone(), Debt::of_release(&held));
+    reservation.clean_up(a.lease.clone(), LeftBehind::of_release(&held));
     assert_eq!(reserve().unwrap_err(), NotReserved::CleanupPending);
     assert_eq!(table.pending(), 1);
-    let (me, debts) = (a.clone(), Arc::clone(&table));
+    let (me, cleanups) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        reconcile(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &cleanups).await;
     });
     rig.sim.run_until(|| table.pending() == 0);
     drop(reserve().unwrap());
@@ -323,15 +329,15 @@ fn a_lease_is_reserved_for_one_and_not_while_it_owes() {
 
 /// What a device that is gone has left is tried for as long as the join lives, and said once.
 #[test]
-fn a_debt_that_stays_is_said_once_for_each_kind_of_failure() {
+fn a_cleanup_that_stays_pending_is_said_once_for_each_kind_of_failure() {
     let (rig, [a, _]) = joined();
     let held = a.acquire().unwrap();
     let table = Arc::new(LeaseTable::default());
     let reservation = table.reserve(1, a.lease.resource).unwrap();
-    reservation.clean_up(a.lease.clone(), Debt::of_release(&held));
-    let (me, debts) = (a.clone(), Arc::clone(&table));
+    reservation.clean_up(a.lease.clone(), LeftBehind::of_release(&held));
+    let (me, cleanups) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        reconcile(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &cleanups).await;
     });
     a.keep_alive(&rig.sim);
     let warnings = Warnings::default();
@@ -383,23 +389,23 @@ impl Subscriber for Warnings {
 }
 
 /// A write that the storage reports as failed, and does later all the same, can bring an ownership back that was
-/// settled. It is looked for until 8N + F are over, and settled again, unless somebody reserves the lease.
+/// reconciled. It is looked for until 8N + F have ended, and reconciled again, unless somebody reserves the lease.
 #[test]
-fn what_was_settled_is_looked_at_for_some_time() {
+fn what_was_reconciled_is_observed_for_some_time() {
     let (rig, [a, _]) = joined();
     let held = a.acquire().unwrap();
     let owned = rig.leader();
     let table = Arc::new(LeaseTable::default());
     let reserve = || table.reserve(1, a.lease.resource).unwrap();
-    let (me, debts) = (a.clone(), Arc::clone(&table));
+    let (me, cleanups) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        reconcile(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &cleanups).await;
     });
     a.keep_alive(&rig.sim);
     let comes_back = || rig.put_leader(&owned);
 
-    // Settled by the lockspace; twice it comes back.
-    reserve().clean_up(a.lease.clone(), Debt::of_release(&held));
+    // Reconciled by the lockspace; twice it comes back.
+    reserve().clean_up(a.lease.clone(), LeftBehind::of_release(&held));
     for wait in [35, 130] {
         rig.sim.run_for(secs(wait));
         assert!(rig.leader().is_free());
@@ -408,8 +414,8 @@ fn what_was_settled_is_looked_at_for_some_time() {
     rig.sim.run_for(secs(25));
     assert!(rig.leader().is_free());
 
-    // Settled by who failed to acquire it. One that is in use is nobody's business.
-    reserve().observe(a.lease.clone(), Debt::of_release(&held));
+    // Reconciled by who failed to acquire it. One that is in use is nobody's business.
+    reserve().observe(a.lease.clone(), LeftBehind::of_release(&held));
     rig.sim.run_for(secs(30));
     let in_use = reserve();
     comes_back();
@@ -418,7 +424,7 @@ fn what_was_settled_is_looked_at_for_some_time() {
 
     // And no longer than it takes until anybody may have it.
     rig.put_leader(&owned.freed(host_id(1), owned.generation(), 99));
-    in_use.observe(a.lease.clone(), Debt::of_release(&held));
+    in_use.observe(a.lease.clone(), LeftBehind::of_release(&held));
     rig.sim.run_for(secs(200));
     comes_back();
     rig.sim.run_for(secs(60));

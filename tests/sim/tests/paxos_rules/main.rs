@@ -1,11 +1,11 @@
 //! The rules of leases on resources, one test for each, in virtual time.
 
 mod acquire;
-mod as_left;
 mod ballot;
 mod counter_examples;
 mod faults;
 mod owner;
+mod precondition;
 mod release;
 mod restored;
 mod setup;

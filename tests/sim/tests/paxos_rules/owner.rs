@@ -1,4 +1,4 @@
-//! Whether the owner's time is over.
+//! Whether the owner's time has ended.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn an_unknown_owner_is_reported_with_the_time_it_has_left() {
     assert_eq!(takeable_in + for_at_least, timing(20, 60).dead_after());
 }
 
-/// What this host owned in an earlier life is taken at once: the id was taken only after that life.
+/// What this host owned in an earlier incarnation is taken at once: the id was taken only after that incarnation.
 #[test]
 fn an_own_earlier_generation_is_taken_at_once() {
     let (rig, [a]) = joined();
@@ -80,7 +80,7 @@ fn an_own_earlier_generation_is_taken_at_once() {
     assert_eq!(rig.leader().generation(), Generation::new(2));
 }
 
-/// What this life owns without a holder is taken at once, as a new version.
+/// What this incarnation owns without a holder is taken at once, as a new version.
 #[test]
 fn an_own_lease_without_a_holder_is_taken_at_once() {
     let (rig, [a]) = joined();
@@ -137,14 +137,14 @@ fn commit(owner: u64, generation: u64) -> Commit {
     }
 }
 
-/// Takes the lease from an owner that is over, without any wait.
+/// Takes the lease from an owner that has ended, without any wait.
 fn taken_at_once(rig: &Rig, by: &Member) {
     let before = rig.sim.now();
     assert_eq!(by.acquire().unwrap().version(), LeaseVersion::new(2));
     assert_eq!(rig.sim.now(), before);
 }
 
-/// An owner whose host id is free is over.
+/// An owner whose host id is free has ended.
 #[test]
 fn an_owner_that_freed_its_host_id_is_over() {
     let (rig, [a, b]) = joined();
@@ -154,7 +154,7 @@ fn an_owner_that_freed_its_host_id_is_over() {
     taken_at_once(&rig, &b);
 }
 
-/// An owner that has joined again since is over, though its host id is alive.
+/// An owner that has joined again since has ended, though its host id is alive.
 #[test]
 fn an_owner_in_a_later_life_is_over() {
     let (rig, [a, b]) = joined();
@@ -338,10 +338,10 @@ fn a_slow_first_read_is_no_beginning_of_silence() {
     rig.sim.run(&task).unwrap();
 }
 
-/// The silence of an earlier life is not that of the present one, though its first record shows the
+/// The silence of an earlier incarnation is not that of the present one, though its first record shows the
 /// same time: a machine that joins right after it has started may well repeat itself.
 #[test]
-fn the_silence_of_an_earlier_life_does_not_count() {
+fn the_silence_of_an_earlier_generation_does_not_count() {
     let (rig, [a, b]) = joined();
     a.acquire().unwrap();
     rig.sim.crash(a.host, Pending::Vanish);
@@ -360,7 +360,7 @@ fn the_silence_of_an_earlier_life_does_not_count() {
     assert!(matches!(holder.seen, OwnerSeen::Silent { .. }));
 }
 
-/// A leader that changes while its owner is watched is looked at anew.
+/// A leader that changes while its owner is watched is inspected anew.
 #[test]
 fn a_leader_that_changes_meanwhile_is_judged_anew() {
     let (rig, [a, b]) = joined();

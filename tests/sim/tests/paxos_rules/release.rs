@@ -80,7 +80,7 @@ fn a_stale_leader_of_another_host_is_left_alone() {
     );
 }
 
-/// INV-RELEASED-FIRST: the mark is on the disk before the leader is looked at.
+/// INV-RELEASED-FIRST: the mark is on the disk before the leader is inspected.
 #[test]
 fn the_mark_comes_before_the_leader() {
     let (rig, [a]) = joined();

@@ -1,12 +1,12 @@
 //! Leases that were initialised anew, put back to an older state, cut off or overwritten while a host
-//! held them or had still to settle something on them (INV-AS-WRITTEN).
+//! held them or had still to reconcile something on them (INV-AS-WRITTEN).
 
 use std::sync::Arc;
 
 use disklease::__sim::host::{LeaseTable, NotReserved, reconcile, reread_held};
 use disklease::__sim::paxos_lease::{
-    AcquireError, Debt, GiveBackError, HeldLease, LeaseArea, LeaseIoError, Patience, Settled,
-    VerifyError, has_ended_elsewhere, release, retract, verify,
+    AcquireError, GiveBackError, HeldLease, LeaseArea, LeaseIoError, LeftBehind, Patience,
+    Reconciled, VerifyError, has_ended_elsewhere, release, retract, verify,
 };
 use disklease::LossReason;
 use disklease::format::{Dblock, LeaseVersion, ResourceName};
@@ -34,12 +34,12 @@ fn initialise(rig: &Rig) {
     put_back(rig, &bytes);
 }
 
-fn settle(member: &Member, debt: &Debt) -> Settled {
-    let (me, debt) = (member.clone(), debt.clone());
-    let settled = member.world.sim.run_on(member.host, async move {
-        retract(&me.world, &me.membership, &me.lease, &debt).await
+fn clean_up(member: &Member, pending: &LeftBehind) -> Reconciled {
+    let (me, pending) = (member.clone(), pending.clone());
+    let cleaned_up = member.world.sim.run_on(member.host, async move {
+        retract(&me.world, &me.membership, &me.lease, &pending).await
     });
-    settled.unwrap()
+    cleaned_up.unwrap()
 }
 
 fn look(member: &Member, held: &HeldLease) -> Result<(), VerifyError> {
@@ -64,12 +64,12 @@ fn third_time(a: &Member) -> HeldLease {
 fn what_is_owed_is_void_in_a_lease_that_was_made_anew() {
     let (rig, [a, b, c]) = joined();
     let held = third_time(&a);
-    let debt = Debt::of_release(&held);
+    let pending = LeftBehind::of_release(&held);
     initialise(&rig);
     let theirs = b.acquire().unwrap();
     assert_eq!(theirs.version(), LeaseVersion::new(1));
     let from = rig.sim.log_len();
-    assert_eq!(settle(&a, &debt), Settled::Void);
+    assert_eq!(clean_up(&a, &pending), Reconciled::Void);
     assert_eq!(lease_writes(&rig, &a, from).len(), 0);
     assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
     look(&b, &theirs).unwrap();
@@ -91,7 +91,7 @@ fn what_an_acquire_owes_is_void_in_a_lease_that_was_made_anew() {
             };
             let hung = rig.sim.hold_next(a.host, wanted);
             let failure = rig.sim.run(&a.start_acquire(Patience::Refuse));
-            let debt = failure.unwrap_err().debt.unwrap();
+            let pending = failure.unwrap_err().pending.unwrap();
             if lands {
                 rig.sim.release_held(&hung);
             } else {
@@ -100,7 +100,7 @@ fn what_an_acquire_owes_is_void_in_a_lease_that_was_made_anew() {
             initialise(&rig);
             let theirs = b.acquire().unwrap();
             let from = rig.sim.log_len();
-            assert_eq!(settle(&a, &debt), Settled::Void);
+            assert_eq!(clean_up(&a, &pending), Reconciled::Void);
             assert_eq!(lease_writes(&rig, &a, from).len(), 0);
             assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
             look(&b, &theirs).unwrap();
@@ -108,17 +108,17 @@ fn what_an_acquire_owes_is_void_in_a_lease_that_was_made_anew() {
     }
 }
 
-/// In place of the lease somebody has put something else: it is not written to, and what is owed does
+/// In place of the lease somebody has put something else: it is not written to, and what is to be cleaned up does
 /// not block the name.
 #[test]
 fn what_is_owed_is_void_where_something_else_lies() {
     for content in [0_u8, 0xab] {
         let (rig, [a, _]) = joined();
         let held = third_time(&a);
-        let debt = Debt::of_release(&held);
+        let pending = LeftBehind::of_release(&held);
         put_back(&rig, &vec![content; LEASE.lease_len(3)]);
         let from = rig.sim.log_len();
-        assert_eq!(settle(&a, &debt), Settled::Void);
+        assert_eq!(clean_up(&a, &pending), Reconciled::Void);
         let released = a.release(&held).unwrap_err();
         assert!(matches!(
             released,
@@ -151,7 +151,10 @@ fn a_lease_that_was_put_back_is_not_written_by_its_release() {
         let from = rig.sim.log_len();
         let version = theirs.version();
         assert_eq!(a.release(&held), Err(GiveBackError::NotThere { version }));
-        assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::Void);
+        assert_eq!(
+            clean_up(&a, &LeftBehind::of_release(&held)),
+            Reconciled::Void
+        );
         assert_eq!(lease_writes(&rig, &a, from).len(), 0);
         assert!(matches!(c.acquire_error(), AcquireError::Held(_)));
         look(&b, &theirs).unwrap();
@@ -205,7 +208,7 @@ fn a_lease_whose_leader_alone_was_put_back_can_be_released() {
 fn a_lease_whose_own_block_alone_was_put_back_is_given_back() {
     for is_cleared in [false, true] {
         for is_late in [false, true] {
-            for by_debt in [false, true] {
+            for by_cleanup in [false, true] {
                 let (rig, [a, b]) = joined();
                 let first = a.acquire().unwrap();
                 a.release(&first).unwrap();
@@ -221,8 +224,11 @@ fn a_lease_whose_own_block_alone_was_put_back_is_given_back() {
                 }
                 look(&a, &held).unwrap();
                 assert!(matches!(b.acquire_error(), AcquireError::Held(_)));
-                if by_debt {
-                    assert_eq!(settle(&a, &Debt::of_release(&held)), Settled::TakenBack);
+                if by_cleanup {
+                    assert_eq!(
+                        clean_up(&a, &LeftBehind::of_release(&held)),
+                        Reconciled::TakenBack
+                    );
                 } else {
                     a.release(&held).unwrap();
                 }
@@ -267,7 +273,7 @@ fn a_damaged_leader_is_in_doubt() {
     assert!(matches!(look(&a, &held), Err(VerifyError::Lease(_))));
 }
 
-/// What is owed on a lease that is damaged stands, but is not in the way of who wants to know what is
+/// What is to be cleaned up on a lease that is damaged stands, but is not in the way of who wants to know what is
 /// wrong with it; on one whose file is gone it is forgotten.
 #[test]
 fn nothing_that_is_owed_blocks_a_name_for_ever() {
@@ -277,10 +283,10 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
     let reserve = || table.reserve(1, a.lease.resource);
     reserve()
         .unwrap()
-        .clean_up(a.lease.clone(), Debt::of_release(&held));
-    let (me, debts) = (a.clone(), Arc::clone(&table));
+        .clean_up(a.lease.clone(), LeftBehind::of_release(&held));
+    let (me, cleanups) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        reconcile(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &cleanups).await;
     });
     a.keep_alive(&rig.sim);
     let good = copy_of(&rig);
@@ -290,7 +296,7 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
     let reservation = reserve().unwrap();
     assert!(matches!(a.acquire_error(), AcquireError::Lease(_)));
     drop(reservation);
-    assert_eq!(table.pending(), 1, "owed again");
+    assert_eq!(table.pending(), 1, "pending again");
     put_back(&rig, &good);
     rig.sim.run_for(secs(60));
     assert_eq!(table.pending(), 0);
@@ -298,15 +304,15 @@ fn nothing_that_is_owed_blocks_a_name_for_ever() {
 
     reserve()
         .unwrap()
-        .clean_up(a.lease.clone(), Debt::of_release(&held));
+        .clean_up(a.lease.clone(), LeftBehind::of_release(&held));
     table.forget_gone(|_| false);
     assert_eq!(reserve().unwrap_err(), NotReserved::CleanupPending);
     table.forget_gone(|_| true);
     drop(reserve().unwrap());
 }
 
-/// What is owed in a file that was moved aside is in nobody's way, unless a write to it is under way. By the
-/// other path it may still be the same lease: nothing is settled while somebody has that.
+/// What is to be cleaned up in a file that was moved aside is in nobody's way, unless a write to it is under way. By the
+/// other path it may still be the same lease: nothing is reconciled while somebody has that.
 #[test]
 fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     let (rig, [a, _]) = joined();
@@ -323,8 +329,8 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
         let _ = release(&me.world, &me.membership, &me.lease, &of, None).await;
     });
     rig.sim.run_until_held(&hung);
-    let owing = table.reserve(1, name).unwrap();
-    owing.clean_up(a.lease.clone(), Debt::of_release(&held));
+    let pending = table.reserve(1, name).unwrap();
+    pending.clean_up(a.lease.clone(), LeftBehind::of_release(&held));
     inspect(false);
     assert_eq!(
         other().unwrap_err(),
@@ -348,9 +354,9 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     assert!(table.reserve(1, name).is_err(), "one at a time");
 
     let again = a.acquire().unwrap();
-    let (me, debts) = (a.clone(), Arc::clone(&table));
+    let (me, cleanups) = (a.clone(), Arc::clone(&table));
     rig.sim.spawn(a.host, async move {
-        reconcile(&me.world, &me.membership, &debts).await;
+        reconcile(&me.world, &me.membership, &cleanups).await;
     });
     a.keep_alive(&rig.sim);
     rig.sim.run_for(secs(60));
@@ -362,7 +368,7 @@ fn what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back() {
     assert_eq!(table.pending(), 0, "it is not kept for ever");
 }
 
-/// Held leases are read again at least once in 2N, though the look at another hangs.
+/// Held leases are read again at least once in 2N, though the read of another hangs.
 #[test]
 fn a_held_lease_that_is_put_back_is_lost_within_2_n() {
     for hangs in [false, true] {

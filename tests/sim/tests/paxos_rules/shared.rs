@@ -77,7 +77,7 @@ fn cleared(rig: &Rig, a: &Member) {
     assert_eq!((sector.shared, sector.block), (None, Ok(None)), "all zero");
 }
 
-/// The mark of a sharer that is dead, that has left, or whose life is over is cleared away.
+/// The mark of a sharer that is dead, that has left, or whose incarnation has ended is cleared away.
 #[test]
 fn the_mark_of_a_dead_sharer_is_cleared() {
     let (rig, [a, b]) = joined();

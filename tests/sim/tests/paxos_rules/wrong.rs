@@ -6,11 +6,11 @@ use disklease_sim::wrong::each_is_caught;
 
 const TABLE: &[(Mutation, &str)] = &[
     (
-        Mutation::SettledNotWatched,
-        "faults::what_was_settled_is_looked_at_for_some_time",
+        Mutation::ReconciledNotWatched,
+        "faults::what_was_reconciled_is_observed_for_some_time",
     ),
     (
-        Mutation::SettledBesideHolder,
+        Mutation::ReconciledBesideHolder,
         "restored::what_is_owed_aside_blocks_no_other_file_and_takes_nothing_back",
     ),
     (
@@ -26,32 +26,32 @@ const TABLE: &[(Mutation, &str)] = &[
         "acquire::a_bad_checksum_in_a_ballot_is_an_error",
     ),
     (
-        Mutation::EarlierLifeOfSharer,
+        Mutation::EarlierGenerationOfSharer,
         "shared::a_sharer_in_a_life_not_seen_yet_is_respected",
     ),
     (
         Mutation::ExpectedBlocksIgnored,
-        "as_left::a_block_newer_than_the_leader_is_believed",
+        "precondition::a_block_newer_than_the_leader_is_believed",
     ),
     (
         Mutation::ExpectedHolderIgnored,
-        "as_left::the_same_version_of_another_holder_is_refused",
+        "precondition::the_same_version_of_another_holder_is_refused",
     ),
     (
         Mutation::ExpectedVersionIgnored,
-        "as_left::an_expected_version_must_be_the_leases",
+        "precondition::an_expected_version_must_be_the_leases",
     ),
     (
         Mutation::HandoverNoteIgnored,
-        "as_left::what_was_not_handed_over_is_not_accepted",
+        "precondition::what_was_not_handed_over_is_not_accepted",
     ),
     (
         Mutation::LostStateTrustsOwner,
-        "as_left::a_later_version_of_the_own_earlier_life_is_refused",
+        "precondition::a_later_version_of_the_own_earlier_generation_is_refused",
     ),
     (
         Mutation::UnusedNoteOfAnyVersion,
-        "as_left::a_note_of_another_version_tells_nothing",
+        "precondition::a_note_of_another_version_tells_nothing",
     ),
     (
         Mutation::FutureLifeTaken,
@@ -171,7 +171,7 @@ const TABLE: &[(Mutation, &str)] = &[
     ),
     (
         Mutation::TableOfOtherLife,
-        "owner::the_silence_of_an_earlier_life_does_not_count",
+        "owner::the_silence_of_an_earlier_generation_does_not_count",
     ),
     (
         Mutation::UnseenSharerDead,
@@ -188,6 +188,6 @@ const TABLE: &[(Mutation, &str)] = &[
 ];
 
 #[test]
-fn each_wrong_variant_fails_its_test() {
+fn each_mutant_fails_its_test() {
     each_is_caught(TABLE);
 }

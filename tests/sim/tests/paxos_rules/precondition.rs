@@ -2,7 +2,8 @@
 
 use disklease::__sim::delta_lease::EarlierIncarnation;
 use disklease::__sim::paxos_lease::{
-    self, AcquireError, AcquireFailure, Debt, Expected, HeldLease, Passage, Patience, VersionChange,
+    self, AcquireError, AcquireFailure, HeldLease, LeftBehind, Patience, RequiredEnd,
+    VersionChange, VersionPrecondition,
 };
 use disklease::format::{
     Commit, Generation, HolderNote, LeaseVersion, NoteState, OfferId, PaxosLeader, Tenure,
@@ -22,24 +23,24 @@ fn version(version: u64) -> LeaseVersion {
 }
 
 /// As left at this version by whomever.
-fn left_at(at: u64) -> Expected {
-    Expected {
+fn left_at(at: u64) -> VersionPrecondition {
+    VersionPrecondition {
         version: version(at),
         holder: None,
-        passage: Passage::AnyEnd,
+        required_end: RequiredEnd::AnyEnd,
     }
 }
 
-fn left_by(at: u64, holder: &Member) -> Expected {
-    Expected {
+fn left_by(at: u64, holder: &Member) -> VersionPrecondition {
+    VersionPrecondition {
         holder: Some((holder.membership.host_id(), holder.membership.generation())),
         ..left_at(at)
     }
 }
 
-fn handed_over_by(at: u64, holder: &Member) -> Expected {
-    Expected {
-        passage: Passage::HandedOver(OFFER),
+fn handed_over_by(at: u64, holder: &Member) -> VersionPrecondition {
+    VersionPrecondition {
+        required_end: RequiredEnd::HandedOver(OFFER),
         ..left_by(at, holder)
     }
 }
@@ -47,7 +48,7 @@ fn handed_over_by(at: u64, holder: &Member) -> Expected {
 fn go_on_with(
     rig: &Rig,
     member: &Member,
-    expected: Expected,
+    expected: VersionPrecondition,
     patience: Patience,
 ) -> Result<HeldLease, AcquireFailure> {
     let (me, mut holding) = (member.clone(), member.holding(patience));
@@ -56,12 +57,16 @@ fn go_on_with(
         .run_on(member.host, async move { me.acquire_as(holding).await })
 }
 
-fn go_on(rig: &Rig, member: &Member, expected: Expected) -> Result<HeldLease, AcquireFailure> {
+fn go_on(
+    rig: &Rig,
+    member: &Member,
+    expected: VersionPrecondition,
+) -> Result<HeldLease, AcquireFailure> {
     go_on_with(rig, member, expected, Patience::Refuse)
 }
 
 /// It is refused, and writes nothing.
-fn refused(rig: &Rig, member: &Member, expected: Expected) -> VersionChange {
+fn refused(rig: &Rig, member: &Member, expected: VersionPrecondition) -> VersionChange {
     let from = rig.sim.log_len();
     let failure = go_on(rig, member, expected).unwrap_err();
     assert_eq!(
@@ -106,7 +111,7 @@ fn release_with(member: &Member, held: &HeldLease, tenure: Tenure) {
     });
 }
 
-/// A later life of the same host.
+/// A later incarnation of the same host.
 fn next_life(rig: &Rig, member: &Member) -> Member {
     rig.sim.crash(member.host, Pending::Vanish);
     let mut claimant = rig.claimant(member.id(), &format!("host-{}", member.id()), 10);
@@ -198,7 +203,7 @@ fn what_another_accepts_meanwhile_ends_the_acquire() {
     let failure = rig.sim.run(&task).unwrap_err();
     assert!(matches!(failure.error, AcquireError::VersionChanged(_)));
     assert_eq!(rig.leader().version(), version(1));
-    assert!(failure.debt.is_none() && rig.block(1).released);
+    assert!(failure.pending.is_none() && rig.block(1).released);
 }
 
 /// A lease that was made anew may come to the same version.
@@ -227,9 +232,9 @@ fn a_lost_lease_goes_on_in_the_next_life_if_nobody_came() {
     assert_eq!(change.taken_by.unwrap().host_id, host_id(2));
 }
 
-/// The lease names the own earlier life, but in a later version: another guest ran in between.
+/// The lease names the own earlier incarnation, but in a later version: another guest ran in between.
 #[test]
-fn a_later_version_of_the_own_earlier_life_is_refused() {
+fn a_later_version_of_the_own_earlier_generation_is_refused() {
     let (rig, [a]) = joined();
     take_and_release(&a);
     let _lost = a.acquire().unwrap();
@@ -243,7 +248,7 @@ fn a_later_version_of_the_own_earlier_life_is_refused() {
 fn fail_acquire(
     rig: &Rig,
     member: &Member,
-    expected: Option<Expected>,
+    expected: Option<VersionPrecondition>,
     wanted: fn(&disklease_sim::IoView<'_>) -> bool,
 ) {
     let (me, mut holding) = (member.clone(), member.holding(Patience::Refuse));
@@ -255,7 +260,7 @@ fn fail_acquire(
     rig.sim.run_until_held(&hold);
     rig.sim.fail_held(&hold, true);
     let failure = rig.sim.run(&task).unwrap_err();
-    assert!(failure.debt.is_none(), "{failure:?}");
+    assert!(failure.pending.is_none(), "{failure:?}");
 }
 
 /// An acquire that failed half-way may have raised the version, but nobody ran.
@@ -395,15 +400,15 @@ fn what_was_declined_may_be_reclaimed() {
 
 /// A release with a note that failed half-way is made good with that note.
 #[test]
-fn a_debt_of_a_hand_over_keeps_its_note() {
+fn a_pending_cleanup_of_a_hand_over_keeps_its_note() {
     let (rig, [a, b]) = joined();
     let held = a.acquire().unwrap();
     let bare = HolderNote::new(host_id(1), a.membership.generation(), version(0));
     let note = held.handed_over_note(bare, OFFER);
-    let debt = Debt::of_release(&held).with_note(Some(note));
+    let pending = LeftBehind::of_release(&held).with_note(Some(note));
     let me = a.clone();
     rig.sim.run_on(a.host, async move {
-        paxos_lease::retract(&me.world, &me.membership, &me.lease, &debt)
+        paxos_lease::retract(&me.world, &me.membership, &me.lease, &pending)
             .await
             .unwrap();
     });
@@ -503,7 +508,7 @@ fn an_acquire_that_failed_for_a_version_says_nothing_of_an_older_one() {
     rig.sim.release_held(&look);
     let failure = rig.sim.run(&task).unwrap_err();
     assert_eq!(failure.error, AcquireError::NumbersUsedUp);
-    assert!(failure.debt.is_none() && rig.block(1).released);
+    assert!(failure.pending.is_none() && rig.block(1).released);
     assert_eq!(note_of(&rig, 1), None);
 }
 

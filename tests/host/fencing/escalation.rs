@@ -9,7 +9,7 @@ use disklease_fixtures::host::{Child, N, SOON, wait_until};
 /// What is measured from outside may be this much off on a busy machine; the next step is due 2 s later.
 const OFF: Duration = Duration::from_millis(1500);
 
-/// How many holders are looked at side by side: a busy machine is late for some of them.
+/// How many holders are inspected side by side: a busy machine is late for some of them.
 const HOLDERS: u64 = 5;
 
 /// All I/O of these holders hangs; gives when each of them was last seen to renew.

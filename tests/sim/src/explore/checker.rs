@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// Whether the leader names this life of the host, and the version that it holds.
+    /// Whether the leader names this incarnation of the host, and the version that it holds.
     fn is_named(&self, state: &State, host: usize, edge: Edge) -> bool {
         let sector = self.hosts.contents.bytes(state.sectors[Layout::LEADER]);
         let leader = PaxosLeader::decode(sector).expect("hosts write leaders that can be read");

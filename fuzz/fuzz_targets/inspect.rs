@@ -1,6 +1,6 @@
 #![no_main]
 
-use disklease_fuzz::files::look as target;
+use disklease_fuzz::files::inspect as target;
 
 libfuzzer_sys::fuzz_target!(
     init: disklease_fuzz::begin::begin(target::seeds),

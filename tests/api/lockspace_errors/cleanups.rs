@@ -1,4 +1,4 @@
-//! Storage that fails under an acquire or a release: what is left is settled when it is there again.
+//! Storage that fails under an acquire or a release: what is left is reconciled when it is there again.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +70,7 @@ fn through(dir: &TempDir, mount: &Mount) -> PaxosManager {
 
 #[test]
 #[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
-fn a_release_that_failed_is_settled_when_the_storage_is_there_again() {
+fn a_release_that_failed_is_reconciled_when_the_storage_is_there_again() {
     let (dir, mount) = storage();
     let a = through(&dir, &mount);
     let guard = a.acquire(disks(&[DISK])).unwrap();
@@ -84,7 +84,7 @@ fn a_release_that_failed_is_settled_when_the_storage_is_there_again() {
     assert!(guard.is_held());
 }
 
-/// While one lease hangs, the tries to settle it take no more workers than the first.
+/// While one lease hangs, the tries to reconcile it take no more workers than the first.
 #[test]
 #[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
 fn what_hangs_is_not_tried_again_before_it_has_ended() {
@@ -103,7 +103,7 @@ fn what_hangs_is_not_tried_again_before_it_has_ended() {
         mode: Mode::Hold,
     });
     guard.release().unwrap_err();
-    // Several tries would have begun.
+    // Several tries would have started.
     std::thread::sleep(N * 6);
     let other = a.acquire(disks(&[OTHER])).unwrap();
     assert!(other.is_held());
@@ -114,7 +114,7 @@ fn what_hangs_is_not_tried_again_before_it_has_ended() {
 
 #[test]
 #[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
-fn an_acquire_that_failed_half_way_is_settled_before_the_next_one() {
+fn an_acquire_that_failed_half_way_is_reconciled_before_the_next_one() {
     let (dir, mount) = storage();
     let a = through(&dir, &mount);
     mount.gate().set(Fault {

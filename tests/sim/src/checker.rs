@@ -8,8 +8,8 @@
 //! | version | an acquire gets a version that is not newer than all before |
 //! | stale guest | a guest goes on from where it was suspended, or moves, though its disk was written since |
 //! | loss taken back | a guard that said lost says held |
-//! | healthy holder told | a holder is told that its lease is gone, which nobody has touched |
-//! | stuck | after the blows are over somebody never gets the lease |
+//! | healthy holder notified | a holder is notified that its lease is gone, which nobody has touched |
+//! | stuck | after the host faults have ended somebody never gets the lease |
 //! | unnoticed | a host renews over its sector that an operator has put back |
 //!
 //! What an operator does to a lease excuses all of this for that lease and for a while: see `operators.rs`. What
@@ -46,7 +46,7 @@ pub struct Tally {
     pub joins: u64,
     pub failed_joins: u64,
     pub leaves: u64,
-    pub debts: u64,
+    pub cleanups: u64,
     pub flips: u64,
     pub late_writes: u64,
     pub resumed: u64,
@@ -74,7 +74,7 @@ impl Tally {
             ("joins", self.joins),
             ("failed joins", self.failed_joins),
             ("leaves", self.leaves),
-            ("debts", self.debts),
+            ("cleanups", self.cleanups),
             ("flips", self.flips),
             ("late writes", self.late_writes),
             ("resumed", self.resumed),
@@ -100,7 +100,7 @@ impl Tally {
         self.joins += other.joins;
         self.failed_joins += other.failed_joins;
         self.leaves += other.leaves;
-        self.debts += other.debts;
+        self.cleanups += other.cleanups;
         self.flips += other.flips;
         self.late_writes += other.late_writes;
         self.resumed += other.resumed;
@@ -114,10 +114,10 @@ impl Tally {
     }
 }
 
-/// One life of one host.
+/// One incarnation of one host.
 pub type Life = (HostIx, u64);
 
-/// A guard, and whether it was told that its lease is gone.
+/// A guard, and whether it was notified that its lease is gone.
 pub struct Guard {
     pub life: Life,
     pub version: u64,
@@ -126,7 +126,7 @@ pub struct Guard {
     pub since: TrueTime,
     /// Whether nothing of before an operator's act was under way when its acquire began.
     pub is_fresh: bool,
-    /// That it was told has been noticed.
+    /// That it was notified has been noticed.
     pub is_counted: bool,
 }
 
@@ -149,7 +149,7 @@ pub struct Book {
     pub claiming: BTreeMap<Life, u64>,
     /// Host ids whose sector was put back while a claim, or a write, of it was under way; and to what.
     pub crossed: BTreeMap<u64, DeltaRecord>,
-    /// When each life began to acquire each lease last.
+    /// When each incarnation began to acquire each lease last.
     pub begun: BTreeMap<(usize, Life), TrueTime>,
     /// Two lives that may use a lease at the same time, for what an operator has done.
     pub unprotected: BTreeSet<(usize, Life)>,
@@ -158,7 +158,7 @@ pub struct Book {
 
 /// Keeps the book of one run. All clones keep the same.
 #[derive(Clone)]
-pub struct Referee {
+pub struct Checker {
     pub sim: Sim,
     guests: SimDisk,
     pub book: Rc<RefCell<Book>>,
@@ -167,7 +167,7 @@ pub struct Referee {
     pub timing: Timing,
 }
 
-impl Referee {
+impl Checker {
     pub fn new(sim: &Sim, leases: usize, guests: SimDisk, timing: Timing) -> Self {
         let book = Book {
             guards: (0..leases).map(|_| Vec::new()).collect(),
@@ -370,7 +370,7 @@ impl Referee {
         self.book.borrow_mut().guards[lease].retain(|guard| guard.life != life);
     }
 
-    /// How many guards this life of a host has.
+    /// How many guards this incarnation of a host has.
     pub fn guards_of(&self, life: Life) -> usize {
         let book = self.book.borrow();
         let guards = book.guards.iter().flatten();

@@ -37,11 +37,11 @@ fn each_message_in_its_place() {
         wdmd.extend(in_secs(80)).unwrap();
         wdmd.disarm().unwrap();
         wdmd.disarm().unwrap();
-        let life = [&LOOK[..], &BEGIN, &EXTEND, &EXTEND, &EXTEND, &END].concat();
-        assert_eq!(double.heard(2), life);
+        let course = [&LOOK[..], &BEGIN, &EXTEND, &EXTEND, &EXTEND, &END].concat();
+        assert_eq!(double.heard(2), course);
         wdmd.arm(in_secs(80)).unwrap();
         wdmd.disarm().unwrap();
-        assert_eq!(double.heard(3), [&life[..], &BEGIN, &END].concat());
+        assert_eq!(double.heard(3), [&course[..], &BEGIN, &END].concat());
     }
 }
 
@@ -53,7 +53,7 @@ fn the_times_are_whole_seconds_of_the_monotonic_clock_and_never_late() {
     let before = clock::monotonic_secs();
     wdmd.arm(in_secs(80)).unwrap();
     wdmd.extend(in_secs(75)).unwrap();
-    // Lost 20 s ago, and somebody still holds: told again, it is over at once.
+    // Lost 20 s ago, and somebody still holds: notified again, the watchdog gives up at once.
     wdmd.extend(clock::now()).unwrap();
     wdmd.disarm().unwrap();
     let after = clock::monotonic_secs();
@@ -142,7 +142,7 @@ fn a_wdmd_that_hangs_delays_no_renewal_and_is_told_of() {
     let error = error.kind();
     assert!(matches!(error, Fault::Silent), "{error}");
     assert!(took < Duration::from_secs(10), "{took:?}");
-    // What it was told is kept, and can be waited for.
+    // What it was notified of is kept, and can be waited for.
     double.answer(Answer::Well);
     wdmd.disarm().unwrap();
     let heard = double.heard(2);

@@ -28,12 +28,12 @@ struct Book {
 
 /// Keeps the book of one lease. All clones keep the same.
 #[derive(Clone)]
-pub struct Judge {
+pub struct Oracle {
     sim: Sim,
     book: Rc<RefCell<Book>>,
 }
 
-impl Judge {
+impl Oracle {
     pub fn new(sim: &Sim) -> Self {
         Self {
             sim: sim.clone(),

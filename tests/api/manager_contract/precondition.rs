@@ -19,7 +19,7 @@ fn a_resume_that_one_disk_forbids_leaves_the_others_as_they_were() {
             .release()
             .unwrap();
         let refused = host.resume(&state, disks(&names)).unwrap_err();
-        let AcquireErrorKind::NotAsLeft(change) = refused.kind() else {
+        let AcquireErrorKind::VersionConflict(change) = refused.kind() else {
             panic!("{refused}");
         };
         let locked = refused.locked().unwrap().to_string();
@@ -106,7 +106,7 @@ fn a_lease_that_is_expected_is_not_made_anew() {
         std::fs::remove_file(shared_dir().join(".disklease/leases").join(&name)).unwrap();
         std::fs::remove_file(&path).unwrap();
         if is_emptied {
-            // As if somebody had begun to create one, long ago.
+            // As if somebody had started to create one, long ago.
             let file = std::fs::File::create(&path).unwrap();
             let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(300);
             file.set_modified(long_ago).unwrap();

@@ -17,7 +17,7 @@ pub(crate) struct Violation {
     pub(crate) what: String,
 }
 
-/// What the judge goes by.
+/// What the checker goes by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// 8N.
@@ -118,7 +118,7 @@ fn overlaps(holds: &[Hold], found: &mut Vec<Violation>) {
     }
 }
 
-/// Nobody is told that it holds when its last renewal that can have reached the disk by then is older than 8N.
+/// Nobody is notified that it holds when its last renewal that can have reached the disk by then is older than 8N.
 fn believed_too_long(raise: &Raise, story: &Story, rules: Rules, found: &mut Vec<Violation>) {
     let Some(asked) = raise.asked else { return };
     let lost_after = rules.lost_after.as_nanos() as u64;
@@ -135,7 +135,7 @@ fn believed_too_long(raise: &Raise, story: &Story, rules: Rules, found: &mut Vec
 }
 
 /// Each lease that went to another host without having been released, and how long its owner had been silent at
-/// most; `None` if the owner had begun a new life or left, which voids what it held.
+/// most; `None` if the owner had started a new incarnation or left, which voids what it held.
 pub(crate) fn takeovers<'a>(
     events: &[Event],
     story: &'a Story,
@@ -229,7 +229,7 @@ impl Ends {
         death <= at && !client_ended
     }
 
-    /// A new life under the host id of `hold` was begun between its time and `at`.
+    /// A new incarnation under the host id of `hold` was started between its time and `at`.
     fn began_anew(&self, hold: &Hold, at: u64) -> bool {
         let starts = self.starts.get(&hold.host);
         starts.is_some_and(|starts| starts.iter().any(|&start| start > hold.got && start < at))

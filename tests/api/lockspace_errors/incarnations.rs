@@ -1,4 +1,4 @@
-//! A process that was killed while it was joined, and its next life.
+//! A process that was killed while it was joined, and its next incarnation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,7 +48,7 @@ fn child() {
 }
 
 fn start(role: &str, dir: &Path) -> Child {
-    Child::start("lockspace_errors::lives::child", role, dir)
+    Child::start("lockspace_errors::incarnations::child", role, dir)
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
         wait_for_process_token(&lockspace_in(dir.path()), 1);
         life.kill();
     }
-    // In this process, too: it is the same host, with the same directory for its life locks.
+    // In this process, too: it is the same host, with the same directory for its process locks.
     let (took, joined) =
         disklease_fixtures::host::timed(|| try_join(dir.path(), 1, "alpha").unwrap());
     assert_eq!(joined.generation().get(), 3);
@@ -70,7 +70,7 @@ fn a_process_that_was_killed_is_followed_at_once_by_its_like() {
 }
 
 /// What lives beside it with the same id and the same name is refused by name, though on the disk it could
-/// be told by its incarnation alone; also while it only claims the id.
+/// be known by its incarnation alone; also while it only claims the id.
 #[test]
 fn a_process_that_lives_is_refused_on_the_same_machine() {
     let dir = scratch();
@@ -91,7 +91,7 @@ fn a_process_that_lives_is_refused_on_the_same_machine() {
 
 #[test]
 fn a_process_that_was_killed_is_waited_for_where_its_end_is_not_proven() {
-    // Another name; the same name without its life locks.
+    // Another name; the same name without its process locks.
     let dir = scratch();
     let mut life = start("alone", dir.path());
     assert_eq!(life.hear(SOON), "confirms");
@@ -115,17 +115,18 @@ fn a_process_that_was_killed_is_waited_for_while_a_child_of_it_lives() {
     assert_waits(&start("alone", dir.path()).hear(SOON));
     drop(left_behind);
     // Its end is soon seen.
-    wait_until("a life lock that is free", SOON, || {
+    wait_until("a process lock that is free", SOON, || {
         (start("alone", dir.path()).hear(SOON) == "confirms").then_some(())
     });
 }
 
-/// The file of the life lock of host 1.
-pub(crate) fn life_file(dir: &Path) -> PathBuf {
+/// The file of the process lock of host 1.
+pub(crate) fn process_lock_file(dir: &Path) -> PathBuf {
     let files = std::fs::read_dir(dir.join("run/alpha")).unwrap();
     let mut files = files.map(|entry| entry.unwrap().path());
-    let is_life = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "life");
-    files.find(is_life).unwrap()
+    let is_process_lock =
+        |path: &PathBuf| path.extension().is_some_and(|kind| kind == "incarnation");
+    files.find(is_process_lock).unwrap()
 }
 
 /// As on a machine that was cloned with its memory: boot, lock and mark are those of the join that the disk
@@ -139,7 +140,7 @@ fn a_life_that_this_machine_has_not_recorded_is_waited_for() {
     assert_eq!(life.hear(SOON), "joined 1");
     wait_for_process_token(&lockspace_in(dir.path()), 1);
     life.kill();
-    let file = life_file(dir.path());
+    let file = process_lock_file(dir.path());
     let recorded = std::fs::read(&file).unwrap();
     let mut torn = recorded.clone();
     torn[3] ^= 1;
@@ -158,13 +159,13 @@ fn a_life_that_this_machine_has_not_recorded_is_waited_for() {
 
 /// It may live on when this process is killed, and nobody would know.
 #[test]
-fn a_lock_for_a_process_without_the_life_lock_takes_the_record_away() {
+fn a_lock_for_a_process_without_the_process_lock_takes_the_record_away() {
     let dir = scratch();
     let sleeper = || Sleeper(Command::new("sleep").arg("1000").spawn().unwrap());
     let stranger = sleeper();
     let host = manager(dir.path(), 1, "alpha");
     let child = sleeper();
-    let record = || std::fs::read(life_file(dir.path())).unwrap();
+    let record = || std::fs::read(process_lock_file(dir.path())).unwrap();
     assert_eq!(record().len(), 20);
     for (owner, left) in [(&child, 20), (&stranger, 0), (&child, 0)] {
         let owner = Owner::process("web", owner.0.id());
@@ -185,7 +186,7 @@ impl Drop for Sleeper {
     }
 }
 
-/// 8N + F and a second, less what it took to look at the disk and to say so.
+/// 8N + F and a second, less what it took to inspect the disk and to say so.
 fn assert_waits(said: &str) {
     let millis = said
         .strip_prefix("waits ")

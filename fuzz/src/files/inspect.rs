@@ -65,7 +65,7 @@ impl Scene {
     }
 }
 
-/// Short files first: they are looked at a hundred times as fast.
+/// Short files first: they are inspected a hundred times as fast.
 static SCENES: LazyLock<[Scene; 5]> = LazyLock::new(|| {
     let (small, large) = (Geometry::S512_A1M, Geometry::S4K_A1M);
     [

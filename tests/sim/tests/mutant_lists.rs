@@ -91,7 +91,7 @@ fn each_rule_is_got_wrong_in_one_place() {
 /// `lockspace/joined.rs`, and in `lockspace_errors`.
 const OF_PROCESSES: &[Mutation] = &[
     Mutation::LeftWithIoInFlight,
-    Mutation::LifeLockNotInherited,
+    Mutation::ProcessLockNotInherited,
     Mutation::NetworkIoForgotten,
     Mutation::ProcessLockIgnored,
     Mutation::RejoinedWithIoInFlight,

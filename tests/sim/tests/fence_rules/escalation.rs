@@ -1,4 +1,4 @@
-//! What a holder is told, when it is killed, and when the deadman timer would do it. N is 10 s and F is 60 s:
+//! What a holder is notified of, when it is killed, and when the deadman timer would do it. N is 10 s and F is 60 s:
 //! warned at 60 s, lost at 80 s, killed from 120 s on, the deadman at 121 s.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ enum Told {
     Killed,
 }
 
-/// A holder that writes down what it is told.
+/// A holder that writes down what it is notified of.
 struct Fake {
     told: Mutex<Vec<Told>>,
     victim: Victim,
@@ -53,7 +53,7 @@ impl Holder for Fake {
     }
 }
 
-/// A timer that can be looked at.
+/// A timer that can be inspected.
 #[derive(Clone, Default)]
 struct Timer(Arc<Mutex<Option<Timestamp>>>);
 
@@ -85,7 +85,7 @@ impl Upkeep for Care {
     }
 }
 
-struct Ladder {
+struct Escalation {
     rig: Rig,
     member: Member,
     holders: Arc<HolderRegistry>,
@@ -93,7 +93,7 @@ struct Ladder {
     _kept: Task<()>,
 }
 
-impl Ladder {
+impl Escalation {
     fn new() -> Self {
         let rig = Rig::new(Sim::new(First), 3);
         let (_, world) = rig.add_host();
@@ -136,7 +136,7 @@ impl Ladder {
         (fake, self.holders.register(&holder, now))
     }
 
-    /// Hangs all I/O right after a good renewal, and gives the instant at which that was begun.
+    /// Hangs all I/O right after a good renewal, and gives the instant at which that was started.
     fn hang_after_renewal(&self) -> Timestamp {
         self.rig.sim.run_for(secs(45));
         self.rig.sim.hang_io(self.member.host);
@@ -148,7 +148,7 @@ impl Ladder {
         self.rig.sim.run_for(at.since(self.member.now()));
     }
 
-    /// All that `holder` is told from now to `at` and a moment, but nothing of it a moment before.
+    /// All that `holder` is notified of from now to `at` and a moment, but nothing of it a moment before.
     #[track_caller]
     fn is_told_at(&self, holder: &Fake, at: Timestamp, told: &[Told]) {
         self.run_to(at.before(Duration::from_millis(1)));
@@ -160,123 +160,123 @@ impl Ladder {
 
 #[test]
 fn each_step_comes_at_its_time_and_the_killing_goes_on() {
-    let ladder = Ladder::new();
-    let (holder, _registered) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
+    let escalation = Escalation::new();
+    let (holder, _registered) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
     let warned = Told::Warned(secs(20));
-    ladder.is_told_at(&holder, renewed + secs(60), &[warned]);
-    ladder.is_told_at(&holder, renewed + secs(80), &[Told::Lost]);
+    escalation.is_told_at(&holder, renewed + secs(60), &[warned]);
+    escalation.is_told_at(&holder, renewed + secs(80), &[Told::Lost]);
     for at in [120, 121, 122, 123] {
-        ladder.is_told_at(&holder, renewed + secs(at), &[Told::Killed]);
+        escalation.is_told_at(&holder, renewed + secs(at), &[Told::Killed]);
     }
 }
 
 #[test]
 fn a_warning_is_taken_back_by_a_good_renewal() {
-    let ladder = Ladder::new();
-    let (holder, _registered) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
-    ladder.is_told_at(&holder, renewed + secs(60), &[Told::Warned(secs(20))]);
-    ladder.rig.sim.unhang_io(ladder.member.host);
-    ladder.run_to(renewed + secs(79));
+    let escalation = Escalation::new();
+    let (holder, _registered) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
+    escalation.is_told_at(&holder, renewed + secs(60), &[Told::Warned(secs(20))]);
+    escalation.rig.sim.unhang_io(escalation.member.host);
+    escalation.run_to(renewed + secs(79));
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Renewed]);
-    ladder.run_to(renewed + secs(400));
+    escalation.run_to(renewed + secs(400));
     assert_eq!(*holder.told.lock(), []);
 }
 
 #[test]
 fn a_holder_that_says_it_has_stopped_is_told_and_done_nothing_more() {
-    let ladder = Ladder::new();
-    let (holder, registered) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
-    ladder.run_to(renewed + secs(119));
+    let escalation = Escalation::new();
+    let (holder, registered) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
+    escalation.run_to(renewed + secs(119));
     holder.told.lock().clear();
     drop(registered);
-    ladder.run_to(renewed + secs(200));
+    escalation.run_to(renewed + secs(200));
     assert_eq!(*holder.told.lock(), []);
 }
 
 #[test]
 fn one_whose_loss_is_ignored_is_told_and_not_killed() {
-    let ladder = Ladder::new();
-    let (holder, _registered) = ladder.holder(false);
-    let renewed = ladder.hang_after_renewal();
-    ladder.run_to(renewed + secs(79));
+    let escalation = Escalation::new();
+    let (holder, _registered) = escalation.holder(false);
+    let renewed = escalation.hang_after_renewal();
+    escalation.run_to(renewed + secs(79));
     holder.told.lock().clear();
-    assert_eq!(*ladder.timer.0.lock(), Some(renewed + secs(130)));
-    ladder.run_to(renewed + secs(83));
-    assert_eq!(*ladder.timer.0.lock(), None);
-    ladder.run_to(renewed + secs(300));
+    assert_eq!(*escalation.timer.0.lock(), Some(renewed + secs(130)));
+    escalation.run_to(renewed + secs(83));
+    assert_eq!(*escalation.timer.0.lock(), None);
+    escalation.run_to(renewed + secs(300));
     assert_eq!(*holder.told.lock(), [Told::Lost]);
 }
 
 #[test]
 fn one_whose_loss_is_ignored_is_not_killed_with_others() {
-    let ladder = Ladder::new();
-    let (ignores, _registered) = ladder.holder(false);
-    let (holder, _also) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
-    ladder.run_to(renewed + secs(119));
+    let escalation = Escalation::new();
+    let (ignores, _registered) = escalation.holder(false);
+    let (holder, _also) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
+    escalation.run_to(renewed + secs(119));
     holder.told.lock().clear();
-    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
-    ladder.run_to(renewed + secs(125));
+    escalation.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+    escalation.run_to(renewed + secs(125));
     assert_eq!(*ignores.told.lock(), [Told::Warned(secs(20)), Told::Lost]);
 }
 
 /// Of all at once, as when the lockspace was removed: a renewal that was good just before does not put it off.
 #[test]
 fn a_loss_of_all_that_is_not_the_clocks_moves_the_deadman() {
-    let ladder = Ladder::new();
-    let (_holder, _registered) = ladder.holder(true);
-    ladder.rig.sim.run_for(secs(45));
-    let noticed = ladder.member.now();
-    ladder
+    let escalation = Escalation::new();
+    let (_holder, _registered) = escalation.holder(true);
+    escalation.rig.sim.run_for(secs(45));
+    let noticed = escalation.member.now();
+    escalation
         .holders
         .announce(&LossReason::LockspaceReplaced, noticed);
-    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    assert_eq!(*escalation.timer.0.lock(), Some(noticed + secs(41)));
 }
 
 /// A process that stood still has used up its grace.
 #[test]
 fn the_grace_counts_from_the_deadline_however_late_the_loss_is_noticed() {
-    let ladder = Ladder::new();
-    let (holder, _registered) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
-    ladder.rig.sim.pause(ladder.member.host, true);
-    ladder.run_to(renewed + secs(115));
-    ladder.rig.sim.pause(ladder.member.host, false);
-    ladder.run_to(renewed + secs(119));
+    let escalation = Escalation::new();
+    let (holder, _registered) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
+    escalation.rig.sim.pause(escalation.member.host, true);
+    escalation.run_to(renewed + secs(115));
+    escalation.rig.sim.pause(escalation.member.host, false);
+    escalation.run_to(renewed + secs(119));
     assert_eq!(holder.told.lock().last(), Some(&Told::Lost));
     holder.told.lock().clear();
-    ladder.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
+    escalation.is_told_at(&holder, renewed + secs(120), &[Told::Killed]);
 }
 
 /// One lease that was taken or replaced is a loss of its holder's alone.
 #[test]
 fn a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice() {
-    let ladder = Ladder::new();
-    let (holder, registered) = ladder.holder(true);
-    let (other, _registered) = ladder.holder(true);
-    ladder.rig.sim.run_for(secs(45));
-    let noticed = ladder.member.now();
+    let escalation = Escalation::new();
+    let (holder, registered) = escalation.holder(true);
+    let (other, _registered) = escalation.holder(true);
+    escalation.rig.sim.run_for(secs(45));
+    let noticed = escalation.member.now();
     registered.lose(&LossReason::LeaseTaken, noticed);
     registered.lose(&LossReason::LeaseTaken, noticed + secs(5));
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
     // Before the killing, with all to spare: by a timer that the renewals do not move.
-    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
-    ladder.is_told_at(&holder, noticed + secs(40), &[Told::Killed]);
-    assert_eq!(*ladder.timer.0.lock(), Some(noticed + secs(41)));
+    assert_eq!(*escalation.timer.0.lock(), Some(noticed + secs(41)));
+    escalation.is_told_at(&holder, noticed + secs(40), &[Told::Killed]);
+    assert_eq!(*escalation.timer.0.lock(), Some(noticed + secs(41)));
     drop(registered);
-    ladder.run_to(noticed + secs(300));
+    escalation.run_to(noticed + secs(300));
     assert_eq!((holder.told.lock().len(), other.told.lock().len()), (0, 0));
 }
 
 #[test]
 fn whoever_comes_after_the_loss_is_told_at_once() {
-    let ladder = Ladder::new();
-    let renewed = ladder.hang_after_renewal();
-    ladder.run_to(renewed + secs(81));
-    let (holder, _registered) = ladder.holder(true);
+    let escalation = Escalation::new();
+    let renewed = escalation.hang_after_renewal();
+    escalation.run_to(renewed + secs(81));
+    let (holder, _registered) = escalation.holder(true);
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
 }
 
@@ -284,67 +284,67 @@ fn whoever_comes_after_the_loss_is_told_at_once() {
 /// from the last good renewal.
 #[test]
 fn the_deadman_is_armed_sooner_while_there_are_holders_and_moved_by_renewals() {
-    let ladder = Ladder::new();
-    let armed_for = || *ladder.timer.0.lock();
+    let escalation = Escalation::new();
+    let armed_for = || *escalation.timer.0.lock();
     let after_renewal = |after| {
-        let deadline = ladder.member.membership.expiry().deadline().unwrap();
+        let deadline = escalation.member.membership.expiry().deadline().unwrap();
         Some(deadline.before(secs(80)) + secs(after))
     };
     let by_deadline = || after_renewal(121);
     let of_member = || after_renewal(130);
     assert_eq!(armed_for(), of_member());
-    ladder.rig.sim.run_for(secs(50));
+    escalation.rig.sim.run_for(secs(50));
     assert_eq!(armed_for(), of_member());
-    let (_first, first) = ladder.holder(true);
+    let (_first, first) = escalation.holder(true);
     assert_eq!(armed_for(), by_deadline());
-    let (_second, second) = ladder.holder(true);
+    let (_second, second) = escalation.holder(true);
     for _ in 0..5 {
-        ladder.rig.sim.run_for(secs(25));
+        escalation.rig.sim.run_for(secs(25));
         assert_eq!(armed_for(), by_deadline());
     }
     drop(first);
     assert_eq!(armed_for(), by_deadline());
     drop(second);
     assert_eq!(armed_for(), of_member());
-    let (_third, _registered) = ladder.holder(true);
-    let renewed = ladder.hang_after_renewal();
-    ladder.run_to(renewed + secs(119));
+    let (_third, _registered) = escalation.holder(true);
+    let renewed = escalation.hang_after_renewal();
+    escalation.run_to(renewed + secs(119));
     assert_eq!(armed_for(), Some(renewed + secs(121)));
 }
 
 /// It would write over its successor when it went on. One that runs knows when it has nothing to write any more.
 #[test]
 fn a_member_without_holders_is_killed_if_it_stands_still_and_not_if_it_runs() {
-    let ladder = Ladder::new();
-    let armed_for = || *ladder.timer.0.lock();
-    let renewed = ladder.hang_after_renewal();
-    ladder.rig.sim.pause(ladder.member.host, true);
-    ladder.run_to(renewed + secs(90));
+    let escalation = Escalation::new();
+    let armed_for = || *escalation.timer.0.lock();
+    let renewed = escalation.hang_after_renewal();
+    escalation.rig.sim.pause(escalation.member.host, true);
+    escalation.run_to(renewed + secs(90));
     assert_eq!(armed_for(), Some(renewed + secs(130)));
-    ladder.rig.sim.pause(ladder.member.host, false);
+    escalation.rig.sim.pause(escalation.member.host, false);
     for _ in 0..3 {
         // Goes on for too short a time for what was on its way to the kernel to be there.
-        ladder.run_to(ladder.member.now() + Duration::from_millis(10));
+        escalation.run_to(escalation.member.now() + Duration::from_millis(10));
         assert_eq!(armed_for(), Some(renewed + secs(130)));
-        ladder.rig.sim.pause(ladder.member.host, true);
-        ladder.run_to(ladder.member.now() + secs(10));
-        ladder.rig.sim.pause(ladder.member.host, false);
+        escalation.rig.sim.pause(escalation.member.host, true);
+        escalation.run_to(escalation.member.now() + secs(10));
+        escalation.rig.sim.pause(escalation.member.host, false);
     }
-    ladder.run_to(ladder.member.now() + secs(3));
+    escalation.run_to(escalation.member.now() + secs(3));
     assert_eq!(armed_for(), None);
 }
 
 /// A manager is given more time than its guest's process, which may take some to end.
 #[test]
 fn the_deadman_of_a_manager_fires_half_way_to_the_end() {
-    let ladder = Ladder::new();
-    let (_guest, registered) = ladder.register(Victim::OtherProcess);
-    let renewed = ladder.hang_after_renewal();
-    let armed_for = || *ladder.timer.0.lock();
+    let escalation = Escalation::new();
+    let (_guest, registered) = escalation.register(Victim::OtherProcess);
+    let renewed = escalation.hang_after_renewal();
+    let armed_for = || *escalation.timer.0.lock();
     assert_eq!(armed_for(), Some(renewed + secs(130)));
-    ladder.run_to(renewed + secs(125));
+    escalation.run_to(renewed + secs(125));
     assert_eq!(armed_for(), Some(renewed + secs(130)));
-    let (_own, _registered) = ladder.holder(true);
+    let (_own, _registered) = escalation.holder(true);
     assert_eq!(armed_for(), Some(renewed + secs(121)));
     drop(registered);
 }
@@ -352,13 +352,13 @@ fn the_deadman_of_a_manager_fires_half_way_to_the_end() {
 /// One that is killed again and again does not hold up the killing of another.
 #[test]
 fn each_holder_is_killed_at_its_own_time() {
-    let ladder = Ladder::new();
-    let (first, registered_first) = ladder.holder(true);
-    let (second, registered_second) = ladder.holder(true);
-    ladder.rig.sim.run_for(secs(45));
-    let noticed = ladder.member.now();
+    let escalation = Escalation::new();
+    let (first, registered_first) = escalation.holder(true);
+    let (second, registered_second) = escalation.holder(true);
+    escalation.rig.sim.run_for(secs(45));
+    let noticed = escalation.member.now();
     registered_first.lose(&LossReason::LeaseTaken, noticed);
-    ladder.run_to(noticed + Duration::from_millis(500));
+    escalation.run_to(noticed + Duration::from_millis(500));
     registered_second.lose(
         &LossReason::LeaseTaken,
         noticed + Duration::from_millis(500),
@@ -366,8 +366,8 @@ fn each_holder_is_killed_at_its_own_time() {
     for holder in [&first, &second] {
         holder.told.lock().clear();
     }
-    ladder.is_told_at(&first, noticed + secs(40), &[Told::Killed]);
+    escalation.is_told_at(&first, noticed + secs(40), &[Told::Killed]);
     let then = noticed + Duration::from_millis(40_500);
-    ladder.is_told_at(&second, then, &[Told::Killed]);
-    ladder.is_told_at(&first, noticed + secs(41), &[Told::Killed]);
+    escalation.is_told_at(&second, then, &[Told::Killed]);
+    escalation.is_told_at(&first, noticed + secs(41), &[Told::Killed]);
 }
