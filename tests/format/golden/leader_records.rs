@@ -127,7 +127,11 @@ fn leader_records() {
             (2000, 2000),
             "{file}"
         );
-        assert_eq!(leader.last_owner().map_or(0, u64::from), want.owner, "{file}");
+        assert_eq!(
+            leader.last_owner().map_or(0, u64::from),
+            want.owner,
+            "{file}"
+        );
         assert_eq!(
             leader.generation(),
             Generation::new(want.generation),
