@@ -56,7 +56,9 @@ pub enum HostIdLoss {
     #[error("{0}")]
     PutBack(PutBack),
     /// Our sector is ours by name, but not what we wrote last: somebody else writes it.
-    #[error("the delta lease of host {host_id} was changed by somebody else")]
+    #[error(
+        "the sector of host id {host_id} was changed by somebody else: it has this host's name and generation, but not what this process wrote; give each process that joins a host id of its own"
+    )]
     Changed {
         /// The id.
         host_id: HostId,

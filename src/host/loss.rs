@@ -1,6 +1,7 @@
 //! Why leases are lost.
 
 use crate::delta_lease::HostIdLoss;
+use crate::format::{Generation, HostId, LeaseVersion, ResourceName};
 use crate::world::OsError;
 
 /// Why all leases of a member host were lost, or those of one guard.
@@ -18,12 +19,19 @@ pub enum LossReason {
     #[error("a thread of the lockspace has died")]
     ThreadDied,
     /// The disk names another owner of the lease, though this host's own lease is good.
-    #[error("the lease was found to be another's")]
-    LeaseTaken,
-    /// The lease on its disk is not what this host wrote any more: it was initialised anew, put back to
+    #[error("lease \"{resource}\" was taken: it is at version {version}, owned by {}", owned_by(*owner))]
+    LeaseTaken {
+        /// What the lease protects.
+        resource: ResourceName,
+        /// The version found.
+        version: LeaseVersion,
+        /// The owner found; `None` when the lease is free.
+        owner: Option<(HostId, Generation)>,
+    },
+    /// The lease on its disk is not what this host wrote any more: it was initialised anew, restored to
     /// an older state, cut off or overwritten.
     #[error(
-        "the lease on its disk was initialised anew, put back to an older state or overwritten"
+        "the lease on its disk was initialised anew, restored to an older state or overwritten"
     )]
     LeaseOverwritten,
     /// The path of the lease names another file or none: other hosts do not see this lease.
@@ -42,4 +50,11 @@ pub enum LossReason {
     /// so: it does so soon, unless a process that may set the timer again leaves the lockspace.
     #[error("the deadman timer of this process cannot be moved on, and kills it soon: {0}")]
     DeadmanUnset(#[source] OsError),
+}
+
+fn owned_by(owner: Option<(HostId, Generation)>) -> String {
+    owner.map_or_else(
+        || "nobody".to_owned(),
+        |(host, generation)| format!("host {host} (generation {generation})"),
+    )
 }

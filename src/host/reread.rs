@@ -1,4 +1,4 @@
-//! Held leases are read again in the background: an operator or another host may have initialised one anew, put it back
+//! Held leases are read again in the background: an operator or another host may have initialised one anew, restored it
 //! to an older state or overwritten it, and then other hosts take it beside its holder.
 //!
 //! Each is read at least once in 2N, unless the two threads for these reads on its file system both hang:
@@ -99,7 +99,11 @@ async fn reread<W: World, K: Copy + Ord>(
             return;
         }
         VerifyError::NotThere(_) | VerifyError::PutBack { .. } => LossReason::LeaseOverwritten,
-        VerifyError::NotOurs { .. } => LossReason::LeaseTaken,
+        VerifyError::NotOurs { version, owner } => LossReason::LeaseTaken {
+            resource: *resource,
+            version,
+            owner,
+        },
     };
     // Its holder may have started to give it back meanwhile.
     if table.lose(&key, &held) {

@@ -329,7 +329,7 @@ mod tests {
         *holder.owners.lock() = Some(Arc::clone(&as_holder));
         let registration = holders.register(&as_holder, clock::now());
         drop((holder, as_holder));
-        registration.lose(&LossReason::LeaseTaken, clock::now());
+        registration.lose(&LossReason::LeaseReplaced, clock::now());
         // Only after that leave has come back.
         let thread = told.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(thread.as_deref(), Some("dl-renewal"));

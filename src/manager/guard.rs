@@ -114,7 +114,7 @@ impl LockGuard {
         }
         for lease in self.leases() {
             if let Err(error) = lease.verify() {
-                if let Some(reason) = error.loss() {
+                if let Some(reason) = error.loss(lease.resource()) {
                     self.state.lose(&reason);
                 }
                 return Err(error);

@@ -12,7 +12,7 @@ use super::error::{
 use super::locked::Locked;
 use super::place::expect_named;
 use super::target::Target;
-use crate::format::{HolderNote, LeaseVersion, OfferId};
+use crate::format::{HolderNote, LeaseVersion, OfferId, ResourceName};
 use crate::host::{NotReserved, OnLoss};
 use crate::libvirt::Second;
 use crate::lockspace::{LeaseKey, Lockspace, Reservation, WatchedFile};
@@ -152,6 +152,11 @@ impl Lease {
     /// The file or device that is locked.
     pub(super) fn identity(&self) -> Identity {
         self.area.disk.info().identity()
+    }
+
+    /// What the lease protects, by its name on the disk.
+    pub(super) const fn resource(&self) -> ResourceName {
+        self.area.resource
     }
 
     /// The file with the lease, to be watched.

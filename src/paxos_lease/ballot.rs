@@ -1,5 +1,5 @@
 //! Disk Paxos: one instance for each version of the lease, with the names of Gafni and Lamport's module
-//! DiskSynod.
+//! `DiskSynod`.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -248,7 +248,7 @@ async fn commit<W: World>(
         writer: me,
         writer_generation: generation,
         writer_clock_secs: io.world.clock_secs(),
-        // The value of another host may be that of a short hold.
+        // Another host may hold for a short time, to share the lease: its mark of that stays.
         clear_short_hold: owner == me,
     });
     rules::reported_commit(io.write_leader(&leader).await)?;
@@ -273,7 +273,7 @@ fn proposed_owner<W: World>(
         seen.host != io.me() && input == Some(chosen)
     };
     let found_at = blocks.iter().find(proposes_it).map(|seen| seen.host);
-    let host = found_at.unwrap_or(io.me());
+    let host = found_at.unwrap_or_else(|| io.me());
     let error = if chosen.timestamp == 0 {
         FormatErrorKind::InputWithoutTime
     } else {

@@ -59,7 +59,7 @@ impl fmt::Display for Holder {
                 takeable_in,
             } => write!(
                 f,
-                ", not seen to renew for {} s: unless it renews, the lease can be taken in {} s",
+                ", watched for {} s without a renewal: unless it renews, the lease can be taken in {} s",
                 for_at_least.as_secs(),
                 // Rounded up: not to promise too much.
                 takeable_in
@@ -107,7 +107,7 @@ impl fmt::Display for VersionChange {
         )?;
         match &self.taken_by {
             None if self.found < self.expected => {
-                f.write_str("it was initialised anew, or put back to an older state")
+                f.write_str("it was initialised anew, or restored to an older state")
             }
             None => f.write_str("somebody has had it since"),
             Some(by) => {

@@ -25,7 +25,10 @@ pub enum AcquireErrorKind {
     #[error("is held by {0}")]
     Held(Holder),
     /// Other hosts have it in shared mode.
-    #[error("is held in shared mode by {}", list_of_hosts(hosts))]
+    #[error(
+        "is held in shared mode by {}: release it there first",
+        list_of_hosts(hosts)
+    )]
     HeldShared {
         /// Their host ids and generations.
         hosts: Vec<(HostId, Generation)>,
@@ -34,7 +37,7 @@ pub enum AcquireErrorKind {
     #[error("was not locked: the wait for it was cancelled")]
     Cancelled,
     /// Another guard of this process has it, or is just acquiring it.
-    #[error("is held by another guard of this process")]
+    #[error("is held by another guard of this process: release that one first")]
     HeldHere,
     /// An acquire or release of this process failed half-way; what it left on the disk is reconciled in the
     /// background.
@@ -49,7 +52,9 @@ pub enum AcquireErrorKind {
         rounds: u32,
     },
     /// The owner's own lease cannot be read or is damaged, so it is not known whether the owner lives.
-    #[error("is held by host {owner}, and whether that host lives is not known: {error}")]
+    #[error(
+        "is held by host {owner}, and whether that host is alive is not known: {error}; try again when its sector can be read"
+    )]
     OwnerUnreadable {
         /// Who has it.
         owner: HostId,
@@ -61,7 +66,7 @@ pub enum AcquireErrorKind {
     /// this lockspace. So nothing is known of the owner: it may run, and renew in a lockspace that was
     /// replaced by this one.
     #[error(
-        "is owned by host {host_id} in generation {on_lease}, but its lockspace is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease too, when no guest uses it"
+        "is owned by host {host_id} in generation {on_lease}, but in the lockspace that host id is only at generation {in_lockspace}: the lockspace was initialised anew; initialise the lease too, when no guest uses it"
     )]
     FromTheFuture {
         /// The owner.
@@ -87,13 +92,13 @@ pub enum AcquireErrorKind {
     /// Another host has had it since it was left. To go on with the guest would ruin its disk; the guest can be
     /// started from its disk as it is now.
     #[error(
-        "was used since: its lease is {0}; the guest must not go on from where it was, only start anew"
+        "is not as the guest left it: its lease is {0}; the guest must not go on from where it was, only start anew"
     )]
     VersionConflict(VersionChange),
     /// It was offered, but not handed over by that offer: its holder gave it back otherwise, or died.
     /// The guest may have run on after it was copied.
     #[error(
-        "was not handed over by this offer{} of version {version}: the guest that was received must not run",
+        "was not handed over by this offer{} for version {version}: the guest that was received must not run",
         by.map_or_else(String::new, |by| format!(" of {}", host_in_generation(by)))
     )]
     NotHandedOver {
@@ -103,7 +108,9 @@ pub enum AcquireErrorKind {
         by: Option<(HostId, Generation)>,
     },
     /// What is asked for is not what was suspended or offered.
-    #[error("is not among what was suspended or offered, or more was than is asked for")]
+    #[error(
+        "differs: the request must name all locks of the state or the offer, and no others, or no lock at all"
+    )]
     OtherLocks,
     /// The state says of it no version, as it was held in shared mode: nothing tells whether another host has
     /// used it since.

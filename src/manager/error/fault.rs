@@ -98,7 +98,9 @@ pub enum LeaseFault {
         found: NameBytes,
     },
     /// It was made for fewer hosts than this host's id.
-    #[error("is for hosts 1 to {num_hosts} only, and this is host {host}")]
+    #[error(
+        "is for hosts 1 to {num_hosts} only, and this is host {host}: join with a lower host id, or initialise it for more hosts when nobody uses it"
+    )]
     TooFewHosts {
         /// This host.
         host: HostId,
@@ -116,7 +118,7 @@ pub enum LeaseFault {
     },
     /// What this host wrote to it is not there any more.
     #[error(
-        "was initialised anew or put back to an older state while this host held it: it is at version {version}"
+        "was initialised anew or restored to an older state while this host held it: it is at version {version}"
     )]
     PutBack {
         /// The version that it has now.

@@ -2,7 +2,7 @@
 
 use super::fault::LeaseFault;
 use super::lock_error::LockError;
-use crate::format::LeaseVersion;
+use crate::format::{LeaseVersion, ResourceName};
 use crate::lockspace::LossReason;
 use crate::paxos_lease;
 
@@ -20,9 +20,10 @@ pub enum ReleaseErrorKind {
     /// until then the lease looks held to everybody.
     #[error("was not given back: its lease {0}; its release is tried again in the background")]
     Lease(#[from] LeaseFault),
-    /// It was not ours any more: another host took it. Nothing was written.
+    /// It was not ours any more: another host took it. Nothing was written, unless that host took the lease only
+    /// after this one had marked it as released.
     #[error(
-        "was not ours any more: its lease is at version {version}, last written by host {writer}"
+        "was not ours any more: its lease is at version {version}, last written by host {writer}; if the guest still runs, stop it"
     )]
     NotOurs {
         /// The version found.
@@ -33,7 +34,7 @@ pub enum ReleaseErrorKind {
     /// What this host wrote to the lease is not there any more. Nothing was written: what is there now
     /// may be in use.
     #[error(
-        "was not given back: its lease was initialised anew or put back to an older state while this host held it, and is at version {version}; nothing was written to it"
+        "was not given back: its lease was initialised anew or restored to an older state while this host held it, and is at version {version}; nothing was written to it"
     )]
     NotThere {
         /// The version found.
@@ -66,8 +67,8 @@ pub enum VerifyErrorKind {
     #[error("may still be held, but its lease {0}")]
     Unconfirmed(#[source] LeaseFault),
     /// The lease is not what this host wrote any more: another host took it, or it was cut off, overwritten,
-    /// initialised anew, put back to an older state, removed or replaced. The guard is lost.
-    #[error("is not held any more: its lease {0}")]
+    /// initialised anew, restored to an older state, removed or replaced. The guard is lost.
+    #[error("is not held any more, and its guest must stop: its lease {0}")]
     NotHeld(#[source] LeaseFault),
     /// The guard was lost before.
     #[error("the locks are lost: {0}")]
@@ -96,11 +97,17 @@ impl VerifyError {
         }
     }
 
-    /// What this means for the guard, if it is certain.
-    pub(in crate::manager) fn loss(&self) -> Option<LossReason> {
-        match self.kind() {
+    /// What this means for the guard of the lease of `resource`, if it is certain.
+    pub(in crate::manager) fn loss(&self, resource: ResourceName) -> Option<LossReason> {
+        match *self.kind() {
             VerifyErrorKind::Unconfirmed(_) | VerifyErrorKind::Lost(_) => None,
-            VerifyErrorKind::NotHeld(LeaseFault::Taken { .. }) => Some(LossReason::LeaseTaken),
+            VerifyErrorKind::NotHeld(LeaseFault::Taken { version, owner }) => {
+                Some(LossReason::LeaseTaken {
+                    resource,
+                    version,
+                    owner,
+                })
+            }
             VerifyErrorKind::NotHeld(LeaseFault::Replaced) => Some(LossReason::LeaseReplaced),
             VerifyErrorKind::NotHeld(_) => Some(LossReason::LeaseOverwritten),
         }

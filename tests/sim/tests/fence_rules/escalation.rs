@@ -259,8 +259,8 @@ fn a_loss_that_is_not_the_clocks_has_its_grace_from_its_notice() {
     let (other, _registered) = escalation.holder(true);
     escalation.rig.sim.run_for(secs(45));
     let noticed = escalation.member.now();
-    registered.lose(&LossReason::LeaseTaken, noticed);
-    registered.lose(&LossReason::LeaseTaken, noticed + secs(5));
+    registered.lose(&LossReason::LeaseReplaced, noticed);
+    registered.lose(&LossReason::LeaseReplaced, noticed + secs(5));
     assert_eq!(std::mem::take(&mut *holder.told.lock()), [Told::Lost]);
     // Before the killing, with all to spare: by a timer that the renewals do not move.
     assert_eq!(*escalation.timer.0.lock(), Some(noticed + secs(41)));
@@ -357,10 +357,10 @@ fn each_holder_is_killed_at_its_own_time() {
     let (second, registered_second) = escalation.holder(true);
     escalation.rig.sim.run_for(secs(45));
     let noticed = escalation.member.now();
-    registered_first.lose(&LossReason::LeaseTaken, noticed);
+    registered_first.lose(&LossReason::LeaseReplaced, noticed);
     escalation.run_to(noticed + Duration::from_millis(500));
     registered_second.lose(
-        &LossReason::LeaseTaken,
+        &LossReason::LeaseReplaced,
         noticed + Duration::from_millis(500),
     );
     for holder in [&first, &second] {
