@@ -18,6 +18,7 @@ mod ioctl;
     clippy::disallowed_methods,
     clippy::multiple_unsafe_ops_per_block,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "a real watchdog, in real time"
 )]
 mod tests;
