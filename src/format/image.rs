@@ -35,7 +35,7 @@ pub fn lockspace_image(
     area
 }
 
-/// A lease that no host ever held, for `num_hosts` hosts as in [`PaxosLeader::free`]:
+/// A lease that no host ever held, for `num_hosts` hosts as in `PaxosLeader::free`:
 /// [`Geometry::area_size`] bytes.
 #[must_use]
 pub fn lease_image(
