@@ -403,7 +403,7 @@ pub(super) fn is_decided_otherwise(
 ) -> bool {
     let decided = proposed_for.is_some_and(|version| version <= leader.version());
     let otherwise = decided && leader.last_owner() != Some(host);
-    mutation!(LeftBehindForgottenAtRestart, true, otherwise)
+    mutation!(CleanupForgottenAtRestart, true, otherwise)
 }
 
 /// An acquire that failed is cleaned up. Also one that only announced a ballot: its phase 1 has taken away the

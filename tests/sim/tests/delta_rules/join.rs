@@ -118,7 +118,7 @@ fn each_join_raises_the_generation() {
 /// it is proven to be over and the sector shows the same boot, the same process token, which only a renewal
 /// writes (INV-TOKEN), and the join that is proven over (INV-RECORDED).
 #[test]
-fn an_earlier_life_is_waited_for_unless_it_is_proven_over() {
+fn an_earlier_incarnation_is_waited_for_unless_it_is_proven_ended() {
     let taken = |process_token, renewed, edit: &dyn Fn(&mut Claimant)| {
         let rig = rig();
         let (_, world) = rig.add_host();
