@@ -41,11 +41,13 @@ fn sources() -> Vec<(String, String)> {
     with_text.filter(|(name, _)| name != "probe.rs").collect()
 }
 
-/// Where each name stands right behind `before`.
+/// Where each name stands right behind `before`, comments aside.
 fn uses(before: &str) -> BTreeMap<String, Vec<String>> {
     let mut uses: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (file, text) in sources() {
-        for rest in text.split(before).skip(1) {
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let code: Vec<_> = text.lines().filter(is_code).collect();
+        for rest in code.join("\n").split(before).skip(1) {
             let name: String = rest
                 .trim_start()
                 .chars()
