@@ -42,12 +42,12 @@
 //! * **INV-INPUT** (`rules::has_won`): an acquire counts as success only if the leader record shows
 //!   this very acquire's input: host, generation and timestamp. A leader that names this host for an
 //!   older reason is not a success.
-//! * **INV-STAMP** (`Attempt::input_for`): no two acquires of one generation propose the same input.
+//! * **INV-TIMESTAMP** (`Attempt::input_for`): no two acquires of one generation propose the same input.
 //! * **INV-KEEP** (`rules::own_dblock`, `start_ballot`, `released`): what this host accepted for a
 //!   version (`bal`, `inp`) stays in its block until it takes part in a ballot for a newer version.
 //!   Phase 1, release and clean-up keep it.
-//! * **INV-JUDGED** (`rules::is_stale`): a block newer than the leader is written only by a host that found
-//!   the ownership which the leader shows ended. So no host judges that owner again.
+//! * **INV-JUDGED** (`rules::is_stale`): only a host that has found the leader's ownership ended
+//!   writes a block newer than the leader. So no host judges that owner again.
 //! * **INV-NEXT** (`rules::next_version`): a ballot is for a version newer than the leader's and not
 //!   older than any block's.
 //! * **INV-RELEASED-FIRST** (`rules::order_of_giving_back`): a release marks the own block before it
@@ -55,15 +55,16 @@
 //! * **INV-WRITER** (`rules::leader_of_holder`, `leader_left_behind`): a release frees the leader only
 //!   if this host was its last writer.
 //! * **INV-PRECONDITION** (`continuity::check_image`): an acquire that expects a version takes the very next
-//!   one, and no other; versions between count as not there only where their owners' notes say that
-//!   nobody used them.
-//! * **INV-AS-WRITTEN** (`give_back::block_to_mark`): a release marks its block only where that, read
-//!   right before, is what this host wrote, or under a leader that names this host for that; a clean-up
-//!   marks what it finds. What is remembered of a lease that was initialised anew or restored is void.
+//!   one, and no other; versions between are skipped only where their owners' notes say that nobody
+//!   used them.
+//! * **INV-AS-WRITTEN** (`give_back::block_to_mark`): a release reads its block again, and marks it only if
+//!   the block is as written, or the leader shows this host's very input; a clean-up marks what it finds. What is remembered of a lease that was initialised anew or restored is void.
 //!   Otherwise a mark from memory could break INV-JUDGED.
-//! * **INV-INCARNATION** (`judge::refuse_twin`): nothing is taken from a twin.
+//! * **INV-INCARNATION** (`judge::refuse_twin`): nothing is taken from a twin that an acquire can see.
+//!   Two twins that both read back phase 2 before either commits do not see each other.
 //! * **INV-MEMBER** (`area::LeaseIo::write`): nothing is written unless this host's own delta lease is
-//!   held at that instant, and no write is started later than it is.
+//!   held at that instant, and no write starts after that lease has expired. A commit counts only if the
+//!   delta lease is still held afterwards (`rules::is_member`).
 
 mod acquire;
 mod area;

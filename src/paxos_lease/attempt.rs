@@ -15,7 +15,7 @@ pub(super) struct Attempt<'a> {
     /// `input[p]`: this acquire's own, and the version for which it was made. One version, one input.
     pub(super) own_input: Option<(LeaseVersion, Input)>,
     /// The own block as last written, or tried to be written, as long as another host might commit
-    /// what it proposes.
+    /// what it proposes, or what a mark spoke for that phase 1 took away.
     pub(super) written: Option<LeftBehind>,
     /// Who held the lease in shared mode when phase 1 last read all blocks.
     pub(super) sharers: Vec<(HostId, Generation)>,
@@ -103,7 +103,8 @@ impl<'a> Attempt<'a> {
         Some(note)
     }
 
-    /// Forgets what was written for a version that went to another host, or that is past.
+    /// Forgets what was written for a version that went to another host, or for an older one, where the leader
+    /// names another host.
     pub(super) fn forget_if_decided(&mut self, leader: &PaxosLeader, me: HostId) {
         let proposed_for = self.written.as_ref().map(LeftBehind::version);
         if rules::is_decided_otherwise(leader, proposed_for, me) {

@@ -8,7 +8,7 @@
 //! | `NotAnInput` | `input` is `None` |
 //! | `input[p]` | `Attempt::input_for` |
 //! | `blocksSeen`, `nonInitBlks` | the blocks of one read of all; those of this version that have accepted a value |
-//! | `StartBallot` | [`decide()`] |
+//! | `StartBallot` | `rules::start_ballot`, in the loop of [`decide()`] |
 //! | `Phase1or2Write`, `Phase1or2Read` | [`write_and_read()`] |
 //! | `EndPhase1or2` | [`ballot()`] |
 //! | `output[p]` | the leader record: [`commit()`] |
@@ -16,7 +16,7 @@
 //!
 //! What the paper calls *committed* is *chosen* here; *to commit* means to write `output[p]`.
 //!
-//! Two things are not in the paper. A version that others have left behind is given up
+//! Two things are not in the paper. A version that others have gone past is given up
 //! ([`Abort::BeginAnew`]). And the chosen value is written to the leader, by whoever got it chosen; so a host
 //! can find its own input committed by another, and must tell it from an older one of its own
 //! (INV-INPUT).

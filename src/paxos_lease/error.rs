@@ -165,8 +165,8 @@ pub enum GiveBackError {
     /// cleaned up.
     #[error(transparent)]
     Lease(#[from] LeaseIoError),
-    /// The leader is not what made this host the owner: the lease was taken from it. Nothing was
-    /// written, unless another host took the lease only after this host had marked its block.
+    /// The leader is not what made this host the owner. Either another host took the lease, and nothing was
+    /// written; or the leader is an older record of this host's own, and only the mark was written.
     #[error(
         "the lease was not ours any more: it is at version {version}, last written by host {writer}"
     )]

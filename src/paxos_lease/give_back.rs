@@ -169,11 +169,12 @@ struct Mark<'a> {
     note: Option<&'a HolderNote>,
 }
 
-/// INV-AS-WRITTEN: what step 2 writes; `None` where there is nothing to mark. It marks the block that was read.
-/// Only where this host's own sector alone was restored it writes the block that this host remembers.
+/// INV-AS-WRITTEN: what step 2 writes; `None` where there is nothing to mark. A clean-up
+/// marks the block that it read; a release the one that this host wrote, also where its own sector alone was
+/// restored.
 ///
-/// A holder must find what it wrote, and no other owner in the leader: as soon as the mark is on the
-/// disk others may take the lease, where another host has committed our input. So only what the leader
+/// A holder must find what it wrote, and no other owner in the leader: where another host has committed our
+/// input, others may take the lease as soon as the mark is on the disk. So only what the leader
 /// shows before tells whether the lease was taken from the holder.
 fn block_to_mark<'a, W: World>(
     io: &LeaseIo<'_, W>,

@@ -1,6 +1,6 @@
 //! The rules of a paxos lease that a programmer could get wrong, each by its name.
 //!
-//! All are pure: they judge what was read, and touch neither disk nor clock. Here, and nowhere else
+//! All but `flushed` and `stopped` are pure: they judge what was read, and touch neither disk nor clock. Here, and nowhere else
 //! in `paxos_lease`, stand the switches of the mutants (`docs/testing.md`).
 //!
 //! Read `mutation!(Name, wrong, right)` as `right`: **the last argument is the rule**. The one before it

@@ -34,7 +34,7 @@ pub(super) fn refuse_live<W: World>(
     Err(AcquireError::HeldShared { hosts })
 }
 
-/// Whether a shared mark counts: not our own, which the ballot has ended, and not one without a
+/// Whether a shared mark counts: not our own, which our ballot ends, and not one without a
 /// generation. A host of which nothing certain is known may be alive.
 fn is_respected<W: World>(io: &LeaseIo<'_, W>, host: HostId, generation: Generation) -> bool {
     let may_be_alive = |now| io.membership.may_be_alive(host, generation, now);

@@ -20,8 +20,8 @@ pub enum ReleaseErrorKind {
     /// until then the lease looks held to everybody.
     #[error("was not given back: its lease {0}; its release is tried again in the background")]
     Lease(#[from] LeaseFault),
-    /// It was not ours any more: another host took it. Nothing was written, unless that host took the lease only
-    /// after this one had marked it as released.
+    /// The lock was not this host's any more. Either another host took the lease, and nothing was written; or the
+    /// lease shows an older record of this host's own, and is marked as released.
     #[error(
         "was not ours any more: its lease is at version {version}, last written by host {writer}; if the guest still runs, stop it"
     )]
