@@ -365,7 +365,10 @@ fn link(from: &Path, to: &Path) -> Result<(), CreateError> {
 
 /// Whether a file of this name holds the lease of a disk.
 pub(crate) fn is_lease_name(name: &[u8]) -> bool {
-    name.len() == 32 && name.iter().all(u8::is_ascii_hexdigit)
+    name.len() == 32
+        && name
+            .iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether a file in `directory`, if that is there, has the name of a disk's lease.

@@ -20,10 +20,11 @@ mod signals;
 mod status;
 mod view;
 
+use std::error::Error as _;
 use std::io;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 use exit::Failure;
 
@@ -97,6 +98,13 @@ fn explain(error: &clap::Error) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
+        // clap would print the value as it is, also what moves a terminal's cursor.
+        ErrorKind::ValueValidation => {
+            let option = error.get(ContextKind::InvalidArg);
+            let option = option.map_or_else(String::new, |option| format!("{option}: "));
+            let why = error.source().map_or(text, ToString::to_string);
+            Failure::usage(format_args!("{option}{why}")).report()
+        }
         _ => Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end()).report(),
     }
 }

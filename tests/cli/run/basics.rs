@@ -127,6 +127,11 @@ fn storage_that_fails_and_wrong_usage() {
             "name it \"/srv/a\"",
         );
     }
+    // What moves a terminal's cursor is not printed as it is.
+    usage(
+        &["--host-id", "1", "--disk", "/a//b\nX", "--", "true"],
+        "--disk <PATH>: \"/a//b\\nX\"",
+    );
     let twice = [
         "--host-id",
         "1",
