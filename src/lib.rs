@@ -46,23 +46,25 @@
 //!
 //! # What is promised, and what that rests on
 //!
-//! At no instant do two guards for one disk say [`is_held`](LockGuard::is_held), on whatever hosts, whatever
-//! crashes, hangs, pauses, partitions or storage errors happen, as long as
+//! At no instant may two guests write one disk: no two guards for it say [`is_held`](LockGuard::is_held), and
+//! whoever wrote for a lost guard has stopped before another guard is given out. This holds whatever crashes, hangs,
+//! pauses, partitions or storage errors happen, as long as
 //!
 //! 1. **a sector is written whole or not at all, and a write that has completed is seen by every later read**, from
-//!    whatever host: true of block devices, NFS and cluster file systems opened with `O_DIRECT`, which is how this
-//!    crate opens them. Without it two hosts can both believe that they won;
+//!    whatever host. With `O_DIRECT`, which this crate requires, that holds for block devices, for NFS exported with
+//!    `sync` and for cluster file systems; not with a write-back cache in the host, an asynchronous mirror or an NFS
+//!    export with `async`. Without it two hosts can both believe that they won;
 //! 2. **clocks of different hosts run at nearly the same rate**, within the margin in [`timing`]. Clocks are never
 //!    compared. Without it a host may be taken for dead while it still believes in its leases;
 //! 3. **a holder that may no longer write is stopped in time**: its guard says so 8N after the last good renewal, by
-//!    the clock. N, the io timeout, limits one read or write on the leases; F, the fire timeout, is what a host may
-//!    need after a loss to stop its holders. A holder that has not stopped by the end of the grace is killed, by this
-//!    crate's threads, or else by a timer in the kernel; others take over after 8N + F, no sooner. A write that was submitted while the lock was
-//!    held, and hangs in the kernel for longer than F, is stopped by a host [`Watchdog`] alone: without one the promise
-//!    does not cover it. [`Lockspace::guarantee`] tells what is in force.
+//!    the clock. N, the io timeout, limits one read or write on the leases. F is the fire timeout: after its leases are
+//!    lost at 8N, a host has F to stop its holders. A holder that has not stopped by the end of the grace, a part of F,
+//!    is killed, by this crate's threads, or else by a timer in the kernel; others take over after 8N + F, no sooner. A
+//!    write that was submitted while the lock was held, and hangs in the kernel for longer than F, is stopped by a host
+//!    [`Watchdog`] alone: without one the promise does not cover it. [`Lockspace::guarantee`] tells what is in force.
 //!
-//! In a lockspace shared with sanlock hosts the promise is sanlock's: its own protocol can be brought to two owners
-//! by writes that are delayed in extreme ways. Among disklease hosts alone it is ours. The pages
+//! In a lockspace shared with sanlock hosts the promise is sanlock's: its own protocol can end with two owners if
+//! single writes are delayed for very long. Among disklease hosts alone it is ours. The pages
 //! [`failure_model`](manual::failure_model) and [`protocol`](manual::protocol) of the manual have the whole.
 //!
 //! # The layers
