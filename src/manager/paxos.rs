@@ -236,7 +236,7 @@ impl PaxosManager {
             return attempt.acquire();
         };
         self.check_place(directory)?;
-        // A lease that must be as it was left is there.
+        // A lease with a version precondition is there.
         let may_create = attempt.holding.expected.is_none();
         missing_lease::find(&self.lockspace, directory, target, may_create)?;
         let lease = attempt.acquire()?;

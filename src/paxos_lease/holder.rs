@@ -70,11 +70,11 @@ impl fmt::Display for Holder {
     }
 }
 
-/// That a lease is not as it was left.
+/// That a lease is not at the version that is required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VersionChange {
-    /// The version under which the lease was left.
+    /// The version that is required: that of the suspend, the loss or the offer.
     pub expected: LeaseVersion,
     /// The version that the lease has, or that was found to be taken.
     pub found: LeaseVersion,
@@ -102,7 +102,7 @@ impl fmt::Display for VersionChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "at version {}, not at {} as it was left: ",
+            "at version {}, not at {} as required: ",
             self.found, self.expected
         )?;
         match &self.taken_by {
