@@ -138,7 +138,9 @@ pub enum JoinErrorKind {
     },
     /// There are zeros where it should start: nobody has initialised it, or not to the end; or its
     /// start was wiped, and to initialise it anew would take the host ids of those that use it.
-    #[error("there is no lockspace at byte {offset}, but zeros: initialise it, if no host uses it")]
+    #[error(
+        "there is no lockspace at byte {offset}, but zeros: initialise it (`disklease init` for a lease directory), if no host uses it"
+    )]
     NotInitialised {
         /// Where it should be.
         offset: u64,

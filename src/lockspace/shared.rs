@@ -71,15 +71,15 @@ impl Shared {
         held
     }
 
-    /// Completes the second links of each lease directory on the file system `on` that this member host uses, once
+    /// Marks the second links complete of each lease directory on the file system `on` that this member host uses, once
     /// they were seen incomplete for long enough. One that is not in its place is left alone.
-    pub(super) fn settle_directories(&self, on: FileSystem, round: &mut Refreshed) {
+    pub(super) fn complete_second_links(&self, on: FileSystem, round: &mut Refreshed) {
         let directories = self.directories.lock().clone();
         let quarantine = self.removal_quarantine();
         for (lockspace, (links, known)) in directories {
             let is_here = known.file_system() == on;
             if is_here && Identity::of_path(&lockspace, Links::Refuse) == Ok(known) {
-                links.settle_after(quarantine, round);
+                links.complete_after(quarantine, round);
             }
         }
     }

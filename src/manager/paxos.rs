@@ -159,7 +159,7 @@ impl PaxosManager {
         };
         if let (Some(directory), false) = (&self.directory, request.disks.is_empty()) {
             self.check_place(directory)?;
-            missing_lease::settle_if_alone(&self.lockspace, directory);
+            missing_lease::complete_if_alone(&self.lockspace, directory);
         }
         warn_of_other_names(request.disks.iter().map(|(disk, _)| disk.clone()));
         // All or nothing.

@@ -180,7 +180,7 @@ pub enum AcquireErrorKind {
     PathNotNormal {
         /// The path.
         path: PathBuf,
-        /// What it looks like in normal form. Another file where a symbolic link comes before a `..`.
+        /// The same in normal form. Another file where a symbolic link comes before a `..`.
         normal: PathBuf,
     },
     /// The request names something twice.
