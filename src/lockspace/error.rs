@@ -350,6 +350,8 @@ fn left_owned(
 ) -> String {
     format!(
         "the lockspace {path:?} was left as host {host_id}, but {why}; the next join under host id {host_id} waits, up to {} s",
-        free_after.as_secs().saturating_add(1)
+        free_after
+            .as_secs()
+            .saturating_add(u64::from(free_after.subsec_nanos() != 0))
     )
 }

@@ -100,11 +100,7 @@ pub struct LaterHolder {
 
 impl fmt::Display for VersionChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "at version {}, not at {} as required: ",
-            self.found, self.expected
-        )?;
+        write!(f, "at version {}, not at {}: ", self.found, self.expected)?;
         match &self.taken_by {
             None if self.found < self.expected => {
                 f.write_str("it was initialised anew, or restored to an older state")

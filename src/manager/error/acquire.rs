@@ -92,7 +92,7 @@ pub enum AcquireErrorKind {
     /// Another host has had it since the version that is required. To go on with the guest would ruin its disk; the guest can be
     /// started from its disk as it is now.
     #[error(
-        "was used since the guest was suspended or handed over: its lease is {0}; the guest must not go on from where it was, only start anew"
+        "is not at the version that the state of the guest requires: its lease is {0}; the guest must not go on from where it was, only start anew"
     )]
     VersionConflict(VersionChange),
     /// It was offered, but not handed over by that offer: its holder gave it back otherwise, or died.
