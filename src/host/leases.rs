@@ -292,7 +292,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 /// For the cleanups.
-impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
+impl<D: Clone + fmt::Debug, K: Copy + Ord> LeaseTable<D, K> {
     /// Forgets the cleanups, and the observing, of files that are gone: nobody can see what stands
     /// there. A file of the same name that was made since is another lease, and is free to be taken.
     ///
