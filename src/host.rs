@@ -37,5 +37,5 @@ pub use member::{log_loss, lose_all, run_on, serve_holders};
 pub use notify::Notify;
 pub use process_timer::ProcessTimer;
 pub use registry::{Holder, HolderId, HolderRegistry, Notice, Registration};
-pub use renewal::{Loss, Upkeep, keep_renewed};
+pub use renewal::{FailedRenewals, Loss, Upkeep, keep_renewed};
 pub use reread::reread_held;

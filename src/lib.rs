@@ -215,7 +215,7 @@ pub mod __cli {
         crate::format::Hex(bytes).to_string()
     }
 
-    /// No later join of this host id counts this one as over before its leases are: see
+    /// No later join of this host id counts this one as ended before its leases have expired: see
     /// [`holds_for_others`](crate::lockspace::LockspaceOptions::holds_for_others).
     pub fn leave_no_proof(lockspace: &crate::Lockspace) {
         lockspace.inner().shared.revoke_proof();

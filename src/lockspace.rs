@@ -174,7 +174,7 @@ impl Lockspace {
     ///
     /// [`LeaveError::InUse`] when leases are held through it: nothing was done then. After any
     /// other error this process has left all the same, but on the disk the host id looks owned
-    /// until it has been silent for 8N + F.
+    /// until it has been silent for 8N + F and a margin: the error says for how long.
     pub fn leave(self) -> Result<(), LeaveError> {
         self.inner.leave()
     }

@@ -422,8 +422,8 @@ mod tests {
     fn a_holder_that_found_its_lease_removed_has_ended_before_it_is_made_anew() {
         for fire in 1..=600 {
             let t = timing(1, fire);
-            let second_look = Duration::from_millis(500);
-            let found_after = Timing::NAMES_INSPECTED_EVERY + second_look;
+            let second_inspection = Duration::from_millis(500);
+            let found_after = Timing::NAMES_INSPECTED_EVERY + second_inspection;
             // It stood still for as long as it could have the lease.
             let ended_after = t.manager_deadman_after() + found_after;
             assert!(ended_after < t.removal_quarantine(), "{t:?}");

@@ -192,7 +192,7 @@ impl fmt::Display for OsError {
 #[non_exhaustive]
 pub enum ReadError {
     /// The storage did not answer in time.
-    #[error("the read did not end within {0:?}")]
+    #[error("the read did not complete within {0:?}")]
     TimedOut(Duration),
     /// The storage answered with an error.
     #[error("the read failed: {0}")]
@@ -212,7 +212,7 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum WriteError {
     /// The storage did not answer in time. **The write may still land, at any later time.**
-    #[error("the write did not end within {0:?} and may still land")]
+    #[error("the write did not complete within {0:?} and may still land")]
     TimedOut(Duration),
     /// The storage answered with an error. Whether the sector holds the old or the new bytes is not
     /// known.

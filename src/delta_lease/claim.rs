@@ -40,7 +40,7 @@ pub struct Claimant {
     pub pid: u32,
     /// This boot of this machine, for the host note.
     pub boot_id: [u8; 16],
-    /// This join, different from every other one of any host. On the disk from the claim on.
+    /// This incarnation, different from every other one of any host. On the disk from the claim on.
     pub incarnation: Incarnation,
     /// Written into the host note with each renewal, though not with the claim itself: which process
     /// lock this process holds, 0 for none. Two processes with the same token exclude each other by a
@@ -56,8 +56,8 @@ pub enum EarlierIncarnation {
     /// Something of it may still run: it must be waited for like any other host.
     MayRun,
     /// Of all processes of this boot of this machine that ever had this token, it is proven that neither
-    /// a process nor a descendant nor an I/O is left, and that this was their last join. The id is taken
-    /// without waiting if the sector shows this host's name, this boot, this mark and this join.
+    /// a process nor a descendant nor an I/O is left, and that this was their last incarnation. The id is taken
+    /// without waiting if the sector shows this host's name, this boot, this process token and this incarnation.
     ProvenEnded(Incarnation),
 }
 
@@ -117,7 +117,7 @@ pub enum ClaimError {
     /// host must be able to see the write; or a claim was to be renewed long after it was last written.
     /// Another host may own the id now.
     #[error(
-        "the storage is too slow to claim the host id: it took {took:?} where {limit:?} are allowed; try again, or use a longer io timeout"
+        "the storage is too slow to claim the host id: it took {took:.1?} where {limit:?} are allowed; try again, or use a longer io timeout"
     )]
     TooSlow {
         /// How long it took.

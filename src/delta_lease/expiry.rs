@@ -10,7 +10,7 @@ use crate::world::Timestamp;
 /// renewal.
 const LOST: u64 = 0;
 
-/// The instant up to which the leases of one join are held, or that they are lost.
+/// The instant up to which the leases of one member host are held, or that they are lost.
 ///
 /// # Invariants
 ///

@@ -82,7 +82,7 @@ pub async fn agree_on_fire_timeout<W: World>(
     progress: &impl Fn(InDoubt),
 ) -> Result<(), AgreeError> {
     let (own, ours) = (membership.host_id(), membership.timing().fire_timeout());
-    let mut told = None;
+    let mut reported = None;
     loop {
         let now = world.now();
         if !membership.expiry().is_held(now) {
@@ -93,9 +93,9 @@ pub async fn agree_on_fire_timeout<W: World>(
             Agreement::Broken { host_id, theirs } => {
                 return Err(AgreeError::Differs { host_id, theirs });
             }
-            Agreement::InDoubt(doubt) if told != Some(doubt.host_id) => {
+            Agreement::InDoubt(doubt) if reported != Some(doubt.host_id) => {
                 progress(doubt);
-                told = Some(doubt.host_id);
+                reported = Some(doubt.host_id);
             }
             Agreement::InDoubt(_) | Agreement::NotSeen => {}
         }
@@ -114,13 +114,13 @@ pub fn compare_fire_timeouts(
 ) -> Agreement {
     let mut in_doubt = None;
     for (host_id, record) in table.iter().filter(|&(host_id, _)| host_id != own) {
-        // Only disklease hosts tell theirs.
-        let told = record
+        // Only disklease hosts record theirs.
+        let recorded = record
             .seen()
             .note
             .as_ref()
             .map(|note| note.fire_timeout_secs);
-        let Some(theirs) = told.and_then(FireTimeout::from_secs) else {
+        let Some(theirs) = recorded.and_then(FireTimeout::from_secs) else {
             continue;
         };
         let state = table.state(host_id, now);

@@ -15,7 +15,7 @@ use crate::format::{Generation, HostId, Incarnation};
 use crate::timing::Timing;
 use crate::world::Timestamp;
 
-/// One join of one host id in one lockspace, shared by the renewal loop and every lease of this
+/// One generation of one host id in one lockspace, shared by the renewal loop and every lease of this
 /// host.
 #[derive(Debug)]
 pub struct Membership<D> {

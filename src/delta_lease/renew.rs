@@ -52,7 +52,7 @@ pub enum HostIdLoss {
         /// The generation that now stands there.
         generation: Generation,
     },
-    /// Our sector shows what was there before this join, or that nobody has the id.
+    /// Our sector shows what was there before this generation, or that nobody has the id.
     #[error("{0}")]
     PutBack(PutBack),
     /// Our sector is ours by name, but not what we wrote last: somebody else writes it.

@@ -192,7 +192,7 @@ pub(super) fn has_ended_here(
         && mutation!(RejoinMarkIgnored, true, is_same_boot_and_mark)
 }
 
-/// The generation that a claim writes: each join has its own, lest leases of an earlier generation be
+/// The generation that a claim writes: each join gets its own, lest leases of an earlier generation be
 /// taken for leases of this one.
 pub(super) fn generation_of_claim(found: Generation) -> Option<Generation> {
     mutation!(GenerationKept, Some(found), found.next())

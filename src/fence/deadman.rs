@@ -262,7 +262,7 @@ mod tests {
         // As a keeper has it.
         crate::fence::SignalMask::block_all().unwrap();
         rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
-        // Another thread may be the first to hear of it, and this one a little later.
+        // Another thread may be the first to be notified, and this one a little later.
         std::thread::sleep(Duration::from_millis(300));
     }
 

@@ -147,7 +147,8 @@ pub enum WatchdogErrorKind {
     },
     /// wdmd has no device, or none with this fire timeout.
     #[error(
-        "cannot open a watchdog device with a fire timeout of {fire_timeout:?}: see its log, and `wdmd --probe`"
+        "cannot open a watchdog device with a fire timeout of {} s: see its log, and `wdmd --probe`",
+        fire_timeout.as_secs()
     )]
     NoDevice {
         /// What wdmd was asked for.
@@ -155,7 +156,9 @@ pub enum WatchdogErrorKind {
     },
     /// wdmd uses its device with another fire timeout.
     #[error(
-        "has a fire timeout of {theirs:?}, the lockspace one of {ours:?}: the lockspace must be joined with that of wdmd, on all hosts"
+        "has a fire timeout of {} s, the lockspace one of {} s: the lockspace must be joined with that of wdmd, on all hosts",
+        theirs.as_secs(),
+        ours.as_secs()
     )]
     OtherFireTimeout {
         /// Its fire timeout.
@@ -166,7 +169,11 @@ pub enum WatchdogErrorKind {
     /// wdmd would reset this host though all is well: it must be notified of a renewal longer before
     /// the leases expire than one is sure to come.
     #[error(
-        "would reset this host though all is well: wdmd checks every {test_interval:?}, and an io timeout of {io_timeout:?} leaves {spare:?} from the next renewal to the loss; use an io timeout of {needed:?} or more"
+        "would reset this host though all is well: wdmd checks every {} s, and an io timeout of {} s leaves {} s from the next renewal to the loss; use an io timeout of {} s or more",
+        test_interval.as_secs(),
+        io_timeout.as_secs(),
+        spare.as_secs(),
+        needed.as_secs()
     )]
     IoTimeoutTooShort {
         /// How often wdmd checks, and how long before the expiry it gives up.
@@ -201,7 +208,11 @@ pub enum WatchdogErrorKind {
     Lacks(DeviceLack),
     /// The device does not take the timeout.
     #[error(
-        "has a timeout of {got:?} when asked for {asked:?}; from {at_least:?} to {at_most:?} would go with the fire timeout of the lockspace"
+        "has a timeout of {} s when asked for {} s; from {} to {} s would go with the fire timeout of the lockspace",
+        got.as_secs(),
+        asked.as_secs(),
+        at_least.as_secs(),
+        at_most.as_secs()
     )]
     OtherTimeout {
         /// What the device was asked for.
@@ -216,7 +227,9 @@ pub enum WatchdogErrorKind {
     /// The fire timeout is too short for a watchdog that this process feeds: it would reset the
     /// host when the processor is busy for a moment.
     #[error(
-        "would reset a healthy host that is busy, for a fire timeout of {fire_timeout:?} is too short: {needed:?} are needed"
+        "would reset a healthy host that is busy, for a fire timeout of {} s is too short: {} s are needed; use a longer one on all hosts, or wdmd",
+        fire_timeout.as_secs(),
+        needed.as_secs()
     )]
     FireTimeoutTooShort {
         /// The lockspace's fire timeout.

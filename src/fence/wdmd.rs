@@ -157,11 +157,15 @@ impl Wdmd {
 
     /// Keeps a connection that wdmd may watch, whatever came of it: a client whose connection ends then
     /// can never be stood down.
-    fn keep(&mut self, connection: Connection, told: Result<Message, Fault>) -> Result<(), Fault> {
-        if !matches!(told, Err(Fault::Gone | Fault::Failed(_))) {
+    fn keep(
+        &mut self,
+        connection: Connection,
+        answer: Result<Message, Fault>,
+    ) -> Result<(), Fault> {
+        if !matches!(answer, Err(Fault::Gone | Fault::Failed(_))) {
             self.connection = Some(connection);
         }
-        self.take_status(&told?)
+        self.take_status(&answer?)
     }
 
     fn live_until(&self, expires_at: Timestamp) -> Message {
@@ -212,11 +216,11 @@ impl Wdmd {
             tracing::info!(socket = ?self.socket, name = %self.name, "wdmd watches this host again");
             return Ok(());
         };
-        let told = self.report(&mut connection, expires_at);
-        if !matches!(told, Err(Fault::Gone | Fault::Failed(_))) {
+        let reported = self.report(&mut connection, expires_at);
+        if !matches!(reported, Err(Fault::Gone | Fault::Failed(_))) {
             self.connection = Some(connection);
         }
-        told
+        reported
     }
 
     fn try_disarm(&mut self) -> Result<(), Fault> {

@@ -54,16 +54,21 @@ async fn clean_up_all<W: World, K: Copy + Ord>(
                     Reconciled::TakenBack => "was taken back",
                     Reconciled::Void => "had left nothing of this host",
                 };
-                tracing::info!(name: "cleanup_done", %resource, found,
-                    "a lease that was left half-way is cleaned up");
+                tracing::info!(name: "cleanup_done", %resource, lease = ?cleanup.lease.disk, found,
+                    "pending cleanup: done");
                 table.cleaned_up(&key);
             }
             // A device that is gone is tried for as long as the member host lives.
             Err(error) if table.failed(&key, &error) => {
-                tracing::warn!(%resource, %error, "a lease that was left half-way is not cleaned up yet: it is tried again and again");
+                tracing::warn!(
+                    %resource,
+                    lease = ?cleanup.lease.disk,
+                    %error,
+                    "pending cleanup: not done yet, it is tried again for as long as the lockspace is joined; see what is wrong with the storage"
+                );
             }
             Err(error) => {
-                tracing::debug!(%resource, %error, "a lease that was left half-way is still not cleaned up");
+                tracing::debug!(%resource, %error, "pending cleanup: still not done");
             }
         }
     }
@@ -85,7 +90,8 @@ async fn observe_all<W: World, K: Copy + Ord>(
             Ok(true) => {
                 tracing::error!(
                     %resource,
-                    "a write to a lease was done after its storage had said that it was not: the lease names this host, which does not hold it, and is cleaned up again"
+                    lease = ?cleanup.lease.disk,
+                    "the storage has done a write to a lease that it had reported as failed: the lease names this host, which does not hold it, and is cleaned up again; report this to whoever runs the storage"
                 );
                 table.pend_again(key, cleanup);
             }

@@ -31,7 +31,7 @@ pub enum NotReserved {
     Left,
 }
 
-/// The leases of one join. Two guards of one process exclude each other here: on the disk they
+/// The leases of one member host. Two guards of one process exclude each other here: on the disk they
 /// would be one and the same host.
 ///
 /// `D` is the world's disk; `K` tells one lease from another: two requests with the same key are
@@ -292,7 +292,7 @@ impl<D, K: Copy + Ord> LeaseTable<D, K> {
 }
 
 /// For the cleanups.
-impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
+impl<D: Clone + fmt::Debug, K: Copy + Ord> LeaseTable<D, K> {
     /// Forgets the cleanups, and the observing, of files that are gone: nobody can see what stands
     /// there. A file of the same name that was made since is another lease, and is free to be taken.
     ///
@@ -300,7 +300,11 @@ impl<D: Clone, K: Copy + Ord> LeaseTable<D, K> {
     pub fn forget_gone(&self, is_gone: impl Fn(&D) -> bool) {
         for (key, cleanup) in self.cleanups() {
             if is_gone(&cleanup.lease.disk) && self.forget(&key).is_some() {
-                tracing::info!(resource = %cleanup.lease.resource, "a lease that was left half-way is gone with its file");
+                tracing::info!(
+                    resource = %cleanup.lease.resource,
+                    lease = ?cleanup.lease.disk,
+                    "pending cleanup: the lease is gone with its file"
+                );
             }
         }
     }

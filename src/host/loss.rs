@@ -9,14 +9,16 @@ use crate::world::OsError;
 #[non_exhaustive]
 pub enum LossReason {
     /// No renewal was good for 8N: the storage failed, or this process or host stood still.
-    #[error("the host's lease was not renewed in time")]
+    #[error(
+        "the host's lease was not renewed in time: the storage of the lockspace failed, or this process or host stood still; the log says which renewals failed"
+    )]
     NotRenewed,
-    /// Our sector in the lockspace is not ours any more.
+    /// This host's sector in the lockspace is not this host's any more.
     #[error(transparent)]
     HostIdLost(Box<HostIdLoss>),
-    /// A thread of ours has died, the one that renews or the one that watches the files. This is a
+    /// A thread of this library has died, the one that renews or one that watches the files. This is a
     /// bug in this library.
-    #[error("a thread of the lockspace has died")]
+    #[error("a thread of the lockspace has died: report this as a bug of disklease")]
     ThreadDied,
     /// The disk names another owner of the lease, though this host's own lease is good.
     #[error("lease \"{resource}\" was taken: it is at version {version}, owned by {}", owned_by(*owner))]
@@ -31,14 +33,18 @@ pub enum LossReason {
     /// The lease on its disk is not what this host wrote any more: it was initialised anew, restored to
     /// an older state, cut off or overwritten.
     #[error(
-        "the lease on its disk was initialised anew, restored to an older state or overwritten"
+        "the lease on its disk was initialised anew, restored to an older state, cut short or overwritten (the log names it): find out who wrote to it"
     )]
     LeaseOverwritten,
     /// The path of the lease names another file or none: other hosts do not see this lease.
-    #[error("the lease file was removed or replaced")]
+    #[error(
+        "the lease file was removed or replaced (the log names it): find out who changed the lease directory"
+    )]
     LeaseReplaced,
     /// The path of the lockspace names another file or none: other hosts do not see this host.
-    #[error("the lockspace's file was removed or replaced")]
+    #[error(
+        "the lockspace's file was removed or replaced: find out who changed the lease directory"
+    )]
     LockspaceReplaced,
     /// The lockspace was left.
     #[error("the lockspace was left")]

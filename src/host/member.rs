@@ -9,7 +9,7 @@ use futures_util::pin_mut;
 
 use super::loss::LossReason;
 use super::registry::HolderRegistry;
-use super::renewal::{Loss, Upkeep, keep_renewed};
+use super::renewal::{FailedRenewals, Loss, Upkeep, keep_renewed};
 use crate::delta_lease::{DeltaLease, Membership};
 use crate::timing::Timing;
 use crate::world::{Timestamp, World};
@@ -24,12 +24,16 @@ pub async fn serve_holders<W: World>(
     upkeep: &impl Upkeep,
 ) -> Infallible {
     let renewal = async {
-        let Loss { reason, since } = keep_renewed(world, membership, lease, upkeep).await;
+        let Loss {
+            reason,
+            since,
+            failed,
+        } = keep_renewed(world, membership, lease, upkeep).await;
         let is_first = lose_all(membership, registry, &reason, since);
         upkeep.lost(&reason, since);
         // What is said of it may hang with whatever it is written to: it comes last.
         if is_first {
-            log_loss(membership, registry);
+            log_loss(membership, registry, &failed);
         }
         run_on(world, membership.timing()).await;
         registry.end_writing();
@@ -56,14 +60,20 @@ pub fn lose_all<D>(
     registry.announce(found, since)
 }
 
-/// Logs the loss of all leases, once.
-pub fn log_loss<D: fmt::Debug>(membership: &Membership<D>, registry: &HolderRegistry) {
+/// Logs the loss of all leases, once, with the renewals that had `failed` before.
+pub fn log_loss<D: fmt::Debug>(
+    membership: &Membership<D>,
+    registry: &HolderRegistry,
+    failed: &FailedRenewals,
+) {
     tracing::error!(
         disk = ?membership.area().disk,
         lockspace = %membership.area().name,
         host_id = membership.host_id().get(),
         generation = membership.generation().get(),
         reason = registry.loss().map(tracing::field::display),
+        failed_renewals = failed.count,
+        last_error = failed.last.as_ref().map(tracing::field::display),
         "all leases of this lockspace are lost"
     );
 }

@@ -72,7 +72,7 @@ pub trait Holder: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HolderId(u64);
 
-/// The holders of one join, and the timer that kills this process should it stand still.
+/// The holders of one member host, and the timer that kills this process should it stand still.
 pub struct HolderRegistry {
     timing: Timing,
     /// Why all leases are lost: the first cause, named before anybody can find them lost. Not in the
@@ -275,7 +275,7 @@ impl HolderRegistry {
         };
         let set = deadman.set(at);
         if let (Err(error), None) = (set, state.unset) {
-            tracing::error!(%error, "the deadman timer cannot be set");
+            tracing::error!(%error, "the deadman timer cannot be set: it kills this process soon, and all leases are lost at the next renewal; end the guests, and start this process anew");
         }
         (state.deadman_at, state.unset) = (at, set.err());
     }

@@ -3,7 +3,7 @@
 //! An `async fn` over the [`World`], like the algorithms: in production a thread drives it, in
 //! tests the simulator, and it does not assume that it owns either.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -36,6 +36,17 @@ pub struct Loss {
     pub reason: LossReason,
     /// Since when: by the deadline, or when something was found.
     pub since: Timestamp,
+    /// The renewals that had failed by then, since the last good one.
+    pub failed: FailedRenewals,
+}
+
+/// The renewals that have failed since the last good one.
+#[derive(Clone, Debug, Default)]
+pub struct FailedRenewals {
+    /// How many.
+    pub count: u32,
+    /// Why the last of them failed.
+    pub last: Option<RenewError>,
 }
 
 /// Renews `lease` until the leases of this generation are lost, and says why. To make the loss final, once
@@ -46,10 +57,10 @@ pub async fn keep_renewed<W: World>(
     lease: &mut DeltaLease,
     upkeep: &impl Upkeep,
 ) -> Loss {
-    let failures = Cell::new(0);
+    let failed = RefCell::new(FailedRenewals::default());
     let reason = {
-        let renewals = renew_for_ever(world, membership, lease, upkeep, &failures);
-        let expiry = wait_for_expiry(world, membership, upkeep, &failures);
+        let renewals = renew_for_ever(world, membership, lease, upkeep, &failed);
+        let expiry = wait_for_expiry(world, membership, upkeep, &failed);
         pin_mut!(renewals, expiry);
         match select(renewals, expiry).await {
             Either::Left((reason, _)) | Either::Right((reason, _)) => reason,
@@ -58,7 +69,12 @@ pub async fn keep_renewed<W: World>(
     // Also where it is noticed late, as after the process stood still.
     let now = world.now();
     let since = rules::lost_since(now, lease.expires_at());
-    Loss { reason, since }
+    let failed = failed.into_inner();
+    Loss {
+        reason,
+        since,
+        failed,
+    }
 }
 
 async fn renew_for_ever<W: World>(
@@ -66,36 +82,45 @@ async fn renew_for_ever<W: World>(
     membership: &Membership<W::Disk>,
     lease: &mut DeltaLease,
     upkeep: &impl Upkeep,
-    failures: &Cell<u32>,
+    failed: &RefCell<FailedRenewals>,
 ) -> LossReason {
     let timing = membership.timing();
     loop {
         let due = lease.renewed_at() + timing.renewal_interval();
         let retry = world.now() + RETRY_DELAY;
-        let next = if failures.get() == 0 { due } else { retry };
+        let next = if failed.borrow().count == 0 {
+            due
+        } else {
+            retry
+        };
         world.sleep_until(next).await;
         let started = world.now();
         match renew(world, membership, lease).await {
             Ok(()) => {
                 let now = world.now();
-                // A renewal that ended after the deadline comes too late to save anything.
+                // A renewal that completed after the deadline comes too late to save anything.
                 if !membership.expiry().extend(now, lease.expires_at()) {
                     return LossReason::NotRenewed;
                 }
                 upkeep.renewed(lease.renewed_at(), now.since(started));
-                if failures.get() > 0 {
+                let failures = failed.take().count;
+                if failures > 0 {
                     tracing::info!(
+                        lockspace = ?membership.area().disk,
                         host_id = lease.host_id().get(),
-                        failures = failures.get(),
+                        failures,
                         "renewed again"
                     );
                 }
-                failures.set(0);
             }
             Err(error) if !error.is_fatal() => {
-                failures.set(failures.get().saturating_add(1));
-                tracing::debug!(host_id = lease.host_id().get(), failures = failures.get(), %error, "a renewal failed");
-                upkeep.missed(failures.get());
+                let failures = failed.borrow().count.saturating_add(1);
+                tracing::debug!(host_id = lease.host_id().get(), failures, %error, "a renewal failed");
+                failed.replace(FailedRenewals {
+                    count: failures,
+                    last: Some(error),
+                });
+                upkeep.missed(failures);
             }
             Err(RenewError::Lost(found)) => return LossReason::HostIdLost(Box::new(found)),
             Err(_) => return LossReason::NotRenewed,
@@ -109,7 +134,7 @@ async fn wait_for_expiry<W: World>(
     world: &W,
     membership: &Membership<W::Disk>,
     upkeep: &impl Upkeep,
-    failures: &Cell<u32>,
+    failed: &RefCell<FailedRenewals>,
 ) -> LossReason {
     let timing = membership.timing();
     let warned_before = timing.lost_after().saturating_sub(timing.warn_after());
@@ -125,13 +150,16 @@ async fn wait_for_expiry<W: World>(
             if deadline() == Some(until) {
                 warned_of = Some(until);
                 let left = until.since(world.now());
+                let FailedRenewals { count, last } = failed.borrow().clone();
                 tracing::warn!(
+                    lockspace = ?membership.area().disk,
                     host_id = membership.host_id().get(),
-                    failures = failures.get(),
+                    failures = count,
+                    last_error = last.as_ref().map(tracing::field::display),
                     ?left,
-                    "renewals are failing: the leases are lost if none is good soon"
+                    "no renewal was good for 6 io timeouts: the leases are lost if none is good soon; see what is wrong with the storage of the lockspace"
                 );
-                upkeep.warned(failures.get(), left);
+                upkeep.warned(count, left);
             }
             continue;
         }

@@ -108,7 +108,7 @@ async fn reread<W: World, K: Copy + Ord>(
     // Its holder may have started to give it back meanwhile.
     if table.lose(&key, &held) {
         (held.on_loss)(&reason);
-        tracing::error!(name: "held_not_there", %resource, %error,
-            "a lease is not on its disk any more: its lock is lost");
+        tracing::error!(name: "held_not_there", %resource, lease = ?held.lease.disk, %error,
+            "a lease on its disk is not what this host wrote any more: its lock is lost");
     }
 }

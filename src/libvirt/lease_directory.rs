@@ -125,7 +125,7 @@ impl LeaseDirectory {
         if self.is_without_lockspace(&path)? {
             // No host has a lease here: each name without a second link is a new one. Said before
             // there is a lockspace that a host could join.
-            self.second_links().settle()?;
+            self.second_links().mark_complete()?;
         }
         let secs = u16::from(io_timeout.as_secs());
         let id = random_id();

@@ -6,6 +6,9 @@
 //! DIR/.disklease/leases/settled   hosts that run have a second link of each lease they hold
 //! ```
 //!
+//! The directory of the second links is *complete* when the file `settled` is there: then no
+//! disklease host holds a lease without a second link.
+//!
 //! A host that finds the first name missing links the file back from the second name: an `rm` of a
 //! held lease gives nothing away. Nobody but disklease hosts knows of the second names, and
 //! libvirt's clean-up script, which removes first names, does not see a name that begins with a dot.
@@ -34,15 +37,15 @@ const LINKS: &str = "leases";
 /// No disk's lease: those are 32 digits.
 const SETTLED: &str = "settled";
 
-/// An unsettled directory that this process has not inspected for so long may have been settled and
+/// An incomplete directory that this process has not inspected for so long may have been marked complete and
 /// removed again meanwhile.
 const INSPECTED_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
-/// Since when this process sees directories unsettled.
-static UNSETTLED: Mutex<BTreeMap<PathBuf, Unsettled>> = Mutex::new(BTreeMap::new());
+/// Since when this process sees directories incomplete.
+static INCOMPLETE: Mutex<BTreeMap<PathBuf, Incomplete>> = Mutex::new(BTreeMap::new());
 
 #[derive(Clone, Copy)]
-struct Unsettled {
+struct Incomplete {
     /// Another directory of the same name is a new beginning.
     directory: (u64, u64, i64),
     since: Timestamp,
@@ -101,17 +104,17 @@ impl SecondLinks {
     /// # Errors
     ///
     /// Whether that is so cannot be read.
-    pub(crate) fn is_settled(&self, round: &mut Refreshed) -> Result<bool, CreateError> {
-        let settled = named_in(&self.links.join(SETTLED), round)?.is_some();
-        if settled {
-            UNSETTLED.lock().remove(&self.links);
+    pub(crate) fn is_complete(&self, round: &mut Refreshed) -> Result<bool, CreateError> {
+        let is_complete = named_in(&self.links.join(SETTLED), round)?.is_some();
+        if is_complete {
+            INCOMPLETE.lock().remove(&self.links);
         }
-        Ok(settled)
+        Ok(is_complete)
     }
 
-    /// For how long this process has seen the directory unsettled, without a break. Makes the
+    /// For how long this process has seen the directory incomplete, without a break. Makes the
     /// directory, so that holders can link their leases there meanwhile.
-    pub(crate) fn unsettled_for(&self) -> Result<Duration, CreateError> {
+    pub(crate) fn incomplete_for(&self) -> Result<Duration, CreateError> {
         self.make()?;
         let stat = std::fs::metadata(&self.links).map_err(create::io("inspect", &self.links))?;
         let born = stat.created().ok();
@@ -119,8 +122,8 @@ impl SecondLinks {
         let born = born.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
         let directory = (stat.dev(), stat.ino(), born);
         let now = clock::now();
-        let mut all = UNSETTLED.lock();
-        let seen = all.entry(self.links.clone()).or_insert(Unsettled {
+        let mut all = INCOMPLETE.lock();
+        let seen = all.entry(self.links.clone()).or_insert(Incomplete {
             directory,
             since: now,
             inspected_at: now,
@@ -133,7 +136,7 @@ impl SecondLinks {
     }
 
     /// Makes it known that hosts that run have second links of the leases they hold.
-    pub(crate) fn settle(&self) -> Result<(), CreateError> {
+    pub(crate) fn mark_complete(&self) -> Result<(), CreateError> {
         self.make()?;
         let path = self.links.join(SETTLED);
         let mut new = OpenOptions::new();
@@ -144,16 +147,16 @@ impl SecondLinks {
         }
     }
 
-    /// Settles the directory once this process has seen it unsettled for `quarantine`.
-    pub(crate) fn settle_after(&self, quarantine: Duration, round: &mut Refreshed) {
-        let settled = self.is_settled(round).and_then(|settled| {
-            if !settled && self.unsettled_for()? >= quarantine {
-                self.settle()?;
+    /// Marks the directory complete once this process has seen it incomplete for `quarantine`.
+    pub(crate) fn complete_after(&self, quarantine: Duration, round: &mut Refreshed) {
+        let completed = self.is_complete(round).and_then(|is_complete| {
+            if !is_complete && self.incomplete_for()? >= quarantine {
+                self.mark_complete()?;
             }
             Ok(())
         });
-        if let Err(error) = settled {
-            tracing::debug!(%error, "a directory of second links stays unsettled");
+        if let Err(error) = completed {
+            tracing::debug!(%error, "a directory of second links stays incomplete");
         }
     }
 
@@ -436,8 +439,8 @@ mod tests {
         names.heal(lease, &mut Refreshed::default())
     }
 
-    fn is_settled(links: &SecondLinks) -> Result<bool, CreateError> {
-        links.is_settled(&mut Refreshed::default())
+    fn is_complete(links: &SecondLinks) -> Result<bool, CreateError> {
+        links.is_complete(&mut Refreshed::default())
     }
 
     fn lease(names: &LeaseNames) -> Identity {
@@ -523,30 +526,30 @@ mod tests {
         fs::remove_file(names.first()).unwrap();
         assert!(names.restore_first().is_err());
         assert!(!heal(&names, held));
-        assert!(is_settled(&names.links).is_err());
+        assert!(is_complete(&names.links).is_err());
     }
 
     #[test]
-    fn a_directory_is_unsettled_until_it_was_so_for_long_enough() {
+    fn a_directory_is_incomplete_until_it_was_so_for_long_enough() {
         let (dir, names) = place();
         let links = &names.links;
-        assert_eq!(is_settled(links), Ok(false));
+        assert_eq!(is_complete(links), Ok(false));
         assert_eq!(links.has_leases(), Ok(false));
-        links.unsettled_for().unwrap();
+        links.incomplete_for().unwrap();
         let pause = Duration::from_millis(30);
         crate::runtime::executor::block_on(crate::world::World::sleep(
             &crate::runtime::disk::StorageWorld,
             pause,
         ));
-        assert!(links.unsettled_for().unwrap() >= pause);
+        assert!(links.incomplete_for().unwrap() >= pause);
         // Another directory of that name is a new beginning.
         fs::rename(dir.path().join(OWN_DIRECTORY), dir.path().join("old")).unwrap();
-        assert!(links.unsettled_for().unwrap() < pause);
-        links.settle_after(Duration::MAX, &mut Refreshed::default());
-        assert_eq!(is_settled(links), Ok(false));
-        links.settle_after(Duration::ZERO, &mut Refreshed::default());
-        links.settle().unwrap();
-        assert_eq!(is_settled(links), Ok(true));
+        assert!(links.incomplete_for().unwrap() < pause);
+        links.complete_after(Duration::MAX, &mut Refreshed::default());
+        assert_eq!(is_complete(links), Ok(false));
+        links.complete_after(Duration::ZERO, &mut Refreshed::default());
+        links.mark_complete().unwrap();
+        assert_eq!(is_complete(links), Ok(true));
         assert_eq!(links.has_leases(), Ok(false));
         names.keep_second(lease(&names)).unwrap();
         assert_eq!(links.has_leases(), Ok(true));

@@ -88,12 +88,12 @@ pub enum JoinErrorKind {
     BootId(#[source] io::Error),
     /// The kernel gives no timer that would kill this process should it stand still with a lock.
     #[error(
-        "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or switch it off by name"
+        "the deadman timer cannot be made: {0}; raise the limit of pending signals (RLIMIT_SIGPENDING), or, in a program of your own, join with `LockspaceOptions::without_deadman`"
     )]
     Deadman(#[source] OsError),
     /// This is process 1 of its PID namespace, which the kernel lets no timer of its own kill.
     #[error(
-        "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or switch the deadman timer off by name"
+        "this is process 1 of its container, which no deadman timer can kill: start it below an init (docker run --init), or, in a program of your own, join with `LockspaceOptions::without_deadman`"
     )]
     DeadmanOfInit,
     /// There is no file or device of that name.
@@ -104,18 +104,20 @@ pub enum JoinErrorKind {
     Open(#[source] OpenError),
     /// This process has joined the lockspace already.
     #[error(
-        "this process has joined it already, as host {as_host}: use that join, or leave it first"
+        "this process has joined it already, as host {as_host}: use that `Lockspace`, or leave it first"
     )]
     AlreadyJoined {
         /// The host id under which this process has joined.
         as_host: HostId,
     },
     /// I/O of an earlier generation of this process has not completed, and could be written over a new one.
-    #[error("I/O of an earlier generation has not completed: wait until the storage answers")]
+    #[error(
+        "I/O of an earlier generation of this process has not completed: wait until the storage answers"
+    )]
     IoInFlight,
     /// The file or device ends before the lockspace does.
     #[error(
-        "it is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there"
+        "it is too short for a lockspace: {needed} bytes are needed from byte {offset} on, {available} are there; was it cut short, or is it another file?"
     )]
     TooShort {
         /// Where the lockspace should start.
@@ -126,7 +128,7 @@ pub enum JoinErrorKind {
         available: u64,
     },
     /// The storage does not give the lockspace.
-    #[error("byte {offset} cannot be read: {error}")]
+    #[error("byte {offset} cannot be read: {error}; try again when the storage answers")]
     Unreadable {
         /// Where the read started.
         offset: u64,
@@ -136,13 +138,17 @@ pub enum JoinErrorKind {
     },
     /// There are zeros where it should start: nobody has initialised it, or not to the end; or its
     /// start was wiped, and to initialise it anew would take the host ids of those that use it.
-    #[error("there is no lockspace at byte {offset}, but zeros: initialise it, if no host uses it")]
+    #[error(
+        "there is no lockspace at byte {offset}, but zeros: initialise it (`disklease init` for a lease directory), if no host uses it"
+    )]
     NotInitialised {
         /// Where it should be.
         offset: u64,
     },
     /// There is something else than a lockspace.
-    #[error("there is no lockspace at byte {offset}: {error}")]
+    #[error(
+        "there is no lockspace at byte {offset}: {error}; `disklease dump` shows what is there"
+    )]
     NotALockspace {
         /// Where it should be.
         offset: u64,
@@ -151,7 +157,9 @@ pub enum JoinErrorKind {
         error: FormatError,
     },
     /// It is a lockspace, but damaged.
-    #[error("the lockspace is damaged at byte {offset}: {error}")]
+    #[error(
+        "the lockspace is damaged at byte {offset}: {error}; initialise it anew when no host uses it"
+    )]
     Damaged {
         /// Where the damaged sector starts.
         offset: u64,
@@ -197,7 +205,8 @@ pub enum JoinErrorKind {
         needed: u32,
     },
     /// The lockspace has no sector for this host id.
-    #[error("the host id is too large: the lockspace has {geometry}")]
+    #[error("the host id is too large: the lockspace has {geometry}; join with host id 1 to {}",
+        geometry.max_hosts())]
     HostIdTooLarge {
         /// What the lockspace has.
         geometry: Geometry,
@@ -206,7 +215,9 @@ pub enum JoinErrorKind {
     /// another time than this host expects. Or it would count as dead by now, but its sector was
     /// damaged meanwhile.
     #[error(
-        "host {other} has a fire timeout of {theirs:?}, this host one of {ours:?}: all hosts of a lockspace must have the same"
+        "host {other} has a fire timeout of {} s, this host one of {} s: all hosts of a lockspace must have the same; join with that of the other hosts (`disklease run --fire-timeout`)",
+        theirs.as_secs(),
+        ours.as_secs()
     )]
     FireTimeoutDiffers {
         /// The other host.
@@ -217,7 +228,7 @@ pub enum JoinErrorKind {
         ours: Duration,
     },
     /// The host id was won, and lost again before the join was done.
-    #[error("the host id was lost again before the join was done: {0}")]
+    #[error("the host id was lost again before the join was done: {0}; try again")]
     Lost(#[source] LossReason),
     /// The host id is another's, or could not be written.
     #[error(transparent)]
@@ -241,7 +252,7 @@ pub enum JoinErrorKind {
     #[error("the kernel gives no random numbers: {0}")]
     Random(#[source] OsError),
     /// The system refuses a thread.
-    #[error("no thread can be started: {0}")]
+    #[error("no thread can be started: {0}; raise the limit of processes (RLIMIT_NPROC, pids.max)")]
     Threads(#[source] io::Error),
 }
 
@@ -290,17 +301,57 @@ pub enum LeaveError {
         leases: usize,
     },
     /// The host id was not freed: others wait for it as for a dead host's.
-    #[error("the lockspace was left, but {0}; others wait until it has been silent for 8N + F")]
-    NotFreed(#[source] DeltaReleaseError),
+    #[error("{}", left_owned(path, *host_id, *free_after, error))]
+    NotFreed {
+        /// The file or device of the lockspace.
+        path: PathBuf,
+        /// The host id.
+        host_id: HostId,
+        /// How long the next join under this host id waits at most.
+        free_after: Duration,
+        /// Why.
+        #[source]
+        error: DeltaReleaseError,
+    },
     /// I/O of ours has not completed, so the host id was not freed: others wait for it as for a dead
     /// host's, and this process cannot join the lockspace again before the I/O has completed.
-    #[error(
-        "the lockspace was left, but I/O of this host has not completed and may still reach the disk; others wait until it has been silent for 8N + F"
-    )]
-    IoInFlight,
+    #[error("{}", left_owned(path, *host_id, *free_after, &IO_IN_FLIGHT))]
+    IoInFlight {
+        /// The file or device of the lockspace.
+        path: PathBuf,
+        /// The host id.
+        host_id: HostId,
+        /// How long the next join under this host id waits at most.
+        free_after: Duration,
+    },
     /// The renewal thread had died, and the host id with it; or it hangs.
-    #[error(
-        "the lockspace was left, but its renewal thread had died or does not end: others wait until the host id has been silent for 8N + F"
-    )]
-    RenewalThreadDied,
+    #[error("{}", left_owned(path, *host_id, *free_after, &RENEWAL_THREAD_DIED))]
+    RenewalThreadDied {
+        /// The file or device of the lockspace.
+        path: PathBuf,
+        /// The host id.
+        host_id: HostId,
+        /// How long the next join under this host id waits at most.
+        free_after: Duration,
+    },
+}
+
+const IO_IN_FLIGHT: &str =
+    "its I/O has not completed and may still reach the disk, so the host id was not freed";
+const RENEWAL_THREAD_DIED: &str =
+    "the thread that renews has died or does not end, so the host id was not freed";
+
+/// The text for a host id that was left owned on the disk.
+fn left_owned(
+    path: &Path,
+    host_id: HostId,
+    free_after: Duration,
+    why: &dyn fmt::Display,
+) -> String {
+    format!(
+        "the lockspace {path:?} was left as host {host_id}, but {why}; the next join under host id {host_id} waits, up to {} s",
+        free_after
+            .as_secs()
+            .saturating_add(u64::from(free_after.subsec_nanos() != 0))
+    )
 }

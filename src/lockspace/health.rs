@@ -84,7 +84,7 @@ fn rounded_up(micros: u64) -> u64 {
     micros | !u64::MAX.checked_shl(rest).unwrap_or(0)
 }
 
-/// What is kept of the renewals of one join.
+/// What is kept of the renewals of one member host.
 #[derive(Debug, Default)]
 pub(super) struct RenewalRecord {
     missed: AtomicU32,

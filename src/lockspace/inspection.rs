@@ -74,7 +74,7 @@ fn inspect(shared: &Shared, on: FileSystem) {
     }
     inspect_leases(shared, on, &mut round);
     // Those that were mended by now need not be waited for any longer than that.
-    shared.settle_directories(on, &mut round);
+    shared.complete_second_links(on, &mut round);
     let is_gone_here = |disk: &Disk| disk.file_system() == on && disk.is_gone();
     shared.leases.forget_gone(is_gone_here);
 }

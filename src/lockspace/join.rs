@@ -325,7 +325,7 @@ fn begin(
 fn give_up(inner: &Inner, error: AgreeError) -> JoinErrorKind {
     let loss = inner.shared.loss();
     if let Err(error) = inner.leave() {
-        tracing::warn!(%error, "a join that failed could not free its host id");
+        tracing::warn!(%error, "a join that failed has not left cleanly");
     }
     match error {
         AgreeError::Differs { host_id, theirs } => JoinErrorKind::FireTimeoutDiffers {

@@ -32,11 +32,11 @@ enum Entry {
 pub(super) enum NotEntered {
     /// It is joined already, under this id.
     Joined(HostId),
-    /// An earlier join of this process still has I/O under way.
+    /// An earlier generation of this process still has I/O under way.
     IoInFlight,
 }
 
-/// One join of this process to one lockspace; taken off the register when dropped.
+/// The membership of this process in one lockspace; taken off the register when dropped.
 #[derive(Debug)]
 pub(super) struct Joined {
     key: Key,
@@ -54,7 +54,7 @@ impl Joined {
             }
             Some(Entry::Ending(..)) | None => {}
         }
-        // The lock of an earlier join, if there was one, is given back without the register's.
+        // The lock of an earlier membership, if there was one, is given back without the register's.
         let earlier = joined.insert(key, Entry::Alive(host_id));
         drop(joined);
         drop(earlier);

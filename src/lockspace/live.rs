@@ -1,4 +1,4 @@
-//! One join, from the start of its threads to the leave, on purpose or because the last handle is gone.
+//! A member host, from the start of its threads to the leave, on purpose or because the last handle is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::world::World;
 /// How often to see whether I/O under way has completed.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the handles of one join have in common.
+/// What the handles of one member host have in common.
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(super) host_name: HostName,
@@ -46,7 +46,7 @@ impl Inner {
     /// Leaves, once: later calls do nothing.
     pub(super) fn leave(&self) -> Result<(), LeaveError> {
         if self.pid != std::process::id() {
-            // A copy in a forked child, where none of our threads is. The join is the parent's.
+            // A copy in a forked child, where none of our threads is. The membership is the parent's.
             return Ok(());
         }
         let closed = self.shared.leases.close();
@@ -68,11 +68,27 @@ impl Inner {
         // The release ends the leases: from here on they are lost for this cause, if for no other before.
         self.shared.loss();
         self.shared.holders.name_loss(&LossReason::Left);
+        let path = membership.area().disk.info().path().to_owned();
+        let (host_id, free_after) = (membership.host_id(), membership.timing().dead_after());
         let left = match (lease, rules::may_free(!in_flight.is_empty())) {
-            (None, _) => Err(LeaveError::RenewalThreadDied),
-            (Some(_), false) => Err(LeaveError::IoInFlight),
+            (None, _) => Err(LeaveError::RenewalThreadDied {
+                path,
+                host_id,
+                free_after,
+            }),
+            (Some(_), false) => Err(LeaveError::IoInFlight {
+                path,
+                host_id,
+                free_after,
+            }),
             (Some(lease), true) => {
-                block_on(release(&StorageWorld, membership, &lease)).map_err(LeaveError::NotFreed)
+                let released = block_on(release(&StorageWorld, membership, &lease));
+                released.map_err(|error| LeaveError::NotFreed {
+                    path,
+                    host_id,
+                    free_after,
+                    error,
+                })
             }
         };
         let now = clock::now();
@@ -96,8 +112,14 @@ impl Inner {
     /// Frees the host id of a member host that got no thread. Best effort: the error to report is the
     /// join's.
     pub(super) fn free(&self, lease: &DeltaLease) {
-        if let Err(error) = block_on(release(&StorageWorld, &self.shared.membership, lease)) {
-            tracing::warn!(%error, "a join that failed could not free its host id");
+        let membership = &self.shared.membership;
+        if let Err(error) = block_on(release(&StorageWorld, membership, lease)) {
+            tracing::warn!(
+                lockspace = ?membership.area().disk,
+                next_join_waits = ?membership.timing().dead_after(),
+                %error,
+                "a join that failed could not free its host id"
+            );
         }
         // The write may still be under way: no next join before it has completed.
         self.end_join();
@@ -125,7 +147,7 @@ impl Inner {
     /// threads are available.
     pub(crate) fn watch_file_systems(&self) {
         if let Err(error) = inspection::start_threads(&self.shared) {
-            tracing::warn!(%error, "no thread is available for a file system: another inspects its lease files");
+            tracing::warn!(%error, "no thread is available to inspect the lease files of a file system: the thread of another file system does, later where that one hangs");
         }
     }
 

@@ -24,8 +24,8 @@ pub enum Watchdog {
     /// sanlock's own daemon among them. F must be its fire timeout: 60 s, but for wdmd newer than
     /// sanlock 3.8.5, which takes another.
     Wdmd,
-    /// This watchdog device resets the host. No other program can use it meanwhile; a second join
-    /// needs another one. F must be 10 s at least.
+    /// This watchdog device resets the host. No other program can use it meanwhile; a second
+    /// member host needs another one. F must be 10 s at least.
     Device(PathBuf),
 }
 
@@ -43,8 +43,8 @@ pub enum JoinProgress {
         /// How much longer it must stay unchanged.
         remaining: Duration,
     },
-    /// The host id is claimed; others that want it too must show themselves before `remaining` is
-    /// over.
+    /// The host id is claimed; others that want it too must show themselves within
+    /// `remaining`.
     Confirming {
         /// How much longer.
         remaining: Duration,

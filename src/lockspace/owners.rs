@@ -23,7 +23,7 @@ pub(crate) trait OwnerEnd: Send + Sync {
     fn owner_ended(&self);
 }
 
-/// The owners of one join, and the thread that watches them, once there is one.
+/// The owners of one member host, and the thread that watches them, once there is one.
 pub(crate) struct OwnerWatch {
     state: Mutex<State>,
 }

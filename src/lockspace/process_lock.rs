@@ -5,9 +5,9 @@
 //! process hangs in an I/O, the lock is held. A process that gets the lock therefore knows that nothing of
 //! the earlier generation is left that could write, and may enter the next generation without waiting.
 //!
-//! Which earlier generation that is stands in the file: each join writes its incarnation there before the
-//! join claims its host id. A machine that was cloned with its memory has boot id and lock of the first
-//! machine; but what it finds on the disk of a join of the other machine, its own file does not record.
+//! Which earlier generation that is stands in the file: each member writes its incarnation there before
+//! it claims its host id. A machine that was cloned with its memory has boot id and lock of the first
+//! machine; but what it finds on the disk of a member on the other machine, its own file does not record.
 //!
 //! Two things escape the lock. A child that closes what it inherited, as some daemons do, is not seen: a
 //! guest must not be started so. And a network file system lets a killed process end while the
@@ -43,6 +43,9 @@ use crate::world::World;
 /// a child of it between its fork and its exec has a copy for a moment.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What it means that there is no process lock.
+const NO_LOCK: &str = "a join after a crash waits as for another host's id, and a second process with this host id is refused only by the disk";
 
 /// Where to keep process locks when nobody says: only the superuser can write below `/run`.
 fn default_dir() -> Option<PathBuf> {
@@ -130,6 +133,10 @@ impl ProcessLock {
         host_id: HostId,
     ) -> Result<Option<Self>, InUseHere> {
         let Some(dir) = dir.map(Path::to_owned).or_else(default_dir) else {
+            tracing::warn!(
+                %host_id,
+                "no process lock, for want of a runtime directory (name one, or set XDG_RUNTIME_DIR): {NO_LOCK}"
+            );
             return Ok(None);
         };
         let until = clock::now() + ENDS_WITHIN;
@@ -139,7 +146,12 @@ impl ProcessLock {
                 Ok(Err(_)) if clock::now() < until => block_on(StorageWorld.sleep(POLL_INTERVAL)),
                 Ok(Err(in_use)) => return Err(in_use),
                 Err(error) => {
-                    tracing::info!(?dir, %error, "no process lock: a re-join after a crash will have to wait");
+                    tracing::warn!(
+                        ?dir,
+                        %host_id,
+                        %error,
+                        "no process lock, for the runtime directory cannot be used: {NO_LOCK}"
+                    );
                     return Ok(None);
                 }
             }
@@ -179,7 +191,11 @@ impl ProcessLock {
         let inherited = if try_lock(&file)? {
             Some(InheritedLock::over(file)?)
         } else {
-            tracing::info!(%host_id, "something that an earlier process has started still runs");
+            tracing::info!(
+                %host_id,
+                lock = ?dir.join(format!("{of_host}.incarnation")),
+                "something that an earlier process of this host id has started still runs: this join waits until the leases of that process have expired"
+            );
             None
         };
         Ok(Ok(Self {
@@ -194,12 +210,12 @@ impl ProcessLock {
         self.inherited.as_ref().map_or(0, |lock| lock.token)
     }
 
-    /// The last join that this file recorded before the lock was taken. It has ended.
+    /// The last incarnation that this file recorded before the lock was taken. It has ended.
     pub(super) fn earlier(&self) -> Option<Incarnation> {
         self.inherited.as_ref().and_then(|lock| lock.earlier)
     }
 
-    /// Records a join, before it claims its host id. Of what cannot be recorded no end is proven later.
+    /// Records an incarnation, before it claims its host id. Of what cannot be recorded no end is proven later.
     pub(super) fn record(&self, incarnation: Incarnation) {
         self.write(&record_of(incarnation));
     }
@@ -237,7 +253,11 @@ impl ProcessLock {
         };
         let written = file.set_len(0).and_then(|()| file.write_all_at(record, 0));
         if let Err(error) = written {
-            tracing::warn!(%error, "the file of the process lock cannot be written");
+            tracing::warn!(
+                token = self.token(),
+                %error,
+                "the file of the process lock cannot be written: a join after a crash will have to wait"
+            );
         }
     }
 }

@@ -56,7 +56,7 @@ impl RereadPools {
                     vacant.insert(pool);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no thread is available for a file system: others read its leases again");
+                    tracing::warn!(%error, "no thread is available to read the held leases of a file system again: threads of other file systems do, later where those hang");
                 }
             }
         }

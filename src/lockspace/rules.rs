@@ -11,7 +11,7 @@ pub(super) fn may_free(is_io_in_flight: bool) -> bool {
     mutation!(LeftWithIoInFlight, true, !is_io_in_flight)
 }
 
-/// Whether this process may join anew: what is in flight of its last join could be written over the
+/// Whether this process may join anew: what is in flight of its last generation could be written over the
 /// new one.
 pub(super) fn may_rejoin(is_io_in_flight: bool) -> bool {
     mutation!(RejoinedWithIoInFlight, true, !is_io_in_flight)

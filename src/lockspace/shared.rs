@@ -1,4 +1,4 @@
-//! What the handles, the guards and the threads of one join have in common.
+//! What the handles, the guards and the threads of one member host have in common.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,9 @@ use super::watchdog_use::WatchdogUse;
 use super::watched_file::WatchedFile;
 use crate::delta_lease::Membership;
 use crate::fence::OwnerProcess;
-use crate::host::{self, HolderId, HolderRegistry, LossReason, Notice, Upkeep, log_loss, lose_all};
+use crate::host::{
+    self, FailedRenewals, HolderId, HolderRegistry, LossReason, Notice, Upkeep, log_loss, lose_all,
+};
 use crate::libvirt::SecondLinks;
 use crate::runtime::clock;
 use crate::runtime::disk::{Disk, FileSystem, Identity, Links, Refreshed};
@@ -25,8 +27,8 @@ use crate::world::Timestamp;
 ///
 /// Two with different keys may be the same: a partition and its whole disk, a loop device and the file
 /// under it, one file system mounted twice. On the disk both would be one and the same host, and
-/// the later one would take the lease from the earlier as its own. So in one join a lease is also
-/// known by its name.
+/// the later one would take the lease from the earlier as its own. So a member host knows a lease by its
+/// name, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LeaseKey {
     pub(crate) disk: Identity,
@@ -69,15 +71,15 @@ impl Shared {
         held
     }
 
-    /// Settles the second links of each lease directory on the file system `on` that this member host uses, once
-    /// they were seen unsettled for long enough. One that is not in its place is left alone.
-    pub(super) fn settle_directories(&self, on: FileSystem, round: &mut Refreshed) {
+    /// Marks the second links complete of each lease directory on the file system `on` that this member host uses, once
+    /// they were seen incomplete for long enough. One that is not in its place is left alone.
+    pub(super) fn complete_second_links(&self, on: FileSystem, round: &mut Refreshed) {
         let directories = self.directories.lock().clone();
         let quarantine = self.removal_quarantine();
         for (lockspace, (links, known)) in directories {
             let is_here = known.file_system() == on;
             if is_here && Identity::of_path(&lockspace, Links::Refuse) == Ok(known) {
-                links.settle_after(quarantine, round);
+                links.complete_after(quarantine, round);
             }
         }
     }
@@ -126,7 +128,7 @@ impl Shared {
     /// All leases are lost, now.
     pub(super) fn lose(&self, reason: &LossReason) {
         if lose_all(&self.membership, &self.holders, reason, clock::now()) {
-            log_loss(&self.membership, &self.holders);
+            log_loss(&self.membership, &self.holders, &FailedRenewals::default());
         }
     }
 
@@ -195,6 +197,12 @@ impl<'a> Death<'a> {
 impl Drop for Death<'_> {
     fn drop(&mut self) {
         self.shared.lose(&LossReason::ThreadDied);
-        tracing::error!(lockspace = %self.shared.membership.area().name, "a thread of disklease has died");
+        let membership = &self.shared.membership;
+        tracing::error!(
+            lockspace = ?membership.area().disk,
+            host_id = membership.host_id().get(),
+            thread = std::thread::current().name(),
+            "a thread of disklease has died, and all leases of this host are lost: report this as a bug"
+        );
     }
 }

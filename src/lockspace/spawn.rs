@@ -53,7 +53,7 @@ pub(super) fn run_apart(name: &str, work: impl Fn() + Send + Sync + 'static) {
     let apart = Arc::clone(&work);
     let started = Builder::new().name(name.to_owned()).spawn(move || apart());
     if let Err(error) = started {
-        tracing::warn!(name, %error, "no thread is available for what may take long: others wait for it");
+        tracing::warn!(name, %error, "no thread is available for a callback or a helper: it runs on the thread that runs those of all holders, which wait for it");
         work();
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn run_apart(name: &str, work: impl Fn() + Send + Sync + 'static) {
 /// Waits a moment for a thread that ends soon, unless the thread hangs: in the inspection of a path, a log
 /// that is full, or a callback where no thread was available for it. Then it ends with that.
 ///
-/// A thread that notifies a holder keeps the holder alive for that long, and a holder keeps its join alive; so
+/// A thread that notifies a holder keeps the holder alive for that long, and a holder keeps its member host alive; so
 /// the last handle may be dropped on any of these threads. None can wait for itself.
 pub(super) fn end_soon<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
     if thread.thread().id() == std::thread::current().id() {

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(lockspace.loss(), Some(LossReason::ThreadDied));
     }
 
-    /// Keeps its join alive as a guard does, and is let go by its owner while it is being killed.
+    /// Keeps its member host alive as a guard does, and is let go by its owner while it is being killed.
     struct LetGo {
         lockspace: Option<Lockspace>,
         owners: Mutex<Option<Arc<dyn Holder>>>,

@@ -106,7 +106,7 @@ impl WatchdogUse {
         }
         let extended = state.watchdog.as_mut()?.extend(expires_at);
         if let Err(error) = &extended {
-            tracing::error!(%error, "the host watchdog does not protect this host");
+            tracing::error!(%error, "the host watchdog does not protect this host: what is held is as safe as without one, and nothing new is locked");
         }
         let was = std::mem::replace(&mut state.in_force, extended.is_ok());
         let (is, changed) = (state.in_force, was != state.in_force);

@@ -43,21 +43,21 @@ impl WatchedFile {
         mut files: Vec<(T, &'a Self)>,
         round: &mut Refreshed,
     ) -> Vec<(T, &'a Self)> {
-        files.retain(|(_, file)| file.looks_lost(round));
+        files.retain(|(_, file)| file.seems_lost(round));
         if !files.is_empty() {
             block_on(StorageWorld.sleep(SECOND_INSPECTION_AFTER));
             let mut again = Refreshed::default();
-            files.retain(|(_, file)| file.looks_lost(&mut again));
+            files.retain(|(_, file)| file.seems_lost(&mut again));
         }
         files
     }
 
-    fn looks_lost(&self, round: &mut Refreshed) -> bool {
+    fn seems_lost(&self, round: &mut Refreshed) -> bool {
         match &self.names {
             // Both names are inspected, and the open file, which may have lost them all.
             Some(names) => {
                 !names.heal(self.file.disk().info().identity(), round)
-                    || self.file.look_at_open().is_loss()
+                    || self.file.inspect_open().is_loss()
             }
             None => self.file.inspect(round).is_loss(),
         }

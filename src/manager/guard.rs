@@ -193,7 +193,7 @@ impl LockGuard {
     /// For where there is an error to report already, or nobody to report to.
     pub(super) fn give_back_quietly(&self, leaving: Leaving) {
         if let Err(error) = self.give_back(leaving) {
-            tracing::warn!(%error, "a lock was not given back");
+            tracing::warn!(%error, "a release failed");
         }
     }
 

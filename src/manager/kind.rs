@@ -27,7 +27,7 @@ pub struct UnknownManager {
 }
 
 impl ManagerKind {
-    /// The manager of this kind. `paxos` makes the one with leases, which takes a join: it is called only where
+    /// The manager of this kind. `paxos` makes the one with leases, which needs a member host: it is called only where
     /// that is asked for.
     ///
     /// # Errors

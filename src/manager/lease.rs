@@ -295,10 +295,18 @@ impl Lease {
         })
     }
 
+    /// What is locked and where its lease is, for the log.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "{} (lease {:?})",
+            self.target.locked, self.target.lease.path
+        )
+    }
+
     /// For where there is an error to report already, or nobody to report to.
     pub(super) fn release_quietly(&self, leaving: Leaving) {
         if let Err(error) = self.release(leaving) {
-            tracing::warn!(resource = %self.target.lease.name, %error, "a lease was not given back");
+            tracing::warn!(resource = %self.target.lease.name, %error, "a release failed");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A file whose second link is there was removed by hand: it is linked back, whoever holds it. Where
 //! the second link is missing too, the lease is a new one, unless the directory of the second links
-//! was removed as well. That directory is *settled* when it is made with the lockspace. Where it is
-//! not, it is settled by a host that is alone and holds nothing, or that has given all others the time
+//! was removed as well. That directory is *complete* when it is made with the lockspace. Where it is
+//! not, it is marked complete by a host that is alone and holds nothing, or that has given all others the time
 //! to make their second links again, or to stop: [`Timing::removal_quarantine`]. Each member counts that
 //! time in the background (`lockspace/path_watch.rs`), for those that come and go.
 //!
@@ -18,10 +18,10 @@ use crate::libvirt::{CreateError, LeaseDirectory, SecondLinks};
 use crate::lockspace::Lockspace;
 use crate::runtime::disk::Refreshed;
 
-/// Settles the directory of the second links, if it is not and that may be done at once.
+/// Marks the directory of the second links complete, if it is not and that may be done at once.
 ///
 /// To be called before this host takes anything: it is not alone with what it holds itself.
-pub(super) fn settle_if_alone(lockspace: &Lockspace, directory: &LeaseDirectory) {
+pub(super) fn complete_if_alone(lockspace: &Lockspace, directory: &LeaseDirectory) {
     if let Err(error) = remaining(lockspace, &directory.second_links()) {
         tracing::debug!(%error, "whether the second links are there is not known");
     }
@@ -69,7 +69,7 @@ pub(super) fn expect_none_missing(
 
 /// For how long a lease that is missing may not be made yet. `None`: each that is missing is new.
 fn remaining(lockspace: &Lockspace, links: &SecondLinks) -> Result<Option<Duration>, CreateError> {
-    if links.is_settled(&mut Refreshed::default())? {
+    if links.is_complete(&mut Refreshed::default())? {
         return Ok(None);
     }
     let shared = &lockspace.inner().shared;
@@ -79,10 +79,10 @@ fn remaining(lockspace: &Lockspace, links: &SecondLinks) -> Result<Option<Durati
         return Ok(Some(quarantine));
     }
     // First: a host that joins, and a lease that is taken, after this instant makes its second links.
-    let waited = links.unsettled_for()?;
+    let waited = links.incomplete_for()?;
     let nobody_holds = || shared.leases.in_use() == 0 && !lockspace.others_now().of_ours;
     if waited >= quarantine || nobody_holds() {
-        links.settle()?;
+        links.mark_complete()?;
         return Ok(None);
     }
     Ok(Some(quarantine.saturating_sub(waited)))

@@ -159,7 +159,7 @@ impl PaxosManager {
         };
         if let (Some(directory), false) = (&self.directory, request.disks.is_empty()) {
             self.check_place(directory)?;
-            missing_lease::settle_if_alone(&self.lockspace, directory);
+            missing_lease::complete_if_alone(&self.lockspace, directory);
         }
         warn_of_other_names(request.disks.iter().map(|(disk, _)| disk.clone()));
         // All or nothing.
@@ -236,7 +236,7 @@ impl PaxosManager {
             return attempt.acquire();
         };
         self.check_place(directory)?;
-        // A lease that must be as it was left is there.
+        // A lease with a version precondition is there.
         let may_create = attempt.holding.expected.is_none();
         missing_lease::find(&self.lockspace, directory, target, may_create)?;
         let lease = attempt.acquire()?;

@@ -40,8 +40,8 @@ pub(super) fn expect_named(lockspace: &Lockspace) -> Result<(), AcquireError> {
     }
 }
 
-/// Whether the lockspace in `directory` is `lockspace`. From now on the second links there are settled in the
-/// background.
+/// Whether the lockspace in `directory` is `lockspace`. From now on their directory there is
+/// marked complete in the background.
 pub(super) fn check(
     lockspace: &Lockspace,
     directory: &LeaseDirectory,
@@ -70,7 +70,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Has the second links settled in the background, where there are any: a process may be forbidden to make
+/// Has the directory of the second links marked complete in the background, where there is one: a process may be forbidden to make
 /// directories later on, and not every file system has them.
 fn register(lockspace: &Lockspace, directory: &LeaseDirectory, path: PathBuf, found: Identity) {
     let directories = &lockspace.inner().shared.directories;
@@ -79,7 +79,7 @@ fn register(lockspace: &Lockspace, directory: &LeaseDirectory, path: PathBuf, fo
         return;
     }
     let links = directory.second_links();
-    if links.is_settled(&mut Refreshed::default()) == Ok(true) || links.unsettled_for().is_ok() {
+    if links.is_complete(&mut Refreshed::default()) == Ok(true) || links.incomplete_for().is_ok() {
         directories.lock().insert(path, (links, found));
     }
 }

@@ -105,12 +105,12 @@ fn links_within_limit(disks: Vec<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
     if running >= HANGING_MAX {
         return found;
     }
-    let (tell, told) = channel();
+    let (sender, links) = channel();
     let inspect = move || {
         for disk in disks {
             if let Some(link) = first_link(&disk) {
                 // Nobody may wait for it any more.
-                let _ = tell.send((disk, link));
+                let _ = sender.send((disk, link));
             }
         }
         drop(token);
@@ -120,7 +120,7 @@ fn links_within_limit(disks: Vec<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
         return found;
     }
     let until = clock::now() + INSPECTION_LIMIT;
-    while let Ok(link) = told.recv_timeout(until.since(clock::now())) {
+    while let Ok(link) = links.recv_timeout(until.since(clock::now())) {
         found.push(link);
     }
     found

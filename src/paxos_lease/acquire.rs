@@ -139,8 +139,8 @@ async fn clean_up<W: World>(
             failure.cleaned_up = has_value.then_some(left);
         }
         Err(failed) => {
-            tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, error = %failed,
-                "an acquire that failed could not be cleaned up yet");
+            tracing::warn!(name: "cleanup_pending", resource = %io.area.resource, lease = ?io.area.disk, error = %failed,
+                "pending cleanup: what an acquire that failed has left on the lease could not be taken back yet");
             failure.pending = rules::still_pending(left);
         }
     }

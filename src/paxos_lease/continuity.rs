@@ -30,7 +30,7 @@ struct Conflict {
     by: Option<(HostId, Generation)>,
 }
 
-/// INV-PRECONDITION: refuses a lease that was used since it was left. Writes nothing.
+/// INV-PRECONDITION: refuses a lease that is not at the version that is required. Writes nothing.
 pub(super) async fn check_image<W: World>(
     io: &LeaseIo<'_, W>,
     attempt: &mut Attempt<'_>,
@@ -190,7 +190,7 @@ async fn refusal<W: World>(
     blocks: &[BlockSeen],
 ) -> AcquireError {
     tracing::debug!(name: "version_changed", resource = %io.area.resource, expected = %expected.version, found = %conflict.version,
-        "the lease was used since it was left");
+        "the lease is not at the version that is required");
     let mut change = VersionChange {
         expected: expected.version,
         found: conflict.version,

@@ -123,7 +123,7 @@ pub enum AcquireError {
         /// How many times it was tried.
         rounds: u32,
     },
-    /// The lease is not as it was left.
+    /// The lease is not at the version that is required.
     #[error("the lease is {0}")]
     VersionChanged(Box<VersionChange>),
     /// The lease was given back, or its holder is dead, but it was not handed over by the offer that
@@ -143,7 +143,7 @@ pub enum AcquireError {
     #[error("an earlier write of this host to the lease has not completed yet")]
     WriteInFlight,
     /// This host's own delta lease was lost meanwhile.
-    #[error("the lockspace was lost")]
+    #[error("the lockspace is lost")]
     LockspaceLost,
 }
 
@@ -168,7 +168,7 @@ pub enum GiveBackError {
     /// The leader is not what made this host the owner. Either another host took the lease, and nothing was
     /// written; or the leader is an older record of this host's own, and only the mark was written.
     #[error(
-        "the lease was not ours any more: it is at version {version}, last written by host {writer}"
+        "the lease is not this host's any more: it is at version {version}, last written by host {writer}"
     )]
     NotOurs {
         /// The version found.
@@ -190,7 +190,7 @@ pub enum GiveBackError {
     WriteInFlight,
     /// This host's own delta lease is lost: others judge the lease by that now. From then on
     /// nothing was written.
-    #[error("the lease was not given back: its lockspace was lost")]
+    #[error("the lease was not given back: its lockspace is lost")]
     LockspaceLost,
 }
 
@@ -222,7 +222,7 @@ pub enum VerifyError {
         version: LeaseVersion,
     },
     /// The disk names another owner: the lease is lost.
-    #[error("the lease is not ours any more: it is at version {version}, owned by host {}", owner.map_or_else(|| "none".to_owned(), |(host, generation)| format!("{host} in generation {generation}")))]
+    #[error("the lease is not this host's any more: it is at version {version}, owned by host {}", owner.map_or_else(|| "none".to_owned(), |(host, generation)| format!("{host} in generation {generation}")))]
     NotOurs {
         /// The version found.
         version: LeaseVersion,

@@ -70,11 +70,11 @@ impl fmt::Display for Holder {
     }
 }
 
-/// That a lease is not as it was left.
+/// That a lease is not at the version that is required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VersionChange {
-    /// The version under which the lease was left.
+    /// The version that is required: that of the suspend, the loss or the offer.
     pub expected: LeaseVersion,
     /// The version that the lease has, or that was found to be taken.
     pub found: LeaseVersion,
@@ -100,11 +100,7 @@ pub struct LaterHolder {
 
 impl fmt::Display for VersionChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "at version {}, not at {} as it was left: ",
-            self.found, self.expected
-        )?;
+        write!(f, "at version {}, not at {}: ", self.found, self.expected)?;
         match &self.taken_by {
             None if self.found < self.expected => {
                 f.write_str("it was initialised anew, or restored to an older state")

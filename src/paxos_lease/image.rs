@@ -15,7 +15,7 @@ pub(super) struct LeaseImage {
 }
 
 /// One read of all blocks, checked; and of the leader, `None` where it is damaged: a phase goes by the blocks,
-/// and looks at the leader only to find a twin's commit.
+/// and inspects the leader only to find a twin's commit.
 #[derive(Clone, Debug)]
 pub(super) struct PhaseRead {
     pub(super) leader: Option<PaxosLeader>,

@@ -15,8 +15,7 @@ use parking_lot::Mutex;
 
 use crate::control::{ANSWERS_WITHIN, Kind, Message, receive_within, send};
 
-const NOT_ARMED: &str =
-    "the process that is to end it should this program fail has not set its timer";
+const NOT_ARMED: &str = "the process that is to end it should this program fail has not set its timer; try again, or see the limit of pending signals (RLIMIT_SIGPENDING)";
 
 /// The sockets of the processes that can kill a holder; none where nothing is to kill it.
 #[derive(Clone)]

@@ -30,7 +30,8 @@ const WARDENS: usize = 5;
 ///
 /// Only that process counts, not what the process has started. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on
 /// to the process. Should the locks be lost, or this command be killed, the process is sent SIGTERM, and SIGKILL
-/// when the grace has expired. Nothing ends a process that is frozen together with this command and its warden.
+/// when the grace has expired. Ends with 0 when the process has ended, with 137 if the locks were lost
+/// before. Nothing ends a process that is frozen together with this command and its warden.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The process
@@ -47,7 +48,7 @@ pub(crate) fn hold(args: &Args) -> Result<ExitCode, Failure> {
     let process = process
         .map_err(|error| Failure::usage(format_args!("process {pid} cannot be held: {error}")))?;
     let guest = format!("process {pid}");
-    let session = Session::start(&args.session, &guest)?;
+    let session = Session::start(&args.session, &guest, "the process was held")?;
     if session.is_fenced()
         && let Err(error) = process.check_reach()
     {
@@ -124,8 +125,12 @@ impl Hold<'_> {
                     drop(deadlines.take());
                     wardens = wardens.saturating_sub(1);
                     let started = if wardens == 0 {
-                        complain!("the warden of process {pid} was killed: once too often");
-                        Err(Failure::unavailable("process has no warden"))
+                        complain!(
+                            "the warden of process {pid} was killed, {WARDENS} times by now: no other one is started"
+                        );
+                        Err(Failure::unavailable(format_args!(
+                            "process {pid} has no warden"
+                        )))
                     } else {
                         complain!("the warden of process {pid} was killed: another one is started");
                         self.start_warden()
@@ -194,7 +199,7 @@ impl Hold<'_> {
                 self.keepers.arm(self.manager.lockspace())
             }
             _ => Err(io::Error::other(
-                "the process or the warden has ended, or the warden does not answer",
+                "the process or the warden has ended, or the warden does not answer within 15 s",
             )),
         };
         // A warden that is only stopped is to end nothing later on.

@@ -39,7 +39,10 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 64 wrong usage, 69 the storage or the lockspace fails, 74 the output cannot be
-written, 75 a disk is held; `run` ends with the exit code of its command.
+written, 75 a disk is held by another host, or several hosts want it: try again.
+`run` ends with the exit code of its command, 128 and the signal's number if a signal ended it, 70 if
+the command left behind what had to be killed, 126 if it cannot be started, 127 if there is none.
+`run` and `hold` end with 137 if the locks were lost.
 Messages go to stderr. DISKLEASE_LOG or RUST_LOG (error, warn, info, debug, trace) says how many.";
 
 #[derive(Debug, Subcommand)]
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    // The hidden commands have one thread each, print nothing, and log nothing.
+    // The hidden commands log nothing; one that fails says so on stderr.
     let is_silent = matches!(
         cli.command,
         Command::Keeper(_) | Command::Guardian(_) | Command::Warden(_)

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let program = args.job.command.first().map(Path::new);
     let program = program.and_then(Path::file_name).unwrap_or_default();
     let program = program.to_string_lossy();
-    let session = Session::start(&args.session, &program)?;
+    let session = Session::start(&args.session, &program, "the command was started")?;
     let for_others = !session.landing.ends_with_process();
     session.as_member(for_others, |manager| lock_and_run(args, &session, manager))
 }

@@ -44,8 +44,9 @@ pub(crate) struct Args {
     /// Only this host uses the lease directory: no warning where no other host sees its file system
     #[arg(long)]
     single_host: bool,
-    /// This host's number, 1 to 2000: no other process on any host may use it
-    #[arg(long, value_name = "N", value_parser = parse::host_id)]
+    /// A number for this run alone, 1 to 2000: while it lives no other run, hold, virtual machine monitor
+    /// or sanlock daemon on any host may have it. Give each guest its own
+    #[arg(long, value_name = "ID", value_parser = parse::host_id)]
     host_id: HostId,
     /// This host's name [default: the machine's name and the beginning of its boot id]
     #[arg(long, value_name = "NAME", value_parser = parse::host_name)]
@@ -54,14 +55,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECS", default_value = "10")]
     #[arg(value_parser = parse::io_timeout)]
     io_timeout: IoTimeout,
-    /// How long after the loss of its locks a holder may still need to be stopped, 1 to 600 s
+    /// How long after the loss of its locks a host has to stop its holders, 1 to 600 s: other hosts take
+    /// the disks over only then
     ///
     /// All hosts of the lease directory must have the same; with sanlock hosts it is 60.
     #[arg(long, value_name = "SECS", default_value = "60")]
     #[arg(value_parser = parse::fire_timeout)]
     fire_timeout: FireTimeout,
     /// What stops the command if nothing else does: none (nothing), wdmd, or a device such as
-    /// /dev/watchdog1. The last two reset this host
+    /// /dev/watchdog1. The last two reset this host, also when this program is killed while it holds
+    /// a disk. wdmd serves several runs of a host, a device serves one
     #[arg(long, value_name = "none|wdmd|DEVICE", value_parser = watchdog)]
     watchdog: Watchdog,
     /// Wait this long for disks that are held, instead of giving up at once
@@ -85,7 +88,8 @@ pub(crate) struct Args {
     /// The name by which other hosts see the holder [default: the command's file name]
     #[arg(long, value_name = "NAME")]
     guest: Option<String>,
-    /// Where this host keeps its process locks [default: /run/disklease, or below `XDG_RUNTIME_DIR`]
+    /// Where this host keeps its process locks [default: /run/disklease for root, else below
+    /// `XDG_RUNTIME_DIR`; without that there are none, and each run after a kill waits]
     ///
     /// A file there is locked for as long as the command or a child of it lives, so that the next
     /// run with this host id need not wait. It must be local to this host, and empty after a boot.
@@ -155,7 +159,12 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// From now on signals come here. A join takes long: what can be refused is refused before the join.
-    pub(crate) fn start(args: &'a Args, default_guest: &'a str) -> Result<Self, Failure> {
+    /// `not_begun`: what a signal that comes first prevents.
+    pub(crate) fn start(
+        args: &'a Args,
+        default_guest: &'a str,
+        not_begun: &'static str,
+    ) -> Result<Self, Failure> {
         for (at, disk) in args.disks.iter().enumerate() {
             if args.disks.iter().take(at).any(|earlier| earlier == disk) {
                 let path = disk.clone();
@@ -169,7 +178,7 @@ impl<'a> Session<'a> {
             args,
             guest: args.guest.as_deref().unwrap_or(default_guest),
             landing: Arc::new(Landing::of(&args.disks)),
-            signals: Signals::watch(args.watchdog != Watchdog::None, pass_on)?,
+            signals: Signals::watch(args.watchdog != Watchdog::None, not_begun, pass_on)?,
             sender,
             events,
         })
@@ -361,7 +370,7 @@ fn tell_progress(host_id: HostId, progress: &JoinProgress) {
             fire_timeout,
             remaining,
         } => complain!(
-            "host {host_id} has a fire timeout of {} s, not ours: waiting to see whether it still lives, up to {} s",
+            "host {host_id} has another fire timeout than this host, {} s: waiting to see whether it still lives, up to {} s",
             fire_timeout.as_secs(),
             secs(remaining)
         ),

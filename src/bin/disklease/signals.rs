@@ -60,6 +60,8 @@ struct State {
 pub(crate) struct Signals {
     state: Arc<Mutex<State>>,
     has_watchdog: bool,
+    /// What a signal prevents that comes before it.
+    not_begun: &'static str,
     /// Cancelled when a signal ends the run.
     pub(crate) cancel: CancelToken,
 }
@@ -68,6 +70,7 @@ impl Signals {
     /// From now on a signal ends the run, as far as the run has come, or else is passed on.
     pub(crate) fn watch(
         has_watchdog: bool,
+        not_begun: &'static str,
         pass_on: impl Fn(Signal) + Send + 'static,
     ) -> Result<Self, Failure> {
         let failed =
@@ -84,6 +87,7 @@ impl Signals {
         let this = Self {
             state: Arc::default(),
             has_watchdog,
+            not_begun,
             cancel: CancelToken::new(),
         };
         let receiver = this.clone();
@@ -111,7 +115,7 @@ impl Signals {
             Phase::Joining | Phase::Locking => state.ended_by.is_some() && !self.has_watchdog,
         };
         if at_once {
-            end(number, state.has_run);
+            self.end(number, state.has_run);
         }
         if state.ended_by.is_none() {
             state.ended_by = Some(number);
@@ -128,7 +132,7 @@ impl Signals {
     pub(crate) fn enter(&self, phase: Phase) {
         let mut state = self.state.lock();
         if let (Phase::WaitingForOwner, Some(number)) = (phase, state.ended_by) {
-            end(number, state.has_run);
+            self.end(number, state.has_run);
         }
         state.phase = phase;
     }
@@ -137,7 +141,7 @@ impl Signals {
     pub(crate) fn pass_on(&self) -> Result<(), Failure> {
         let mut state = self.state.lock();
         if let Some(number) = state.ended_by {
-            return Err(ended(number, false));
+            return Err(self.ended(number, false));
         }
         state.has_run = true;
         state.phase = Phase::Running;
@@ -148,28 +152,28 @@ impl Signals {
     pub(crate) fn cause(&self, failure: Failure) -> Failure {
         let state = self.state.lock();
         match state.ended_by {
-            Some(number) => ended(number, state.has_run),
+            Some(number) => self.ended(number, state.has_run),
             None => failure,
         }
     }
-}
 
-fn end(number: i32, has_run: bool) -> ! {
-    ended(number, has_run).report();
-    logging::flush();
-    std::process::exit(exit::of_signal(number).into());
-}
+    fn end(&self, number: i32, has_run: bool) -> ! {
+        self.ended(number, has_run).report();
+        logging::flush();
+        std::process::exit(exit::of_signal(number).into());
+    }
 
-fn ended(number: i32, has_run: bool) -> Failure {
-    let what = if has_run {
-        "ended before all disks were given back: other hosts wait until the leases have expired"
-    } else {
-        "ended before the command was started"
-    };
-    Failure::new(
-        exit::of_signal(number),
-        format_args!("{}: {what}", name(number)),
-    )
+    fn ended(&self, number: i32, has_run: bool) -> Failure {
+        let before = if has_run {
+            "all disks were given back: other hosts wait until the leases have expired"
+        } else {
+            self.not_begun
+        };
+        Failure::new(
+            exit::of_signal(number),
+            format_args!("{}: ended before {before}", name(number)),
+        )
+    }
 }
 
 fn name(number: i32) -> &'static str {

@@ -7,7 +7,7 @@
 //! fed until E, a feeder that is held up could put the reset off to nearly E + 2F.
 //!
 //! The death of the process closes the device, which feeds it once more: that is the last feeding
-//! then, and not before t was over since the one before it; so the same holds. Both in a row, a late
+//! then, and not before t has passed since the one before it; so the same holds. Both in a row, a late
 //! feeding and then a death, could reach beyond E + F; but the deadman timer ends the process at E +
 //! grace + 1 s at the latest, which leaves more than t.
 //!

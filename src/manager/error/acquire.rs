@@ -42,7 +42,7 @@ pub enum AcquireErrorKind {
     /// An acquire or release of this process failed half-way; what it left on the disk is reconciled in the
     /// background.
     #[error(
-        "has a cleanup pending after an I/O error of this host: try again when the storage answers"
+        "has a pending cleanup after an I/O error of this host: try again when the storage answers"
     )]
     CleanupPending,
     /// Other hosts wanted it too, all the time.
@@ -89,10 +89,10 @@ pub enum AcquireErrorKind {
     /// Something is wrong with the lease itself.
     #[error("cannot be locked: its lease {0}")]
     Lease(#[from] LeaseFault),
-    /// Another host has had it since it was left. To go on with the guest would ruin its disk; the guest can be
+    /// Another host has had it since the version that is required. To go on with the guest would ruin its disk; the guest can be
     /// started from its disk as it is now.
     #[error(
-        "is not as the guest left it: its lease is {0}; the guest must not go on from where it was, only start anew"
+        "is not at the version that the state of the guest requires: its lease is {0}; the guest must not go on from where it was, only start anew"
     )]
     VersionConflict(VersionChange),
     /// It was offered, but not handed over by that offer: its holder gave it back otherwise, or died.
@@ -120,13 +120,13 @@ pub enum AcquireErrorKind {
     #[error("cannot be locked: {0}")]
     Create(#[from] CreateError),
     /// This host's own lease is lost; the lockspace must be left and joined anew.
-    #[error("the lockspace is lost{}: leave it and join again", reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})")))]
+    #[error("{}", lockspace_lost(reason.as_ref()))]
     LockspaceLost {
         /// Why, as far as it is known already.
         reason: Option<LossReason>,
     },
     /// A lease was lost again before all were acquired, though this host's own lease is good.
-    #[error("the locks were lost again before all were acquired: {reason}")]
+    #[error("the locks were lost again before all were acquired: {reason}; try again")]
     Lost {
         /// Why.
         reason: LossReason,
@@ -142,10 +142,14 @@ pub enum AcquireErrorKind {
     },
     /// The lease directory is not the one of the lockspace any more: it is not mounted, or another one
     /// is mounted in its place.
-    #[error("nothing is locked in a lease directory of another lockspace: {0}")]
+    #[error(
+        "nothing is locked in a lease directory that is not known to be that of the lockspace: {0}"
+    )]
     Directory(#[from] DirectoryError),
     /// The lease is of a lockspace that this manager has not joined.
-    #[error("the lease is of lockspace \"{asked_for}\", this manager has joined \"{joined}\"")]
+    #[error(
+        "the lease is of lockspace \"{asked_for}\", this manager has joined \"{joined}\": use a manager that has joined the lease's lockspace"
+    )]
     OtherLockspace {
         /// The lease's lockspace.
         asked_for: LockspaceName,
@@ -153,7 +157,9 @@ pub enum AcquireErrorKind {
         joined: LockspaceName,
     },
     /// The manager was made without a lease directory, where the leases of disks are.
-    #[error("the lease of {disk:?} is in no lease directory: this manager was made without one")]
+    #[error(
+        "the lease of {disk:?} is in no lease directory: this manager was made without one; name one when it is made, or ask for the lease by its file"
+    )]
     NoLeaseDirectory {
         /// The disk.
         disk: PathBuf,
@@ -174,11 +180,11 @@ pub enum AcquireErrorKind {
     PathNotNormal {
         /// The path.
         path: PathBuf,
-        /// What it looks like in normal form. Another file where a symbolic link comes before a `..`.
+        /// The same in normal form. Another file where a symbolic link comes before a `..`.
         normal: PathBuf,
     },
     /// The request names something twice.
-    #[error("{path:?} is named twice in one request")]
+    #[error("{path:?} is named twice in one request: name it once")]
     NamedTwice {
         /// The path.
         path: PathBuf,
@@ -187,7 +193,7 @@ pub enum AcquireErrorKind {
     #[error("the request names no disk and no lease")]
     NothingToLock,
     /// The process that is to own the locks is not there, or cannot be watched.
-    #[error("process {pid}, which is to own the locks, cannot be watched: {error}")]
+    #[error("process {pid}, which is to own the locks, cannot be watched: {error}; has it ended?")]
     OwnerGone {
         /// Its number.
         pid: u32,
@@ -228,17 +234,29 @@ pub enum AcquireErrorKind {
     #[error("nothing is locked without the host watchdog that was chosen: {0}")]
     Unprotected(#[from] WatchdogError),
     /// The system refuses a thread that is needed to watch the owner.
-    #[error("no thread is available to watch the owner of the locks: {error}")]
+    #[error(
+        "no thread is available to watch the owner of the locks: {error}; raise the limit of processes (RLIMIT_NPROC, pids.max)"
+    )]
     Threads {
         /// Why.
         error: OsError,
     },
     /// The system refuses a descriptor for the guard's events.
-    #[error("no event descriptor is available: {error}")]
+    #[error(
+        "no event descriptor is available: {error}; raise the limit of open files (RLIMIT_NOFILE)"
+    )]
     EventFd {
         /// Why.
         error: OsError,
     },
+}
+
+fn lockspace_lost(reason: Option<&LossReason>) -> String {
+    match reason {
+        Some(LossReason::Left) => "the lockspace was left: join again".to_owned(),
+        Some(reason) => format!("the lockspace is lost ({reason}): leave it and join again"),
+        None => "the lockspace is lost: leave it and join again".to_owned(),
+    }
 }
 
 fn list_of_hosts(hosts: &[(HostId, Generation)]) -> String {

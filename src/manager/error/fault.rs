@@ -15,7 +15,7 @@ pub enum LeaseFault {
     #[error("cannot be opened: {0}")]
     Open(#[source] OpenError),
     /// The storage does not give it.
-    #[error("cannot be read at byte {offset}: {error}")]
+    #[error("cannot be read at byte {offset}: {error}; see what is wrong with its storage")]
     Unreadable {
         /// Where the read started.
         offset: u64,
@@ -24,7 +24,7 @@ pub enum LeaseFault {
         error: ReadError,
     },
     /// The storage does not take a write.
-    #[error("cannot be written at byte {offset}: {error}")]
+    #[error("cannot be written at byte {offset}: {error}; see what is wrong with its storage")]
     Unwritable {
         /// Where the sector begins.
         offset: u64,
@@ -71,7 +71,7 @@ pub enum LeaseFault {
     },
     /// It is missing, and so is what would show whether it is a new one: the directory of the second
     /// links was removed. A host that runs may hold it still.
-    #[error("is missing, and the second links of the leases are, or were: a host that runs may hold it. If none does, an acquire that waits (`disklease run --wait`) can make it in {} s; without a wait, where no host stays joined, each try counts from the start again", remaining.as_secs().saturating_add(1))]
+    #[error("is missing: a host may hold it, for the second links that would show this are, or were, missing, too. If no host holds it, `disklease run --wait SECS` can make it after {} s; without --wait each try starts the count anew, unless a host stays joined", remaining.as_secs().saturating_add(1))]
     MayBeHeld {
         /// After how much more time it can be made.
         remaining: Duration,
@@ -90,7 +90,9 @@ pub enum LeaseFault {
         offset: u64,
     },
     /// It is the lease of another lockspace or another resource.
-    #[error("is the lease of something else: it is named \"{found}\", not \"{expected}\"")]
+    #[error(
+        "is the lease of something else: it is named \"{found}\", not \"{expected}\"; is this the right file and offset?"
+    )]
     Foreign {
         /// The name that was expected.
         expected: NameBytes,
@@ -118,7 +120,7 @@ pub enum LeaseFault {
     },
     /// What this host wrote to it is not there any more.
     #[error(
-        "was initialised anew or restored to an older state while this host held it: it is at version {version}"
+        "was initialised anew or restored to an older state while this host held it: it is at version {version}; find out who wrote to it"
     )]
     PutBack {
         /// The version that it has now.

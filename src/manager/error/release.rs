@@ -18,12 +18,14 @@ pub type VerifyError = LockError<VerifyErrorKind>;
 pub enum ReleaseErrorKind {
     /// The storage failed. Tried again in the background for as long as the lockspace is joined;
     /// until then the lease looks held to everybody.
-    #[error("was not given back: its lease {0}; its release is tried again in the background")]
+    #[error(
+        "was not given back: its lease {0}; it has a pending cleanup, which is tried again in the background"
+    )]
     Lease(#[from] LeaseFault),
     /// The lock was not this host's any more. Either another host took the lease, and nothing was written; or the
     /// lease shows an older record of this host's own, and is marked as released.
     #[error(
-        "was not ours any more: its lease is at version {version}, last written by host {writer}; if the guest still runs, stop it"
+        "is not this host's any more: its lease is at version {version}, last written by host {writer}; if the guest still runs, stop it"
     )]
     NotOurs {
         /// The version found.
@@ -34,7 +36,7 @@ pub enum ReleaseErrorKind {
     /// What this host wrote to the lease is not there any more. Nothing was written: what is there now
     /// may be in use.
     #[error(
-        "was not given back: its lease was initialised anew or restored to an older state while this host held it, and is at version {version}; nothing was written to it"
+        "was not given back: its lease was initialised anew or restored to an older state while this host held it, and is at version {version}; nothing was written to it; if the guest still runs, stop it"
     )]
     NotThere {
         /// The version found.
@@ -42,7 +44,7 @@ pub enum ReleaseErrorKind {
     },
     /// The lockspace was lost before. Nothing was written: other hosts go by this host's own lease
     /// now.
-    #[error("was not given back: the lockspace was lost before")]
+    #[error("was not given back: the lockspace is lost; if the guest still runs, stop it")]
     LockspaceLost,
 }
 

@@ -167,6 +167,12 @@ impl GuardState {
         })
     }
 
+    /// What is locked, for the log.
+    fn locks(&self) -> Vec<String> {
+        let leases = self.leases.iter().map(Lease::describe);
+        leases.collect()
+    }
+
     pub(super) fn is_held(&self) -> bool {
         !self.lost.load(Ordering::Acquire) && self.lockspace.as_ref().is_none_or(Lockspace::is_held)
     }
@@ -236,14 +242,14 @@ impl GuardState {
             if result.is_ok() {
                 result = released;
             } else if let Err(error) = released {
-                tracing::warn!(%error, "a lease was not given back");
+                tracing::warn!(%error, "a release failed");
             }
         }
         result
     }
 
     fn tell(&self, pending: &mut Pending, event: LockEvent) {
-        // A warning that nobody has heard is out of date now.
+        // A warning that nobody has taken is out of date now.
         let is_same =
             |old: &LockEvent| std::mem::discriminant(old) == std::mem::discriminant(&event);
         pending.events.retain(|old| !is_same(old));
@@ -255,9 +261,13 @@ impl GuardState {
 
 /// Runs a callback to its end. One that panics keeps no other from being run; what it panicked with was printed
 /// by the panic hook.
-fn run(callback: impl FnOnce()) {
+fn run(what: &'static str, of: &GuardState, callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-        tracing::error!("a callback for the loss of a lock or the end of its owner has panicked");
+        tracing::error!(
+            callback = what,
+            locks = ?of.locks(),
+            "a callback has panicked: what it was to do for a lost lock or an ended owner is not done"
+        );
     }
 }
 
@@ -287,7 +297,12 @@ impl Holder for GuardState {
         {
             // What is said of it may hang with whatever it is written to: it comes second.
             if signal(owner, Signal::TERM) {
-                tracing::error!(pid = owner.pid(), %reason, "the owner of lost locks was sent SIGTERM");
+                tracing::error!(
+                    pid = owner.pid(),
+                    locks = ?self.locks(),
+                    %reason,
+                    "the owner of lost locks was sent SIGTERM"
+                );
             }
         }
         // A callback that comes after this sees the mark of the loss, and asks for itself.
@@ -303,7 +318,7 @@ impl Holder for GuardState {
         let callbacks = pending.take_on_lost();
         drop(pending);
         for callback in callbacks {
-            run(|| callback(&reason));
+            run("on_lost", self, || callback(&reason));
         }
     }
 
@@ -320,12 +335,16 @@ impl Holder for GuardState {
             if !owner.has_ended() && signal(owner, Signal::KILL) {
                 tracing::error!(
                     pid = owner.pid(),
+                    locks = ?self.locks(),
                     "the owner of lost locks has not stopped and was sent SIGKILL"
                 );
             }
             return;
         }
-        tracing::error!("this process has not stopped though its locks are lost: it is killed");
+        tracing::error!(
+            locks = ?self.locks(),
+            "this process has not stopped though its locks are lost: it is killed"
+        );
         if let Err(error) = kill_process(getpid(), Signal::KILL) {
             tracing::error!(%error, "this process cannot be killed");
         }
@@ -363,7 +382,9 @@ impl OwnerEnd for GuardState {
         drop(unheard);
         self.lost.store(true, Ordering::Release);
         for callback in on_owner_end {
-            run(|| callback.call(&LossReason::OwnerEnded));
+            run("on_owner_end", self, || {
+                callback.call(&LossReason::OwnerEnded);
+            });
         }
         match self.give_back_leases(Leaving::Used) {
             Ok(()) => tracing::info!(
@@ -371,7 +392,7 @@ impl OwnerEnd for GuardState {
                 "the owner has ended: its locks are given back"
             ),
             Err(error) => {
-                tracing::warn!(pid = owner.pid(), %error, "the owner has ended, and a lock of it was not given back");
+                tracing::warn!(pid = owner.pid(), %error, "the owner has ended, and a release failed");
             }
         }
         drop(given_back);

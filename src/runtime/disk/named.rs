@@ -113,19 +113,19 @@ impl NamedFile {
     /// same client leaves another name; and where another one has removed it and made a new one, the
     /// server may give the new one the old one's number.
     pub fn inspect(&self, refreshed: &mut Refreshed) -> FileSeen {
-        self.look_at(clock::now(), refreshed)
+        self.inspect_at(clock::now(), refreshed)
     }
 
     /// Whether one inspection shows that the path names something else or nothing, without the patience that a
     /// link to a block device has, for who decides nothing by it alone.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        let seen = self.look_once(&mut Refreshed::default());
+        let seen = self.inspect_once(&mut Refreshed::default());
         matches!(seen, FileSeen::Gone | FileSeen::Other)
     }
 
-    fn look_at(&self, now: Timestamp, refreshed: &mut Refreshed) -> FileSeen {
-        let seen = self.look_once(refreshed);
+    fn inspect_at(&self, now: Timestamp, refreshed: &mut Refreshed) -> FileSeen {
+        let seen = self.inspect_once(refreshed);
         if !self.disk.info().is_block_device() {
             return seen;
         }
@@ -140,16 +140,16 @@ impl NamedFile {
         seen
     }
 
-    fn look_once(&self, refreshed: &mut Refreshed) -> FileSeen {
-        match self.look_at_open() {
-            FileSeen::Same => self.look_at_path(refreshed),
+    fn inspect_once(&self, refreshed: &mut Refreshed) -> FileSeen {
+        match self.inspect_open() {
+            FileSeen::Same => self.inspect_path(refreshed),
             seen => seen,
         }
     }
 
     /// Inspects the open file alone. May block as the file system does.
     #[must_use]
-    pub fn look_at_open(&self) -> FileSeen {
+    pub fn inspect_open(&self) -> FileSeen {
         let info = self.disk.info();
         if info.is_block_device() {
             return FileSeen::Same;
@@ -164,7 +164,7 @@ impl NamedFile {
         }
     }
 
-    fn look_at_path(&self, refreshed: &mut Refreshed) -> FileSeen {
+    fn inspect_path(&self, refreshed: &mut Refreshed) -> FileSeen {
         let identity = self.disk.info().identity();
         if !identity.is_block_device() {
             refreshed.directory_of(&self.path);

@@ -170,14 +170,14 @@ impl OpenedDisk {
         let refused = |kind| Err(OpenError::new(&path, kind));
         let stat = statx(&fd).map_err(os)?;
         let identity = Identity::of(&stat).map_err(|kind| OpenError::new(&path, kind))?;
-        let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN);
+        let is_known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN);
         let (len, io_alignment) = if identity.is_block_device() {
             if access == Access::ReadWrite && is_read_only(&stat) {
                 return refused(OpenErrorKind::Unusable("the device is read-only"));
             }
             let sector_size = rustix::fs::ioctl_blksszget(&fd).map_err(os)?;
             (device_len(&fd).map_err(os)?, sector_size)
-        } else if told && direct {
+        } else if is_known && direct {
             // Zero is the kernel's way to say that it takes O_DIRECT and then does not keep to it.
             if stat.stx_dio_offset_align == 0 && access == Access::ReadWrite {
                 return refused(OpenErrorKind::NoDirectIo);

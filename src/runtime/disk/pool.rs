@@ -203,7 +203,12 @@ impl Shared {
             && let Err(error) = self.spawn(&mut state)
         {
             // Those that are there will come to it, or its limit will.
-            tracing::warn!(pool = self.name, %error, "no further I/O thread could be started");
+            tracing::warn!(
+                pool = self.name,
+                threads = state.handles.len(),
+                %error,
+                "no further I/O thread could be started: I/O waits for those that there are, and may time out; raise the limit of processes (RLIMIT_NPROC, pids.max)"
+            );
         }
         drop(state);
         self.work.notify_one();

@@ -14,11 +14,11 @@ const SMALLEST_SECTOR: usize = 512;
 /// How an I/O ended otherwise than well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Never started, and never will be: its time was over before that.
+    /// Never started, and never will be: its time had passed before that.
     NotStarted,
     /// Never started, and never will be: its workers were to end.
     Stopped,
-    /// Started, and not ended in time.
+    /// Started, and not completed in time.
     TimedOut,
     EndOfFile {
         wanted: usize,

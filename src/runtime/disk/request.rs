@@ -238,7 +238,7 @@ impl Running<'_> {
             offset = self.request.offset,
             kind = ?self.request.kind,
             ?failure,
-            "an I/O that was given up has ended"
+            "an I/O that was given up has completed"
         );
     }
 }

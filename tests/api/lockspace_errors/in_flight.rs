@@ -87,7 +87,7 @@ fn no_life_begins_while_a_renewal_of_the_one_that_left_is_under_way() {
         });
         let handle = joined.clone();
         let error = joined.leave().unwrap_err();
-        assert!(matches!(error, LeaveError::IoInFlight), "{error}");
+        assert!(matches!(error, LeaveError::IoInFlight { .. }), "{error}");
         assert!(!handle.is_held() && handle.held_for().is_zero());
     });
 }
@@ -116,7 +116,7 @@ fn an_id_is_not_freed_while_a_write_to_a_lease_is_under_way() {
     });
     guard.release().unwrap_err();
     let left = manager.lockspace().clone().leave().unwrap_err();
-    assert!(matches!(left, LeaveError::IoInFlight), "{left}");
+    assert!(matches!(left, LeaveError::IoInFlight { .. }), "{left}");
     // Its time is not over, and nobody renews it any more.
     assert!(!manager.lockspace().is_held());
     drop(manager);

@@ -80,7 +80,10 @@ fn lose(dir: &Path, spoil: impl FnOnce(&mut [u8])) -> LossReason {
     drop(guard);
     // Left, though not freed on the disk.
     let left = host.lockspace().clone().leave().unwrap_err();
-    assert!(left.to_string().contains("was left, but"), "{left}");
+    assert!(
+        left.to_string().contains("was left as host 1, but"),
+        "{left}"
+    );
     reason
 }
 

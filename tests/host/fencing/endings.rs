@@ -158,8 +158,8 @@ fn leave(manager: PaxosManager) {
     let timed_out =
         |kind: &_| matches!(kind, DeltaReleaseErrorKind::Write(WriteError::TimedOut(_)));
     let is_told = match &error {
-        LeaveError::IoInFlight => true,
-        LeaveError::NotFreed(error) => timed_out(error.kind()),
+        LeaveError::IoInFlight { .. } => true,
+        LeaveError::NotFreed { error, .. } => timed_out(error.kind()),
         _ => false,
     };
     tell("leave", begun, is_told, &error.to_string());

@@ -36,7 +36,7 @@ pub(crate) struct Child {
     pub(crate) is_contained: bool,
 }
 
-const NO_ANSWER: &str = "its keeper or guardian has ended, or does not answer";
+const NO_ANSWER: &str = "its keeper or guardian has ended, or does not answer within 15 s";
 
 /// Why there is no guardian.
 enum Refusal {

@@ -57,7 +57,7 @@ fn times_with_which_a_healthy_host_would_be_reset_are_refused_with_the_numbers()
     };
     assert_eq!([1, 2].map(|io| needed(OLD, io, 60)), [3, 3]);
     assert_eq!(needed(new(30, 5), 1, 30), 2);
-    // It looks every second for as long as something fails, but goes by the other interval.
+    // It inspects its tests every second for as long as something fails, but goes by the other interval.
     assert_eq!(needed(new(60, 1), 2, 60), 3);
     assert_eq!(needed(new(60, 30), 5, 60), 6);
     assert_eq!(needed(new(60, u32::MAX), 255, 60), 255);

@@ -7,7 +7,7 @@ use disklease_fixtures::wdmd::{Answer, Double, Kind, OLD, new};
 
 use super::{Fault, HostWatchdog as _, clock, in_secs, probe};
 
-const LOOK: [&str; 4] = ["connected", "open 60?", "status?", "closed"];
+const PROBE: [&str; 4] = ["connected", "open 60?", "status?", "closed"];
 const BEGIN: [&str; 7] = [
     "connected",
     "open 60?",
@@ -26,7 +26,7 @@ fn each_message_in_its_place() {
         let dir = scratch();
         let double = Double::start(&dir.path().join("sock"), kind);
         let mut wdmd = probe(double.path(), 10, 60).unwrap();
-        assert_eq!(double.heard(1), LOOK);
+        assert_eq!(double.heard(1), PROBE);
         // Without holders nothing is connected.
         wdmd.extend(in_secs(80)).unwrap();
         wdmd.disarm().unwrap();
@@ -37,7 +37,7 @@ fn each_message_in_its_place() {
         wdmd.extend(in_secs(80)).unwrap();
         wdmd.disarm().unwrap();
         wdmd.disarm().unwrap();
-        let course = [&LOOK[..], &BEGIN, &EXTEND, &EXTEND, &EXTEND, &END].concat();
+        let course = [&PROBE[..], &BEGIN, &EXTEND, &EXTEND, &EXTEND, &END].concat();
         assert_eq!(double.heard(2), course);
         wdmd.arm(in_secs(80)).unwrap();
         wdmd.disarm().unwrap();

@@ -16,7 +16,7 @@ use super::{Fault, HostWatchdog as _, in_secs, probe, refusal};
 /// The smallest that goes with a fire timeout of 60 s.
 const N: u64 = 3;
 
-/// What wdmd looks every so often.
+/// How often wdmd inspects its clients.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 struct RealWdmd {

@@ -110,7 +110,7 @@ fn a_file_that_is_cut_short_is_found_by_the_open_file() {
     assert_eq!(inspect(&named((1 << 20) + 1)), FileSeen::Cut);
 }
 
-/// For all names in it, once in a round of looks.
+/// For all names in it, once in a round of inspections.
 #[test]
 fn a_directory_is_asked_for_once_in_a_round() {
     let (dir, path) = scratch();
@@ -147,7 +147,7 @@ fn a_link_to_a_device_may_be_missing_for_a_while_but_name_no_other() {
     let start = clock::now();
     let inspect = |secs| {
         let at = start + Duration::from_secs(secs);
-        named.look_at(at, &mut Refreshed::default())
+        named.inspect_at(at, &mut Refreshed::default())
     };
     assert_eq!(inspect(0), FileSeen::Same);
     fs::remove_file(&link).unwrap();

@@ -50,10 +50,10 @@ fn a_file_is_opened_for_direct_io_and_known() {
     let descriptor_flags = rustix::io::fcntl_getfd(&opened.fd).unwrap();
     assert!(descriptor_flags.contains(FdFlags::CLOEXEC));
 
-    let look = READ_ONLY.open(&path).unwrap();
-    assert!(look.info().is_direct() && flags(&look).contains(OFlags::DIRECT));
-    assert_eq!(flags(&look) & OFlags::RWMODE, OFlags::RDONLY);
-    assert_eq!(look.info().identity(), info.identity());
+    let inspected = READ_ONLY.open(&path).unwrap();
+    assert!(inspected.info().is_direct() && flags(&inspected).contains(OFlags::DIRECT));
+    assert_eq!(flags(&inspected) & OFlags::RWMODE, OFlags::RDONLY);
+    assert_eq!(inspected.info().identity(), info.identity());
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn a_file_system_without_direct_io_is_refused_but_may_be_looked_at() {
     let no_direct_io = OpenError::new(comm.as_ref(), OpenErrorKind::NoDirectIo);
     assert_eq!(error, no_direct_io);
     assert!(error.to_string().contains("O_DIRECT"));
-    let look = READ_ONLY.open(comm).unwrap();
-    assert!(!look.info().is_direct());
-    assert_eq!(look.info().io_alignment(), 512);
+    let inspected = READ_ONLY.open(comm).unwrap();
+    assert!(!inspected.info().is_direct());
+    assert_eq!(inspected.info().io_alignment(), 512);
 
     let fd = OwnedFd::from(File::options().read(true).write(true).open(comm).unwrap());
     let refused = READ_WRITE.adopt(fd).unwrap_err();

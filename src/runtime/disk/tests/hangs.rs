@@ -17,7 +17,7 @@ fn hanging(threads: usize) -> (IoPool, HangingDisk, Disk) {
 }
 
 /// Waits until no I/O is in flight, as the leaving of a lockspace does.
-fn settle(pool: &IoPool) {
+fn wait_until_idle(pool: &IoPool) {
     let until = clock::now() + LONG;
     block_on(async {
         while pool.in_flight() != 0 {
@@ -42,7 +42,7 @@ fn a_hung_read_costs_its_limit_and_no_more() {
 
     block_on(read(&disk, 0, 512, LONG)).unwrap();
     storage.release(512);
-    settle(&pool);
+    wait_until_idle(&pool);
     block_on(read(&disk, 512, 512, LONG)).unwrap();
 }
 
@@ -74,7 +74,7 @@ fn a_hung_write_keeps_its_sector_and_only_that() {
     });
     assert_eq!(disk.writes_in_flight(), 0);
     // The first was not awaited to its end.
-    settle(&pool);
+    wait_until_idle(&pool);
     assert_eq!([0, 512, 1024].map(|offset| storage.byte(offset)), [3, 5, 4]);
 }
 
@@ -179,7 +179,7 @@ fn what_is_not_begun_in_time_is_never_begun() {
     });
     storage.release(0);
     storage.release(512);
-    settle(&pool);
+    wait_until_idle(&pool);
     block_on(read(&disk, 0, 512, LONG)).unwrap();
     assert_eq!(storage.begun(), 3);
     assert_eq!(storage.byte(1024), 0);
@@ -224,7 +224,7 @@ fn a_dropped_future_takes_back_what_was_not_begun_and_leaves_what_was() {
     });
     assert_eq!(disk.writes_in_flight(), 1);
     storage.release(0);
-    settle(&pool);
+    wait_until_idle(&pool);
     assert_eq!([0, 512].map(|offset| storage.byte(offset)), [1, 0]);
     assert_eq!(storage.begun(), 1);
 }
@@ -250,7 +250,7 @@ fn twenty_hung_ios_starve_neither_another_pool_nor_a_larger_one() {
     for sector in 0..20 {
         storage.release(sector * 512);
     }
-    settle(&pool);
+    wait_until_idle(&pool);
 }
 
 #[test]

@@ -119,8 +119,8 @@ fn an_adopted_descriptor_and_a_look_work() {
         .adopt(file.into())
         .unwrap();
     let disk = Disk::new(adopted, &pool);
-    let look = OpenOptions::new(Access::ReadOnly).open(&path).unwrap();
-    let look = Disk::new(look, &pool);
+    let inspected = OpenOptions::new(Access::ReadOnly).open(&path).unwrap();
+    let inspected = Disk::new(inspected, &pool);
     block_on(async {
         let sector = SectorBuf::zeroed(4096);
         StorageWorld
@@ -128,11 +128,11 @@ fn an_adopted_descriptor_and_a_look_work() {
             .await
             .unwrap();
         let seen = StorageWorld
-            .read(&look, 4096, sector.clone(), LONG)
+            .read(&inspected, 4096, sector.clone(), LONG)
             .await
             .unwrap();
         assert!(seen.iter().all(|&byte| byte == 9));
-        let refused = StorageWorld.write(&look, 4096, sector, LONG).await;
+        let refused = StorageWorld.write(&inspected, 4096, sector, LONG).await;
         assert_eq!(refused, Err(WriteError::Failed(OsError::new(9))));
     });
 }

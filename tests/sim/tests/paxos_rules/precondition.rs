@@ -150,7 +150,7 @@ fn who_has_it_since_is_named_and_who_had_it_too() {
     let text = change.to_string();
     assert_eq!(
         text,
-        "at version 2, not at 1 as it was left: host 2 \"host-2\" (generation 1) had it since"
+        "at version 2, not at 1: host 2 \"host-2\" (generation 1) had it since"
     );
 }
 
