@@ -35,9 +35,9 @@ pub struct AcquireFailure {
 /// runs another acquire, release or clean-up of it.
 ///
 /// An uncontended acquire of a free lease is six dependent I/Os: read all, write the own block,
-/// read all, write the own block, read all, write the leader. A live owner is reported after two reads: the
-/// lease and the owner's delta sector; after one more where another host wrote the leader, of the owner's
-/// block.
+/// read all, write the own block, read all, write the leader. A live owner is reported after three reads:
+/// the lease, the owner's delta sector, and the owner's block for its note; after one more of the block where
+/// another host wrote the leader.
 ///
 /// # Errors
 ///

@@ -18,7 +18,7 @@ use super::rules;
 use crate::delta_lease::{
     DeltaRecord, DeltaSectorError, HostState, Membership, ReadSpan, Silence, Watcher,
 };
-use crate::format::{Generation, HostId, LeaseVersion, PaxosLeader};
+use crate::format::{Generation, HostId, LeaseVersion, NoteState, PaxosLeader};
 use crate::world::{Timestamp, World};
 
 /// How often the owner's sector is read while its death is waited for.
@@ -194,7 +194,7 @@ pub(super) async fn watch_owner<W: World>(
         if is_alive || !waits(holding, image, completed) {
             tracing::debug!(name: "owner_respected", resource = %io.area.resource, %owner, version = %leader.version(), is_alive,
                 "the owner of the lease may be alive");
-            return Err(held_by(image, owner, &found, seen));
+            return Err(held_by(io, leader, owner, &found, seen).await);
         }
         io.world.sleep(WATCH_INTERVAL).await;
         io.check_member()?;
@@ -264,22 +264,27 @@ fn waits(holding: &Holding, image: &LeaseImage, now: Timestamp) -> bool {
     is_in_time && continuity::may_take_from_dead(holding, image) && !holding.cancel.is_cancelled()
 }
 
-/// The refusal, with all that can be told of the holder.
-fn held_by(
-    image: &LeaseImage,
+/// The refusal, with all that can be told of the holder. A note that cannot be read makes it only
+/// shorter.
+async fn held_by<W: World>(
+    io: &LeaseIo<'_, W>,
+    leader: &PaxosLeader,
     owner: HostId,
     found: &DeltaRecord,
     seen: OwnerSeen,
 ) -> AcquireError {
-    let (generation, version) = (image.leader.generation(), image.leader.version());
-    let note = note_of(&image.blocks, owner).filter(|note| note.is_of(generation, version));
+    let (generation, version) = (leader.generation(), leader.version());
+    let note = match io.read_block(owner).await.map(|sector| sector.note) {
+        Ok(NoteState::Present(note)) if note.is_of(generation, version) => Some(note),
+        _ => None,
+    };
     AcquireError::Held(Box::new(Holder {
         host_id: owner,
         generation,
         host_name: found.leader.host_name(),
         version,
         seen,
-        note: note.cloned(),
+        note,
     }))
 }
 

@@ -191,6 +191,7 @@ impl Checker {
             match of(other.life) {
                 _ if of(life).is_some() && is_one_host => false,
                 Some(wronged) if wronged.is_void => false,
+                Some(_) if has_later_twin(&book.wronged, &other.membership) => false,
                 Some(_) => !is_one_host || begun > Some(other.since),
                 None => !has_twin(&book.wronged, &other.membership),
             }
@@ -217,4 +218,13 @@ impl Checker {
 fn has_twin(wronged: &[Wronged], membership: &Membership<SimDisk>) -> bool {
     let mut others = wronged.iter();
     others.any(|wronged| wronged.membership.host_id() == membership.host_id())
+}
+
+/// Whether a host of a later generation had this id when its sector was put back: to that one, the leases of
+/// this host are of an earlier generation of its own.
+fn has_later_twin(wronged: &[Wronged], membership: &Membership<SimDisk>) -> bool {
+    wronged.iter().any(|wronged| {
+        let other = &wronged.membership;
+        other.host_id() == membership.host_id() && other.generation() > membership.generation()
+    })
 }

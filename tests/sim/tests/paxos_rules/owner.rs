@@ -20,8 +20,8 @@ fn held_by(error: AcquireError) -> Holder {
     }
 }
 
-/// A live owner is reported after two I/Os: the lease, whose notes say for whom, and the owner's sector. Nothing
-/// is written.
+/// A live owner is reported after three I/Os: the lease, the owner's sector, and the note that says
+/// for whom. Nothing is written.
 #[test]
 fn a_live_owner_is_reported_at_once_by_name() {
     let (rig, [a, b]) = joined();
@@ -31,7 +31,7 @@ fn a_live_owner_is_reported_at_once_by_name() {
     let before = rig.sim.now();
     let holder = held_by(b.acquire_error());
     let log = rig.sim.log_since(from);
-    assert_eq!(log.iter().filter(|io| io.host == b.host).count(), 2);
+    assert_eq!(log.iter().filter(|io| io.host == b.host).count(), 3);
     assert_eq!(rig.sim.now(), before);
     assert_eq!(lease_writes(&rig, &b, from).len(), 0);
     assert_eq!(
