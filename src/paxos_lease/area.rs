@@ -268,7 +268,7 @@ impl<'a, W: World> LeaseIo<'a, W> {
     }
 
     /// Empties the sector of a host that is dead. Only for a holder of the lease: see
-    /// [`respect_or_clear`](super::sharers::respect_or_clear).
+    /// `sharers::respect_or_clear`.
     pub(super) async fn clear_sector_of(&self, host: HostId) -> Result<(), NotWritten> {
         let geometry = self.shape.geometry;
         let sector = SectorBuf::zeroed(geometry.sector_size());

@@ -103,10 +103,13 @@ fn explain(error: &clap::Error) -> ExitCode {
         },
         // clap would print the value as it is, also what moves a terminal's cursor.
         ErrorKind::ValueValidation => {
-            let option = error.get(ContextKind::InvalidArg);
-            let option = option.map_or_else(String::new, |option| format!("{option}: "));
+            let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+            let (option, value) = (
+                context(ContextKind::InvalidArg),
+                context(ContextKind::InvalidValue),
+            );
             let why = error.source().map_or(text, ToString::to_string);
-            Failure::usage(format_args!("{option}{why}")).report()
+            Failure::usage(format_args!("invalid value {value:?} for {option}: {why}")).report()
         }
         _ => Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end()).report(),
     }
