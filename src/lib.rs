@@ -47,7 +47,7 @@
 //! # What is promised, and what that rests on
 //!
 //! At no instant may two guests write one disk: no two guards for it say [`is_held`](LockGuard::is_held), and
-//! whoever wrote for a lost guard has stopped before another guard is given out. This holds whatever crashes, hangs,
+//! every process that wrote under a lost guard has stopped before another guard is given out. This holds whatever crashes, hangs,
 //! pauses, partitions or storage errors happen, as long as
 //!
 //! 1. **a sector is written whole or not at all, and a write that has completed is seen by every later read**, from
