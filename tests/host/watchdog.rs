@@ -78,6 +78,7 @@ fn a_join_asks_wdmd_before_it_claims_anything() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "__machine"), ignore = "needs FUSE")]
 fn a_join_tries_the_device_before_it_claims_anything() {
     let dir = scratch();
     let fake = FakeWatchdog::new(dir.path(), Traits::default());
